@@ -1,0 +1,48 @@
+"""Dosimeter measures how small a perturbation breaks a radiology image classifier, and whether anyone could see it.
+
+Example:
+    >>> import dosimeter as dm
+    >>> dm.Epsilon("4/255").grey_levels
+    4.0
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public names and their modules (and the name there, if it differs). They are imported on first use: `import dosimeter` alone loads no torch.
+_PUBLIC = {
+    "DosimeterError": "dosimeter.errors",
+    "Epsilon": "dosimeter.units",
+    "Case": "dosimeter.cohorts.base",
+    "Cohort": "dosimeter.cohorts.base",
+    "load_cohort": "dosimeter.cohorts",
+    "split": "dosimeter.cohorts.split",
+    "audit": "dosimeter.cohorts.audit",
+    "Classifier": "dosimeter.models.base",
+    "load_weights": "dosimeter.models.weights",
+    "fit": "dosimeter.models.fit",
+    "load_classifier": "dosimeter.models.saved",
+    "save_classifier": "dosimeter.models.saved",
+    "FGSM": "dosimeter.attacks.fgsm",
+    "sweep": "dosimeter.sweeps.api",
+    "read_responses": "dosimeter.responses:read",
+    "accuracy_table": "dosimeter.analysis.tables",
+    "StudyConfig": "dosimeter.config",
+    "run_study": "dosimeter.study",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'dosimeter' has no attribute '{name}'")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    value = globals()[name] = getattr(importlib.import_module(module), attribute or name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,127 @@
+"""Evaluation without attack: metrics with intervals, confusion matrices, training histories."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dosimeter.analysis import paper
+from dosimeter.analysis.base import CLASSIFIER, answered, clean_answers
+from dosimeter.analysis.intervals import FloatArray, auc_interval, wilson
+
+CALIBRATION_BINS = 15
+IDENTITY = ["cohort", "protocol", "model"]
+_CELLS = ["tn", "fp", "fn", "tp"]
+
+
+def clean_metrics(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return how well each classifier does on unperturbed images, one row per (cohort, protocol, model).
+
+    All presets share the unperturbed image; see `base.clean_answers` for whose answer is used.
+
+    Args:
+        frame: a response table.
+
+    Returns:
+        n images, n_positive, n_patients (null if any is unknown), n_errors (cases that failed, in no other
+        number); accuracy, sensitivity, specificity and precision, each with Wilson's `_low` and `_high`; f1;
+        auc with its interval and `auc_method`; brier, the mean squared error of the positive class's
+        probability; ece, see `expected_calibration_error`. What is undefined, such as the AUC of a single
+        class, is null.
+    """
+    clean = clean_answers(answered(frame))
+    rows = [{**dict(zip(CLASSIFIER, key, strict=True)), **_metrics(group)} for key, group in clean.groupby(CLASSIFIER)]
+    columns = [*IDENTITY, "n", "n_positive", "n_patients", "n_errors"]
+    for name in ("accuracy", "sensitivity", "specificity", "precision"):
+        columns += [name, f"{name}_low", f"{name}_high"]
+    columns += ["f1", "auc", "auc_low", "auc_high", "auc_method", "brier", "ece", "modality"]
+    failed = frame[frame["status"] != "ok"].groupby(IDENTITY)["case_id"].nunique().rename("n_errors")
+    table = pd.DataFrame(rows, columns=[name for name in columns if name != "n_errors"])
+    table = table.merge(failed.reset_index(), on=IDENTITY, how="left")
+    return table.astype({"n_patients": "Int64"}).assign(n_errors=table["n_errors"].fillna(0).astype(int))[columns]
+
+
+def confusion(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return confusion matrices at epsilon 0, one row per (cohort, protocol, model).
+
+    Args:
+        frame: a response table.
+
+    Returns:
+        tn, fp, fn, tp (images), and where the paper prints them (X-ray) paper_tn, paper_fp, paper_fn,
+        paper_tp.
+    """
+    clean = clean_answers(answered(frame))
+    cell = clean["label"].astype(str) + clean["predicted"].astype(str)
+    counts = pd.DataFrame({name: cell == code for name, code in zip(_CELLS, ("00", "01", "10", "11"), strict=True)})
+    table = counts.groupby([clean[name] for name in CLASSIFIER]).sum().reset_index()
+    published = paper.confusion().rename(columns={name: f"paper_{name}" for name in _CELLS})
+    table = paper.beside(table, published.astype({f"paper_{name}": "Int64" for name in _CELLS}))
+    return table[[*IDENTITY, *_CELLS, *(f"paper_{name}" for name in _CELLS), "modality"]]
+
+
+def training(meta: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the training histories in a run's meta, one row per (classifier, epoch)."""
+    columns = ["epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
+    rows = [
+        {**{name: card.get(name) for name in IDENTITY}, **epoch}
+        for card in meta.get("classifiers", [])
+        for epoch in card.get("history", [])
+    ]
+    return pd.DataFrame(rows, columns=[*IDENTITY, *columns]).sort_values([*IDENTITY, "epoch"], ignore_index=True)
+
+
+def expected_calibration_error(probability: FloatArray, correct: FloatArray) -> float:
+    """Return how far confidence is from accuracy, on average over images.
+
+    The confidence is the probability of the predicted class. Images are put into 15 bins (i/15, (i+1)/15] of
+    it; a bin's error is |mean confidence - share correct|, weighted by its images. With two classes
+    confidence starts at 1/2, so the lower bins stay empty. With few images it overstates the error; compare
+    it between models only.
+
+    Args:
+        probability: (n,) of the positive class.
+        correct: (n,) 1 where the predicted class is right.
+
+    Source: Guo et al., ICML 2017, equation 3.
+    """
+    if not len(probability):
+        return np.nan
+    confidence = np.maximum(probability, 1 - probability)
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, None)
+    gap = np.bincount(bins, weights=confidence - correct)  # bin size x (mean confidence - accuracy)
+    return float(np.abs(gap).sum() / len(probability))
+
+
+def _metrics(rows: pd.DataFrame) -> dict[str, Any]:
+    label, predicted = rows["label"].to_numpy(), rows["predicted"].to_numpy()
+    correct, probability = rows["correct"].to_numpy(np.float64), rows["probability"].to_numpy(np.float64)
+    tp = int(((label == 1) & (predicted == 1)).sum())
+    n, positive, called = len(rows), int((label == 1).sum()), int((predicted == 1).sum())
+    area = auc_interval(label, rows["score"].to_numpy(np.float64), rows["cluster"].to_numpy())
+    return {
+        "n": n,
+        "n_positive": positive,
+        "n_patients": pd.NA if rows["patient_id"].isna().any() else rows["patient_id"].nunique(),
+        **_proportion("accuracy", int(correct.sum()), n),
+        **_proportion("sensitivity", tp, positive),
+        **_proportion("specificity", int(correct.sum()) - tp, n - positive),
+        **_proportion("precision", tp, called),
+        "f1": 2 * tp / (positive + called) if positive + called else np.nan,
+        "auc": area.auc,
+        "auc_low": area.low,
+        "auc_high": area.high,
+        "auc_method": area.method or None,
+        "brier": float(np.mean((probability - label) ** 2)),
+        "ece": expected_calibration_error(probability, correct),
+    }
+
+
+def _proportion(name: str, hits: int, trials: int) -> dict[str, float]:
+    low, high = wilson(hits, trials)
+    return {
+        name: hits / trials if trials else np.nan,
+        f"{name}_low": float(low),
+        f"{name}_high": float(high),
+    }

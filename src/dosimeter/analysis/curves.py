@@ -1,0 +1,71 @@
+"""Accuracy against epsilon: tables 4 and 8, with what the paper does not show beside it."""
+
+import numpy as np
+import pandas as pd
+
+from dosimeter.analysis import paper
+from dosimeter.analysis.base import GROUP, answered
+from dosimeter.analysis.intervals import wilson
+
+COLUMNS = [
+    *("cohort", "protocol", "model", "preset", "storage", "epsilon"),
+    *("n", "correct", "incorrect", "accuracy", "ci_low", "ci_high", "accuracy_envelope"),
+    *(
+        "unchanged_share",
+        "grad_zero_share",
+        "auc",
+        "sensitivity",
+        "specificity",
+        "paper_accuracy",
+        "modality",
+    ),
+]
+
+
+def fgsm_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return accuracy and its companions at every epsilon of the grid, one row per (group, epsilon).
+
+    Args:
+        frame: a response table.
+
+    Returns:
+        The columns of `COLUMNS`. accuracy has Wilson's interval (ci_low, ci_high); accuracy_envelope is the
+        share of images not answered wrongly at this or any smaller epsilon of the grid, so it never rises;
+        unchanged_share that of images identical to the unperturbed one; grad_zero_share that of images whose
+        gradient is exactly zero. Shares, also paper_accuracy (tables 4 and 8, where model and epsilon match),
+        are in [0, 1]. auc, sensitivity and specificity are null where a class is absent.
+    """
+    rows = answered(frame)
+    rows = rows[rows["on_grid"]].sort_values("epsilon", kind="stable")
+    keys = [*GROUP, "epsilon"]
+    rows = rows.assign(
+        envelope=rows.groupby([*GROUP, "case_id"])["correct"].cummin(),
+        rank=rows.groupby(keys)["score"].rank(),
+        positive_correct=rows["correct"] & (rows["label"] == 1),
+    )
+    rows["positive_rank"] = rows["rank"] * rows["label"]
+    table = rows.groupby(keys, as_index=False).agg(
+        n=("correct", "size"),
+        correct=("correct", "sum"),
+        accuracy_envelope=("envelope", "mean"),
+        unchanged_share=("unchanged", "mean"),
+        grad_zero_share=("grad_zero", "mean"),
+        positives=("label", "sum"),
+        positive_correct=("positive_correct", "sum"),
+        positive_rank=("positive_rank", "sum"),
+    )
+    low, high = wilson(table["correct"], table["n"])
+    positives, negatives = table["positives"], table["n"] - table["positives"]
+    pairs = (positives * negatives).replace(0, np.nan)
+    table = table.assign(
+        incorrect=table["n"] - table["correct"],
+        accuracy=table["correct"] / table["n"],
+        ci_low=low,
+        ci_high=high,
+        auc=(table["positive_rank"] - positives * (positives + 1) / 2) / pairs,
+        sensitivity=table["positive_correct"] / positives.replace(0, np.nan),
+        specificity=(table["correct"] - table["positive_correct"]) / negatives.replace(0, np.nan),
+    )
+    published = paper.fgsm_accuracy()[[*paper.KEY, "epsilon", "accuracy_pct"]]
+    table = paper.beside(table, published)
+    return table.assign(paper_accuracy=table["accuracy_pct"] / 100)[COLUMNS]

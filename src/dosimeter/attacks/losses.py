@@ -1,0 +1,45 @@
+"""What an attack maximises: one loss per image, from logits and true labels.
+
+Each is a function (logits (batch, classes), labels (batch,)) -> (batch,).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy as torch_cross_entropy
+from torch.nn.functional import one_hot
+
+KERAS_EPSILON = 1e-7
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the largest other logit minus the true one: above 0 the image is misclassified.
+
+    For two classes the sign of its gradient is that of the cross-entropy's, but it does not vanish when softmax
+    saturates. Source: Carlini and Wagner 2017 (arXiv 1608.04644), f6 without its floor.
+    """
+    true = logits.gather(1, labels[:, None])[:, 0]
+    others = logits.masked_fill(one_hot(labels, logits.shape[1]).bool(), -torch.inf)
+    return others.amax(dim=1) - true
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy, computed stably from logits. Its gradient is exactly 0 where softmax is exactly 1."""
+    return torch_cross_entropy(logits, labels, reduction="none")
+
+
+def keras_bce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return Keras's binary cross-entropy on softmax outputs, the paper's loss.
+
+    Softmax in float32, clipped to [1e-7, 1 - 1e-7], then the mean over outputs of the binary cross-entropy. Where
+    the clip acts the gradient is exactly 0, so `sign` leaves the image as it was.
+    """
+    probabilities = torch.softmax(logits.float(), dim=1).clamp(KERAS_EPSILON, 1 - KERAS_EPSILON)
+    targets = one_hot(labels, logits.shape[1]).to(probabilities)
+    terms = targets * probabilities.log() + (1 - targets) * (1 - probabilities).log()
+    return -terms.mean(dim=1)
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+LOSSES: dict[str, Loss] = {"margin": margin, "cross_entropy": cross_entropy, "keras_bce": keras_bce}

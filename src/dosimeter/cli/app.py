@@ -1,0 +1,128 @@
+"""`dosimeter study`, `report` and `list`, and the place where all commands meet."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dosimeter import __version__
+from dosimeter.cli import data, weights
+from dosimeter.config import StudyConfig, load_config
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Measure how small a perturbation breaks a radiology image classifier. Research use; not a medical device.",
+)
+app.add_typer(data.app, name="data")
+app.add_typer(weights.app, name="weights")
+
+PHANTOM_WARNING = (
+    "PHANTOM DATA: these are computed thoraxes, not patients. The numbers show that the instrument works and nothing "
+    "else. Set DOSIMETER_DATA or --data to a folder of real images (see `dosimeter data fetch`)."
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Options of the program itself."""
+    if version:
+        print(f"dosimeter {__version__}")
+        raise typer.Exit
+
+
+def _field(name: str) -> str:
+    return StudyConfig.model_fields[name].description or ""
+
+
+@app.command()
+def study(
+    config: Annotated[Path | None, typer.Argument(help="settings in TOML; options below win over it")] = None,
+    cohort: Annotated[list[str] | None, typer.Option(help=_field("cohort"))] = None,
+    model: Annotated[list[str] | None, typer.Option(help=_field("model"))] = None,
+    protocol: Annotated[list[str] | None, typer.Option(help=_field("protocol"))] = None,
+    preset: Annotated[list[str] | None, typer.Option(help=_field("preset"))] = None,
+    epsilons: Annotated[str | None, typer.Option(help=_field("epsilons"))] = None,
+    seed: Annotated[int | None, typer.Option(help=_field("seed"))] = None,
+    out: Annotated[Path | None, typer.Option(help=_field("out"))] = None,
+    data: Annotated[Path | None, typer.Option(help=_field("data"))] = None,
+    limit: Annotated[int | None, typer.Option(help=_field("limit"))] = None,
+    strict: Annotated[bool | None, typer.Option("--strict", help=_field("strict"))] = None,
+    positive: Annotated[str | None, typer.Option(help=_field("positive"))] = None,
+    weights: Annotated[list[str] | None, typer.Option(help="base weights, as NAME=FILE")] = None,
+    preprocessing: Annotated[str | None, typer.Option(help=_field("preprocessing"))] = None,
+    pool: Annotated[str | None, typer.Option(help=_field("pool"))] = None,
+    epochs: Annotated[int | None, typer.Option(help=_field("epochs"))] = None,
+    batch_size: Annotated[int | None, typer.Option(help=_field("batch_size"))] = None,
+    learning_rate: Annotated[float | None, typer.Option(help=_field("learning_rate"))] = None,
+    decay: Annotated[float | None, typer.Option(help=_field("decay"))] = None,
+    device: Annotated[str | None, typer.Option(help=_field("device"))] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and stop")] = False,
+) -> None:
+    """Run the study: fit, attack, measure, report. The same command again continues where it stopped.
+
+    Lists take the option several times or commas: --cohort xray-268,covid-ct --epsilons "0.001,4/255".
+    """
+    settings = load_config(
+        config,
+        **{name: _joined(value) for name, value in (("cohort", cohort), ("model", model), ("protocol", protocol))},
+        preset=_joined(preset),
+        epsilons=epsilons,
+        seed=seed,
+        out=out,
+        data=data,
+        limit=limit,
+        strict=strict,
+        positive=positive,
+        weights=_pairs(weights),
+        preprocessing=preprocessing,
+        pool=int(pool) if pool and pool.isdigit() else pool,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        decay=decay,
+        device=device,
+    )
+    from dosimeter.cli.study import print_plan, run
+
+    if settings.resolved().is_phantom:
+        print(f"{'=' * 80}\n{PHANTOM_WARNING}\n{'=' * 80}", file=sys.stderr)
+    if dry_run:
+        print_plan(settings)
+    else:
+        run(settings, command=shlex.join(["dosimeter", *sys.argv[1:]]))
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="the run's folder")]) -> None:
+    """Draw tables, figures and report again from the run's responses.parquet alone."""
+    from dosimeter.report import redraw
+
+    print(redraw(run))
+
+
+@app.command(name="list")
+def list_(what: Annotated[str, typer.Argument(help="models, cohorts or attacks")]) -> None:
+    """List what this version knows."""
+    from dosimeter.cli.listing import listing
+
+    for name, note in listing(what):
+        print(f"{name:<18} {note}")
+
+
+def _joined(values: list[str] | None) -> str | None:
+    """Return a repeated option as the comma-separated text that settings take."""
+    return None if values is None else ",".join(values)
+
+
+def _pairs(values: list[str] | None) -> dict[str, str] | None:
+    """Return NAME=FILE options as a mapping."""
+    if values is None:
+        return None
+    pairs = [value.partition("=") for value in values]
+    for name, equals, file in pairs:
+        if not (name and equals and file):
+            raise typer.BadParameter(f"--weights takes NAME=FILE, got '{name}{equals}{file}'. Try vgg16=weights.pth.")
+    return {name: file for name, _, file in pairs}

@@ -1,0 +1,113 @@
+"""`dosimeter data`: the images."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="The images: list, look at, check and fetch them.")
+
+Name = Annotated[str, typer.Argument(help="a cohort: see `dosimeter data list`")]
+Data = Annotated[Path | None, typer.Option(help="folder of the real images; default: $DOSIMETER_DATA")]
+Positive = Annotated[str | None, typer.Option(help="the positive class of a folder: or csv: cohort")]
+Limit = Annotated[int | None, typer.Option(help="images taken")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@app.command(name="list")
+def list_() -> None:
+    """List the cohorts this version knows."""
+    from dosimeter.cli.listing import listing
+
+    for name, note in listing("cohorts"):
+        print(f"{name:<16} {note}")
+
+
+@app.command()
+def info(
+    name: Name,
+    data: Data = None,
+    positive: Positive = None,
+    limit: Limit = None,
+    cases: Annotated[bool, typer.Option("--cases", help="print which file each case id stands for")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a cohort's classes, counts, patients and digest.
+
+    Outputs of a study name cases, never files; `--cases` gives the key to them, for your eyes only.
+    """
+    from dosimeter.cohorts import load_cohort
+
+    cohort = load_cohort(name, data=data, positive=positive, limit=limit)
+    patients = {record.patient_id for record in cohort.records if record.patient_id is not None}
+    facts: dict[str, Any] = {
+        "cohort": cohort.name,
+        "modality": cohort.modality or "not declared",
+        "images": len(cohort),
+        "classes": cohort.counts,
+        "positive class": cohort.classes[1],
+        "patients": len(patients) or "not known",
+        "left out": len(cohort.skipped),
+        "sha256": cohort.sha256,
+    }
+    if cases:
+        facts["cases"] = {record.case_id: record.name for record in cohort.records}
+    if as_json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    for key, value in facts.items():
+        shown = ", ".join(f"{inner} {n}" for inner, n in value.items()) if key == "classes" else value
+        if key == "cases":
+            print(*(f"{case_id}  {file}" for case_id, file in value.items()), sep="\n")
+        else:
+            print(f"{key + ':':<16} {shown}")
+
+
+@app.command()
+def check(
+    name: Name, data: Data = None, positive: Positive = None, limit: Limit = None, as_json: AsJson = False
+) -> None:
+    """Check a cohort: counts, sizes, patients in both splits, duplicates, and whether the source gives the label away.
+
+    Exit code 0 whatever it finds: a finding is information, not a failure of the command.
+    """
+    from dosimeter.cohorts import load_cohort
+    from dosimeter.cohorts.audit import audit
+
+    findings = audit(load_cohort(name, data=data, positive=positive, limit=limit))
+    if as_json:
+        print(json.dumps([finding._asdict() for finding in findings], indent=2))
+        return
+    for finding in findings:
+        print(f"{finding.level.upper():<5} {finding.check:<24} {finding.message}")
+
+
+@app.command()
+def fetch(
+    name: Name,
+    folder: Annotated[Path | None, typer.Argument(help="data folder to fill; default: $DOSIMETER_DATA or ./data")] = None,
+    base_url: Annotated[str | None, typer.Option(help="another server with the same repositories")] = None,
+    jobs: Annotated[int, typer.Option(help="downloads at a time")] = 4,
+) -> None:
+    """Download a public cohort from its public Git repository, every file verified; again to resume."""
+    import os
+
+    from dosimeter.cli.display import Display
+    from dosimeter.cohorts.fetch import PUBLIC_BASE, manifest
+    from dosimeter.cohorts.fetch import fetch as fetch_cohort
+    from dosimeter.errors import DosimeterError
+
+    folder = folder or Path(os.environ.get("DOSIMETER_DATA") or "data")
+    print("Research use only; the images belong to their authors. Do not redistribute them.", file=sys.stderr)
+    with Display() as display:
+        display.begin(f"fetching {name}", len(manifest(name)))
+        report = fetch_cohort(
+            name, folder, base_url=base_url or PUBLIC_BASE, progress=lambda done, total: display.advance(1), jobs=jobs
+        )
+    print(f"{report.downloaded} downloaded, {report.present} already there, {len(report.failed)} failed: {folder}")
+    for file, reason in report.failed:
+        print(f"failed: {file}: {reason}", file=sys.stderr)
+    if report.failed:
+        raise DosimeterError(f"{len(report.failed)} of {name}'s files are missing. The same command tries them again.")

@@ -1,0 +1,66 @@
+"""Progress for people: a bar with time left on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from dosimeter.progress import Progress
+
+LINE_EVERY_S = 30.0
+
+
+class Display(Progress):
+    """Draws on standard error, so that standard output stays for results. A context manager."""
+
+    def __init__(self, *, terminal: bool | None = None) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._terminal = sys.stderr.isatty() if terminal is None else terminal
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self._bars = Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console)
+        self._task: int | None = None
+        self._stage, self._total, self._done = "", 0, 0
+        self._started = self._spoke = time.monotonic()
+
+    def __enter__(self) -> "Display":
+        if self._terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def begin(self, stage: str, total: int) -> None:
+        """Show a new stage; `total` 0 means that its length is not known."""
+        self._stage, self._total, self._done = stage, total, 0
+        self._started = self._spoke = time.monotonic()
+        if self._terminal:
+            if self._task is not None:
+                self._bars.remove_task(self._task)  # type: ignore[arg-type]
+            self._task = self._bars.add_task(stage, total=total or None)
+        else:
+            self._say(stage + (f": {total} images" if total else ""))
+
+    def advance(self, steps: int = 1) -> None:
+        """Move the bar, or say a line now and then."""
+        self._done += steps
+        if self._terminal:
+            assert self._task is not None
+            self._bars.advance(self._task, steps)  # type: ignore[arg-type]
+        elif time.monotonic() - self._spoke > LINE_EVERY_S:
+            self._spoke = time.monotonic()
+            left = (self._spoke - self._started) / self._done * (self._total - self._done)
+            self._say(f"{self._stage}: {self._done} of {self._total}, about {left / 60:.0f} min left")
+
+    def note(self, message: str) -> None:
+        """Print one sentence above the bar."""
+        self._say(f"note: {message}")
+
+    def _say(self, line: str) -> None:
+        if self._terminal:
+            self._console.print(line, markup=False)
+        else:
+            print(line, file=sys.stderr, flush=True)

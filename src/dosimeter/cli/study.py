@@ -1,0 +1,42 @@
+"""`dosimeter study`: the part that needs torch."""
+
+import sys
+
+import typer
+
+from dosimeter.cli.display import Display
+from dosimeter.config import StudyConfig
+from dosimeter.estimate import estimate
+from dosimeter.study import plan_trials, run_study
+
+
+def run(settings: StudyConfig, *, command: str) -> None:
+    """Run the study and print where its report is."""
+    try:
+        with Display() as display:
+            outcome = run_study(settings, progress=display, command=command)
+    except KeyboardInterrupt:
+        print("stopped; the same command continues here.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    for sentence in outcome.incomplete:
+        print(f"INCOMPLETE: {sentence}", file=sys.stderr)
+    if outcome.reused:
+        print("already finished: nothing was computed again.", file=sys.stderr)
+    print(f"report: {outcome.run.report}")
+
+
+def print_plan(settings: StudyConfig) -> None:
+    """Print what a study would do and about how long it would take here."""
+    config = settings.resolved()
+    trials, notes = plan_trials(config, strict=config.strict)
+    total_s = 0.0
+    print(f"run folder: {config.out}\nepsilons: {', '.join(f'{epsilon:g}' for epsilon in config.epsilons)}")
+    for cost in estimate(config, trials):
+        total_s += cost.duration_s
+        print(
+            f"{cost.cohort} ({cost.protocol}), {cost.model}: {cost.n_train} images to train on, {cost.n_test} to attack, "
+            f"{cost.n_forward} forward passes, about {cost.duration_s / 60:.1f} min"
+        )
+    for note in notes:
+        print(f"note: {note}")
+    print(f"about {total_s / 60:.0f} min in all on this machine, if nothing is cached yet")

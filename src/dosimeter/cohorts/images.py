@@ -1,0 +1,236 @@
+"""Reads PNG, JPEG, TIFF and BMP files into [0, 1] by the range a file declares, never by its values."""
+
+import io
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from dosimeter.cohorts.base import Decoded, FloatImage
+from dosimeter.errors import DosimeterError
+
+MAX_PIXELS = 100_000_000
+"""Width x height above which a file is refused before it is decoded (a digital mammogram has 14 million)."""
+
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+_ORIENTATION = 274  # the EXIF and TIFF tag
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags and a value
+_WITHOUT_ALPHA = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
+_WITH_ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
+_BILINEAR = Image.Resampling.BILINEAR
+_GREY_16 = {"I;16", "I;16B", "I;16L", "I;16N"}
+
+Samples = npt.NDArray[np.integer[Any]]
+
+
+class ImageError(DosimeterError):
+    """An image file that cannot be used; `reason` is one sentence that does not repeat the file's name."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"Cannot read the image {self.name}: {self.reason}"
+
+
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Read one image file.
+
+    Colour stays colour, but three equal channels become one. Transparent pixels are laid on black. The
+    orientation that EXIF or TIFF declares is applied. Colour profiles are ignored.
+
+    Args:
+        path: a PNG, JPEG, TIFF or BMP file; the content decides, not the suffix.
+        max_pixels: refuse a larger width x height before decoding.
+
+    Returns:
+        Float32 pixels (C, H, W), C 1 or 3, in [0, 1], and the depth of their grid: 8, or what the file
+        declares for deeper samples (16; 12 in some TIFF files). Black-and-white and palette count as 8.
+
+    Raises:
+        ImageError: missing, empty, damaged, truncated, too large, several frames, or pixels without a
+            declared range (32-bit integers and floating point).
+    """
+    return decode_image(read_bytes(path, max_pixels=max_pixels), name=str(path), max_pixels=max_pixels)
+
+
+def read_bytes(path: Path, *, max_pixels: int = MAX_PIXELS) -> bytes:
+    """Return the file's bytes, or raise `ImageError` if it is missing, empty or absurdly large."""
+    try:
+        if not path.is_file():
+            raise ImageError(str(path), "there is no such file.")
+        size = path.stat().st_size
+        if size > 8 * max_pixels:  # eight bytes: 16-bit RGBA, not compressed
+            raise ImageError(str(path), f"it has {size} bytes, more than {max_pixels} pixels can need.")
+        content = path.read_bytes()
+    except OSError as error:
+        raise ImageError(str(path), f"{error.strerror or error}.") from error
+    if not content:
+        raise ImageError(str(path), "the file is empty.")
+    return content
+
+
+def decode_image(content: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Decode the bytes of one image file as `read_image` does; `name` is for the error message."""
+    try:
+        image = _open(content, name, max_pixels)
+        samples, bits = _samples(image, content, name)  # (H, W, C)
+        samples = _upright(samples, image.getexif().get(_ORIENTATION, 1))
+    except ImageError:
+        raise
+    except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
+        raise ImageError(name, f"it is damaged or truncated ({error}).") from error
+    if samples.shape[2] == 3 and (samples == samples[:, :, :1]).all():
+        samples = samples[:, :, :1]
+    return Decoded(_to_image(samples.transpose(2, 0, 1), bits), bits)
+
+
+def to_grid(decoded: Decoded, *, size_px: int) -> FloatImage:
+    """Resize to a square and round to the source's grid, as if the resized image had been stored in a file.
+
+    The filter is Pillow's bilinear one, which averages when it shrinks (no aliasing). The aspect ratio is not
+    kept. An image that has the size already is not resampled.
+
+    Args:
+        decoded: pixels (C, H, W) and their depth.
+        size_px: height and width of the result.
+
+    Returns:
+        Float32 (C, size_px, size_px); every value is float32(k / (2**bits - 1)) for an integer k.
+    """
+    if size_px < 1:
+        raise DosimeterError(f"size_px must be at least 1, got {size_px}; the backbones expect 224.")
+    image, bits = decoded
+    if image.shape[1:] == (size_px, size_px):
+        return image.copy()
+    shape = (size_px, size_px)
+    planes = [Image.fromarray(np.ascontiguousarray(plane)).resize(shape, _BILINEAR) for plane in image]
+    resized = np.stack([np.asarray(plane, dtype=np.float64) for plane in planes])  # (C, size_px, size_px)
+    return _to_image(np.rint(resized.clip(0, 1) * (2**bits - 1)).astype(np.int64), bits)
+
+
+def _to_image(samples: Samples, bits: int) -> FloatImage:
+    """Return every sample k as float32(k / (2**bits - 1))."""
+    image: FloatImage = np.take(_values(bits), samples)
+    return image
+
+
+@lru_cache(maxsize=4)
+def _values(bits: int) -> FloatImage:
+    """All values that a sample of `bits` bits can stand for, shape (2**bits,)."""
+    top = 2**bits - 1
+    values: FloatImage = (np.arange(top + 1) / top).astype(np.float32)
+    values.flags.writeable = False
+    return values
+
+
+def _open(content: bytes, name: str, max_pixels: int) -> Image.Image:
+    """Read the header and refuse what should not be decoded."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise ImageError(name, "it is no PNG, JPEG, TIFF or BMP image, or its header is damaged.") from None
+    except Image.DecompressionBombError:
+        raise ImageError(name, "it has absurdly many pixels; resize it first.") from None
+    width, height = image.size
+    if width * height > max_pixels:
+        reason = f"it has {width} x {height} pixels, more than the {max_pixels} allowed; resize it first."
+        raise ImageError(name, reason)
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # a camera's JPEG may carry previews behind the picture
+        raise ImageError(name, f"it holds {frames} frames; save each frame as its own file.")
+    return image
+
+
+def _samples(image: Image.Image, content: bytes, name: str) -> tuple[Samples, int]:
+    """Decode to integers (H, W, C), C 1 or 3, composited on black, and their depth in bits."""
+    rawmode = _rawmode(image)
+    if ";16" in rawmode and image.mode not in _GREY_16 | {"I"}:
+        return _blacken(_deep_colour(image, content, rawmode, name), image.info.get("transparency"), 16), 16
+    image.load()
+    if image.mode in _GREY_16 or (image.mode == "I" and image.format == "PNG"):  # "I": Pillow before 11
+        samples, bits = _deep_grey(image)
+        return _blacken(samples, image.info.get("transparency"), bits), bits
+    if image.mode in _WITH_ALPHA or (image.mode in _WITHOUT_ALPHA and "transparency" in image.info):
+        return _blacken(np.asarray(image.convert("RGBA")), None, 8), 8
+    if image.mode in _WITHOUT_ALPHA:
+        samples = np.asarray(image.convert(_WITHOUT_ALPHA[image.mode]))
+        return samples.reshape(*samples.shape[:2], -1), 8
+    if image.mode in ("I", "F"):
+        reason = "its pixels are 32-bit numbers without a declared range; save it as 8- or 16-bit grey."
+        raise ImageError(name, reason)
+    raise ImageError(name, f"its colour mode {image.mode} is not supported; save it as grey or RGB.")
+
+
+def _deep_grey(image: Image.Image) -> tuple[Samples, int]:
+    """Return grey samples deeper than 8 bits (H, W, 1) by the file's own range."""
+    tags: Any = getattr(image, "tag_v2", {})
+    bits = int(tags.get(_BITS_PER_SAMPLE, (16,))[0])
+    samples = np.asarray(image).astype(np.int32)[:, :, None]
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts 8-bit TIFF files itself, but not these
+        samples = 2**bits - 1 - samples
+    return samples, bits
+
+
+def _deep_colour(image: Image.Image, content: bytes, rawmode: str, name: str) -> Samples:
+    """Return 16-bit colour samples (H, W, 3 or 4), of which Pillow by itself keeps only the high byte.
+
+    Pillow has two readers for such pixels, one taking the first byte of each sample and one the second; so
+    the file is decoded twice. Grey with alpha (LA) has four bytes a pixel and is read like 8-bit RGBA.
+    """
+
+    def byte_planes(reader: str) -> npt.NDArray[np.uint32]:
+        once: Any = Image.open(io.BytesIO(content), formats=_FORMATS)
+        once.tile = [tile._replace(args=_replace_rawmode(tile.args, reader)) for tile in once.tile]
+        return np.asarray(once).astype(np.uint32)
+
+    base, _, order = rawmode.partition(";16")
+    image.load()  # checks the whole file, and turns a TIFF file upright as the readings below are
+    if (base, order, image.mode) == ("LA", "B", "RGBA"):
+        planes = byte_planes("RGBA")
+        grey, alpha = 256 * planes[:, :, 0] + planes[:, :, 1], 256 * planes[:, :, 2] + planes[:, :, 3]
+        return np.stack([grey, grey, grey, alpha], axis=2)
+    if base not in ("RGB", "RGBA") or order not in ("B", "L", "N"):
+        reason = f"its 16-bit pixel layout {rawmode} is not supported; save it as 16-bit RGB or grey."
+        raise ImageError(name, reason)
+    first, second = byte_planes(f"{base};16B"), byte_planes(f"{base};16L")
+    big_endian = order == "B" or (order == "N" and sys.byteorder == "big")
+    return 256 * first + second if big_endian else 256 * second + first
+
+
+def _rawmode(image: Any) -> str:
+    """Return Pillow's name of the pixel layout in the file, such as "RGB;16B"."""
+    args = image.tile[0].args if image.tile else ""
+    return str(args if isinstance(args, str) else args[0])
+
+
+def _replace_rawmode(args: Any, rawmode: str) -> Any:
+    return rawmode if isinstance(args, str) else (rawmode, *args[1:])
+
+
+def _blacken(samples: Samples, key: int | tuple[int, ...] | None, bits: int) -> Samples:
+    """Lay samples (H, W, C) on black: by a fourth channel, or where all channels equal the colour `key`."""
+    top = 2**bits - 1
+    if samples.shape[2] == 4:
+        colour, alpha = samples[:, :, :3].astype(np.uint32), samples[:, :, 3:].astype(np.uint32)
+        laid: Samples = (colour * alpha + top // 2) // top
+        return laid
+    if key is not None:
+        return np.where((samples == np.asarray(key)).all(axis=2, keepdims=True), 0, samples)
+    return samples
+
+
+def _upright(samples: Samples, orientation: int) -> Samples:
+    """Undo the EXIF orientation of samples (H, W, C)."""
+    if orientation in (5, 6, 7, 8):
+        samples = samples.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    return samples

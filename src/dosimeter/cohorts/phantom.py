@@ -1,0 +1,402 @@
+"""`phantom_cohort`: chest X-rays and CT slices of a made-up thorax, for when there is no real image at hand.
+
+The anatomy and its geometry are in `phantom_anatomy`; here it is imaged. A phantom is synthetic: it shows that
+the software works, never how a classifier does on people.
+"""
+
+import hashlib
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import gaussian_filter, zoom
+
+from dosimeter.cohorts.base import Cohort, Decoded, Record, pseudonymise
+from dosimeter.cohorts.phantom_anatomy import (
+    CHAIN_DENSITY,
+    Anatomy,
+    Conics,
+    Ellipsoids,
+    Floats,
+    Rng,
+    covered,
+    draw_anatomy,
+    rotation,
+)
+from dosimeter.errors import DosimeterError
+from dosimeter.units import GREY_LEVELS_8BIT
+
+Ints = npt.NDArray[np.int64]
+
+SIZE_PX = 224
+CLASSES = ("clear", "opacity")
+RECIPE_VERSION = 1
+"""Raised whenever the same seed gives other pixels."""
+MODALITIES = {"phantom-xray": "xray", "phantom-ct": "ct"}
+DEFAULT_N_IMAGES = 300
+MAX_IMAGES = 10_000
+MAX_IMAGES_PER_PATIENT = 4
+
+# Linear attenuation at an effective 70 keV, 1 / cm.
+MU_SOFT, MU_FAT, MU_CORTEX, MU_MARROW = 0.195, 0.172, 0.62, 0.27
+MARROW_LACK = (MU_CORTEX - MU_MARROW) / (MU_CORTEX - MU_SOFT)
+RIB_MARROW, BONE_MARROW = 0.68, 0.90
+# CT numbers, HU.
+HU_AIR, HU_FAT, HU_MUSCLE, HU_ORGAN, HU_CORTEX, HU_MARROW = -1000.0, -100.0, 45.0, 40.0, 650.0, 230.0
+HU_AIRWAY = -960.0
+
+
+class Grid(NamedTuple):
+    """Where the pixels lie: cm coordinates of each (bent a little, so that no outline is a perfect ellipse).
+
+    Attributes:
+        u: (h, w), along the columns.
+        v: (h, w), along the rows.
+        origin: (u, v) of the unbent pixel (0, 0).
+        pitch: cm a column and a row, negative where the coordinate falls.
+    """
+
+    u: Floats
+    v: Floats
+    origin: tuple[float, float]
+    pitch: tuple[float, float]
+
+
+    def locate(self, points: Floats) -> tuple[Ints, Floats]:
+        """The (column, row) nearest to each point (n, 2), and that pixel's coordinates less the point's; both (n, 2)."""
+        straight = np.clip(np.rint((points - self.origin) / self.pitch), 0, SIZE_PX - 1).astype(int)
+        bent = np.stack([axis[straight[:, 1], straight[:, 0]] for axis in (self.u, self.v)], axis=1)
+        steps = np.rint((points - bent) / self.pitch)
+        return straight + steps.astype(int), bent + steps * self.pitch - points
+
+
+class Patches(NamedTuple):
+    """Values at pixels, a pixel as often as something lies over it; both (n,)."""
+
+    pixels: Ints
+    values: Floats
+
+    def total(self) -> Floats:
+        """Their sum in every pixel, (h, w)."""
+        flat = np.bincount(self.pixels, self.values, minlength=SIZE_PX * SIZE_PX)
+        return flat.reshape(SIZE_PX, SIZE_PX)
+
+    def highest(self) -> Floats:
+        """The largest in every pixel, 0 where there is none; (h, w)."""
+        flat = np.zeros(SIZE_PX * SIZE_PX)
+        np.maximum.at(flat, self.pixels, self.values)
+        return flat.reshape(SIZE_PX, SIZE_PX)
+
+
+def _grid(centre: tuple[float, float], pitch: tuple[float, float], bend: Floats) -> Grid:
+    """A square of pixels about `centre`; `bend` is (2, waves, 4): amplitude, two frequencies and phase."""
+    steps = np.arange(SIZE_PX) - (SIZE_PX - 1) / 2
+    columns, rows = centre[0] + pitch[0] * steps, centre[1] + pitch[1] * steps
+    size, along, down, phase = (bend[..., i, None] for i in range(4))  # (2, waves, 1) each
+    across = size * np.exp(1j * (along * columns + phase))
+    waves = (np.exp(1j * down * rows).swapaxes(1, 2) @ across).imag  # sum of size * sin(along u + down v + phase)
+    return Grid(columns + waves[0], rows[:, None] + waves[1], (columns[0], rows[0]), pitch)
+
+
+def _draw_bend(rng: Rng) -> Floats:
+    amplitude = rng.uniform(0.05, 0.2, (2, 4, 1))
+    return np.concatenate(
+        [amplitude, rng.normal(0, 0.45, (2, 4, 2)), rng.uniform(0, 2 * np.pi, (2, 4, 1))], axis=2
+    )
+
+
+def _splat(conics: Conics, grid: Grid, profile: Callable[[Floats], Floats], weight: Floats) -> Patches:
+    """Evaluate weight * profile(q) of many small conics, each only on the pixels near it.
+
+    Each is first widened by half a pixel and weakened to match, so that thin vessels neither vanish nor flicker.
+    """
+    spread = np.linalg.inv(conics.forms)
+    wide = spread + np.diag(np.square(grid.pitch)) / 4
+    weight = weight * np.sqrt(np.linalg.det(spread) / np.linalg.det(wide))
+    reach = np.sqrt(np.maximum(0, wide[:, (0, 1), (0, 1)] * (1 - conics.level)[:, None]))
+    radius_px = np.ceil((reach / np.abs(grid.pitch)).max(axis=1) + 1.5)
+    home, offset = grid.locate(conics.centres)
+    near = np.all((home > -radius_px[:, None]) & (home < SIZE_PX + radius_px[:, None]), axis=1)
+    tier = (2 * np.ceil(radius_px / 2)).astype(int) * (near & (conics.level < 1))
+    found = []
+    for size in np.unique(tier[tier > 0]):
+        chosen = np.flatnonzero(tier == size)
+        span = np.arange(-size, size + 1)
+        du = offset[chosen, 0, None, None] + grid.pitch[0] * span  # (n, 1, 2 size + 1)
+        dv = offset[chosen, 1, None, None] + grid.pitch[1] * span[:, None]  # (n, 2 size + 1, 1)
+        local = Conics(np.zeros((len(chosen), 2)), np.linalg.inv(wide[chosen]), conics.level[chosen])
+        q = local.q(du, dv)
+        item, down, across = np.nonzero(q < 1)
+        column, row = home[chosen[item], 0] + span[across], home[chosen[item], 1] + span[down]
+        seen = (row >= 0) & (row < SIZE_PX) & (column >= 0) & (column < SIZE_PX)
+        height = weight[chosen[item]] * profile(q[item, down, across])
+        found.append(((row * SIZE_PX + column)[seen], height[seen]))
+    pixels, values = zip(*found, strict=True) if found else ([np.zeros(0, int)], [np.zeros(0)])
+    return Patches(np.concatenate(pixels), np.concatenate(values))
+
+
+def _path(solid: Ellipsoids, grid: Grid, marrow: float = 0.0) -> Floats:
+    """Sum of the chords of many small ellipsoids, (h, w), cm; of bones, those through a marrow count for less.
+
+    Args:
+        marrow: size of the marrow relative to its bone; the bone's wall is denser by `MARROW_LACK`.
+    """
+
+    def profile(q: Floats) -> Floats:
+        return np.sqrt(1 - q) - MARROW_LACK * np.sqrt(np.maximum(0, marrow**2 - q))
+
+    return _splat(solid.projected(), grid, profile, 2 * solid.half_depth()).total()
+
+
+def _coarser(image: Floats, factor: int) -> Floats:
+    """Mean of every factor x factor pixels."""
+    blocks = (SIZE_PX // factor, factor, SIZE_PX // factor, factor)
+    return np.asarray(image.reshape(blocks).mean(axis=(1, 3)))
+
+
+def _finer(image: Floats, factor: int) -> Floats:
+    return np.asarray(zoom(image, factor, order=1, mode="nearest", grid_mode=True))
+
+
+def _blur_wide(image: Floats, sigma_px: float) -> Floats:
+    """Gaussian blur by many pixels, found on a grid four times coarser."""
+    return _finer(gaussian_filter(_coarser(image, 4), sigma_px / 4, mode="nearest", truncate=3), 4)
+
+
+def _union_path(grid: Grid, factor: int, *parts: Ellipsoids) -> Floats:
+    """Length of the beam inside the union of large ellipsoids, (h, w), cm, found on a grid `factor` coarser."""
+    u, v = _coarser(grid.u, factor), _coarser(grid.v, factor)
+    entry, leave = zip(*(part.chords(u, v) for part in parts), strict=True)
+    return _finer(covered(np.concatenate(entry), np.concatenate(leave)), factor)
+
+
+def _texture(rng: Rng, *scales_px: float) -> Floats:
+    """Smooth noise (h, w) of unit variance: the mean of white noise blurred to each scale."""
+    layers = [
+        gaussian_filter(rng.standard_normal((SIZE_PX, SIZE_PX)), scale) * 2 * scale for scale in scales_px
+    ]
+    total = np.sum(layers, axis=0) * np.sqrt(np.pi)
+    return np.asarray(total / total.std())
+
+
+def _attenuation(anatomy: Anatomy, opaque: bool, grid: Grid, rng: Rng) -> Floats:
+    """Line integral of attenuation along y for every pixel, (h, w), without unit."""
+    body = _union_path(grid, 4, anatomy.skin, anatomy.limbs)
+    lean = _union_path(grid, 4, anatomy.muscle, anatomy.limbs)
+    lung = _union_path(grid, 2, anatomy.solids, anatomy.lungs) - _union_path(grid, 2, anatomy.solids)
+    tissue = rng.uniform(0.17, 0.30)  # the fraction of the lung that is not air
+    total = MU_FAT * (body - lean) + MU_SOFT * (lean - lung)
+    total += MU_SOFT * tissue * lung * (1 + 0.05 * _texture(rng, 1.2, 4.0))
+    markings = rng.uniform(1.0, 1.8) * (1 - tissue) * MU_SOFT
+    total += CHAIN_DENSITY * markings * _path(anatomy.vessels, grid) * np.minimum(1, lung / 3)
+    bone = rng.uniform(0.85, 1.15) * (MU_CORTEX - MU_SOFT)
+    total += CHAIN_DENSITY * bone * _path(anatomy.ribs, grid, marrow=RIB_MARROW)
+    total += 0.4 * bone * _path(anatomy.bones, grid, marrow=BONE_MARROW)
+    total += 0.5 * bone * _path(anatomy.limb_bones, grid)
+    total -= CHAIN_DENSITY * MU_SOFT * _path(anatomy.airways, grid)
+    total -= rng.uniform(0, 0.7) * MU_SOFT * _path(anatomy.gas, grid)
+    if opaque:
+        total += MU_SOFT * _opacity_path(anatomy, lung, grid, rng)
+    return np.maximum(total, 0)
+
+
+def _opacity_path(anatomy: Anatomy, lung: Floats, grid: Grid, rng: Rng) -> Floats:
+    """Centimetres of soft tissue that fill the sites of opacity, never more than the lung has room for.
+
+    A lobule's density falls as 1 - q towards its edge; along a chord this adds up to 4 / 3 of (1 - q) ** 1.5.
+    """
+    weight = 4 / 3 * anatomy.sites.half_depth() * anatomy.site_density
+    path = _splat(anatomy.sites.projected(), grid, lambda q: (1 - q) ** 1.5, weight).total()
+    path *= np.clip(1 + 0.35 * _texture(rng, 1.3, 3.0, 6.0), 0.1, None)
+    room = 0.6 * lung + 1e-6
+    return np.asarray(room * (1 - np.exp(-0.8 * path / room)))
+
+
+SLICE_CM = 0.3
+MARKER = np.array([[1, 1, 0, 0, 0]] * 8 + [[1, 1, 1, 1, 1]] * 2, dtype=float)  # the lead letter L
+
+
+def _radiograph(anatomy: Anatomy, opaque: bool, bend: Floats, rng: Rng) -> Floats:
+    """A frontal radiograph in [0, 1]: lungs dark, bones bright, the patient's left on the right."""
+    turn = rotation(rng.normal(0, 2.0), rng.normal(0, 1.2), rng.normal(0, 2.5))
+    posed = anatomy.moved(turn, np.zeros(3))
+    pitch = rng.uniform(31, 38) / SIZE_PX
+    grid = _grid((rng.normal(0, 0.7), rng.normal(-2.6, 1.0)), (pitch, -pitch), bend)
+    primary = np.exp(-_attenuation(posed, opaque, grid, rng))
+    heel = np.exp(rng.normal(0, 0.05) * grid.u / 10 + rng.normal(0, 0.05) * grid.v / 10)
+    scatter = _blur_wide(np.minimum(primary, 0.25), 4.5 / pitch)
+    fluence = gaussian_filter(heel * (primary + rng.uniform(0.15, 0.5) * scatter), rng.uniform(0.45, 0.8))
+    photons = 10 ** rng.uniform(4.6, 5.6)
+    counts = rng.poisson(photons * fluence)
+    film = -np.log(np.maximum(counts, 1) / photons)
+    film = gaussian_filter(film, 0.35)
+    film += rng.uniform(0.0, 0.7) * (film - _blur_wide(film, 14))
+    inner = film[30:-12, 25:-25]
+    low, high = (
+        np.quantile(inner, 0.02) - rng.uniform(0.1, 0.7),
+        np.quantile(inner, 0.97) + rng.uniform(-0.2, 0.5),
+    )
+    grey = np.clip((film - low) / (high - low), 0, 1) ** rng.uniform(0.75, 1.25)
+    if rng.random() < 0.6:
+        row, column = rng.integers(6, 22), rng.integers(190, 214)
+        patch = grey[row : row + 10, column : column + 5]
+        np.maximum(patch, MARKER * rng.uniform(0.85, 1), out=patch)
+    return np.asarray(grey)
+
+
+def _cover(solid: Ellipsoids, z_cm: float, grid: Grid) -> Floats:
+    """How far each pixel lies inside the union's axial section, 0 to 1 with an edge of one pixel; (h, w)."""
+    every = solid.section(z_cm)
+    cut = every.level < 1
+    if not cut.any():
+        return np.zeros((SIZE_PX, SIZE_PX))
+    conics = Conics(*(part[cut] for part in every))
+    radius = np.linalg.det(conics.forms) ** -0.25
+    depth = (1 - np.sqrt(conics.q(grid.u, grid.v))) * radius[:, None, None]
+    return np.asarray(np.clip(depth.max(axis=0) / abs(grid.pitch[0]) + 0.5, 0, 1))
+
+
+def _depth(solid: Ellipsoids, z_cm: float, grid: Grid, thickness_cm: float = 0.0) -> Floats:
+    """How deep each pixel lies in many small ellipsoids, (h, w): 0 outside, 1 at a centre, less for thin ones."""
+    conics = solid.section(z_cm, thickness_cm)
+    return _splat(conics, grid, lambda q: 1 - q, np.ones(len(conics.level))).highest()
+
+
+def _paint(hu: Floats, cover: Floats, value: float | Floats) -> None:
+    """Lay a material over the slice, in place."""
+    hu += cover * (value - hu)
+
+
+def _slice_hu(anatomy: Anatomy, opaque: bool, z_cm: float, grid: Grid, rng: Rng) -> Floats:
+    """CT numbers of the axial slice at height z, (h, w), HU, without noise."""
+    hu = np.full((SIZE_PX, SIZE_PX), HU_AIR)
+    _paint(hu, _cover(anatomy.skin, z_cm, grid), HU_FAT)
+    _paint(hu, _cover(anatomy.muscle, z_cm, grid), HU_MUSCLE + 12 * _texture(rng, 2.0, 5.0))
+    solid = _cover(anatomy.solids, z_cm, grid)
+    lung = _cover(anatomy.lungs, z_cm, grid) * (1 - solid)
+    _paint(hu, solid, HU_ORGAN + 10 * _texture(rng, 4.0))
+    gravity = np.clip((grid.v + 2) / 11, 0, 1) ** 3 * rng.uniform(0, 160)
+    air = rng.normal(-855, 25) + 22 * _texture(rng, 1.0, 2.5, 8.0) + gravity
+    _paint(hu, lung, air)
+    if opaque:
+        fill = _opacity_fill(anatomy, z_cm, grid, rng)
+        _paint(hu, lung * fill, 20.0)
+    _paint(hu, np.minimum(1, 2 * _depth(anatomy.vessels, z_cm, grid, SLICE_CM)) * lung, HU_ORGAN)
+    for solid, marrow in ((anatomy.ribs, RIB_MARROW), (anatomy.bones, BONE_MARROW)):
+        depth = _depth(solid, z_cm, grid)
+        wall = np.clip(0.5 + 6 * (1 - marrow**2 - depth), 0, 1)
+        _paint(hu, np.minimum(1, 2 * depth), HU_MARROW + wall * (HU_CORTEX - HU_MARROW))
+    _paint(hu, np.minimum(1, 2 * _depth(anatomy.airways, z_cm, grid)), HU_AIRWAY)
+    return hu
+
+
+def _opacity_fill(anatomy: Anatomy, z_cm: float, grid: Grid, rng: Rng) -> Floats:
+    """Fraction of soft tissue in the airspace at height z, 0 (air) to 1, (h, w)."""
+    fill = _splat(anatomy.sites.section(z_cm), grid, lambda q: 1 - q, anatomy.site_density).total()
+    patchy = fill * (1 + 0.6 * _texture(rng, 1.2, 3.0, 6.0)) - 0.12
+    return np.clip(1 - np.exp(-0.9 * np.maximum(patchy, 0)), 0, 1)
+
+
+def _ct_slice(anatomy: Anatomy, opaque: bool, bend: Floats, rng: Rng) -> Floats:
+    """An axial slice in a lung window, in [0, 1]: the front up, the patient's left on the right."""
+    posed = anatomy.moved(rotation(0, 0, rng.normal(0, 2.0)), np.zeros(3))
+    z_cm = rng.choice(anatomy.sites.centres[:, 2]) + rng.normal(0, 0.3)
+    wide = rng.uniform(29, 36)
+    pitch = (wide / SIZE_PX, wide * rng.uniform(0.72, 0.92) / SIZE_PX)
+    grid = _grid((rng.normal(0, 0.3), 0.8 + rng.normal(0, 0.3)), pitch, bend)
+    hu = _slice_hu(posed, opaque, z_cm, grid, rng)
+    hu = gaussian_filter(hu, rng.uniform(0.35, 0.7))
+    hu += rng.uniform(12, 55) * _texture(rng, rng.uniform(0.5, 0.9))
+    low, high = rng.normal(-1020, 40), rng.uniform(80, 300)
+    return np.asarray(np.clip((hu - low) / (high - low), 0, 1))
+
+
+def _stream(modality: str, seed: int, patient: int, number: int) -> Rng:
+    """Random numbers of a patient (number 0) or of one of the patient's images (1 and up)."""
+    key = (list(MODALITIES.values()).index(modality), patient, number)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+@lru_cache(maxsize=4)
+def _patient(modality: str, seed: int, patient: int) -> tuple[Anatomy, Floats]:
+    """The patient's anatomy and how it bends, kept while the patient's images are read."""
+    rng = _stream(modality, seed, patient, 0)
+    return draw_anatomy(rng), _draw_bend(rng)
+
+
+def _render(modality: str, seed: int, patient: int, image: int, label: int) -> Decoded:
+    """Draw one image from its recipe alone, so that no image depends on another."""
+    anatomy, bend = _patient(modality, seed, patient)
+    view = _radiograph if modality == "xray" else _ct_slice
+    grey = view(anatomy, bool(label), bend, _stream(modality, seed, patient, 1 + image))
+    levels = np.rint(grey * GREY_LEVELS_8BIT).astype(np.float32)
+    return Decoded(levels[None] / np.float32(GREY_LEVELS_8BIT), bits=8)
+
+
+def phantom_cohort(name: str, *, n_images: int | None = None, seed: int = 0) -> Cohort:
+    """Make up a cohort of chest images, half of them with opacities, drawn when they are read.
+
+    Use it to try the software, in tests and where no real image is at hand; never to judge a classifier.
+    A patient has one label and one to four images (other pose, exposure, slice or window). The classes alternate,
+    and a shorter cohort is the beginning of a longer one of the same seed.
+
+    Args:
+        name: "phantom-xray" or "phantom-ct".
+        n_images: number of images, 2 or more; 300 by default.
+        seed: 0 or more; the same seed gives the same pixels.
+
+    Returns:
+        A cohort of 8-bit grey images (1, 224, 224) with classes "clear" and "opacity".
+
+    Raises:
+        DosimeterError: `n_images` or `seed` out of range.
+
+    Example:
+        >>> phantom_cohort("phantom-ct", n_images=4).counts
+        {'clear': 2, 'opacity': 2}
+    """
+    assert name in MODALITIES, name
+    total = DEFAULT_N_IMAGES if n_images is None else n_images
+    if not 2 <= total <= MAX_IMAGES:
+        raise DosimeterError(f"n_images must be from 2 to {MAX_IMAGES}, got {total}; the default is {DEFAULT_N_IMAGES}.")
+    if seed < 0:
+        raise DosimeterError(f"seed must be 0 or more, got {seed}. Try seed 0.")
+    modality = MODALITIES[name]
+    records = tuple(
+        _record(modality, seed, place, patient, image, label)
+        for place, (patient, image, label) in enumerate(_appointments(total, seed))
+    )
+    recipe = {"synthetic": True, "recipe_version": RECIPE_VERSION, "seed": seed, "n_images": total}
+    return Cohort(name, CLASSES, records, modality=modality, provenance=recipe)
+
+
+def _appointments(n_images: int, seed: int) -> list[tuple[int, int, int]]:
+    """(patient, image of the patient, label) for every image; labels alternate, patients are numbered as they come."""
+    rng = np.random.default_rng(seed)
+    queues: dict[int, list[tuple[int, int, int]]] = {label: [] for label in range(len(CLASSES))}
+    plan: list[tuple[int, int, int]] = []
+    n_patients = 0
+    for place in range(n_images):
+        label = place % len(CLASSES)
+        if not queues[label]:
+            n_visits = int(rng.integers(1, MAX_IMAGES_PER_PATIENT + 1))
+            queues[label] = [(n_patients, image, label) for image in range(n_visits)]
+            n_patients += 1
+        plan.append(queues[label].pop(0))
+    return plan
+
+
+def _record(modality: str, seed: int, place: int, patient: int, image: int, label: int) -> Record:
+    recipe = f"phantom {RECIPE_VERSION}: {modality}, seed {seed}, patient {patient}, image {image}, {CLASSES[label]}"
+    sha256 = hashlib.sha256(recipe.encode()).hexdigest()
+    return Record(
+        case_id=pseudonymise(place, sha256),
+        label=label,
+        sha256=sha256,
+        read=partial(_render, modality, seed, patient, image, label),
+        patient_id=f"phantom-{patient:04d}",
+        source="phantom",
+        name=f"phantom-{modality}/{patient:04d}-{image}",
+    )

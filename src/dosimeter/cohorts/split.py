@@ -1,0 +1,137 @@
+"""`split`: training and test images by one of three protocols."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+
+from dosimeter.cohorts.base import Cohort
+from dosimeter.errors import DosimeterError, did_you_mean
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A cohort's training and test images, each in the cohort's order.
+
+    Attributes:
+        train: images to fit the classifier on.
+        test: images to measure it on.
+        protocol: "paper", "patient" or "official".
+        seed: the seed of the shuffle; the official protocol does not use it.
+        n_unused: images of the cohort on neither side (the official protocol's validation images).
+    """
+
+    train: Cohort
+    test: Cohort
+    protocol: str
+    seed: int
+    n_unused: int
+
+
+def split(cohort: Cohort, protocol: str, *, seed: int = 0, test_share: float = 0.2) -> Split:
+    """Split a cohort into training and test images.
+
+    - `paper`: by image, stratified by class. A patient with several images may be on both sides, which flatters
+      the classifier; `shared_patients` counts it.
+    - `patient`: no patient on both sides, stratified by class, about `test_share` of the images in the test.
+    - `official`: the split that came with the cohort, train against test; its validation images are not used.
+
+    Args:
+        cohort: the images.
+        protocol: one of the above.
+        seed: of the shuffle.
+        test_share: share of the images to test on, in (0, 0.5]; the official protocol ignores it.
+
+    Raises:
+        DosimeterError: unknown protocol, patient ids or official split missing, or a class absent from a side.
+
+    Source: Appl. Sci. 2021, 11, 4233, table 1 (`paper`: 54 of 268 and 150 of 746 images in the test).
+    """
+    if protocol not in _PROTOCOLS:
+        raise DosimeterError(f"protocol must be known, got {protocol!r}. {did_you_mean(protocol, _PROTOCOLS)}")
+    if not 0 < test_share <= 0.5:
+        raise DosimeterError(f"test_share must be above 0 and at most 0.5, got {test_share}; the paper has 0.2.")
+    train, test = _PROTOCOLS[protocol](cohort, seed, test_share)
+    result = Split(
+        train=cohort.subset(np.sort(train).tolist()),
+        test=cohort.subset(np.sort(test).tolist()),
+        protocol=protocol,
+        seed=seed,
+        n_unused=len(cohort) - len(train) - len(test),
+    )
+    for side, part in (("training", result.train), ("test", result.test)):
+        for name, count in part.counts.items():
+            if count == 0:
+                raise DosimeterError(
+                    f"each side of the {protocol} split of {cohort.name} must have every class, the {side} side has "
+                    f"no image of class {name}: use more images, another seed or another protocol."
+                )
+    return result
+
+
+def shared_patients(split: Split) -> int | None:
+    """Return how many test images show a patient who is also in training; None if a patient id is missing."""
+    trained = {record.patient_id for record in split.train.records}
+    tested = [record.patient_id for record in split.test.records]
+    if None in trained or None in tested:
+        return None
+    return sum(patient in trained for patient in tested)
+
+
+def _by_image(cohort: Cohort, seed: int, test_share: float) -> tuple[Indices, Indices]:
+    _require_images(cohort, "paper", n_images=max(2, math.ceil(len(cohort.classes) / test_share) // 2))
+    places = np.arange(len(cohort))
+    train, test = train_test_split(places, test_size=test_share, stratify=cohort.labels, random_state=seed)
+    return train, test
+
+
+def _by_patient(cohort: Cohort, seed: int, test_share: float) -> tuple[Indices, Indices]:
+    patients = [record.patient_id for record in cohort.records]
+    if None in patients:
+        raise DosimeterError(
+            f"the patient protocol needs a patient id for every image, {patients.count(None)} of the {len(cohort)} "
+            f"images of {cohort.name} have none: add a patient_id column, or use --protocol paper."
+        )
+    n_folds = round(1 / test_share)
+    _require_images(cohort, "patient", n_images=n_folds)
+    if len(set(patients)) < n_folds:
+        raise DosimeterError(
+            f"the patient protocol with test_share {test_share} needs at least {n_folds} patients, "
+            f"{cohort.name} has {len(set(patients))}: use more patients, or --protocol paper."
+        )
+    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    train, test = next(folds.split(cohort.labels, cohort.labels, patients))
+    return train, test
+
+
+def _as_published(cohort: Cohort, seed: int, test_share: float) -> tuple[Indices, Indices]:
+    del seed, test_share
+    sides = np.array([record.official_split or "" for record in cohort.records])
+    train, test = np.flatnonzero(sides == "train"), np.flatnonzero(sides == "test")
+    if not len(train) or not len(test):
+        raise DosimeterError(
+            f"the official protocol needs images marked train and test, {cohort.name} has {len(train)} and "
+            f"{len(test)}: use --protocol patient or paper."
+        )
+    return train, test
+
+
+def _require_images(cohort: Cohort, protocol: str, *, n_images: int) -> None:
+    for name, count in cohort.counts.items():
+        if count < n_images:
+            raise DosimeterError(
+                f"the {protocol} protocol needs at least {n_images} images of each class, {cohort.name} has {count} "
+                f"of class {name}: use more images."
+            )
+
+
+_PROTOCOLS: dict[str, Callable[[Cohort, int, float], tuple[Indices, Indices]]] = {
+    "paper": _by_image,
+    "patient": _by_patient,
+    "official": _as_published,
+}

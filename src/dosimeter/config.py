@@ -1,0 +1,163 @@
+"""The study's settings: one model for TOML files and command-line options alike. No torch here."""
+
+import hashlib
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
+
+MODELS = ("vgg16", "inception_v3")
+PROTOCOLS = ("paper", "patient", "official")
+PRESETS = ("paper", "sound")
+REAL_COHORTS = ("xray-268", "covid-ct")
+PHANTOM_COHORTS = ("phantom-xray", "phantom-ct")
+PHANTOM_LIMIT = 80
+"""Images of a phantom cohort in a default study, so that it ends in minutes; the paper's have 268 and 746."""
+
+
+def _several(value: Any) -> Any:
+    """Accept "a, b" as a person types it for a list."""
+    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
+
+
+class StudyConfig(BaseModel):
+    """Every setting of `dosimeter study`.
+
+    In a TOML file the keys are these names; on the command line they are `--cohort`, `--model` and so on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cohort: Names = Field((), description="cohorts; empty: the real ones if `data` is known, else phantoms")
+    model: Names = Field(MODELS, description="networks to transfer-learn")
+    protocol: Names = Field(
+        (), description="paper, patient, official; empty: paper, and official where there is one"
+    )
+    preset: Names = Field(PRESETS, description="attack presets")
+    epsilons: tuple[float, ...] = Field(
+        DEFAULT_EPSILONS, description='doses, [0, 1] of the image range or "4/255"'
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="of the split, the head's initial values, batches and dropout"
+    )
+    data: Path | None = Field(None, description="folder of the real images; default: $DOSIMETER_DATA")
+    out: Path | None = Field(
+        None, description="the run's folder; default: runs/ and a name from the settings"
+    )
+    limit: int | None = Field(None, ge=10, description="images taken of each cohort")
+    strict: bool = Field(False, description="an unreadable image is an error, not left out")
+    positive: str | None = Field(None, description="the positive class of a folder: or csv: cohort")
+    weights: dict[str, Path] = Field({}, description="files of base weights by network")
+    preprocessing: Literal["source", "torchvision", "caffe", "minus1to1", "unit"] = Field(
+        "source", description="what the base is fed; source: as its weights were trained"
+    )
+    pool: Literal["whole", "none"] | Annotated[int, Field(ge=1)] | None = Field(
+        None, description="average pooling before the head; default: the paper's"
+    )
+    epochs: int = Field(25, ge=1, description="training epochs")
+    batch_size: int = Field(8, ge=1, description="training batch")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's initial learning rate")
+    decay: float | None = Field(
+        None, ge=0, description="its per-epoch decay; default: learning_rate / epochs"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where networks run; auto: a GPU if any"
+    )
+
+    @field_validator("epsilons", mode="before")
+    @classmethod
+    def _epsilons(cls, value: Any) -> tuple[float, ...]:
+        return parse_epsilons([value] if isinstance(value, int | float) else value)
+
+    @field_validator("model", "protocol", "preset")
+    @classmethod
+    def _known(cls, value: tuple[str, ...], info: Any) -> tuple[str, ...]:
+        choices = {"model": MODELS, "protocol": PROTOCOLS, "preset": PRESETS}[info.field_name]
+        for name in value:
+            if name not in choices:
+                raise DosimeterError(
+                    f"{info.field_name} '{name}' is not known. {did_you_mean(name, choices)}"
+                )
+        if info.field_name != "protocol" and not value:
+            raise DosimeterError(f"{info.field_name} must name at least one of: {', '.join(choices)}.")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("weights")
+    @classmethod
+    def _weights(cls, value: dict[str, Path]) -> dict[str, Path]:
+        for name in value:
+            if name not in MODELS:
+                raise DosimeterError(f"weights for '{name}': no such model. {did_you_mean(name, MODELS)}")
+        return value
+
+    def resolved(self) -> "StudyConfig":
+        """Return the settings with every default that depends on others filled in."""
+        data = self.data or (Path(os.environ["DOSIMETER_DATA"]) if os.environ.get("DOSIMETER_DATA") else None)
+        cohort = self.cohort or (REAL_COHORTS if data else PHANTOM_COHORTS)
+        limit = self.limit
+        if limit is None and not self.cohort and not data:
+            limit = PHANTOM_LIMIT
+        filled = self.model_copy(
+            update={"data": data, "cohort": tuple(dict.fromkeys(cohort)), "limit": limit}
+        )
+        return filled.model_copy(update={"out": self.out or Path("runs") / filled.default_name()})
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether any cohort is a phantom, whose numbers say nothing of patients."""
+        return any(name.startswith("phantom-") for name in self.cohort)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that determine results: all but where they lie."""
+        return self.model_dump(mode="json", exclude={"out", "data"})
+
+    def digest(self) -> str:
+        """Digest of `identity`, in 12 hex digits."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:12]
+
+    def default_name(self) -> str:
+        """Return a folder name that the same settings always give."""
+        names = "+".join(name.partition(":")[0] for name in self.cohort)
+        return f"{names}-{self.digest()[:8]}"
+
+    def to_toml(self) -> str:
+        """Return the settings as a TOML file that gives them again."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def load_config(path: Path | None = None, **overrides: Any) -> StudyConfig:
+    """Read settings from a TOML file; `overrides` that are not None win.
+
+    Raises:
+        DosimeterError: the file cannot be read, a key is unknown (with a suggestion) or a value is out of its range.
+    """
+    settings: dict[str, Any] = {}
+    if path is not None:
+        try:
+            settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise DosimeterError(f"the settings file {path} cannot be read ({error}).") from error
+        except tomllib.TOMLDecodeError as error:
+            raise DosimeterError(f"{path} is not valid TOML: {error}.") from error
+    settings |= {key: value for key, value in overrides.items() if value is not None}
+    for key in settings:
+        if key not in StudyConfig.model_fields:
+            raise DosimeterError(
+                f"the setting '{key}' is not known. {did_you_mean(key, StudyConfig.model_fields)}"
+            )
+    try:
+        return StudyConfig(**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][:2])
+        raise DosimeterError(f"{name}: {first['msg']}, got {first['input']!r}.") from error

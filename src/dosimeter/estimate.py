@@ -1,0 +1,69 @@
+"""What a study will cost, from a few timed passes on this machine."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from dosimeter.attacks.fgsm import PRESETS
+from dosimeter.config import StudyConfig
+from dosimeter.models.backbones import Backbone, get_backbone
+from dosimeter.units import GREY_LEVELS_8BIT
+
+if TYPE_CHECKING:
+    from dosimeter.study import Trial
+
+GRADIENT_IN_FORWARDS = 2.5
+"""A gradient costs a forward pass and a backward one."""
+
+FLIP_IN_FORWARDS = 5
+"""Bisection steps of an average flip epsilon."""
+
+
+class Cost(NamedTuple):
+    """The expected cost of one model on one trial."""
+
+    cohort: str
+    protocol: str
+    model: str
+    n_train: int
+    n_test: int
+    n_forward: int
+    duration_s: float
+
+
+def forwards_per_case(config: StudyConfig) -> float:
+    """Return how many forward passes the sweep of one case takes, distinct images counted once."""
+    doses = [epsilon for epsilon in config.epsilons if epsilon > 0]
+    levels = {round(epsilon * GREY_LEVELS_8BIT) for epsilon in doses} - {0}
+    distinct = {"float": len(doses) + FLIP_IN_FORWARDS, "png8": len(levels)}
+    presets = [PRESETS[name] for name in config.preset]
+    return sum(
+        1 + GRADIENT_IN_FORWARDS + sum(distinct[storage] for storage in preset.storages) for preset in presets
+    )
+
+
+def estimate(config: StudyConfig, trials: "Sequence[Trial]") -> Iterator[Cost]:
+    """Yield the cost of every model on every trial; training a head is counted by its weights' traffic."""
+    for model in config.model:
+        backbone = get_backbone(model)
+        forward_s = _forward_seconds(backbone)
+        for trial in trials:
+            n_train, n_test = len(trial.split.train), len(trial.split.test)
+            n_forward = round(n_train + n_test + n_test * forwards_per_case(config))
+            yield Cost(
+                trial.cohort.name, trial.split.protocol, model, n_train, n_test, n_forward, n_forward * forward_s
+            )
+
+
+def _forward_seconds(backbone: Backbone) -> float:
+    with torch.device("meta"):
+        base = backbone.build()
+    base = base.to_empty(device="cpu").eval().to(memory_format=torch.channels_last)
+    image = torch.zeros(1, 3, backbone.size_px, backbone.size_px).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        base(image)
+        started = time.perf_counter()
+        base(image)
+    return time.perf_counter() - started

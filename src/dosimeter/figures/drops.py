@@ -1,0 +1,117 @@
+"""Figures 8 and 13: how far one image's probability falls although, or until, its answer changes."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dosimeter.figures.style import BLUE, VERMILLION, model_name, panels, styled
+
+PAPER_EPSILON = 0.009
+"""The epsilon of the paper's figures 8 and 13."""
+
+
+class Drop(NamedTuple):
+    """The image to show: its probability of class 1 before and after, and how it was chosen."""
+
+    case_id: str
+    label: int
+    before: float
+    after: float
+    n: int  # images it was chosen among
+    survived: bool  # answered correctly after the attack as well
+
+
+def median_drop(answers: pd.DataFrame, epsilon: float) -> Drop | None:
+    """Return the image with the (lower) median drop of its true class's probability at `epsilon`.
+
+    Chosen among images answered correctly both before and after, as in the paper; where none is left, among those
+    answered correctly before. Ties go to the first case id. None if no image was answered correctly at all.
+
+    Args:
+        answers: rows of one classifier, preset and storage, as `analysis.base.answered` returns them.
+        epsilon: one of the grid.
+    """
+    columns = ["case_id", "label", "probability", "correct"]
+    before = answers.loc[answers["on_grid"] & (answers["epsilon"] == 0), columns]
+    after = answers.loc[answers["on_grid"] & (answers["epsilon"] == epsilon), ["case_id", "probability", "correct"]]
+    pairs = before.merge(after, on="case_id", suffixes=("", "_after"))
+    pairs = pairs[pairs["correct"]]
+    survivors = pairs[pairs["correct_after"]]
+    candidates = pairs if survivors.empty else survivors
+    if candidates.empty:
+        return None
+    sign = np.where(candidates["label"] == 1, 1, -1)
+    drop = sign * (candidates["probability"] - candidates["probability_after"])
+    ordered = candidates.assign(drop=drop).sort_values(["drop", "case_id"])
+    chosen = ordered.iloc[(len(ordered) - 1) // 2]
+    return Drop(
+        case_id=str(chosen["case_id"]),
+        label=int(chosen["label"]),
+        before=float(chosen["probability"]),
+        after=float(chosen["probability_after"]),
+        n=len(ordered),
+        survived=bool(chosen["correct_after"]),
+    )
+
+
+def drop_epsilon(answers: pd.DataFrame) -> float:
+    """Return the epsilon of the grid that is nearest the paper's 0.009."""
+    doses = answers.loc[answers["on_grid"] & (answers["epsilon"] > 0), "epsilon"].unique()
+    return float(min(doses, key=lambda dose: abs(dose - PAPER_EPSILON), default=PAPER_EPSILON))
+
+
+@styled
+def single_image_drop(answers: pd.DataFrame, classes: tuple[str, str]) -> Figure:
+    """Draw the class probabilities of one image before and after the attack, for each model and preset (floats).
+
+    Args:
+        answers: rows of one cohort and protocol, as `analysis.base.answered` returns them.
+        classes: names of class 0 and class 1.
+    """
+    rows = answers[answers["storage"] == "float"]
+    models, presets = list(rows["model"].unique()), list(rows["preset"].unique())
+    epsilon = drop_epsilon(rows)
+    figure, axes = panels(len(presets), len(models), height=0.7 + 1.75 * len(presets), sharex=True, sharey=True)
+    for column, model in enumerate(models):
+        for row, preset in enumerate(presets):
+            ax = axes[row, column]
+            chosen = median_drop(rows[(rows["model"] == model) & (rows["preset"] == preset)], epsilon)
+            _bars(ax, chosen, classes)
+            ax.set_title(f"{model_name(model)}, {preset} preset")
+            if row == len(presets) - 1:
+                ax.set_xlabel("probability")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    labels = [label.replace("adversarial", f"adversarial, epsilon {epsilon:g}") for label in labels]
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _bars(ax: Axes, drop: Drop | None, classes: tuple[str, str]) -> None:
+    ax.grid(visible=False)
+    ax.set_xlim(0, 1.19)
+    ax.set_xticks([0, 0.5, 1])
+    ax.set_yticks([0, 1], labels=[_short(name) for name in classes])
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(1.5, -0.85)
+    if drop is None:
+        ax.text(0.5, 0.5, "no image answered correctly", ha="center", transform=ax.transAxes)
+        return
+    for offset, value, color, hatch, label in (
+        (-0.19, drop.before, BLUE, "", "original"),
+        (0.19, drop.after, VERMILLION, "///", "adversarial"),
+    ):
+        values = np.array([1 - value, value])
+        places = np.arange(2) + offset
+        ax.barh(places, values, 0.34, color=color, hatch=hatch, edgecolor="white", linewidth=0.5, label=label)
+        for place, share in zip(places, values, strict=True):
+            ax.text(share + 0.015, place, f"{share:.3f}", va="center", fontsize=7.5)
+    kind = "still right" if drop.survived else "of none still right; right before"
+    truth = f"truth: {_short(classes[drop.label])}; median of {drop.n} {kind}"
+    ax.text(0.0, -0.62, truth, fontsize=7.5, va="center")
+
+
+def _short(name: str, length: int = 18) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -1,0 +1,179 @@
+"""One look for every figure: colours, fonts, the epsilon axis, and how a figure becomes a file.
+
+Colours are Okabe and Ito's, which colour-blind readers tell apart; line styles and markers differ as well, so that
+print in grey stays readable. Nothing here touches pyplot or leaves a trace in matplotlib's settings, and the same
+figure always gives the same bytes.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter
+
+from dosimeter.units import GREY_LEVELS_8BIT
+
+P = ParamSpec("P")
+
+BLACK, GREY = "#1a1a1a", "#767676"
+BLUE, VERMILLION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
+
+WIDTH = 5.8
+"""Width of a figure in inches: its 9 point text stays legible when a phone shows it."""
+
+DPI = 150
+"""Dots per inch of PNG files."""
+
+HALF_GREY_LEVEL = 0.5 / GREY_LEVELS_8BIT
+
+_STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.edgecolor": BLACK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "text.parse_math": False,  # a `$` in a class name is a dollar
+    "svg.fonttype": "path",  # looks the same on every machine
+    "svg.hashsalt": "dosimeter",
+}
+
+
+class Look(NamedTuple):
+    """How a series is drawn."""
+
+    color: str
+    linestyle: str
+    marker: str
+
+
+_SERIES = {
+    ("paper", "float"): Look(VERMILLION, "-", "o"),
+    ("sound", "float"): Look(BLUE, "-", "s"),
+    ("sound", "png8"): Look(GREEN, "--", "^"),
+}
+_SPARE = (Look(PURPLE, "-.", "v"), Look(ORANGE, ":", "D"), Look(GREY, "-", "P"))
+_MODELS = {"vgg16": "VGG16", "inception_v3": "Inception-v3"}
+_STORAGES = {"float": "floats", "png8": "8-bit PNG"}
+
+
+def series_look(preset: str, storage: str) -> Look:
+    """Return the look of a preset's curve, the same in every figure."""
+    known = _SERIES.get((preset, storage))
+    return known or _SPARE[sum(map(ord, preset + storage)) % len(_SPARE)]
+
+
+def series_name(preset: str, storage: str) -> str:
+    """Return what a legend calls a preset's curve."""
+    return f"{preset} preset, {_STORAGES.get(storage, storage)}"
+
+
+def model_name(model: str) -> str:
+    """Return a backbone's name as people write it."""
+    return _MODELS.get(model, model)
+
+
+def model_color(index: int) -> str:
+    """Return the colour of the model at `index` where models share an axes."""
+    return (BLUE, VERMILLION, GREEN, PURPLE)[index % 4]
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Make `draw` work in this module's style, whatever the user's matplotlib settings are."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with matplotlib.style.context(["default", _STYLE]):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def panels(rows: int, columns: int, *, height: float, width: float = WIDTH, **options: Any) -> tuple[Figure, Any]:
+    """Return a figure and its axes, an array (rows, columns), laid out without overlaps.
+
+    Args:
+        rows: of axes.
+        columns: of axes.
+        height: of the figure in inches.
+        width: of the figure in inches.
+        options: of `Figure.subplots`, such as `sharex`.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
+    """Write `figure` as `stem`.svg and `stem`.png, without dates, and return both paths."""
+    svg, png = stem.with_name(f"{stem.name}.svg"), stem.with_name(f"{stem.name}.png")
+    with matplotlib.style.context(["default", _STYLE]):
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()  # lay out once, not once for each file
+            figure.set_layout_engine("none")
+        figure.savefig(svg, metadata={"Date": None, "Creator": None})
+        figure.savefig(png, dpi=DPI, metadata={"Software": None})
+    return svg, png
+
+
+def percent_axis(ax: Axes, label: str, *, low: float = 0.0) -> None:
+    """Let `ax` run from `low` to 1 and read in percent."""
+    margin = 0.03 * (1 - low)
+    ax.set_ylim(low - margin, 1 + margin)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.set_ylabel(label)
+
+
+def epsilon_axis(ax: Axes, epsilons: Iterable[float], *, label: bool = True, grey_levels: bool = False) -> None:
+    """Give `ax` a logarithmic epsilon axis with 0 at its left edge, and mark half a grey level.
+
+    Args:
+        ax: the axes.
+        epsilons: doses that must fit; below the smallest that is not 0 the axis is linear.
+        label: whether to name the axis.
+        grey_levels: whether to add a top axis in 8-bit grey levels.
+    """
+    doses = sorted({float(epsilon) for epsilon in epsilons if epsilon > 0}) or [1e-4]
+    first, last = doses[0], max(doses[-1], 10 * doses[0])
+    ticks = [tick for tick in (10.0**power for power in range(-7, 1)) if first * 0.999 <= tick <= last * 1.2]
+    _symlog(ax, first, last)
+    ax.set_xticks([0, *ticks], labels=["0", *(f"{tick:g}" for tick in ticks)])
+    minor = [step * tick for tick in (0.1 * ticks[0], *ticks) for step in range(2, 10)] if ticks else []
+    ax.xaxis.set_minor_locator(FixedLocator([tick for tick in minor if first <= tick <= last * 1.2]))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    if label:
+        ax.set_xlabel("epsilon (fraction of the image range)")
+    if first < HALF_GREY_LEVEL < last:
+        ax.axvline(HALF_GREY_LEVEL, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+    if grey_levels:
+        top = ax.twiny()
+        levels = [level for level in (0.05, 0.1, 0.5, 1, 5, 20, 100) if first <= level / GREY_LEVELS_8BIT <= last]
+        _symlog(top, first, last)
+        top.set_xticks([0, *(level / GREY_LEVELS_8BIT for level in levels)], ["0", *map("{:g}".format, levels)])
+        top.xaxis.set_minor_locator(FixedLocator([]))
+        top.set_xlabel("8-bit grey levels (dotted line: half a level)", fontsize=8)
+        top.spines["top"].set_visible(True)
+        top.grid(visible=False)
+
+
+def _symlog(ax: Axes, first: float, last: float) -> None:
+    ax.set_xscale("symlog", linthresh=first, linscale=0.5)
+    ax.set_xlim(-0.12 * first, last * 1.2)

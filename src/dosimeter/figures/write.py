@@ -1,0 +1,206 @@
+"""Every figure of a run, drawn from the table and written as SVG and PNG."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dosimeter.analysis.base import answered, clean_answers
+from dosimeter.analysis.exemplars import choose_exemplar
+from dosimeter.figures.curves import accuracy_curves, zero_gradients
+from dosimeter.figures.drops import drop_epsilon, single_image_drop
+from dosimeter.figures.pictures import adversarial_pictures, triptychs
+from dosimeter.figures.style import model_name, save
+from dosimeter.figures.training import metric_bars, roc_curves, training_curves
+from dosimeter.responses import Responses
+
+_FIRST_FIGURE = {"xray": 4, "ct": 9}
+ZERO_GRADIENT_FIGURE = 14
+
+
+class FigureFile(NamedTuple):
+    """A figure on disk.
+
+    Attributes:
+        name: of the files, without their endings.
+        title: what it shows, of which cohort and protocol.
+        caption: how to read it.
+        cohort: its cohort.
+        protocol: its protocol.
+        path_svg: vector file.
+        path_png: raster file, 150 dots per inch.
+    """
+
+    name: str
+    title: str
+    caption: str
+    cohort: str
+    protocol: str
+    path_svg: Path
+    path_png: Path
+
+
+class _Drawing(NamedTuple):
+    """A figure to draw: its place after the modality's first number (None: no number), its words, how."""
+
+    place: int | None
+    subject: str
+    title: str
+    caption: str
+    draw: Callable[[], Figure]
+
+
+class _Trial(NamedTuple):
+    """What one cohort and protocol needs for its figures."""
+
+    cohort: str
+    protocol: str
+    modality: str
+    classes: tuple[str, str]
+    tables: dict[str, pd.DataFrame]
+    answers: pd.DataFrame
+    clean: pd.DataFrame
+    doses: pd.DataFrame
+    exemplars: list[Mapping[str, Any]]
+
+
+def write_figures(
+    responses: Responses, tables: Mapping[str, pd.DataFrame], directory: Path
+) -> list[FigureFile]:
+    """Draw every figure that the table has numbers for into `directory`, which is made if needed.
+
+    Figures carry the paper's numbers: 4 to 8 for X-ray, 9 to 13 for CT, and 14 for the one it lacks; cohorts of another
+    modality get names without numbers.
+
+    Args:
+        responses: a run's table and meta.
+        tables: as `analysis.tables.build_tables` returns them.
+        directory: where the files go.
+
+    Returns:
+        The figures, cohort by cohort and protocol by protocol, in the order of their numbers.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    for trial in _trials(responses, tables):
+        for drawing in _drawings(trial):
+            name = _name(trial, drawing)
+            svg, png = save(drawing.draw(), directory / name)
+            title = f"{_number(trial, drawing, 'Figure {}. ')}{drawing.title}: {trial.cohort}, {trial.protocol} protocol"
+            written.append(FigureFile(name, title, drawing.caption, trial.cohort, trial.protocol, svg, png))
+    return written
+
+
+def slug(text: str) -> str:
+    """Return `text` fit for a file name; a changed text gets a digest, so that two texts never share a name."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")[:60]
+    return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def _trials(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> Iterator[_Trial]:
+    rows = answered(responses.frame)
+    clean, doses = clean_answers(rows), choose_exemplar(responses.frame)
+    cards = {(card["cohort"], card["protocol"]): card for card in responses.meta.get("cohorts", [])}
+    for key, answers in rows.groupby(["cohort", "protocol"], sort=False):
+        cohort, protocol = key
+
+        def mine(table: pd.DataFrame, key: Any = key) -> pd.DataFrame:
+            return table[(table["cohort"] == key[0]) & (table["protocol"] == key[1])]
+
+        negative, positive = cards.get(key, {}).get("classes", ("class 0", "class 1"))
+        yield _Trial(
+            cohort=str(cohort),
+            protocol=str(protocol),
+            modality=str(answers["modality"].iloc[0]),
+            classes=(negative, positive),
+            tables={name: mine(table) for name, table in tables.items()},
+            answers=answers,
+            clean=mine(clean),
+            doses=mine(doses),
+            exemplars=[
+                item for item in responses.meta.get("exemplars", []) if (item["cohort"], item["protocol"]) == key
+            ],
+        )
+
+
+def _drawings(trial: _Trial) -> Iterator[_Drawing]:
+    tables = trial.tables
+    if not tables["training"].empty:
+        yield _Drawing(0, "training", "Training", _CAPTIONS["training"], lambda: training_curves(tables["training"]))
+    if not tables["clean_metrics"].empty:
+        clean = tables["clean_metrics"]
+        yield _Drawing(0, "roc", "ROC without attack", _CAPTIONS["roc"], lambda: roc_curves(trial.clean, clean))
+        yield _Drawing(1, "metrics", "Metrics without attack", _CAPTIONS["metrics"], lambda: metric_bars(clean))
+    for model in trial.answers["model"].unique():
+        yield from _pictures(trial, model)
+    curves = tables["fgsm_accuracy"]
+    if (curves["epsilon"] > 0).any():
+        yield _Drawing(
+            3, "accuracy", "Accuracy against epsilon", _CAPTIONS["accuracy"], lambda: accuracy_curves(curves)
+        )
+        epsilon = drop_epsilon(trial.answers)
+        yield _Drawing(
+            4,
+            "drop",
+            f"One image's probabilities at epsilon {epsilon:g}",
+            _CAPTIONS["drop"],
+            lambda: single_image_drop(trial.answers, trial.classes),
+        )
+        yield _Drawing(
+            None, "zero-gradient", "Images left unchanged", _CAPTIONS["zero-gradient"], lambda: zero_gradients(curves)
+        )
+
+
+def _pictures(trial: _Trial, model: str) -> Iterator[_Drawing]:
+    def one(table: pd.DataFrame) -> pd.DataFrame:
+        return table[table["model"] == model]
+
+    answers = one(trial.answers)
+    exemplars = [item for item in trial.exemplars if item["model"] == model]
+    rows = triptychs(exemplars, answers[answers["storage"] == "float"], one(trial.doses))
+    if rows:
+        yield _Drawing(
+            2,
+            f"pictures-{slug(model)}",
+            f"Adversarial images, {model_name(model)}",
+            _CAPTIONS["pictures"],
+            lambda: adversarial_pictures(rows, trial.classes),
+        )
+
+
+def _number(trial: _Trial, drawing: _Drawing, pattern: str) -> str:
+    if trial.modality not in _FIRST_FIGURE:
+        return ""
+    number = ZERO_GRADIENT_FIGURE if drawing.place is None else _FIRST_FIGURE[trial.modality] + drawing.place
+    return pattern.format(number)
+
+
+def _name(trial: _Trial, drawing: _Drawing) -> str:
+    return f"{slug(trial.cohort)}-{slug(trial.protocol)}-{_number(trial, drawing, 'fig{:02d}-')}{drawing.subject}"
+
+
+_CAPTIONS = {
+    "training": "Accuracy and cross-entropy after each epoch. The test images choose nothing; they are only watched.",
+    "roc": "All thresholds of the positive class's score on the unperturbed test images, with the area under the curve "
+    "and its 95 % interval.",
+    "metrics": "Bars are values on the unperturbed test images at the classifier's own threshold, whiskers 95 % "
+    "intervals (none is given for F1).",
+    "pictures": "One row for each attack preset and epsilon: the smallest that misclassifies this image, and the one that the "
+    "paper calls visible. The image was chosen by rule: of the correctly answered images that flip, of the positive "
+    "class where one did, the one with the median flip epsilon. Probabilities are those of the predicted class; the "
+    "classifier saw floats, the picture shows their nearest 8-bit values. The perturbation is shown as its sign: white "
+    "adds, black takes away, mid-grey leaves a pixel alone.",
+    "accuracy": "Bands are 95 % Wilson intervals. The thin dotted lines count an image as wrong from the first epsilon of the "
+    "grid that misclassified it. Diamonds are the published values. The axis is linear between 0 and the smallest epsilon, "
+    "logarithmic above. Left of the vertical dotted line, half a grey level, rounding to 8 bit restores the image.",
+    "drop": "The image with the median drop of its true class's probability among those answered correctly both before "
+    "and after the attack, as in the paper; where none is left, among those answered correctly before. The classifier "
+    "saw floats.",
+    "zero-gradient": "Lower panels: the share of images that the attack left exactly as they were, because their gradient is zero "
+    "everywhere (shaded) or because rounding to 8 bit undid the change. There the accuracy above says nothing of "
+    "robustness.",
+}

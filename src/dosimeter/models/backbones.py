@@ -1,0 +1,130 @@
+"""The networks the study knows: a frozen ImageNet base and the head that is trained on it."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from dosimeter.errors import DosimeterError, did_you_mean
+
+Pool = Literal["whole", "none"] | int
+"""Average pooling between base and head: over the whole map, none, or windows of that many cells a side."""
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """A head: average pooling, flatten, dense ReLU layer, dropout, dense logits."""
+
+    pool: Pool
+    hidden: int
+    dropout: float
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen convolutional base and the head that the study puts on it.
+
+    Attributes:
+        size_px: side of the square images it is fed.
+        map_shape: (channels, height, width) of the base's output for such an image.
+        build: returns the base without values, on the meta device, its tensors named as in torchvision.
+        head: the paper's head (section 2.3).
+        note: one line for `dosimeter list models`.
+    """
+
+    name: str
+    size_px: int
+    map_shape: tuple[int, int, int]
+    build: Callable[[], nn.Module]
+    head: HeadSpec
+    note: str
+
+
+def _vgg16() -> nn.Module:
+    network = torchvision.models.vgg16(weights=None, init_weights=False)
+    return nn.Sequential(OrderedDict(features=network.features))
+
+
+def _inception_v3() -> nn.Module:
+    network = torchvision.models.inception_v3(
+        weights=None, init_weights=False, aux_logits=False, transform_input=False
+    )
+    after_the_base = {"avgpool", "dropout", "fc"}
+    layers = ((name, layer) for name, layer in network.named_children() if name not in after_the_base)
+    return nn.Sequential(OrderedDict(layers))
+
+
+BACKBONES: dict[str, Backbone] = {
+    backbone.name: backbone
+    for backbone in (
+        Backbone(
+            name="vgg16",
+            size_px=224,
+            map_shape=(512, 7, 7),
+            build=_vgg16,
+            head=HeadSpec(pool="whole", hidden=64, dropout=0.5),
+            note="VGG16 base; average pooling, dense 64, dropout 0.5, two logits",
+        ),
+        Backbone(
+            name="inception_v3",
+            size_px=224,
+            map_shape=(2048, 5, 5),
+            build=_inception_v3,
+            head=HeadSpec(pool="none", hidden=1024, dropout=0.4),
+            note="Inception-v3 base fed 224 x 224; flatten, dense 1024, dropout 0.4, two logits",
+        ),
+    )
+}
+
+
+def get_backbone(name: str) -> Backbone:
+    """Return the backbone called `name`, or raise a DosimeterError that lists the names."""
+    if name not in BACKBONES:
+        raise DosimeterError(f"model '{name}' is not known. {did_you_mean(name, BACKBONES)}")
+    return BACKBONES[name]
+
+
+def build_base(backbone: Backbone, state: Mapping[str, Tensor]) -> nn.Module:
+    """Return the frozen base in evaluation mode, holding `state` (torchvision's names, float32)."""
+    with torch.device("meta"):
+        base = backbone.build()
+    for module in base.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.num_batches_tracked = torch.zeros(
+                (), dtype=torch.long
+            )  # a training counter no source carries
+    counters = {
+        name: tensor for name, tensor in base.state_dict().items() if name.endswith("num_batches_tracked")
+    }
+    base.load_state_dict({**counters, **state}, assign=True)
+    return base.requires_grad_(False).eval()
+
+
+def build_head(
+    backbone: Backbone, spec: HeadSpec, *, n_classes: int, generator: torch.Generator
+) -> nn.Sequential:
+    """Return the head with Keras's initial values (Glorot uniform, zero bias), the paper's framework.
+
+    Raises:
+        DosimeterError: the pooling window does not fit the base's map.
+    """
+    channels, height, width = backbone.map_shape
+    layers: list[nn.Module] = []
+    if spec.pool != "none":
+        side = height if spec.pool == "whole" else spec.pool
+        if not 1 <= side <= height:
+            raise DosimeterError(
+                f"pool must be 'whole', 'none' or 1 to {height} cells for {backbone.name}, got {spec.pool}."
+            )
+        layers.append(nn.AvgPool2d(side))
+        height, width = height // side, width // side
+    first = nn.Linear(channels * height * width, spec.hidden)
+    last = nn.Linear(spec.hidden, n_classes)
+    for layer in (first, last):
+        nn.init.xavier_uniform_(layer.weight, generator=generator)
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers, nn.Flatten(), first, nn.ReLU(), nn.Dropout(spec.dropout), last)

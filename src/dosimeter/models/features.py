@@ -1,0 +1,67 @@
+"""The base runs once per image: its feature maps, cached on disk."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dosimeter.cache import cache_dir
+from dosimeter.cohorts.base import Cohort
+from dosimeter.models.base import Classifier
+
+
+class FeatureStore:
+    """Feature maps of a cohort under one base, one file each, keyed by what determines them.
+
+    A file's folder is the digest of the base's weights, its preprocessing and torch's version (another version may
+    round differently); its name is the digest of the prepared pixels. Nothing is held in memory but the names.
+
+    Args:
+        classifier: only its base and preprocessing matter, any head does.
+        base_sha256: digest of the base's weights.
+        folder: where the cache lives; by default the user's cache folder.
+    """
+
+    def __init__(self, classifier: Classifier, *, base_sha256: str, folder: Path | None = None) -> None:
+        key = f"{base_sha256}|{classifier.preprocessing}|{classifier.size_px}|{torch.__version__}"
+        key += f"|{classifier.device.type}"
+        self._classifier = classifier
+        self._folder = (folder or cache_dir() / "features") / hashlib.sha256(key.encode()).hexdigest()[:16]
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def compute(self, cohort: Cohort, *, advance: Callable[[int], None] = lambda _: None) -> list[Path]:
+        """Return the file of each case's feature map, running the base for those that are not there yet.
+
+        The base is fed one image at a time, so that a map's last bit does not depend on what was cached before.
+
+        Args:
+            cohort: n cases.
+            advance: called with 1 after each case.
+        """
+        paths = []
+        for case in cohort:
+            image = self._classifier.prepare(case)  # (3, size, size)
+            path = self._folder / f"{hashlib.sha256(image.numpy().tobytes()).hexdigest()}.npy"
+            if not path.is_file():
+                with torch.inference_mode():
+                    feature_map = self._classifier.features(image[None].to(self._classifier.device))[0]
+                _save(feature_map.cpu().numpy(), path)
+            paths.append(path)
+            advance(1)
+        return paths
+
+
+def load_batch(paths: Sequence[Path]) -> Tensor:
+    """Return the feature maps in `paths` as one tensor (batch, C, H, W)."""
+    return torch.from_numpy(np.stack([np.load(path, allow_pickle=False) for path in paths]))
+
+
+def _save(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]], path: Path) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+    temporary.replace(path)

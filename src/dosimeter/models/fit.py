@@ -1,0 +1,102 @@
+"""`fit`: a classifier from a cohort's split, by training a head on a frozen base."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from dosimeter.cohorts.split import Split
+from dosimeter.models.backbones import Backbone, HeadSpec, build_base, build_head, get_backbone
+from dosimeter.models.base import Classifier
+from dosimeter.models.features import FeatureStore
+from dosimeter.models.training import Examples, FitOptions, train_head
+from dosimeter.models.weights import Weights, load_weights
+
+
+def fit(
+    model: str,
+    split: Split,
+    *,
+    seed: int = 0,
+    weights: Weights | None = None,
+    head: HeadSpec | None = None,
+    options: FitOptions = FitOptions(),  # noqa: B008 - frozen, so sharing the default is safe
+    device: str = "cpu",
+    features: Path | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Classifier:
+    """Train a classifier on `split.train`, watching `split.test` after every epoch.
+
+    The test images choose nothing: no early stopping, no best epoch. They are watched because the paper plots them.
+
+    Args:
+        model: a name of `BACKBONES`.
+        split: training and test cohorts, from `dosimeter.split`.
+        seed: of the head's initial values, the order of batches and dropout.
+        weights: of the frozen base; by default those that `load_weights` finds.
+        head: another head than the paper's.
+        features: the cache folder of feature maps.
+        advance: called with 1 after each image that went through the base.
+
+    Raises:
+        WeightsUnavailable: no source has the base's weights.
+    """
+    backbone = get_backbone(model)
+    weights = weights or load_weights(model)
+    spec = head or backbone.head
+    generator = torch.Generator().manual_seed(seed)
+    classifier = assemble(backbone, weights, spec, classes=split.train.classes, generator=generator).to(
+        device
+    )
+    store = FeatureStore(classifier, base_sha256=weights.sha256, folder=features)
+    started = time.perf_counter()
+    train, test = (
+        Examples(store.compute(cohort, advance=advance), torch.from_numpy(cohort.labels))
+        for cohort in (split.train, split.test)
+    )
+    computed = time.perf_counter()
+    history = train_head(classifier.head, train, test, options=options, generator=generator, device=device)
+    classifier.card = {
+        "model": model,
+        "cohort": split.train.name,
+        "protocol": split.protocol,
+        "seed": seed,
+        "train_sha256": split.train.sha256,
+        "test_sha256": split.test.sha256,
+        "weights": weights.summary(),
+        "preprocessing": classifier.preprocessing.name,
+        "head": asdict(spec),
+        "fit": asdict(options),
+        "history": history,
+        "test_accuracy": history[-1]["test_accuracy"],
+        "torch": torch.__version__,
+        "duration_s": {"features": computed - started, "training": time.perf_counter() - computed},
+    }
+    return classifier
+
+
+def assemble(
+    backbone: Backbone,
+    weights: Weights,
+    spec: HeadSpec,
+    *,
+    classes: Sequence[str],
+    generator: torch.Generator,
+) -> Classifier:
+    """Put an untrained head on a frozen base."""
+    return Classifier(
+        build_base(backbone, weights.state),
+        build_head(backbone, spec, n_classes=len(classes), generator=generator),
+        preprocessing=weights.preprocessing,
+        size_px=backbone.size_px,
+        classes=classes,
+    )
+
+
+def recipe(model: str, split: Split, seed: int, weights: Weights, spec: HeadSpec, options: FitOptions) -> str:
+    """Return a digest of everything that determines a trained head, so that a finished one is found again."""
+    parts = (model, split.train.sha256, split.test.sha256, seed, weights.sha256, weights.preprocessing)
+    return hashlib.sha256(repr((*parts, spec, options, torch.__version__)).encode()).hexdigest()

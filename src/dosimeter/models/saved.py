@@ -1,0 +1,67 @@
+"""A trained classifier on disk: `head.safetensors` and a readable `card.json`.
+
+The base is not copied: the card names its weights by digest, and loading refuses any others.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from dosimeter.errors import DosimeterError
+from dosimeter.models.backbones import HeadSpec, get_backbone
+from dosimeter.models.base import Classifier
+from dosimeter.models.fit import assemble
+from dosimeter.runs import write_text_atomically
+from dosimeter.models.weights import Weights, load_weights
+
+CARD_VERSION = 1
+
+
+def save_classifier(classifier: Classifier, folder: Path) -> None:
+    """Write `classifier`, as `fit` made it, into `folder`; the card comes last, so a folder with a card is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    head = {name: tensor.cpu().contiguous() for name, tensor in classifier.head.state_dict().items()}
+    save_file(head, folder / "head.safetensors")
+    card = {
+        "card_version": CARD_VERSION,
+        **classifier.card,
+        "classifier": classifier.name,
+        "sha256": classifier.fingerprint,
+        "classes": list(classifier.classes),
+    }
+    write_text_atomically(folder / "card.json", json.dumps(card, indent=2) + "\n")
+
+
+def load_classifier(folder: Path, *, weights: Weights | None = None, device: str = "cpu") -> Classifier:
+    """Return the classifier in `folder`; its logits are bit-identical to those of the one saved, on one machine.
+
+    Args:
+        weights: of its base; by default those that `load_weights` finds.
+
+    Raises:
+        DosimeterError: no classifier there, or the base's weights are not those it was trained on.
+    """
+    card_file = folder / "card.json"
+    if not card_file.is_file():
+        raise DosimeterError(
+            f"{folder} holds no classifier: card.json is missing. Train one with `dosimeter study`."
+        )
+    card = json.loads(card_file.read_text(encoding="utf-8"))
+    backbone = get_backbone(card["model"])
+    weights = weights or load_weights(backbone.name)
+    if weights.sha256 != card["weights"]["sha256"]:
+        raise DosimeterError(
+            f"{folder} was trained on the weights '{card['weights']['name']}', but '{weights.name}' were found. "
+            f"Give its own with --weights {backbone.name}=FILE."
+        )
+    spec = HeadSpec(**card["head"])
+    classifier = assemble(backbone, weights, spec, classes=card["classes"], generator=torch.Generator())
+    classifier.head.load_state_dict(load_file(folder / "head.safetensors"))
+    classifier.card = card
+    if classifier.fingerprint != card["sha256"]:
+        raise DosimeterError(
+            f"{folder} is damaged: its tensors do not match card.json. Delete it and train again."
+        )
+    return classifier.to(device)

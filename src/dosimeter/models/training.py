@@ -1,0 +1,99 @@
+"""The training loop: a head on cached feature maps, in plain PyTorch.
+
+Source: the paper, section 2.3, and METHOD.md: Adam, initial learning rate 1e-3, decayed every epoch, 25 epochs in
+batches of 8, binary cross-entropy on two softmax outputs (which for two classes is the cross-entropy).
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from dosimeter.errors import DosimeterError
+from dosimeter.models.features import load_batch
+
+log = logging.getLogger(__name__)
+EVALUATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a head is trained.
+
+    Attributes:
+        decay: per-epoch decay d of the learning rate, lr_e = lr / (1 + d * e), Keras's rule; None is lr / epochs.
+    """
+
+    epochs: int = 25
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    decay: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("learning_rate", 1e-12)):
+            if not getattr(self, name) >= least:
+                raise DosimeterError(f"{name} must be positive, got {getattr(self, name)}.")
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate of `epoch`, counted from 0."""
+        decay = self.learning_rate / self.epochs if self.decay is None else self.decay
+        return self.learning_rate / (1 + decay * epoch)
+
+
+class Examples(NamedTuple):
+    """Feature files and their labels."""
+
+    paths: Sequence[Path]
+    labels: Tensor  # (n,)
+
+
+def train_head(
+    head: nn.Module,
+    train: Examples,
+    test: Examples,
+    *,
+    options: FitOptions,
+    generator: torch.Generator,
+    device: str,
+) -> list[dict[str, Any]]:
+    """Train `head` in place and leave it frozen in evaluation mode; return one record per epoch."""
+    head.requires_grad_(True)
+    optimizer = torch.optim.Adam(head.parameters(), lr=options.learning_rate, fused=True)
+    history = []
+    with torch.random.fork_rng():  # dropout knows only the global generator: borrow it and give it back
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+        for epoch in range(options.epochs):
+            for group in optimizer.param_groups:
+                group["lr"] = options.rate(epoch)
+            head.train()
+            for rows in torch.randperm(len(train.labels), generator=generator).split(options.batch_size):
+                maps = load_batch([train.paths[row] for row in rows]).to(device)  # (batch, C, H, W)
+                loss = cross_entropy(head(maps), train.labels[rows].to(device))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            head.eval()
+            record = {"epoch": epoch + 1, "learning_rate": options.rate(epoch)}
+            for name, examples in (("train", train), ("test", test)):
+                record[f"{name}_loss"], record[f"{name}_accuracy"] = evaluate(head, examples, device=device)
+            history.append(record)
+            log.info("epoch %(epoch)d: test accuracy %(test_accuracy).3f", record)
+    head.requires_grad_(False)
+    return history
+
+
+def evaluate(head: nn.Module, examples: Examples, *, device: str) -> tuple[float, float]:
+    """Return the mean cross-entropy and the accuracy over `examples`, without dropout."""
+    loss = correct = 0.0
+    with torch.inference_mode():
+        for rows in torch.arange(len(examples.labels)).split(EVALUATION_BATCH):
+            logits = head(load_batch([examples.paths[row] for row in rows]).to(device))
+            labels = examples.labels[rows].to(device)
+            loss += float(cross_entropy(logits, labels, reduction="sum"))
+            correct += float((logits.argmax(dim=1) == labels).sum())
+    return loss / len(examples.labels), correct / len(examples.labels)

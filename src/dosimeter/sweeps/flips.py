@@ -1,0 +1,62 @@
+"""The flip epsilon: the smallest dose along an attack's direction that changes the answer."""
+
+from dataclasses import dataclass
+
+from dosimeter.sweeps.answers import Answer, Answers, Question, Target
+
+FLIP_TOLERANCE = 1e-5
+
+
+@dataclass
+class Bracket:
+    """Between `low`, which leaves the answer as it was, and `high`, which changes it."""
+
+    target: Target
+    storage: str
+    original: int  # the predicted class at epsilon 0
+    low: float
+    high: float
+
+    @property
+    def open(self) -> bool:
+        """Whether the flip is known less well than `FLIP_TOLERANCE`."""
+        return self.high - self.low > FLIP_TOLERANCE
+
+    @property
+    def middle(self) -> float:
+        """The epsilon to ask next."""
+        return (self.low + self.high) / 2
+
+    def narrow(self, answer: Answer) -> None:
+        """Keep the half in which the answer changes."""
+        if answer.predicted == self.original:
+            self.low = self.middle
+        else:
+            self.high = self.middle
+
+
+def first_bracket(questions: list[Question], answers: list[Answer]) -> Bracket | None:
+    """Return the bracket of the first flip on the grid of one case and storage, epsilons ascending from 0.
+
+    None if the case is misclassified unperturbed, or if no epsilon of the grid changes the answer (censored).
+    """
+    target, storage, _ = questions[0]
+    original = answers[0].predicted
+    if original != target.label:
+        return None
+    for before, question, answer in zip(questions, questions[1:], answers[1:], strict=False):
+        if answer.predicted != original:
+            return Bracket(target, storage, original, before.epsilon, question.epsilon)
+    return None
+
+
+def bisect(brackets: list[Bracket], answers: Answers) -> list[tuple[Question, Answer]]:
+    """Narrow all brackets together to `FLIP_TOLERANCE`, one batch a step; return everything that was asked."""
+    asked: list[tuple[Question, Answer]] = []
+    while active := [bracket for bracket in brackets if bracket.open]:
+        questions = [Question(bracket.target, bracket.storage, bracket.middle) for bracket in active]
+        replies = answers.ask(questions)
+        for bracket, reply in zip(active, replies, strict=True):
+            bracket.narrow(reply)
+        asked += zip(questions, replies, strict=True)
+    return asked

@@ -1,0 +1,77 @@
+"""Cells: the unit of work, of caching and of resume."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+
+from dosimeter.attacks.fgsm import Preset
+from dosimeter.cohorts.base import Cohort
+from dosimeter.models.base import Classifier
+from dosimeter.sweeps.flips import FLIP_TOLERANCE
+
+SWEEP_VERSION = 1
+"""Raised whenever the same inputs would give other rows, so that old parts are not reused."""
+
+SHARD_SIZE = 8
+"""Cases in a cell: a killed run loses at most one cell's work."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is common to all cells of one curve family.
+
+    Attributes:
+        protocol: how the cohort was split.
+        patients: pseudonym of each patient id of the whole cohort.
+        batch_size: images per forward pass; it may move a logit's last bit, so it belongs to a cell's identity.
+    """
+
+    protocol: str
+    preset: Preset
+    epsilons: tuple[float, ...]
+    seed: int
+    patients: Mapping[str, str]
+    batch_size: int = 4
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A shard of a test cohort, a classifier and a preset. `cell_id` digests everything that determines its rows."""
+
+    cell_id: str
+    shard: Cohort
+    setting: Setting
+
+
+def plan_cells(test: Cohort, classifier: Classifier, setting: Setting) -> Iterator[Cell]:
+    """Yield the cells that together sweep `test`, in order."""
+    for start in range(0, len(test), SHARD_SIZE):
+        shard = test.subset(range(start, min(start + SHARD_SIZE, len(test))))
+        yield Cell(_cell_id(shard, classifier, setting), shard, setting)
+
+
+def pseudonymise_patients(cohort: Cohort) -> dict[str, str]:
+    """Return "p0001", "p0002"... for the patient ids of `cohort`, by first appearance: nothing of the id remains."""
+    ids = dict.fromkeys(record.patient_id for record in cohort.records if record.patient_id is not None)
+    return {patient_id: f"p{index:04d}" for index, patient_id in enumerate(ids, start=1)}
+
+
+def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
+    identity = {
+        "sweep": SWEEP_VERSION,
+        "cohort": [shard.name, shard.modality, shard.sha256],
+        "patients": [setting.patients.get(record.patient_id or "") for record in shard.records],
+        "protocol": setting.protocol,
+        "classifier": classifier.fingerprint,
+        "preset": asdict(setting.preset),
+        "epsilons": setting.epsilons,
+        "flip_tolerance": FLIP_TOLERANCE,
+        "seed": setting.seed,
+        "batch_size": setting.batch_size,
+        "torch": torch.__version__,
+        "device": classifier.device.type,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]

@@ -1,0 +1,284 @@
+"""Synthetic response tables whose every number follows from a closed form.
+
+The margin of a case (logit of its class minus the other) falls linearly with the realised dose:
+
+    margin(epsilon) = clean - gain * slope * dose(epsilon) + rebound * max(0, dose(epsilon) - 0.02)
+
+where the gain is 1.3 for free channels and 1 for tied ones; the dose is epsilon for `float`, epsilon rounded
+to 8-bit grey levels for `png8`, and 0 for the cases of Inception-v3 whose gradient is exactly zero under the
+`paper` preset.
+"""
+
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from dosimeter.responses import Responses, to_frame
+
+EPSILONS = (
+    *(0.0, 1e-4, 3e-4, 5e-4, 7e-4, 9e-4, 1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3, 7e-3, 8e-3, 9e-3, 0.01),
+    *(0.07, 0.08, 0.09),
+)
+COHORTS = {"xray-268": "xray", "covid-ct": "ct"}
+MODELS = ("vgg16", "inception_v3")
+CLASSES = ("other", "COVID-19")
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"loss": "keras_bce", "channels": "free", "storages": ("float",)},
+    "sound": {"loss": "margin", "channels": "tied", "storages": ("float", "png8")},
+}
+RESOLUTION = 1e-5
+REBOUND_FROM = 0.02
+FREE_GAIN = 1.3
+
+
+class FakeCase(NamedTuple):
+    """A case and how one classifier answers it."""
+
+    case_id: str
+    patient_id: str | None
+    label: int
+    clean: float  # margin at epsilon 0; negative: answered wrongly
+    slope: float  # margin lost per unit of epsilon
+    rebound: float  # margin regained per unit of epsilon beyond REBOUND_FROM
+    saturated: bool  # its keras_bce gradient is exactly zero
+
+
+class Setting(NamedTuple):
+    """One group of rows: what the analyses group by."""
+
+    cohort: str
+    protocol: str
+    model: str
+    preset: str
+    storage: str
+
+
+def make_responses(
+    *,
+    cohorts: Mapping[str, str] = COHORTS,
+    protocols: Sequence[str] = ("paper",),
+    models: Sequence[str] = MODELS,
+    presets: Sequence[str] = ("paper", "sound"),
+    epsilons: Sequence[float] = EPSILONS,
+    n_cases: int = 24,
+    patients: bool = True,
+    refine: bool = True,
+    error_row: bool = True,
+    exemplars: bool = True,
+    phantom: bool = False,
+    seed: int = 0,
+) -> Responses:
+    """Return a response table and its meta, the same for the same arguments."""
+    rows: list[dict[str, Any]] = []
+    chosen: list[dict[str, Any]] = []
+    for cohort in cohorts:
+        for protocol in protocols:
+            for model in models:
+                cases = _make_cases(cohort, protocol, model, n_cases, patients, seed)
+                for preset in presets:
+                    for storage in PRESETS[preset]["storages"]:
+                        setting = Setting(cohort, protocol, model, preset, storage)
+                        new = list(_case_rows(setting, cohorts[cohort], cases, epsilons, refine))
+                        rows += new
+                        if exemplars and storage == "float":
+                            chosen += _make_exemplar(setting, new, seed)
+    if error_row and rows:
+        rows.append(_error_row(rows[0]))
+    return Responses(
+        to_frame(rows), _make_meta(cohorts, protocols, models, n_cases, patients, phantom, chosen)
+    )
+
+
+def response_row(**columns: Any) -> dict[str, Any]:
+    """Return one valid row; `probability` is that of class 1, `columns` override any column."""
+    probability = columns.pop("probability", 0.9)
+    label = columns.get("label", 1)
+    predicted = int(probability > 0.5)
+    row = {
+        "run_id": "run", "cell_id": "cell", "cohort": "xray-268", "modality": "xray", "protocol": "paper",
+        "case_id": "00000-00000000", "patient_id": None, "split": "test", "label": label, "model": "vgg16",
+        "classifier": "vgg16-0000", "defence": "none", "preset": "sound", "attack": "fgsm", "loss": "margin",
+        "channels": "tied", "norm": "linf", "storage": "float", "seed": 0, "epsilon": 0.0, "on_grid": True,
+        "linf": 0.0, "l2": 0.0, "clipped_fraction": 0.0, "unchanged": False, "grad_zero": False,
+        "logits": [float(np.log(max(1 - probability, 1e-12))), float(np.log(max(probability, 1e-12)))],
+        "probabilities": [1 - probability, probability], "predicted": predicted,
+        "correct": predicted == label, "status": "ok", "error": None, "duration_s": 0.1,
+    }  # fmt: skip
+    return {**row, **columns}
+
+
+def _make_cases(
+    cohort: str, protocol: str, model: str, n_cases: int, patients: bool, seed: int
+) -> list[FakeCase]:
+    key = [seed, *(sum(map(ord, word)) for word in (cohort, protocol, model))]
+    rng = np.random.default_rng(key)
+    inception = model == "inception_v3"
+    cases = []
+    for index in range(n_cases):
+        saturated = inception and index % 3 != 0
+        wrong = index % 8 == 7 or (protocol != "paper" and index % 8 == 5)
+        clean = rng.uniform(0.5, 3.0) * (12.0 if saturated else 1.0) * (-1 if wrong else 1)
+        slope = rng.uniform(300, 700) * (12.0 if saturated else 1.0) * (2.0 if inception else 1.0)
+        cases.append(
+            FakeCase(
+                case_id=f"{index:05d}-{rng.integers(2**32):08x}",
+                patient_id=f"p{index // 2:04d}" if patients else None,
+                label=index % 2,
+                clean=float(clean),
+                slope=float(slope),
+                rebound=float(1.4 * slope) if index % 4 == 1 else 0.0,
+                saturated=saturated and not wrong,
+            )
+        )
+    return cases
+
+
+def _case_rows(
+    setting: Setting, modality: str, cases: Sequence[FakeCase], epsilons: Sequence[float], refine: bool
+) -> Iterator[dict[str, Any]]:
+    for case in cases:
+        grid = [_row(setting, modality, case, epsilon, on_grid=True) for epsilon in epsilons]
+        yield from grid
+        if refine and grid[0]["correct"]:
+            yield from _bisect(setting, modality, case, grid)
+
+
+def _bisect(
+    setting: Setting, modality: str, case: FakeCase, grid: Sequence[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    first = next((index for index, row in enumerate(grid) if not row["correct"]), None)
+    if first is None:
+        return
+    low, high = grid[first - 1]["epsilon"], grid[first]["epsilon"]
+    while high - low > RESOLUTION:
+        row = _row(setting, modality, case, (low + high) / 2, on_grid=False)
+        low, high = (row["epsilon"], high) if row["correct"] else (low, row["epsilon"])
+        yield row
+
+
+def _row(setting: Setting, modality: str, case: FakeCase, epsilon: float, *, on_grid: bool) -> dict[str, Any]:
+    preset = PRESETS[setting.preset]
+    grad_zero = case.saturated and preset["loss"] == "keras_bce"
+    dose = round(epsilon * 255) / 255 if setting.storage == "png8" else epsilon
+    dose = 0.0 if grad_zero else dose
+    slope = case.slope * (FREE_GAIN if preset["channels"] == "free" else 1.0)
+    margin = case.clean - slope * dose + case.rebound * max(0.0, dose - REBOUND_FROM)
+    sign = 1 if case.label == 1 else -1
+    logits = np.float32([-sign * margin / 2, sign * margin / 2])
+    shifted = np.exp(logits.astype(np.float64) - logits.max())
+    predicted = int(logits.argmax())
+    return response_row(
+        cohort=setting.cohort, modality=modality, protocol=setting.protocol, model=setting.model,
+        preset=setting.preset, storage=setting.storage, case_id=case.case_id, patient_id=case.patient_id,
+        label=case.label, classifier=f"{setting.model}-12345678", loss=preset["loss"],
+        channels=preset["channels"], epsilon=epsilon, on_grid=on_grid, linf=dose, l2=dose * 388.0,
+        clipped_fraction=min(0.3, dose), unchanged=dose == 0.0, grad_zero=grad_zero, logits=logits.tolist(),
+        probabilities=(shifted / shifted.sum()).tolist(), predicted=predicted,
+        correct=predicted == case.label,
+    )  # fmt: skip
+
+
+def _error_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("run_id", "cell_id", "cohort", "modality", "protocol", "split", "label", "model", "classifier")
+    kept += ("defence", "preset", "attack", "loss", "channels", "norm", "storage", "seed")
+    return {
+        **{name: row[name] for name in kept},
+        "case_id": "99999-deadbeef",
+        "status": "error",
+        "error": "the image is truncated",
+    }
+
+
+def _make_exemplar(setting: Setting, rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """Return the lower-median flipped case, positives first: an oracle for `choose_exemplar`."""
+    correct = {row["case_id"] for row in rows if row["epsilon"] == 0 and row["correct"]}
+    flips: dict[str, float] = {}
+    for row in rows:
+        if row["case_id"] in correct and not row["correct"]:
+            flips[row["case_id"]] = min(row["epsilon"], flips.get(row["case_id"], 2.0))
+    positive = {row["case_id"] for row in rows if row["label"] == 1} & flips.keys()
+    candidates = sorted((flips[case_id], case_id) for case_id in positive or flips)
+    if not candidates:
+        return []
+    case_id = candidates[(len(candidates) - 1) // 2][1]
+    rng = np.random.default_rng(seed)
+    row, column = np.mgrid[0:224, 0:224]
+    thorax = 180 * np.exp(-(((row - 112) / 90) ** 2 + ((column - 112) / 70) ** 2)) + 30
+    shape = (224, 224, 3) if setting.preset == "paper" else (224, 224)
+    direction = rng.choice(np.uint8([0, 255]), shape)
+    facts = setting._asdict()
+    del facts["storage"]
+    return [{**facts, "case_id": case_id, "original_png": _png(thorax.astype(np.uint8)),
+             "direction_png": _png(direction)}]  # fmt: skip
+
+
+def _png(pixels: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _make_meta(
+    cohorts: Mapping[str, str],
+    protocols: Sequence[str],
+    models: Sequence[str],
+    n_cases: int,
+    patients: bool,
+    phantom: bool,
+    exemplars: list[dict[str, Any]],
+) -> dict[str, Any]:
+    pairs = [(cohort, protocol) for cohort in cohorts for protocol in protocols]
+    return {
+        "schema_version": 1,
+        "run_id": "run",
+        "dosimeter_version": "0.1.0",
+        "command": "dosimeter study --seed 0",
+        "created": "2026-01-01T00:00:00+00:00",
+        "phantom": phantom,
+        "config": {"cohorts": list(cohorts), "protocols": list(protocols), "models": list(models), "seed": 0},
+        "environment": {"python": "3.11.0", "torch": "2.6.0", "platform": "Linux", "cpu": "fake", "cores": 2,
+                        "device": "cpu"},
+        "cohorts": [_cohort_meta(name, cohorts[name], split, n_cases, patients) for name, split in pairs],
+        "classifiers": [_classifier_meta(model, *pair) for pair in pairs for model in models],
+        "incomplete": [],
+        "stages": [
+            {"stage": stage, "cohort": cohort, "protocol": protocol, "model": model, "duration_s": 1.5}
+            for cohort, protocol in pairs for model in models for stage in ("features", "fit", "sweep")
+        ],
+        "peak_memory_mib": 812.5,
+        "exemplars": exemplars,
+    }  # fmt: skip
+
+
+def _cohort_meta(cohort: str, modality: str, protocol: str, n_test: int, patients: bool) -> dict[str, Any]:
+    halves = {CLASSES[0]: (n_test + 1) // 2, CLASSES[1]: n_test // 2}
+    leak = (n_test * 2 // 3 if protocol == "paper" else 0) if patients else None
+    return {
+        "cohort": cohort, "modality": modality, "protocol": protocol, "seed": 0, "classes": list(CLASSES),
+        "n": 5 * n_test, "counts": {name: 5 * count for name, count in halves.items()}, "sha256": "ab" * 32,
+        "skipped": 0, "n_train": 4 * n_test, "n_test": n_test,
+        "train_counts": {name: 4 * count for name, count in halves.items()}, "test_counts": halves,
+        "n_test_sharing_patient": leak, "n_unused": 0, "provenance": {"source": "synthetic"},
+    }  # fmt: skip
+
+
+def _classifier_meta(model: str, cohort: str, protocol: str) -> dict[str, Any]:
+    history = [
+        {"epoch": epoch, "learning_rate": 1e-3 / (1 + epoch / 25), "train_loss": 0.7 / epoch,
+         "train_accuracy": 1 - 0.4 / epoch, "test_loss": 0.3 + 0.5 / epoch,
+         "test_accuracy": 0.88 - 0.3 / epoch + 0.05 * (epoch == 12)}
+        for epoch in range(1, 26)
+    ]  # fmt: skip
+    return {
+        "classifier": f"{model}-12345678", "model": model, "cohort": cohort, "protocol": protocol, "seed": 0,
+        "weights": {"name": model, "source": "torchvision", "sha256": "cd" * 32, "licence": "BSD-3-Clause",
+                    "stand_in": False, "note": ""},
+        "preprocessing": "ImageNet mean and standard deviation, RGB, [0, 1]",
+        "head": {"pooling": "average", "hidden": 64, "dropout": 0.5},
+        "fit": {"epochs": 25, "batch_size": 8, "learning_rate": 1e-3},
+        "history": history, "sha256": "ef" * 32,
+    }  # fmt: skip
