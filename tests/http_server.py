@@ -62,7 +62,7 @@ class FileServer:
 class _Handler(BaseHTTPRequestHandler):
     files: FileServer
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
     def do_GET(self) -> None:

@@ -88,9 +88,7 @@ def make_responses(
                             chosen += _make_exemplar(setting, new, seed)
     if error_row and rows:
         rows.append(_error_row(rows[0]))
-    return Responses(
-        to_frame(rows), _make_meta(cohorts, protocols, models, n_cases, patients, phantom, chosen)
-    )
+    return Responses(to_frame(rows), _make_meta(cohorts, protocols, models, n_cases, patients, phantom, chosen))
 
 
 def response_row(**columns: Any) -> dict[str, Any]:
@@ -111,9 +109,7 @@ def response_row(**columns: Any) -> dict[str, Any]:
     return {**row, **columns}
 
 
-def _make_cases(
-    cohort: str, protocol: str, model: str, n_cases: int, patients: bool, seed: int
-) -> list[FakeCase]:
+def _make_cases(cohort: str, protocol: str, model: str, n_cases: int, patients: bool, seed: int) -> list[FakeCase]:
     key = [seed, *(sum(map(ord, word)) for word in (cohort, protocol, model))]
     rng = np.random.default_rng(key)
     inception = model == "inception_v3"

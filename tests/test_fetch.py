@@ -8,17 +8,21 @@ import io
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import filelock
 import numpy as np
 import pytest
-from http_server import STALL_S, FileServer
 from PIL import Image
 
-from dosimeter.cohorts.fetch import FETCHABLE, PUBLIC_BASE, Row, fetch, git_blob, manifest, raw_url
+from dosimeter.cohorts import load_cohort
+from dosimeter.cohorts.fetch import PUBLIC_BASE, Row, fetch, git_blob, manifest, raw_url
+from dosimeter.cohorts.public import PUBLIC_COHORTS
 from dosimeter.errors import DosimeterError
+from http_server import STALL_S, FileServer
 
 module = importlib.import_module("dosimeter.cohorts.fetch")  # the module, whatever its package calls `fetch`
 
@@ -54,7 +58,7 @@ def _quick_and_direct(monkeypatch: pytest.MonkeyPatch) -> None:
 def rows(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
     """A covid-ct of three files; `CONTENTS` are their bytes."""
     rows = [row_of(name, content) for name, content in CONTENTS.items()]
-    monkeypatch.setattr(module, "manifest", lambda name: rows)
+    monkeypatch.setattr(module, "_unpacked", lambda modality: rows)
     return rows
 
 
@@ -71,7 +75,7 @@ def server(rows: list[Row]) -> Iterator[FileServer]:
 def assert_complete(folder: Path) -> None:
     for name, content in CONTENTS.items():
         assert (folder / "ct" / "images" / name).read_bytes() == content
-    assert set(read_table(folder / "ct" / "metadata.csv")) == {f"images/{name}" for name in CT_NAMES}
+    assert list(read_table(folder / "ct" / "metadata.csv")) == [f"images/{name}" for name in CT_NAMES]
     assert leftovers(folder) == []
 
 
@@ -84,17 +88,12 @@ def test_fetch_gets_verifies_and_lists_every_file(server: FileServer, rows: list
     assert read_table(tmp_path / "ct" / "metadata.csv") == {row["file"]: row for row in rows}
 
 
-def test_fetching_again_downloads_nothing(server: FileServer, tmp_path: Path) -> None:
+def test_fetching_again_downloads_only_what_changed(server: FileServer, rows: list[Row], tmp_path: Path) -> None:
     fetch("covid-ct", tmp_path, base_url=server.url)
-    table = (tmp_path / "ct" / "metadata.csv").read_bytes()
     report = fetch("covid-ct", tmp_path, base_url=server.url)
     assert (report.downloaded, report.present, len(server.requests)) == (0, 3, 3)
-    assert (tmp_path / "ct" / "metadata.csv").read_bytes() == table
-
-
-def test_a_file_altered_on_disk_is_fetched_again(server: FileServer, tmp_path: Path) -> None:
-    fetch("covid-ct", tmp_path, base_url=server.url)
-    (tmp_path / "ct" / "images" / CT_NAMES[1]).write_bytes(b"altered")
+    assert_complete(tmp_path)
+    (tmp_path / "ct" / rows[1]["file"]).write_bytes(b"altered")
     assert fetch("covid-ct", tmp_path, base_url=server.url).downloaded == 1
     assert_complete(tmp_path)
 
@@ -123,9 +122,7 @@ def test_a_missing_file_is_named_and_not_asked_for_again(server: FileServer, row
     assert len(server.requests) == 3
 
 
-def test_a_file_that_no_longer_verifies_is_no_longer_listed(
-    server: FileServer, rows: list[Row], tmp_path: Path
-) -> None:
+def test_a_file_that_no_longer_verifies_is_not_listed(server: FileServer, rows: list[Row], tmp_path: Path) -> None:
     fetch("covid-ct", tmp_path, base_url=server.url)
     (tmp_path / "ct" / rows[0]["file"]).write_bytes(b"altered")
     server.missing = {server_path(rows[0])}
@@ -152,18 +149,14 @@ def test_a_broken_connection_is_continued(
 
 
 @pytest.mark.parametrize("fault", ["silent", "stall", "503"])
-def test_a_silent_slow_or_busy_server_is_tried_again(
-    server: FileServer, rows: list[Row], tmp_path: Path, fault: str
-) -> None:
+def test_a_failing_server_is_tried_again(server: FileServer, rows: list[Row], tmp_path: Path, fault: str) -> None:
     server.faults = {server_path(rows[0]): [fault]}
     assert fetch("covid-ct", tmp_path, base_url=server.url, timeout_s=STALL_S / 2).failed == ()
     assert server.counts[server_path(rows[0])] == 2
     assert_complete(tmp_path)
 
 
-def test_a_connection_that_keeps_breaking_is_continued_by_the_next_fetch(
-    server: FileServer, rows: list[Row], tmp_path: Path
-) -> None:
+def test_the_next_fetch_continues_a_broken_one(server: FileServer, rows: list[Row], tmp_path: Path) -> None:
     path = server_path(rows[0])
     server.faults = {path: ["half"] * 4}
     report = fetch("covid-ct", tmp_path, base_url=server.url)
@@ -184,7 +177,6 @@ def test_a_connection_that_keeps_breaking_is_continued_by_the_next_fetch(
         (bytes(400_000), ["bytes=400000-", None]),  # longer than the file: 416
         (CONTENTS[CT_NAMES[0]], []),  # received whole by a process that was killed before it could say so
     ],
-    ids=["other", "longer", "whole"],
 )
 def test_whatever_a_killed_fetch_left_behind_ends_well(
     server: FileServer, rows: list[Row], tmp_path: Path, part: bytes, ranges: list[str | None]
@@ -197,12 +189,15 @@ def test_whatever_a_killed_fetch_left_behind_ends_well(
     assert_complete(tmp_path)
 
 
-def test_ctrl_c_lists_what_came_and_the_next_fetch_continues(server: FileServer, tmp_path: Path) -> None:
-    def interrupt(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
+def test_ctrl_c_waits_for_no_file_and_lists_what_came(
+    server: FileServer, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSES_S", (30.0,))
+    server.faults = {server_path(rows[0]): ["503"]}
+    begin_s = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        fetch("covid-ct", tmp_path, base_url=server.url, progress=interrupt, jobs=1)
+        fetch("covid-ct", tmp_path, base_url=server.url, progress=Mock(side_effect=KeyboardInterrupt))
+    assert time.monotonic() - begin_s < 10
     assert len(read_table(tmp_path / "ct" / "metadata.csv")) == 1
     assert fetch("covid-ct", tmp_path, base_url=server.url).present >= 1
     assert_complete(tmp_path)
@@ -231,7 +226,6 @@ def test_an_unreachable_server_is_one_error_for_all_files(rows: list[Row], tmp_p
     [
         ("covid-tc", {}, "Did you mean 'covid-ct'"),
         ("covid-ct", {"base_url": "file:///etc"}, "base_url must start with http"),
-        ("covid-ct", {"base_url": "ftp://example.org"}, "base_url must start with http"),
         ("covid-ct", {"jobs": 0}, "jobs must be at least 1"),
         ("covid-ct", {"timeout_s": 0}, "timeout_s above 0"),
     ],
@@ -253,16 +247,14 @@ def test_a_folder_that_cannot_be_written_is_explained(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(module, "_write_atomically", full)
-    with pytest.raises(DosimeterError, match="No space left on device.*fetching again continues"):
+    with pytest.raises(DosimeterError, match=r"No space left on device.*fetching again continues"):
         fetch("covid-ct", tmp_path, base_url=server.url)
 
 
 def test_two_fetches_do_not_share_a_folder(server: FileServer, tmp_path: Path) -> None:
     (tmp_path / "ct").mkdir()
-    with (
-        filelock.FileLock(tmp_path / "ct" / ".fetch.lock"),
-        pytest.raises(DosimeterError, match="another fetch"),
-    ):
+    lock = filelock.FileLock(tmp_path / "ct" / ".fetch.lock")
+    with lock, pytest.raises(DosimeterError, match="another fetch"):
         fetch("covid-ct", tmp_path, base_url=server.url)
     assert server.requests == []
 
@@ -275,18 +267,13 @@ def test_a_damaged_table_is_explained(server: FileServer, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("file", ["../x", "/etc/x", "images/../../x", "images\\..\\x", "images/C:x", "x.png"])
-def test_no_manifest_can_name_a_file_outside_the_folder(
-    server: FileServer, rows: list[Row], tmp_path: Path, file: str
-) -> None:
+def test_no_file_outside_is_written(server: FileServer, rows: list[Row], tmp_path: Path, file: str) -> None:
     rows[0]["file"] = file
     with pytest.raises(AssertionError):
         fetch("covid-ct", tmp_path / "a" / "b", base_url=server.url)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
     assert server_path(rows[0]) not in server.counts
-
-
-# ---- X-rays: grey copies ---------------------------------------------------------------------------------------------
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -308,9 +295,11 @@ XRAYS = {
 @pytest.fixture
 def xrays(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     """xray-268 holds all but the last of `XRAYS`, xray-268-child the last two."""
-    rows = [row_of(f"{i}.jpg", content) | {"source_path": name} for i, (name, content) in enumerate(XRAYS.items())]
-    parts = {"xray-268": rows[:3], "xray-268-child": rows[2:]}
-    monkeypatch.setattr(module, "manifest", parts.__getitem__)
+    rows = []
+    for place, (name, content) in enumerate(XRAYS.items()):
+        marks = {"cohort268": str(place < 3), "cohort268_child": str(place > 1)}
+        rows.append(row_of(f"{place}.jpg", content, source_path=name, label=str(place % 2), **marks))
+    monkeypatch.setattr(module, "_unpacked", lambda modality: rows)
     contents = zip(rows, XRAYS.values(), strict=True)
     with FileServer({server_path(row): content for row, content in contents}) as server:
         yield server
@@ -322,13 +311,14 @@ def test_xrays_become_small_grey_copies(xrays: FileServer, tmp_path: Path) -> No
     assert [failure.name for failure in report.failed] == ["images/2.jpg"]
     assert "cannot be used" in report.failed[0].reason
 
-    deep = Image.open(tmp_path / "xray" / "images" / "0.jpg")
-    assert (deep.format, deep.mode, deep.size) == ("JPEG", "L", (512, 307))
-    levels = np.asarray(deep)[150].astype(int)
+    with Image.open(tmp_path / "xray" / "images" / "0.jpg") as deep:
+        assert (deep.format, deep.mode, deep.size) == ("JPEG", "L", (512, 307))
+        levels = np.asarray(deep)[150].astype(int)
     assert (levels[0], levels[-1]) == (0, 255)
     assert np.abs(levels - np.linspace(0, 255, 512)).max() <= 2  # neither clipped nor squeezed into a few levels
 
-    colour = np.asarray(Image.open(tmp_path / "xray" / "images" / "1.jpg"))
+    with Image.open(tmp_path / "xray" / "images" / "1.jpg") as image:
+        colour = np.asarray(image)
     assert colour.shape == (64, 192)
     assert [int(colour[32, x]) for x in (32, 96, 160)] == pytest.approx([76, 150, 29], abs=1)
 
@@ -353,24 +343,28 @@ def test_fetching_xrays_again_downloads_only_what_changed(xrays: FileServer, tmp
 
 
 def test_a_second_cohort_in_the_folder_joins_the_first(xrays: FileServer, tmp_path: Path) -> None:
-    fetch("xray-268", tmp_path, base_url=xrays.url)
     fetch("xray-268-child", tmp_path, base_url=xrays.url)
-    files = {"images/0.jpg", "images/1.jpg", "images/3.jpg"}
-    assert set(read_table(tmp_path / "xray" / "metadata.csv")) == files
-    assert set(read_table(tmp_path / "xray" / "fetched.csv")) == files
-    assert Image.open(tmp_path / "xray" / "images" / "3.jpg").size == (5, 3)  # never enlarged
+    fetch("xray-268", tmp_path, base_url=xrays.url)
+    files = ["images/0.jpg", "images/1.jpg", "images/3.jpg"]  # 2.jpg is broken
+    assert list(read_table(tmp_path / "xray" / "metadata.csv")) == files
+    assert list(read_table(tmp_path / "xray" / "fetched.csv")) == files
+    with Image.open(tmp_path / "xray" / "images" / "3.jpg") as small:
+        assert small.size == (5, 3)  # never enlarged
 
 
-# ---- what ships with the package -------------------------------------------------------------------------------------
+def test_the_cohort_loader_reads_what_was_fetched(xrays: FileServer, tmp_path: Path) -> None:
+    fetch("xray-268", tmp_path, base_url=xrays.url)
+    cohort = load_cohort("xray-268", data=tmp_path)
+    assert [case.image.shape for case in cohort] == [(1, 307, 512), (1, 64, 192)]
 
 
-@pytest.mark.parametrize(("name", "n", "positive"), [("xray-268", 268, 141), ("xray-268-child", 268, 141),
-                                                    ("xray-all", 840, 290), ("covid-ct", 746, 349)])  # fmt: skip
-def test_the_manifests_are_well_formed(name: str, n: int, positive: int) -> None:
+@pytest.mark.parametrize("name", PUBLIC_COHORTS)
+def test_the_manifests_are_well_formed(name: str) -> None:
     rows = manifest(name)
+    n, n_positive = {"xray-all": (840, 290), "covid-ct": (746, 349)}.get(name, (268, 141))
     assert len(rows) == len({row["file"] for row in rows}) == n
-    assert sum(row["label"] == "1" for row in rows) == positive
-    shelf = module._Shelf(Path("data"), shrinks=False)
+    assert sum(row["label"] == "1" for row in rows) == n_positive
+    shelf = module._Shelf(Path("data"), PUBLIC_COHORTS[name].folder)
     for row in rows:
         assert re.fullmatch("[0-9a-f]{40}", row["git_blob"])
         assert re.fullmatch("[0-9a-f]{40}", row["source_commit"])
@@ -379,10 +373,6 @@ def test_the_manifests_are_well_formed(name: str, n: int, positive: int) -> None
         assert shelf.path(row).suffix.lower() in (".jpg", ".jpeg", ".png")
         assert raw_url(row).startswith(f"{PUBLIC_BASE}/{row['source_repo']}/{row['source_commit']}/")
         assert re.fullmatch(r"https://[A-Za-z0-9._~/%-]+", raw_url(row))
-
-
-def test_all_cohorts_have_a_manifest_row_test() -> None:
-    assert set(FETCHABLE) == {"xray-268", "xray-268-child", "xray-all", "covid-ct"}
 
 
 @pytest.mark.parametrize(
@@ -401,7 +391,7 @@ def test_git_blob_is_gits(content: bytes, blob: str) -> None:
 def test_real_ct_files_verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = Path(os.environ["DOSIMETER_DATA"])
     rows = manifest("covid-ct")[::100]
-    monkeypatch.setattr(module, "manifest", lambda name: rows)
+    monkeypatch.setattr(module, "_unpacked", lambda modality: rows)
     with FileServer({server_path(row): data / "ct" / row["file"] for row in rows}) as server:
         report = fetch("covid-ct", tmp_path, base_url=server.url)
     assert (report.downloaded, report.failed) == (len(rows), ())

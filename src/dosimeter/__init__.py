@@ -11,7 +11,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Public names and their modules (and the name there, if it differs). They are imported on first use: `import dosimeter` alone loads no torch.
+# Public names and where they live ("module:name" where the names differ). They are imported on first use, so
+# that `import dosimeter` alone loads no torch.
 _PUBLIC = {
     "DosimeterError": "dosimeter.errors",
     "Epsilon": "dosimeter.units",

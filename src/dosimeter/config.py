@@ -40,20 +40,12 @@ class StudyConfig(BaseModel):
 
     cohort: Names = Field((), description="cohorts; empty: the real ones if `data` is known, else phantoms")
     model: Names = Field(MODELS, description="networks to transfer-learn")
-    protocol: Names = Field(
-        (), description="paper, patient, official; empty: paper, and official where there is one"
-    )
+    protocol: Names = Field((), description="paper, patient, official; empty: paper, and official where there is one")
     preset: Names = Field(PRESETS, description="attack presets")
-    epsilons: tuple[float, ...] = Field(
-        DEFAULT_EPSILONS, description='doses, [0, 1] of the image range or "4/255"'
-    )
-    seed: int = Field(
-        0, ge=0, lt=2**32, description="of the split, the head's initial values, batches and dropout"
-    )
+    epsilons: tuple[float, ...] = Field(DEFAULT_EPSILONS, description='doses, [0, 1] of the image range or "4/255"')
+    seed: int = Field(0, ge=0, lt=2**32, description="of the split, the head's initial values, batches and dropout")
     data: Path | None = Field(None, description="folder of the real images; default: $DOSIMETER_DATA")
-    out: Path | None = Field(
-        None, description="the run's folder; default: runs/ and a name from the settings"
-    )
+    out: Path | None = Field(None, description="the run's folder; default: runs/ and a name from the settings")
     limit: int | None = Field(None, ge=10, description="images taken of each cohort")
     strict: bool = Field(False, description="an unreadable image is an error, not left out")
     positive: str | None = Field(None, description="the positive class of a folder: or csv: cohort")
@@ -67,12 +59,8 @@ class StudyConfig(BaseModel):
     epochs: int = Field(25, ge=1, description="training epochs")
     batch_size: int = Field(8, ge=1, description="training batch")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's initial learning rate")
-    decay: float | None = Field(
-        None, ge=0, description="its per-epoch decay; default: learning_rate / epochs"
-    )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="where networks run; auto: a GPU if any"
-    )
+    decay: float | None = Field(None, ge=0, description="its per-epoch decay; default: learning_rate / epochs")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where networks run; auto: a GPU if any")
 
     @field_validator("epsilons", mode="before")
     @classmethod
@@ -85,9 +73,7 @@ class StudyConfig(BaseModel):
         choices = {"model": MODELS, "protocol": PROTOCOLS, "preset": PRESETS}[info.field_name]
         for name in value:
             if name not in choices:
-                raise DosimeterError(
-                    f"{info.field_name} '{name}' is not known. {did_you_mean(name, choices)}"
-                )
+                raise DosimeterError(f"{info.field_name} '{name}' is not known. {did_you_mean(name, choices)}")
         if info.field_name != "protocol" and not value:
             raise DosimeterError(f"{info.field_name} must name at least one of: {', '.join(choices)}.")
         return tuple(dict.fromkeys(value))
@@ -107,9 +93,7 @@ class StudyConfig(BaseModel):
         limit = self.limit
         if limit is None and not self.cohort and not data:
             limit = PHANTOM_LIMIT
-        filled = self.model_copy(
-            update={"data": data, "cohort": tuple(dict.fromkeys(cohort)), "limit": limit}
-        )
+        filled = self.model_copy(update={"data": data, "cohort": tuple(dict.fromkeys(cohort)), "limit": limit})
         return filled.model_copy(update={"out": self.out or Path("runs") / filled.default_name()})
 
     @property
@@ -152,9 +136,7 @@ def load_config(path: Path | None = None, **overrides: Any) -> StudyConfig:
     settings |= {key: value for key, value in overrides.items() if value is not None}
     for key in settings:
         if key not in StudyConfig.model_fields:
-            raise DosimeterError(
-                f"the setting '{key}' is not known. {did_you_mean(key, StudyConfig.model_fields)}"
-            )
+            raise DosimeterError(f"the setting '{key}' is not known. {did_you_mean(key, StudyConfig.model_fields)}")
     try:
         return StudyConfig(**settings)
     except ValidationError as error:

@@ -39,9 +39,7 @@ def forwards_per_case(config: StudyConfig) -> float:
     levels = {round(epsilon * GREY_LEVELS_8BIT) for epsilon in doses} - {0}
     distinct = {"float": len(doses) + FLIP_IN_FORWARDS, "png8": len(levels)}
     presets = [PRESETS[name] for name in config.preset]
-    return sum(
-        1 + GRADIENT_IN_FORWARDS + sum(distinct[storage] for storage in preset.storages) for preset in presets
-    )
+    return sum(1 + GRADIENT_IN_FORWARDS + sum(distinct[storage] for storage in preset.storages) for preset in presets)
 
 
 def estimate(config: StudyConfig, trials: "Sequence[Trial]") -> Iterator[Cost]:

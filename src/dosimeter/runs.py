@@ -46,9 +46,7 @@ class Run:
             self.pictures.mkdir(exist_ok=True)
             handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8")
         except OSError as error:
-            raise DosimeterError(
-                f"out: the folder {self.folder} cannot be written ({error.strerror})."
-            ) from error
+            raise DosimeterError(f"out: the folder {self.folder} cannot be written ({error.strerror}).") from error
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logger = logging.getLogger("dosimeter")
         logger.addHandler(handler)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -182,9 +182,7 @@ class _Study:
             for stage, duration_s in classifier.card["duration_s"].items():
                 self.run.add_seconds(stage, duration_s, model=model, **trial.scope)
             save_classifier(classifier, folder)
-        self.cards.append(
-            {**classifier.card, "classifier": classifier.name, "sha256": classifier.fingerprint}
-        )
+        self.cards.append({**classifier.card, "classifier": classifier.name, "sha256": classifier.fingerprint})
         return classifier
 
     def _sweep(self, trial: Trial, classifier: Classifier) -> None:

@@ -71,5 +71,5 @@ def check(image: Tensor, adversarial: Tensor, *, epsilon: float, attack: str) ->
     """Assert that `adversarial` is within `epsilon` of `image` and in [0, 1]; name the attack that left them."""
     distance = float((adversarial - image).abs().amax())
     assert distance <= epsilon + BALL_TOLERANCE, f"{attack} left its ball: {distance} > {epsilon}"
-    low, high = torch.aminmax(adversarial)
-    assert low >= 0 and high <= 1, f"{attack} left the image range: [{float(low)}, {float(high)}]"
+    low, high = (float(bound) for bound in torch.aminmax(adversarial))
+    assert 0 <= low <= high <= 1, f"{attack} left the image range: [{low}, {high}]"

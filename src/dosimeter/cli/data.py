@@ -87,7 +87,9 @@ def check(
 @app.command()
 def fetch(
     name: Name,
-    folder: Annotated[Path | None, typer.Argument(help="data folder to fill; default: $DOSIMETER_DATA or ./data")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(help="data folder to fill; default: $DOSIMETER_DATA or ./data")
+    ] = None,
     base_url: Annotated[str | None, typer.Option(help="another server with the same repositories")] = None,
     jobs: Annotated[int, typer.Option(help="downloads at a time")] = 4,
 ) -> None:

@@ -17,7 +17,10 @@ def listing(what: str) -> list[tuple[str, str]]:
         from dosimeter.attacks.fgsm import PRESETS
 
         return [
-            (f"fgsm ({preset.name})", f"{preset.attack.loss}, {preset.attack.channels}, {'/'.join(preset.storages)}: {preset.note}")
+            (
+                f"fgsm ({preset.name})",
+                f"{preset.attack.loss}, {preset.attack.channels}, {'/'.join(preset.storages)}: {preset.note}",
+            )
             for preset in PRESETS.values()
         ]
     raise DosimeterError(f"'{what}' cannot be listed. {did_you_mean(what, ('models', 'cohorts', 'attacks'))}")

@@ -34,8 +34,8 @@ def print_plan(settings: StudyConfig) -> None:
     for cost in estimate(config, trials):
         total_s += cost.duration_s
         print(
-            f"{cost.cohort} ({cost.protocol}), {cost.model}: {cost.n_train} images to train on, {cost.n_test} to attack, "
-            f"{cost.n_forward} forward passes, about {cost.duration_s / 60:.1f} min"
+            f"{cost.cohort} ({cost.protocol}), {cost.model}: {cost.n_train} images to train on, {cost.n_test} to "
+            f"attack, {cost.n_forward} forward passes, about {cost.duration_s / 60:.1f} min"
         )
     for note in notes:
         print(f"note: {note}")

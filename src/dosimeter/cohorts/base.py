@@ -135,9 +135,7 @@ class Cohort:
         return digest.hexdigest()
 
     def _repr_html_(self) -> str:
-        counts = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{n}</td></tr>" for name, n in self.counts.items()
-        )
+        counts = "".join(f"<tr><td>{html.escape(name)}</td><td>{n}</td></tr>" for name, n in self.counts.items())
         title = f"{html.escape(self.name)}: {len(self)} images, {len(self.skipped)} left out"
         return f"<table><caption>{title}</caption><tr><th>class</th><th>n</th></tr>{counts}</table>"
 

@@ -30,18 +30,11 @@ from PIL import Image
 
 from dosimeter.cohorts.base import Skipped
 from dosimeter.cohorts.images import ImageError, read_image
+from dosimeter.cohorts.public import PUBLIC_COHORTS
 from dosimeter.errors import DosimeterError, did_you_mean
 
 PUBLIC_BASE = "https://raw.githubusercontent.com"
 """Where `{base}/{owner/name}/{commit}/{path}` is a file of a public Git repository."""
-
-FETCHABLE = {
-    "xray-268": ("xray", "cohort268"),
-    "xray-268-child": ("xray", "cohort268_child"),
-    "xray-all": ("xray", None),
-    "covid-ct": ("ct", None),
-}
-"""Cohort name -> (modality, manifest column that marks its files; None: all of them)."""
 
 COPY_COLUMNS = ("file", "git_blob", "sha256", "conversion")  # fetched.csv: which original gave which copy
 LONGEST_SIDE_PX = 512
@@ -86,7 +79,7 @@ def fetch(
     again finishes what was stopped. X-ray cohorts share a folder, whose metadata.csv lists all their files.
 
     Args:
-        name: a key of `FETCHABLE`.
+        name: a key of `PUBLIC_COHORTS`.
         folder: the data folder; nothing outside it is written.
         base_url: where the repositories are served, http or https.
         progress: see `Progress`.
@@ -105,12 +98,12 @@ def fetch(
     if urlsplit(base_url).scheme not in ("http", "https"):
         raise DosimeterError(f"base_url must start with http:// or https://, got {base_url!r}.")
     server = _Server(base_url.rstrip("/"), timeout_s)
-    modality, _ = FETCHABLE[name]
+    modality = PUBLIC_COHORTS[name].folder
     root = folder / modality
     try:
         root.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(root / ".fetch.lock", timeout=0):
-            shelf = _Shelf(root, shrinks=modality == "xray")
+            shelf = _Shelf(root, modality)
             outcomes = _fill(shelf, server, rows, jobs=jobs, progress=progress)
     except filelock.Timeout:
         raise DosimeterError(f"folder must be free, got {root}: another fetch is at work. Wait for it.") from None
@@ -129,14 +122,19 @@ def manifest(name: str) -> list[Row]:
     """Return what the package knows of a cohort's files: a row for each, with the columns of metadata.csv.
 
     Raises:
-        DosimeterError: `name` is not a key of `FETCHABLE`.
+        DosimeterError: `name` is not a key of `PUBLIC_COHORTS`.
     """
-    if name not in FETCHABLE:
-        raise DosimeterError(f"name must be a cohort to fetch, got {name!r}. {did_you_mean(name, FETCHABLE)}")
-    modality, mark = FETCHABLE[name]
+    if name not in PUBLIC_COHORTS:
+        hint = did_you_mean(name, PUBLIC_COHORTS)
+        raise DosimeterError(f"name must be a cohort to fetch, got {name!r}. {hint}")
+    public = PUBLIC_COHORTS[name]
+    rows = _unpacked(public.folder)
+    return [row for row in rows if public.column is None or row[public.column] == "True"]
+
+
+def _unpacked(modality: str) -> list[Row]:
     packed = resources.files(__package__).joinpath("manifests", f"{modality}.csv.gz").read_bytes()
-    rows = csv.DictReader(io.StringIO(gzip.decompress(packed).decode(), newline=""))
-    return [row for row in rows if mark is None or row[mark] == "True"]
+    return list(csv.DictReader(io.StringIO(gzip.decompress(packed).decode(), newline="")))
 
 
 def git_blob(data: bytes) -> str:
@@ -193,9 +191,10 @@ def _fill(
 class _Shelf:
     """A modality's folder: which files are there, verified, and the tables that list them."""
 
-    def __init__(self, root: Path, *, shrinks: bool) -> None:
+    def __init__(self, root: Path, modality: str) -> None:
         self.root = root
-        self.shrinks = shrinks  # keeps small grey copies, recorded in fetched.csv
+        self.shrinks = modality == "xray"  # keeps small grey copies, recorded in fetched.csv
+        self.places = {row["file"]: place for place, row in enumerate(_unpacked(modality))}
         self.copies = {row["file"]: row for row in _read_table(root / "fetched.csv", COPY_COLUMNS)}
         self.lock = threading.Lock()
 
@@ -228,7 +227,7 @@ class _Shelf:
         values = (row["file"], row["git_blob"], hashlib.sha256(data).hexdigest(), conversion)
         with self.lock:
             self.copies[row["file"]] = dict(zip(COPY_COLUMNS, values, strict=True))
-            _write_table(self.root / "fetched.csv", self.copies)
+            self._write("fetched.csv", self.copies)
         original.unlink()
 
     def list_files(self, rows: list[Row], outcomes: dict[str, _Outcome]) -> None:
@@ -244,7 +243,17 @@ class _Shelf:
                     how = {"conversion": self.copies[file]["conversion"]} if self.shrinks else {}
                     listed[file] = row | how
         if listed or table.exists():
-            _write_table(table, listed)
+            self._write("metadata.csv", listed)
+
+    def _write(self, table: str, rows: dict[str, Row]) -> None:
+        """Write a table in the manifest's order, on which a seeded split depends; files it lacks come last."""
+        ordered = sorted(rows.values(), key=lambda row: self.places.get(row["file"], len(self.places)))
+        text = io.StringIO(newline="")
+        columns = dict.fromkeys(column for row in ordered for column in row)
+        writer = csv.DictWriter(text, list(columns) or ["file"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(ordered)
+        _write_atomically(self.root / table, text.getvalue().encode())
 
 
 def _read_table(path: Path, needed: tuple[str, ...]) -> list[Row]:
@@ -257,15 +266,6 @@ def _read_table(path: Path, needed: tuple[str, ...]) -> list[Row]:
     if not all(row.get(column) for row in rows for column in needed):
         raise DosimeterError(f"{path} must be a CSV file with {', '.join(needed)} on each line. Mend it.")
     return rows
-
-
-def _write_table(path: Path, rows: dict[str, Row]) -> None:
-    columns = dict.fromkeys(column for row in rows.values() for column in row)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(columns) or ["file"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows[file] for file in sorted(rows))
-    _write_atomically(path, text.getvalue().encode())
 
 
 def _write_atomically(path: Path, data: bytes) -> None:

@@ -54,7 +54,7 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Decoded:
 
     Raises:
         ImageError: missing, empty, damaged, truncated, too large, several frames, or pixels without a
-            declared range (32-bit integers and floating point).
+            declared range (signed, 32-bit and floating-point numbers).
     """
     return decode_image(read_bytes(path, max_pixels=max_pixels), name=str(path), max_pixels=max_pixels)
 
@@ -162,7 +162,7 @@ def _samples(image: Image.Image, content: bytes, name: str) -> tuple[Samples, in
         samples = np.asarray(image.convert(_WITHOUT_ALPHA[image.mode]))
         return samples.reshape(*samples.shape[:2], -1), 8
     if image.mode in ("I", "F"):
-        reason = "its pixels are 32-bit numbers without a declared range; save it as 8- or 16-bit grey."
+        reason = "its pixels are signed or 32-bit numbers of no declared range; save it as 16-bit grey."
         raise ImageError(name, reason)
     raise ImageError(name, f"its colour mode {image.mode} is not supported; save it as grey or RGB.")
 

@@ -45,7 +45,10 @@ MARROW_LACK = (MU_CORTEX - MU_MARROW) / (MU_CORTEX - MU_SOFT)
 RIB_MARROW, BONE_MARROW = 0.68, 0.90
 # CT numbers, HU.
 HU_AIR, HU_FAT, HU_MUSCLE, HU_ORGAN, HU_CORTEX, HU_MARROW = -1000.0, -100.0, 45.0, 40.0, 650.0, 230.0
-HU_AIRWAY = -960.0
+HU_AIRWAY, HU_FLUID = -960.0, 20.0
+SLICE_CM = 0.3
+
+MARKER = np.array([[1, 1, 0, 0, 0]] * 8 + [[1, 1, 1, 1, 1]] * 2, dtype=float)  # the lead letter L
 
 
 class Grid(NamedTuple):
@@ -63,9 +66,8 @@ class Grid(NamedTuple):
     origin: tuple[float, float]
     pitch: tuple[float, float]
 
-
     def locate(self, points: Floats) -> tuple[Ints, Floats]:
-        """The (column, row) nearest to each point (n, 2), and that pixel's coordinates less the point's; both (n, 2)."""
+        """Find the (column, row) nearest to each point, and how far from the point it is, cm; all (n, 2)."""
         straight = np.clip(np.rint((points - self.origin) / self.pitch), 0, SIZE_PX - 1).astype(int)
         bent = np.stack([axis[straight[:, 1], straight[:, 0]] for axis in (self.u, self.v)], axis=1)
         steps = np.rint((points - bent) / self.pitch)
@@ -81,7 +83,7 @@ class Patches(NamedTuple):
     def total(self) -> Floats:
         """Their sum in every pixel, (h, w)."""
         flat = np.bincount(self.pixels, self.values, minlength=SIZE_PX * SIZE_PX)
-        return flat.reshape(SIZE_PX, SIZE_PX)
+        return np.asarray(flat.reshape(SIZE_PX, SIZE_PX), dtype=np.float64)
 
     def highest(self) -> Floats:
         """The largest in every pixel, 0 where there is none; (h, w)."""
@@ -102,9 +104,7 @@ def _grid(centre: tuple[float, float], pitch: tuple[float, float], bend: Floats)
 
 def _draw_bend(rng: Rng) -> Floats:
     amplitude = rng.uniform(0.05, 0.2, (2, 4, 1))
-    return np.concatenate(
-        [amplitude, rng.normal(0, 0.45, (2, 4, 2)), rng.uniform(0, 2 * np.pi, (2, 4, 1))], axis=2
-    )
+    return np.concatenate([amplitude, rng.normal(0, 0.45, (2, 4, 2)), rng.uniform(0, 2 * np.pi, (2, 4, 1))], axis=2)
 
 
 def _splat(conics: Conics, grid: Grid, profile: Callable[[Floats], Floats], weight: Floats) -> Patches:
@@ -114,6 +114,7 @@ def _splat(conics: Conics, grid: Grid, profile: Callable[[Floats], Floats], weig
     """
     spread = np.linalg.inv(conics.forms)
     wide = spread + np.diag(np.square(grid.pitch)) / 4
+    forms = np.asarray(np.linalg.inv(wide), dtype=np.float64)
     weight = weight * np.sqrt(np.linalg.det(spread) / np.linalg.det(wide))
     reach = np.sqrt(np.maximum(0, wide[:, (0, 1), (0, 1)] * (1 - conics.level)[:, None]))
     radius_px = np.ceil((reach / np.abs(grid.pitch)).max(axis=1) + 1.5)
@@ -126,7 +127,7 @@ def _splat(conics: Conics, grid: Grid, profile: Callable[[Floats], Floats], weig
         span = np.arange(-size, size + 1)
         du = offset[chosen, 0, None, None] + grid.pitch[0] * span  # (n, 1, 2 size + 1)
         dv = offset[chosen, 1, None, None] + grid.pitch[1] * span[:, None]  # (n, 2 size + 1, 1)
-        local = Conics(np.zeros((len(chosen), 2)), np.linalg.inv(wide[chosen]), conics.level[chosen])
+        local = Conics(np.zeros((len(chosen), 2)), forms[chosen], conics.level[chosen])
         q = local.q(du, dv)
         item, down, across = np.nonzero(q < 1)
         column, row = home[chosen[item], 0] + span[across], home[chosen[item], 1] + span[down]
@@ -174,9 +175,7 @@ def _union_path(grid: Grid, factor: int, *parts: Ellipsoids) -> Floats:
 
 def _texture(rng: Rng, *scales_px: float) -> Floats:
     """Smooth noise (h, w) of unit variance: the mean of white noise blurred to each scale."""
-    layers = [
-        gaussian_filter(rng.standard_normal((SIZE_PX, SIZE_PX)), scale) * 2 * scale for scale in scales_px
-    ]
+    layers = [gaussian_filter(rng.standard_normal((SIZE_PX, SIZE_PX)), scale) * 2 * scale for scale in scales_px]
     total = np.sum(layers, axis=0) * np.sqrt(np.pi)
     return np.asarray(total / total.std())
 
@@ -211,17 +210,13 @@ def _opacity_path(anatomy: Anatomy, lung: Floats, grid: Grid, rng: Rng) -> Float
     path = _splat(anatomy.sites.projected(), grid, lambda q: (1 - q) ** 1.5, weight).total()
     path *= np.clip(1 + 0.35 * _texture(rng, 1.3, 3.0, 6.0), 0.1, None)
     room = 0.6 * lung + 1e-6
-    return np.asarray(room * (1 - np.exp(-0.8 * path / room)))
-
-
-SLICE_CM = 0.3
-MARKER = np.array([[1, 1, 0, 0, 0]] * 8 + [[1, 1, 1, 1, 1]] * 2, dtype=float)  # the lead letter L
+    return np.asarray(room * (1 - np.exp(-0.6 * path / room)))
 
 
 def _radiograph(anatomy: Anatomy, opaque: bool, bend: Floats, rng: Rng) -> Floats:
     """A frontal radiograph in [0, 1]: lungs dark, bones bright, the patient's left on the right."""
     turn = rotation(rng.normal(0, 2.0), rng.normal(0, 1.2), rng.normal(0, 2.5))
-    posed = anatomy.moved(turn, np.zeros(3))
+    posed = anatomy.moved(turn)
     pitch = rng.uniform(31, 38) / SIZE_PX
     grid = _grid((rng.normal(0, 0.7), rng.normal(-2.6, 1.0)), (pitch, -pitch), bend)
     primary = np.exp(-_attenuation(posed, opaque, grid, rng))
@@ -230,14 +225,15 @@ def _radiograph(anatomy: Anatomy, opaque: bool, bend: Floats, rng: Rng) -> Float
     fluence = gaussian_filter(heel * (primary + rng.uniform(0.15, 0.5) * scatter), rng.uniform(0.45, 0.8))
     photons = 10 ** rng.uniform(4.6, 5.6)
     counts = rng.poisson(photons * fluence)
-    film = -np.log(np.maximum(counts, 1) / photons)
+    return _developed(-np.log(np.maximum(counts, 1) / photons), rng)
+
+
+def _developed(film: Floats, rng: Rng) -> Floats:
+    """What the console makes of the detector's logarithm: sharpened, windowed on the chest, with a marker."""
     film = gaussian_filter(film, 0.35)
     film += rng.uniform(0.0, 0.7) * (film - _blur_wide(film, 14))
-    inner = film[30:-12, 25:-25]
-    low, high = (
-        np.quantile(inner, 0.02) - rng.uniform(0.1, 0.7),
-        np.quantile(inner, 0.97) + rng.uniform(-0.2, 0.5),
-    )
+    dark, bright = np.quantile(film[30:-12, 25:-25], (0.02, 0.97))
+    low, high = dark - rng.uniform(0.1, 0.7), bright + rng.uniform(-0.2, 0.5)
     grey = np.clip((film - low) / (high - low), 0, 1) ** rng.uniform(0.75, 1.25)
     if rng.random() < 0.6:
         row, column = rng.integers(6, 22), rng.integers(190, 214)
@@ -282,10 +278,10 @@ def _slice_hu(anatomy: Anatomy, opaque: bool, z_cm: float, grid: Grid, rng: Rng)
     _paint(hu, lung, air)
     if opaque:
         fill = _opacity_fill(anatomy, z_cm, grid, rng)
-        _paint(hu, lung * fill, 20.0)
+        _paint(hu, lung * fill, HU_FLUID)
     _paint(hu, np.minimum(1, 2 * _depth(anatomy.vessels, z_cm, grid, SLICE_CM)) * lung, HU_ORGAN)
-    for solid, marrow in ((anatomy.ribs, RIB_MARROW), (anatomy.bones, BONE_MARROW)):
-        depth = _depth(solid, z_cm, grid)
+    for bones, marrow in ((anatomy.ribs, RIB_MARROW), (anatomy.bones, BONE_MARROW)):
+        depth = _depth(bones, z_cm, grid)
         wall = np.clip(0.5 + 6 * (1 - marrow**2 - depth), 0, 1)
         _paint(hu, np.minimum(1, 2 * depth), HU_MARROW + wall * (HU_CORTEX - HU_MARROW))
     _paint(hu, np.minimum(1, 2 * _depth(anatomy.airways, z_cm, grid)), HU_AIRWAY)
@@ -296,12 +292,12 @@ def _opacity_fill(anatomy: Anatomy, z_cm: float, grid: Grid, rng: Rng) -> Floats
     """Fraction of soft tissue in the airspace at height z, 0 (air) to 1, (h, w)."""
     fill = _splat(anatomy.sites.section(z_cm), grid, lambda q: 1 - q, anatomy.site_density).total()
     patchy = fill * (1 + 0.6 * _texture(rng, 1.2, 3.0, 6.0)) - 0.12
-    return np.clip(1 - np.exp(-0.9 * np.maximum(patchy, 0)), 0, 1)
+    return np.asarray(1 - np.exp(-0.9 * np.maximum(patchy, 0)))
 
 
 def _ct_slice(anatomy: Anatomy, opaque: bool, bend: Floats, rng: Rng) -> Floats:
     """An axial slice in a lung window, in [0, 1]: the front up, the patient's left on the right."""
-    posed = anatomy.moved(rotation(0, 0, rng.normal(0, 2.0)), np.zeros(3))
+    posed = anatomy.moved(rotation(0, 0, rng.normal(0, 2.0)))
     z_cm = rng.choice(anatomy.sites.centres[:, 2]) + rng.normal(0, 0.3)
     wide = rng.uniform(29, 36)
     pitch = (wide / SIZE_PX, wide * rng.uniform(0.72, 0.92) / SIZE_PX)
@@ -360,7 +356,7 @@ def phantom_cohort(name: str, *, n_images: int | None = None, seed: int = 0) -> 
     assert name in MODALITIES, name
     total = DEFAULT_N_IMAGES if n_images is None else n_images
     if not 2 <= total <= MAX_IMAGES:
-        raise DosimeterError(f"n_images must be from 2 to {MAX_IMAGES}, got {total}; the default is {DEFAULT_N_IMAGES}.")
+        raise DosimeterError(f"n_images must be from 2 to {MAX_IMAGES}, got {total}. Try {DEFAULT_N_IMAGES}.")
     if seed < 0:
         raise DosimeterError(f"seed must be 0 or more, got {seed}. Try seed 0.")
     modality = MODALITIES[name]
@@ -373,7 +369,7 @@ def phantom_cohort(name: str, *, n_images: int | None = None, seed: int = 0) -> 
 
 
 def _appointments(n_images: int, seed: int) -> list[tuple[int, int, int]]:
-    """(patient, image of the patient, label) for every image; labels alternate, patients are numbered as they come."""
+    """(patient, image of the patient, label) of every image: labels alternate, patients are numbered in turn."""
     rng = np.random.default_rng(seed)
     queues: dict[int, list[tuple[int, int, int]]] = {label: [] for label in range(len(CLASSES))}
     plan: list[tuple[int, int, int]] = []
@@ -389,7 +385,7 @@ def _appointments(n_images: int, seed: int) -> list[tuple[int, int, int]]:
 
 
 def _record(modality: str, seed: int, place: int, patient: int, image: int, label: int) -> Record:
-    recipe = f"phantom {RECIPE_VERSION}: {modality}, seed {seed}, patient {patient}, image {image}, {CLASSES[label]}"
+    recipe = f"phantom {RECIPE_VERSION} {modality} seed={seed} patient={patient} image={image} {CLASSES[label]}"
     sha256 = hashlib.sha256(recipe.encode()).hexdigest()
     return Record(
         case_id=pseudonymise(place, sha256),

@@ -5,7 +5,7 @@ Every organ is a set of ellipsoids. Ribs, vessels and airways are chains of over
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ BEAD_OVERLAP = 1.6
 CHAIN_DENSITY = 2 / (np.pi * BEAD_OVERLAP)
 """Weight that makes the chords of a chain's overlapping beads add up to the chord of one tube."""
 SPINE_STEP_CM = 2.45
+RIB_BEADS = 40
 
 
 class Conics(NamedTuple):
@@ -37,7 +38,7 @@ class Conics(NamedTuple):
         """Evaluate every conic at the points (u, v), (h, w) or a conic's own (n, h, w); returns (n, h, w)."""
         du, dv = u - self.centres[:, 0, None, None], v - self.centres[:, 1, None, None]
         a, b, c = (self.forms[:, i, j, None, None] for i, j in ((0, 0), (0, 1), (1, 1)))
-        values: Floats = a * du * du + 2 * b * du * dv + c * dv * dv + self.level[:, None, None]
+        values: Floats = (a * du + 2 * b * dv) * du + (c * dv * dv + self.level[:, None, None])
         return values
 
 
@@ -54,14 +55,15 @@ class Ellipsoids(NamedTuple):
 
     def level(self, points: Floats) -> Floats:
         """The smallest (x - c)^T S (x - c) over the set for points (m, 3); shape (m,), below 1 inside."""
-        offset = points[:, None] - self.centres
-        values: Floats = np.sum(np.einsum("mni,nij->mnj", offset, self.shapes) * offset, axis=2)
+        lean = np.einsum("nij,nj->ni", self.shapes, self.centres)
+        squares = (points[:, :, None] * points[:, None, :]).reshape(-1, 9) @ self.shapes.reshape(-1, 9).T
+        values = squares - 2 * points @ lean.T + np.sum(lean * self.centres, axis=1)  # (m, n)
         return np.asarray(values.min(axis=1))
 
-    def moved(self, matrix: Floats, shift: Floats) -> "Ellipsoids":
-        """Turn or stretch by a matrix (3, 3) about the carina, then shift (cm)."""
+    def moved(self, matrix: Floats) -> "Ellipsoids":
+        """Turn or stretch by a matrix (3, 3) about the carina."""
         back = np.linalg.inv(matrix)
-        return Ellipsoids(self.centres @ matrix.T + shift, back.T @ self.shapes @ back)
+        return Ellipsoids(self.centres @ matrix.T, back.T @ self.shapes @ back)
 
     def projected(self) -> Conics:
         """The shadows on the frontal (x, z) plane of a beam along y."""
@@ -105,9 +107,7 @@ def covered(entry: Floats, leave: Floats) -> Floats:
 
 def rotation(tilt_deg: float, roll_deg: float, turn_deg: float) -> Floats:
     """Rotation about x (bend forward), then y (lean sideways), then z (turn to the side)."""
-    (ca, sa), (cb, sb), (cc, sc) = (
-        (np.cos(t), np.sin(t)) for t in np.radians((tilt_deg, roll_deg, turn_deg))
-    )
+    (ca, sa), (cb, sb), (cc, sc) = ((np.cos(t), np.sin(t)) for t in np.radians((tilt_deg, roll_deg, turn_deg)))
     about_x = np.array([[1, 0, 0], [0, ca, -sa], [0, sa, ca]])
     about_y = np.array([[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]])
     about_z = np.array([[cc, -sc, 0], [sc, cc, 0], [0, 0, 1]])
@@ -194,13 +194,11 @@ class Anatomy:
     sites: Ellipsoids
     site_density: Floats
 
-    def moved(self, matrix: Floats, shift: Floats) -> "Anatomy":
+    def moved(self, matrix: Floats) -> "Anatomy":
         """The patient in another pose or size: see `Ellipsoids.moved`."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {
-            n: value.moved(matrix, shift) for n, value in values.items() if isinstance(value, Ellipsoids)
-        }
-        return replace(self, **moved)
+        organs = {f.name: getattr(self, f.name) for f in fields(self) if f.type is Ellipsoids}
+        changes: dict[str, Any] = {name: organ.moved(matrix) for name, organ in organs.items()}
+        return replace(self, **changes)
 
 
 def _wall(fat_cm: float, breast: float) -> tuple[Ellipsoids, Ellipsoids]:
@@ -265,7 +263,7 @@ def _ribs(rng: Rng) -> Ellipsoids:
     chains = []
     for rib in range(11):
         last = np.radians(np.interp(rib, [0, 6, 8, 10], [158, 158, 128, 92]))
-        t = np.linspace(np.radians(-38), last, 27)
+        t = np.linspace(np.radians(-38), last, RIB_BEADS + 1)
         way = (t - t[0]) / (np.radians(158) - t[0])
         fall = np.interp(rib, [0, 2, 6, 10], [4.0, 7.0, 9.5, 9.0]) * drop
         z = 11.6 + phase - 2.32 * rib - fall * way**1.35 + 0.5 * np.sin(3 * way)
@@ -273,7 +271,7 @@ def _ribs(rng: Rng) -> Ellipsoids:
         for side in (-1, 1):
             x = side * (1.6 + (4.7 + 7.6 * np.sin(t)) * size + 0.2)
             path = np.stack([x, 0.5 + 10.0 * np.cos(t) * np.maximum(size, 0.45), z], axis=1)
-            thin, wide = np.full(26, 0.42), np.full(26, height)
+            thin, wide = np.full(RIB_BEADS, 0.42), np.full(RIB_BEADS, height)
             chains.append(_beads(path[:-1], path[1:], thin, wide))
     lift = rng.normal(0, 0.7)
     for side in (-1, 1):
@@ -315,12 +313,8 @@ def _vessels(rng: Rng, lungs: Ellipsoids, solids: Ellipsoids) -> Ellipsoids:
     """Arteries and veins that leave the hila, branch, taper and stop short of the pleura."""
     n = 40
     side = np.repeat([-1.0, 1.0], n // 2)
-    tip = np.stack(
-        [side * rng.uniform(2.0, 3.2, n), rng.normal(0.6, 0.8, n), rng.normal(-1.6, 1.5, n)], axis=1
-    )
-    heading = np.stack(
-        [side * rng.uniform(0.3, 1.3, n), rng.normal(0.25, 0.75, n), rng.normal(-0.35, 0.95, n)], 1
-    )
+    tip = np.stack([side * rng.uniform(2.0, 3.2, n), rng.normal(0.6, 0.8, n), rng.normal(-1.6, 1.5, n)], axis=1)
+    heading = np.stack([side * rng.uniform(0.3, 1.3, n), rng.normal(0.25, 0.75, n), rng.normal(-0.35, 0.95, n)], 1)
     radius = rng.uniform(0.22, 0.48, n)
     step, chains = 0.7, []
     for generation in range(24):
@@ -355,12 +349,10 @@ def _sites(rng: Rng, lungs: Ellipsoids, solids: Ellipsoids) -> tuple[Ellipsoids,
     depth, side = rng.uniform(0.72, 0.93, n_candidates), rng.choice([-1.0, 1.0], n_candidates)
     z = rng.normal(-6.0, 4.5, n_candidates)
     spread = depth * np.sqrt(np.maximum(0, 1 - ((z + 5.5) / 17) ** 2))
-    centre = np.stack(
-        [side * (6.5 + 6.9 * spread * np.sin(angle)), 0.5 + 9.2 * spread * np.cos(angle), z], axis=1
-    )
-    inside = centre[aerated(centre)]
-    n_sites = int(rng.integers(4, 10))
-    middle = inside[:n_sites].repeat(lobules, axis=0)
+    centre = np.stack([side * (6.5 + 6.9 * spread * np.sin(angle)), 0.5 + 9.2 * spread * np.cos(angle), z], axis=1)
+    chosen = centre[aerated(centre)][: rng.integers(4, 10)]
+    n_sites, middle = len(chosen), chosen.repeat(lobules, axis=0)
+    assert n_sites > 0, "a lung without room for opacity"
     at = middle + rng.normal(0, 1.3, (len(middle), 3)) * (1.0, 1.0, 1.3)
     sizes = rng.uniform(0.9, 2.6, (len(at), 3)) * rng.uniform(0.75, 1.3, n_sites).repeat(lobules)[:, None]
     density = rng.uniform(0.4, 1.0) * rng.uniform(0.45, 1.0, n_sites).repeat(lobules)
@@ -399,4 +391,4 @@ def draw_anatomy(rng: Rng) -> Anatomy:
         site_density=site_density,
     )
     habitus = np.array([rng.normal(1.0, 0.05), rng.normal(1.0, 0.06), rng.normal(1.0, 0.06)])
-    return anatomy.moved(np.diag(habitus), np.zeros(3))
+    return anatomy.moved(np.diag(habitus))

@@ -1,5 +1,6 @@
 """The public cohorts: folders with a metadata.csv, as `dosimeter data fetch` builds them."""
 
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -7,6 +8,8 @@ from typing import NamedTuple
 from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.files import Row, check_split, limit_rows, read_rows, read_table
 from dosimeter.errors import DosimeterError
+
+logger = logging.getLogger(__name__)
 
 CLASSES = ("other", "COVID-19")
 
@@ -17,6 +20,7 @@ class PublicCohort(NamedTuple):
     description: str
     folder: str  # inside the data folder; the modality as well
     column: str | None
+    n_images: int  # when every file is there
     note: str
 
 
@@ -28,16 +32,20 @@ PUBLIC_COHORTS = {
         "chest X-ray, 141 COVID-19 and 127 adults without finding: the size of the paper's cohort",
         "xray",
         "cohort268",
+        268,
         _XRAY_NOTE,
     ),
     "xray-268-child": PublicCohort(
         "the same 141 COVID-19 against 127 healthy children: an age detector, kept as a warning",
         "xray",
         "cohort268_child",
+        268,
         _XRAY_NOTE,
     ),
-    "xray-all": PublicCohort("all 840 public chest X-rays, 290 COVID-19", "xray", None, _XRAY_NOTE),
-    "covid-ct": PublicCohort("COVID-CT, 349 COVID-19 and 397 other slices: the paper's cohort", "ct", None, _CT_NOTE),
+    "xray-all": PublicCohort("all 840 public chest X-rays, 290 COVID-19", "xray", None, 840, _XRAY_NOTE),
+    "covid-ct": PublicCohort(
+        "COVID-CT, 349 COVID-19 and 397 other slices: the paper's cohort", "ct", None, 746, _CT_NOTE
+    ),
 }
 
 
@@ -75,7 +83,13 @@ def public_cohort(name: str, *, data: Path, limit: int | None, strict: bool) -> 
         )
         for line in lines
     ]
-    provenance: dict[str, object] = {"note": public.note}
+    if len(lines) < public.n_images:
+        message = f"{metadata} lists {len(lines)} of the {public.n_images} images of {name}"
+        remedy = f"`dosimeter data fetch {name}` gets the others"
+        if strict:
+            raise DosimeterError(f"{message}, and strict needs all of them: {remedy}.")
+        logger.warning("%s: %s.", message, remedy)
+    provenance: dict[str, object] = {"note": public.note, "n_listed": len(lines), "n_images": public.n_images}
     if table and "license" in table[0]:
         provenance["licences"] = dict(Counter(line["license"] or "not stated" for line in lines).most_common())
     return read_rows(

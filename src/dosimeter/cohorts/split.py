@@ -84,7 +84,13 @@ def shared_patients(split: Split) -> int | None:
 
 
 def _by_image(cohort: Cohort, seed: int, test_share: float) -> tuple[Indices, Indices]:
-    _require_images(cohort, "paper", n_images=max(2, math.ceil(len(cohort.classes) / test_share) // 2))
+    _require_images(cohort, "paper", n_images=2)
+    n_test = math.ceil(len(cohort) * test_share)
+    if n_test < len(cohort.classes):
+        raise DosimeterError(
+            f"the paper protocol needs a test image of each class, test_share {test_share} of the {len(cohort)} "
+            f"images of {cohort.name} is {n_test}: use more images."
+        )
     places = np.arange(len(cohort))
     train, test = train_test_split(places, test_size=test_share, stratify=cohort.labels, random_state=seed)
     return train, test

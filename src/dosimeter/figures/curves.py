@@ -1,5 +1,7 @@
 """Figures 7, 12 and 14: accuracy against epsilon, and what makes a curve freeze."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -8,10 +10,9 @@ from matplotlib.patches import Patch
 
 from dosimeter.figures.style import (
     BLACK,
-    BLUE,
     GREY,
-    VERMILLION,
     epsilon_axis,
+    in_order,
     model_name,
     panels,
     percent_axis,
@@ -28,7 +29,7 @@ def accuracy_curves(curves: pd.DataFrame) -> Figure:
     Args:
         curves: rows of one cohort and protocol, as `analysis.curves.fgsm_accuracy` returns them.
     """
-    models = list(curves["model"].unique())
+    models = in_order(curves["model"])
     figure, axes = panels(len(models), 1, height=0.9 + 2.5 * len(models), sharex=True)
     for ax, model in zip(axes[:, 0], models, strict=True):
         mine = curves[curves["model"] == model]
@@ -41,7 +42,7 @@ def accuracy_curves(curves: pd.DataFrame) -> Figure:
         epsilon_axis(ax, curves["epsilon"], label=last, grey_levels=model == models[0])
         ax.set_title(model_name(model))
     handles = _series_handles(curves)
-    handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=0.9, label="wrong at this or a smaller epsilon"))
+    handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=0.9, label="right at every epsilon up to this"))
     handles.append(Patch(color=GREY, alpha=0.2, linewidth=0, label="95 % interval"))
     if curves["paper_accuracy"].notna().any():
         handles.append(Line2D([], [], **_PUBLISHED, label="published"))
@@ -58,16 +59,16 @@ def zero_gradients(curves: pd.DataFrame) -> Figure:
     Args:
         curves: rows of one cohort and protocol, as `analysis.curves.fgsm_accuracy` returns them.
     """
-    models = list(curves["model"].unique())
+    models = in_order(curves["model"])
     figure, axes = panels(2, len(models), height=4.8, sharex=True, sharey=True)
     for column, model in enumerate(models):
         above, below = axes[:, column]
         for (preset, storage), group in curves[curves["model"] == model].groupby(["preset", "storage"]):
             look = series_look(str(preset), str(storage))
             ordered = group.sort_values("epsilon")
-            above.plot(ordered["epsilon"], ordered["accuracy"], **look._asdict(), markersize=3)
+            above.plot(ordered["epsilon"], ordered["accuracy"], **look._asdict())
             attacked = ordered[ordered["epsilon"] > 0]  # epsilon 0 leaves every image alone
-            below.plot(attacked["epsilon"], attacked["unchanged_share"], **look._asdict(), markersize=3)
+            below.plot(attacked["epsilon"], attacked["unchanged_share"], **look._asdict())
             if storage == "float":
                 below.fill_between(attacked["epsilon"], attacked["grad_zero_share"], color=look.color, alpha=0.2,
                                    linewidth=0)  # fmt: skip
@@ -83,7 +84,7 @@ def zero_gradients(curves: pd.DataFrame) -> Figure:
     return figure
 
 
-_PUBLISHED = {"color": BLACK, "linestyle": "none", "marker": "D", "markersize": 5, "fillstyle": "none"}
+_PUBLISHED: dict[str, Any] = {"color": BLACK, "linestyle": "none", "marker": "D", "markersize": 5, "fillstyle": "none"}
 
 
 def _accuracy(ax: Axes, group: pd.DataFrame, preset: str, storage: str) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dosimeter.figures.style import BLUE, VERMILLION, model_name, panels, styled
+from dosimeter.figures.style import VERMILLION, in_order, model_name, panels, shorten, styled
 
 PAPER_EPSILON = 0.009
 """The epsilon of the paper's figures 8 and 13."""
@@ -72,9 +72,9 @@ def single_image_drop(answers: pd.DataFrame, classes: tuple[str, str]) -> Figure
         classes: names of class 0 and class 1.
     """
     rows = answers[answers["storage"] == "float"]
-    models, presets = list(rows["model"].unique()), list(rows["preset"].unique())
+    models, presets = in_order(rows["model"]), sorted(rows["preset"].unique())
     epsilon = drop_epsilon(rows)
-    figure, axes = panels(len(presets), len(models), height=0.7 + 1.75 * len(presets), sharex=True, sharey=True)
+    figure, axes = panels(len(presets), len(models), height=0.7 + 1.95 * len(presets), sharex=True, sharey=True)
     for column, model in enumerate(models):
         for row, preset in enumerate(presets):
             ax = axes[row, column]
@@ -93,25 +93,20 @@ def _bars(ax: Axes, drop: Drop | None, classes: tuple[str, str]) -> None:
     ax.grid(visible=False)
     ax.set_xlim(0, 1.19)
     ax.set_xticks([0, 0.5, 1])
-    ax.set_yticks([0, 1], labels=[_short(name) for name in classes])
+    ax.set_yticks([0, 1], labels=[shorten(name, 16) for name in classes])
     ax.tick_params(axis="y", length=0)
-    ax.set_ylim(1.5, -0.85)
+    ax.set_ylim(1.5, -1.4)
     if drop is None:
         ax.text(0.5, 0.5, "no image answered correctly", ha="center", transform=ax.transAxes)
         return
-    for offset, value, color, hatch, label in (
-        (-0.19, drop.before, BLUE, "", "original"),
-        (0.19, drop.after, VERMILLION, "///", "adversarial"),
+    for offset, value, color, label in (
+        (-0.19, drop.before, "#b5b5b5", "original"),
+        (0.19, drop.after, VERMILLION, "adversarial"),
     ):
         values = np.array([1 - value, value])
         places = np.arange(2) + offset
-        ax.barh(places, values, 0.34, color=color, hatch=hatch, edgecolor="white", linewidth=0.5, label=label)
+        ax.barh(places, values, 0.34, color=color, label=label)
         for place, share in zip(places, values, strict=True):
             ax.text(share + 0.015, place, f"{share:.3f}", va="center", fontsize=7.5)
-    kind = "still right" if drop.survived else "of none still right; right before"
-    truth = f"truth: {_short(classes[drop.label])}; median of {drop.n} {kind}"
-    ax.text(0.0, -0.62, truth, fontsize=7.5, va="center")
-
-
-def _short(name: str, length: int = 18) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+    kind = f"median of {drop.n} still right" if drop.survived else f"median of {drop.n}, none still right"
+    ax.text(0.02, -0.92, f"truth: {shorten(classes[drop.label], 24)}\n{kind}", fontsize=7.5, va="center")

@@ -14,13 +14,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dosimeter.figures.style import BLACK, DPI, GREY, VERMILLION, styled
+from dosimeter.figures.style import BLACK, DPI, GREY, VERMILLION, shorten, styled
 from dosimeter.units import GREY_LEVELS_8BIT
 
 Pixels = npt.NDArray[np.float64]
 
 GAP_PX, LEFT_PX, HEAD_PX, FOOT_PX = 12, 8, 34, 46
-_POINT_PX = DPI / 72
 
 
 class Triptych(NamedTuple):
@@ -75,7 +74,7 @@ def triptychs(exemplars: Sequence[Mapping[str, Any]], answers: pd.DataFrame, dos
         chosen = doses[(doses["preset"] == preset) & (doses["case_id"] == case_id)]
         if chosen.empty or probability.empty:
             continue
-        for column, reason in (("flip_epsilon", "smallest misclassifying"), ("visible_epsilon", "visible")):
+        for column, reason in (("flip_epsilon", "smallest flip"), ("visible_epsilon", "visible")):
             epsilon = float(chosen[column].iloc[0])
             if epsilon not in probability.index:
                 continue
@@ -115,8 +114,8 @@ def adversarial_pictures(rows: Sequence[Triptych], classes: tuple[str, str]) -> 
     for index, row in enumerate(rows):
         top = index * row_height
         levels = row.epsilon * GREY_LEVELS_8BIT
-        title = f"{row.title}: {row.epsilon:.3g} ({levels:.3g} grey levels)"
-        write(LEFT_PX, top + 8, title, fontsize=8.5, weight="bold", color=BLACK)
+        title = f"{row.title} {row.epsilon:.3g} ({levels:.3g} grey levels)"
+        write(LEFT_PX, top + 8, title, fontsize=7.8, weight="bold", color=BLACK)
         changed = bool(row.direction.any())
         amplified = f"amplified ×{0.5 / row.epsilon:.3g}" if changed and row.epsilon else "nothing is changed"
         columns = (
@@ -127,7 +126,8 @@ def adversarial_pictures(rows: Sequence[Triptych], classes: tuple[str, str]) -> 
         for column, (pixels, name, text, color) in enumerate(columns):
             left = LEFT_PX + column * (width + GAP_PX)
             bottom = total_height - top - HEAD_PX - height
-            ax = figure.add_axes((left / total_width, bottom / total_height, width / total_width, height / total_height))
+            box = (left / total_width, bottom / total_height, width / total_width, height / total_height)
+            ax = figure.add_axes(box)
             ax.imshow(_levels(pixels), cmap="gray", vmin=0, vmax=255, interpolation="none", aspect="auto")
             ax.set_axis_off()
             write(left, top + HEAD_PX + height + 4, name, fontsize=7.5, color=BLACK)
@@ -138,8 +138,8 @@ def adversarial_pictures(rows: Sequence[Triptych], classes: tuple[str, str]) -> 
 def _answer(probability: float, label: int, classes: tuple[str, str]) -> tuple[str, str]:
     predicted = int(probability > 0.5)
     share = probability if predicted else 1 - probability
-    name = classes[predicted] if len(classes[predicted]) <= 14 else f"{classes[predicted][:13]}…"
-    return f"{name} {share:.3f}, {'right' if predicted == label else 'wrong'}", BLACK if predicted == label else VERMILLION
+    verdict, color = ("right", BLACK) if predicted == label else ("wrong", VERMILLION)
+    return f"{shorten(classes[predicted], 14)} {share:.3f}, {verdict}", color
 
 
 def _decode(png: str) -> Pixels:

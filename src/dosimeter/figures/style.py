@@ -8,7 +8,7 @@ figure always gives the same bytes.
 import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, Literal, NamedTuple, ParamSpec
 
 import matplotlib.style
 from matplotlib.axes import Axes
@@ -59,17 +59,21 @@ _STYLE: dict[str, Any] = {
 
 
 class Look(NamedTuple):
-    """How a series is drawn."""
+    """How a series is drawn: the arguments of `Axes.plot`."""
 
     color: str
     linestyle: str
     marker: str
+    linewidth: float = 1.3
+    markersize: float = 4
+    fillstyle: Literal["full", "none"] = "full"
 
 
+# Where curves coincide, the thick one with rings shows around the thin ones.
 _SERIES = {
-    ("paper", "float"): Look(VERMILLION, "-", "o"),
-    ("sound", "float"): Look(BLUE, "-", "s"),
-    ("sound", "png8"): Look(GREEN, "--", "^"),
+    ("paper", "float"): Look(VERMILLION, "-", "o", linewidth=2.1, markersize=6, fillstyle="none"),
+    ("sound", "float"): Look(BLUE, "-", "s", markersize=3.6),
+    ("sound", "png8"): Look(GREEN, "--", "^", markersize=4.2),
 }
 _SPARE = (Look(PURPLE, "-.", "v"), Look(ORANGE, ":", "D"), Look(GREY, "-", "P"))
 _MODELS = {"vgg16": "VGG16", "inception_v3": "Inception-v3"}
@@ -92,9 +96,20 @@ def model_name(model: str) -> str:
     return _MODELS.get(model, model)
 
 
+def in_order(models: Iterable[str]) -> list[str]:
+    """Return the distinct names of `models` in the paper's order, others after them."""
+    known = list(_MODELS)
+    return sorted(set(models), key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
 def model_color(index: int) -> str:
-    """Return the colour of the model at `index` where models share an axes."""
-    return (BLUE, VERMILLION, GREEN, PURPLE)[index % 4]
+    """Return the colour of the model at `index` where models share an axes; dark and light alternate."""
+    return (BLUE, ORANGE, GREEN, PURPLE)[index % 4]
+
+
+def shorten(name: str, length: int) -> str:
+    """Return `name`, cut to `length` characters if it is longer."""
+    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -126,8 +141,9 @@ def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
     """Write `figure` as `stem`.svg and `stem`.png, without dates, and return both paths."""
     svg, png = stem.with_name(f"{stem.name}.svg"), stem.with_name(f"{stem.name}.png")
     with matplotlib.style.context(["default", _STYLE]):
-        if figure.get_layout_engine() is not None:
-            figure.draw_without_rendering()  # lay out once, not once for each file
+        engine = figure.get_layout_engine()
+        if engine is not None:  # lay out once, not once for each file
+            engine.execute(figure)
             figure.set_layout_engine("none")
         figure.savefig(svg, metadata={"Date": None, "Creator": None})
         figure.savefig(png, dpi=DPI, metadata={"Software": None})

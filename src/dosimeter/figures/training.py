@@ -10,6 +10,7 @@ from dosimeter.figures.style import (
     GREY,
     VERMILLION,
     WIDTH,
+    in_order,
     model_color,
     model_name,
     panels,
@@ -28,7 +29,7 @@ def training_curves(training: pd.DataFrame) -> Figure:
     Args:
         training: rows of one cohort and protocol: model, epoch, train_loss, train_accuracy, test_loss, test_accuracy.
     """
-    models = list(training["model"].unique())
+    models = in_order(training["model"])
     figure, axes = panels(2, len(models), height=4.2, sharex=True, sharey="row")
     for column, model in enumerate(models):
         history = training[training["model"] == model].sort_values("epoch")
@@ -59,11 +60,15 @@ def roc_curves(answers: pd.DataFrame, clean: pd.DataFrame) -> Figure:
     figure, axes = panels(1, 1, height=4.0, width=4.2)
     ax = axes[0, 0]
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-    for index, row in enumerate(clean.itertuples()):
-        mine = answers[answers["model"] == row.model]
+    ax.grid(axis="x")
+    by_model = clean.set_index("model")
+    for index, model in enumerate(in_order(by_model.index)):
+        row, mine = by_model.loc[model], answers[answers["model"] == model]
         false_rate, true_rate = roc_points(mine["label"].to_numpy(), mine["score"].to_numpy())
-        name = f"{model_name(str(row.model))}: AUC {_interval(row.auc, row.auc_low, row.auc_high)}"
-        ax.plot(false_rate, true_rate, color=model_color(index), linestyle=("-", "--", "-.", ":")[index % 4], label=name)
+        area, low, high = row[["auc", "auc_low", "auc_high"]].to_numpy(dtype=float)
+        name = f"{model_name(model)}: AUC {area:.3f} ({low:.3f} to {high:.3f})"
+        dashes = ("-", "--", "-.", ":")[index % 4]
+        ax.plot(false_rate, true_rate, color=model_color(index), linestyle=dashes, label=name)
     ax.set_aspect("equal")
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(-0.02, 1.02)
@@ -99,26 +104,23 @@ def metric_bars(clean: pd.DataFrame) -> Figure:
     ax = axes[0, 0]
     width = 0.8 / max(len(clean), 1)
     places = np.arange(len(METRICS))
-    for index, (_, row) in enumerate(clean.iterrows()):
+    by_model = clean.set_index("model")
+    for index, model in enumerate(in_order(by_model.index)):
+        row = by_model.loc[model]
         values = row[list(METRICS)].to_numpy(dtype=float)
         at = places + (index - (len(clean) - 1) / 2) * width
-        hatch = ("", "///", "...", "xxx")[index % 4]
-        ax.bar(at, values, 0.9 * width, color=model_color(index), alpha=0.85, hatch=hatch, edgecolor="white",
-               linewidth=0.5, label=model_name(row["model"]))  # fmt: skip
+        ax.bar(at, values, 0.92 * width, color=model_color(index), label=model_name(model))
         low, high = (
             np.array([row.get(f"{metric}_{end}", np.nan) for metric in METRICS], dtype=float) for end in ("low", "high")
         )
         ax.errorbar(at, values, yerr=np.maximum([values - low, high - values], 0), fmt="none", ecolor=BLACK,
                     elinewidth=0.9, capsize=2.5)  # fmt: skip
         for x, value in zip(at, values, strict=True):
-            ax.annotate(f"{value:.2f}", (x, 0.02), ha="center", va="bottom", fontsize=7.5, color="white", weight="bold")
+            ink = "white" if index % 2 == 0 else BLACK
+            ax.annotate(f"{value:.2f}", (x, 0.02), ha="center", va="bottom", fontsize=7.5, color=ink, weight="bold")
     ax.set_xticks(places, labels=[_NAMES.get(metric, metric) for metric in METRICS])
     ax.tick_params(axis="x", length=0)
     ax.set_ylim(0, 1.02)
     ax.set_ylabel("value, 95 % interval")
     figure.legend(loc="outside upper right", ncols=4)
     return figure
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    return f"{value:.3f} ({low:.3f} to {high:.3f})"

@@ -14,7 +14,7 @@ from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.figures.curves import accuracy_curves, zero_gradients
 from dosimeter.figures.drops import drop_epsilon, single_image_drop
 from dosimeter.figures.pictures import adversarial_pictures, triptychs
-from dosimeter.figures.style import model_name, save
+from dosimeter.figures.style import in_order, model_name, save
 from dosimeter.figures.training import metric_bars, roc_curves, training_curves
 from dosimeter.responses import Responses
 
@@ -68,9 +68,7 @@ class _Trial(NamedTuple):
     exemplars: list[Mapping[str, Any]]
 
 
-def write_figures(
-    responses: Responses, tables: Mapping[str, pd.DataFrame], directory: Path
-) -> list[FigureFile]:
+def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], directory: Path) -> list[FigureFile]:
     """Draw every figure that the table has numbers for into `directory`, which is made if needed.
 
     Figures carry the paper's numbers: 4 to 8 for X-ray, 9 to 13 for CT, and 14 for the one it lacks; cohorts of another
@@ -90,7 +88,9 @@ def write_figures(
         for drawing in _drawings(trial):
             name = _name(trial, drawing)
             svg, png = save(drawing.draw(), directory / name)
-            title = f"{_number(trial, drawing, 'Figure {}. ')}{drawing.title}: {trial.cohort}, {trial.protocol} protocol"
+            title = (
+                f"{_number(trial, drawing, 'Figure {}. ')}{drawing.title}: {trial.cohort}, {trial.protocol} protocol"
+            )
             written.append(FigureFile(name, title, drawing.caption, trial.cohort, trial.protocol, svg, png))
     return written
 
@@ -105,26 +105,25 @@ def _trials(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> Iterato
     rows = answered(responses.frame)
     clean, doses = clean_answers(rows), choose_exemplar(responses.frame)
     cards = {(card["cohort"], card["protocol"]): card for card in responses.meta.get("cohorts", [])}
-    for key, answers in rows.groupby(["cohort", "protocol"], sort=False):
-        cohort, protocol = key
-
-        def mine(table: pd.DataFrame, key: Any = key) -> pd.DataFrame:
-            return table[(table["cohort"] == key[0]) & (table["protocol"] == key[1])]
-
-        negative, positive = cards.get(key, {}).get("classes", ("class 0", "class 1"))
+    exemplars = responses.meta.get("exemplars", [])
+    for cohort, protocol in dict.fromkeys(zip(rows["cohort"], rows["protocol"], strict=True)):
+        answers = _of(rows, cohort, protocol)
+        negative, positive = cards.get((cohort, protocol), {}).get("classes", ("class 0", "class 1"))
         yield _Trial(
-            cohort=str(cohort),
-            protocol=str(protocol),
+            cohort=cohort,
+            protocol=protocol,
             modality=str(answers["modality"].iloc[0]),
             classes=(negative, positive),
-            tables={name: mine(table) for name, table in tables.items()},
+            tables={name: _of(table, cohort, protocol) for name, table in tables.items()},
             answers=answers,
-            clean=mine(clean),
-            doses=mine(doses),
-            exemplars=[
-                item for item in responses.meta.get("exemplars", []) if (item["cohort"], item["protocol"]) == key
-            ],
+            clean=_of(clean, cohort, protocol),
+            doses=_of(doses, cohort, protocol),
+            exemplars=[item for item in exemplars if (item["cohort"], item["protocol"]) == (cohort, protocol)],
         )
+
+
+def _of(table: pd.DataFrame, cohort: str, protocol: str) -> pd.DataFrame:
+    return table.loc[(table["cohort"] == cohort) & (table["protocol"] == protocol)]
 
 
 def _drawings(trial: _Trial) -> Iterator[_Drawing]:
@@ -135,13 +134,14 @@ def _drawings(trial: _Trial) -> Iterator[_Drawing]:
         clean = tables["clean_metrics"]
         yield _Drawing(0, "roc", "ROC without attack", _CAPTIONS["roc"], lambda: roc_curves(trial.clean, clean))
         yield _Drawing(1, "metrics", "Metrics without attack", _CAPTIONS["metrics"], lambda: metric_bars(clean))
-    for model in trial.answers["model"].unique():
+    for model in in_order(trial.answers["model"]):
         yield from _pictures(trial, model)
     curves = tables["fgsm_accuracy"]
     if (curves["epsilon"] > 0).any():
         yield _Drawing(
             3, "accuracy", "Accuracy against epsilon", _CAPTIONS["accuracy"], lambda: accuracy_curves(curves)
         )
+    if (curves["epsilon"] > 0).any() and (curves["storage"] == "float").any():
         epsilon = drop_epsilon(trial.answers)
         yield _Drawing(
             4,
@@ -150,6 +150,7 @@ def _drawings(trial: _Trial) -> Iterator[_Drawing]:
             _CAPTIONS["drop"],
             lambda: single_image_drop(trial.answers, trial.classes),
         )
+    if (curves["epsilon"] > 0).any():
         yield _Drawing(
             None, "zero-gradient", "Images left unchanged", _CAPTIONS["zero-gradient"], lambda: zero_gradients(curves)
         )
@@ -189,18 +190,19 @@ _CAPTIONS = {
     "and its 95 % interval.",
     "metrics": "Bars are values on the unperturbed test images at the classifier's own threshold, whiskers 95 % "
     "intervals (none is given for F1).",
-    "pictures": "One row for each attack preset and epsilon: the smallest that misclassifies this image, and the one that the "
-    "paper calls visible. The image was chosen by rule: of the correctly answered images that flip, of the positive "
-    "class where one did, the one with the median flip epsilon. Probabilities are those of the predicted class; the "
-    "classifier saw floats, the picture shows their nearest 8-bit values. The perturbation is shown as its sign: white "
-    "adds, black takes away, mid-grey leaves a pixel alone.",
-    "accuracy": "Bands are 95 % Wilson intervals. The thin dotted lines count an image as wrong from the first epsilon of the "
-    "grid that misclassified it. Diamonds are the published values. The axis is linear between 0 and the smallest epsilon, "
-    "logarithmic above. Left of the vertical dotted line, half a grey level, rounding to 8 bit restores the image.",
+    "pictures": "One row for each attack preset and epsilon: the smallest that misclassifies this image (its flip "
+    "epsilon), and the one that the paper calls visible. The image was chosen by rule: of the correctly answered "
+    "images that flip, of the positive class where one did, the one with the median flip epsilon. Beside a class "
+    "stands its probability. The classifier saw floats; the picture shows their nearest 8-bit values. The perturbation "
+    "is shown as its sign: white adds, black takes away, mid-grey leaves a pixel alone.",
+    "accuracy": "Bands are 95 % Wilson intervals. The thin dotted lines count an image as wrong from the first epsilon "
+    "of the grid that misclassified it. Diamonds are the published values. The axis is linear between 0 and the "
+    "smallest epsilon, logarithmic above. Left of the vertical dotted line, half a grey level, rounding to 8 bit "
+    "restores the image.",
     "drop": "The image with the median drop of its true class's probability among those answered correctly both before "
     "and after the attack, as in the paper; where none is left, among those answered correctly before. The classifier "
     "saw floats.",
-    "zero-gradient": "Lower panels: the share of images that the attack left exactly as they were, because their gradient is zero "
-    "everywhere (shaded) or because rounding to 8 bit undid the change. There the accuracy above says nothing of "
-    "robustness.",
+    "zero-gradient": "Lower panels: the share of images that the attack left exactly as they were, because their "
+    "gradient is zero everywhere (shaded) or because rounding to 8 bit undid the change. There the accuracy above says "
+    "nothing of robustness.",
 }

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from dosimeter.errors import DosimeterError, did_you_mean
 
@@ -50,9 +51,7 @@ def _vgg16() -> nn.Module:
 
 
 def _inception_v3() -> nn.Module:
-    network = torchvision.models.inception_v3(
-        weights=None, init_weights=False, aux_logits=False, transform_input=False
-    )
+    network = torchvision.models.inception_v3(weights=None, init_weights=False, aux_logits=False, transform_input=False)
     after_the_base = {"avgpool", "dropout", "fc"}
     layers = ((name, layer) for name, layer in network.named_children() if name not in after_the_base)
     return nn.Sequential(OrderedDict(layers))
@@ -94,19 +93,13 @@ def build_base(backbone: Backbone, state: Mapping[str, Tensor]) -> nn.Module:
         base = backbone.build()
     for module in base.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.num_batches_tracked = torch.zeros(
-                (), dtype=torch.long
-            )  # a training counter no source carries
-    counters = {
-        name: tensor for name, tensor in base.state_dict().items() if name.endswith("num_batches_tracked")
-    }
+            module.num_batches_tracked = torch.zeros((), dtype=torch.long)  # a training counter no source carries
+    counters = {name: tensor for name, tensor in base.state_dict().items() if name.endswith("num_batches_tracked")}
     base.load_state_dict({**counters, **state}, assign=True)
     return base.requires_grad_(False).eval()
 
 
-def build_head(
-    backbone: Backbone, spec: HeadSpec, *, n_classes: int, generator: torch.Generator
-) -> nn.Sequential:
+def build_head(backbone: Backbone, spec: HeadSpec, *, n_classes: int, generator: torch.Generator) -> nn.Sequential:
     """Return the head with Keras's initial values (Glorot uniform, zero bias), the paper's framework.
 
     Raises:
@@ -122,8 +115,8 @@ def build_head(
             )
         layers.append(nn.AvgPool2d(side))
         height, width = height // side, width // side
-    first = nn.Linear(channels * height * width, spec.hidden)
-    last = nn.Linear(spec.hidden, n_classes)
+    first = skip_init(nn.Linear, channels * height * width, spec.hidden)
+    last = skip_init(nn.Linear, spec.hidden, n_classes)
     for layer in (first, last):
         nn.init.xavier_uniform_(layer.weight, generator=generator)
         nn.init.zeros_(layer.bias)

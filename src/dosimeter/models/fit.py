@@ -48,9 +48,7 @@ def fit(
     weights = weights or load_weights(model)
     spec = head or backbone.head
     generator = torch.Generator().manual_seed(seed)
-    classifier = assemble(backbone, weights, spec, classes=split.train.classes, generator=generator).to(
-        device
-    )
+    classifier = assemble(backbone, weights, spec, classes=split.train.classes, generator=generator).to(device)
     store = FeatureStore(classifier, base_sha256=weights.sha256, folder=features)
     started = time.perf_counter()
     train, test = (

@@ -13,8 +13,8 @@ from dosimeter.errors import DosimeterError
 from dosimeter.models.backbones import HeadSpec, get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import assemble
-from dosimeter.runs import write_text_atomically
 from dosimeter.models.weights import Weights, load_weights
+from dosimeter.runs import write_text_atomically
 
 CARD_VERSION = 1
 
@@ -45,9 +45,7 @@ def load_classifier(folder: Path, *, weights: Weights | None = None, device: str
     """
     card_file = folder / "card.json"
     if not card_file.is_file():
-        raise DosimeterError(
-            f"{folder} holds no classifier: card.json is missing. Train one with `dosimeter study`."
-        )
+        raise DosimeterError(f"{folder} holds no classifier: card.json is missing. Train one with `dosimeter study`.")
     card = json.loads(card_file.read_text(encoding="utf-8"))
     backbone = get_backbone(card["model"])
     weights = weights or load_weights(backbone.name)
@@ -61,7 +59,5 @@ def load_classifier(folder: Path, *, weights: Weights | None = None, device: str
     classifier.head.load_state_dict(load_file(folder / "head.safetensors"))
     classifier.card = card
     if classifier.fingerprint != card["sha256"]:
-        raise DosimeterError(
-            f"{folder} is damaged: its tensors do not match card.json. Delete it and train again."
-        )
+        raise DosimeterError(f"{folder} is damaged: its tensors do not match card.json. Delete it and train again.")
     return classifier.to(device)

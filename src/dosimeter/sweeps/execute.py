@@ -119,8 +119,6 @@ def _row(common: Row, cell: Cell, record: Record, question: Question, answer: An
     }
 
 
-def _error_row(
-    common: Row, cell: Cell, record: Record, message: str, question: Question | None = None
-) -> Row:
+def _error_row(common: Row, cell: Cell, record: Record, message: str, question: Question | None = None) -> Row:
     asked = {} if question is None else {"storage": question.storage, "epsilon": question.epsilon}
     return {**common, **_case(cell, record), **asked, "status": "error", "error": message}

@@ -1,0 +1,38 @@
+# Two commands: `make study` runs the study and `make test` proves the code. Each sets up what it needs.
+#
+#   VENV=PATH       the virtual environment's folder; one may serve several clones
+#   ARGS="..."      more arguments for `dosimeter study`
+#   DOSIMETER_DATA  folder of the real images; without it the study runs on phantoms
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Named after what pyproject.toml asks for, so that a change of dependencies installs again.
+READY := $(VENV)/.ready-$(firstword $(shell cksum < pyproject.toml))
+
+# Each clone runs its own sources, whichever clone the environment was made from.
+export PYTHONPATH := $(CURDIR)/src
+
+.PHONY: study setup test lint
+
+study: setup
+	$(BIN)/python -m dosimeter study $(ARGS)
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+lint: setup
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest -m "not real" --cov --cov-fail-under=90
+ifdef DOSIMETER_DATA
+	$(BIN)/python -m pytest -m real
+endif

@@ -1,0 +1,230 @@
+"""What a run's own numbers say of the paper's claims: every sentence is computed, and absent if unsupported."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from dosimeter.analysis.clean import clean_metrics
+from dosimeter.analysis.curves import fgsm_accuracy
+from dosimeter.analysis.drops import probability_drop
+from dosimeter.analysis.intervals import wilson
+from dosimeter.analysis.wording import (
+    HALF_GREY_LEVEL,
+    attacked_accuracy,
+    clean_accuracy,
+    curve,
+    model_name,
+    percent,
+    wilson_interval,
+)
+from dosimeter.responses import Responses
+
+CHECKED_EPSILONS = (0.001, 0.003, 0.009)  # doses that the paper calls invisible
+Judgement = tuple[str, str, str]  # key, claim, statement
+NOTABLE = 0.005  # differences in probability below it are not worth a sentence
+
+
+class Finding(NamedTuple):
+    """A statement of the paper or of common practice, and what this run's numbers say of it.
+
+    Attributes:
+        key: short name, for machines.
+        scope: cohort, protocol and model.
+        claim: what is held against the numbers.
+        statement: the numbers.
+    """
+
+    key: str
+    scope: str
+    claim: str
+    statement: str
+
+
+def findings(responses: Responses) -> list[Finding]:
+    """Return every statement that this run's numbers support; none is canned."""
+    curves = fgsm_accuracy(responses.frame)
+    drops = probability_drop(responses.frame)
+    found: list[Finding] = []
+    for (cohort, protocol, model), rows in curves.groupby(["cohort", "protocol", "model"], sort=False):
+        scope = f"{cohort}, {protocol} protocol, {model_name(model)}"
+        drop = drops[(drops["cohort"] == cohort) & (drops["protocol"] == protocol) & (drops["model"] == model)]
+        for judge in (_plateau, _rounded_away, _colour_noise, _not_monotone):
+            found += (Finding(key, scope, claim, statement) for key, claim, statement in judge(rows))
+        found += (Finding(key, scope, claim, statement) for key, claim, statement in _survivors(drop))
+    for trial in responses.meta.get("cohorts", []):
+        scope = f"{trial['cohort']}, {trial['protocol']} protocol"
+        found += (Finding(key, scope, claim, statement) for key, claim, statement in _trial(trial, responses))
+    return found
+
+
+def _plateau(rows: pd.DataFrame) -> Iterator[Judgement]:
+    paper, sound = curve(rows, "paper"), curve(rows, "sound")
+    zero = float(paper["grad_zero_share"].max()) if len(paper) else 0.0
+    if not zero > 0:
+        return
+    n = int(paper["n"].iloc[0])
+    k = round(zero * n)
+    statement = (
+        f"Under the paper's loss {k} of {n} images ({percent(zero)}, {wilson_interval(k, n)}) have a gradient that is "
+        "exactly zero: sign(0) = 0, so they are never perturbed, whatever epsilon is. "
+    )
+    dose = _largest(paper, below=0.0101)
+    if dose is not None:
+        statement += f"At epsilon {dose:g} accuracy is {attacked_accuracy(paper.loc[dose])}"
+        statement += (
+            f"; with the margin loss, whose gradient does not vanish, it is {attacked_accuracy(sound.loc[dose])}."
+            if (dose in sound.index)
+            else "."
+        )
+    if dose in sound.index and sound.loc[dose, "grad_zero_share"] == 0:
+        statement += " Under the margin loss no image has a zero gradient."
+    yield "zero_gradient", "A classifier whose accuracy freezes as epsilon grows is robust to FGSM.", statement
+
+
+def _rounded_away(rows: pd.DataFrame) -> Iterator[Judgement]:
+    stored, sound = curve(rows, "sound", "png8"), curve(rows, "sound")
+    doses = [dose for dose in stored.index if 0 < dose < HALF_GREY_LEVEL and dose in sound.index]
+    gone = [dose for dose in doses if stored.loc[dose, "unchanged_share"] == 1]
+    if not gone:
+        return
+    worst = max(gone, key=lambda dose: stored.loc[dose, "accuracy"] - sound.loc[dose, "accuracy"])
+    yield (
+        "rounded_away",
+        "Perturbations this small threaten a deployed system.",
+        (
+            f"At {len(gone)} of the {len(doses)} epsilons below half a grey level ({HALF_GREY_LEVEL:.5f}) an 8-bit "
+            f"file holds the original image again, pixel by pixel. At epsilon {worst:g} accuracy is "
+            f"{attacked_accuracy(sound.loc[worst])} on images in memory and {attacked_accuracy(stored.loc[worst])} on "
+            f"images in 8-bit files, where without attack it is "
+            f"{attacked_accuracy(stored.loc[0.0])}."
+        ),
+    )
+
+
+def _colour_noise(rows: pd.DataFrame) -> Iterator[Judgement]:
+    paper, sound = curve(rows, "paper"), curve(rows, "sound")
+    doses = [dose for dose in CHECKED_EPSILONS if dose in paper.index and dose in sound.index]
+    if not doses or paper["grad_zero_share"].max() > 0:  # then the loss differs too, and nothing can be ascribed
+        return
+    dose = max(doses, key=lambda each: abs(paper.loc[each, "accuracy"] - sound.loc[each, "accuracy"]))
+    free, tied = paper.loc[dose], sound.loc[dose]
+    if free["correct"] == tied["correct"]:
+        return
+    yield (
+        "colour_noise",
+        "FGSM on three replicated channels perturbs a grey image.",
+        (
+            f"It makes coloured noise, which no grey file can hold. At epsilon {dose:g} accuracy is "
+            f"{attacked_accuracy(free)} with "
+            f"three free channels and {attacked_accuracy(tied)} when they are tied, so that the image stays grey."
+        ),
+    )
+
+
+def _not_monotone(rows: pd.DataFrame) -> Iterator[Judgement]:
+    rises = []
+    for preset in ("paper", "sound"):
+        raw = curve(rows, preset)
+        if raw.empty:
+            continue
+        lowest = raw["correct"].idxmin()
+        after = raw.loc[lowest:]
+        top = after["correct"].idxmax()
+        if after.loc[top, "correct"] - raw.loc[lowest, "correct"] > max(1, 0.05 * raw["n"].iloc[0]):
+            rises.append(
+                f"under the {preset} preset accuracy is {attacked_accuracy(raw.loc[lowest])} at epsilon {lowest:g} but "
+                f"{attacked_accuracy(raw.loc[top])} at {top:g}"
+            )
+    if rises:
+        yield (
+            "not_monotone",
+            "The larger epsilon, the lower the accuracy.",
+            (
+                "One step along the gradient at the image itself is no longer an attack far from it: "
+                f"{'; '.join(rises)}. The envelope, which counts an image as lost at every epsilon above its first "
+                "error, is drawn beside each curve."
+            ),
+        )
+
+
+def _survivors(drop: pd.DataFrame) -> Iterator[Judgement]:
+    rows = drop[(drop["preset"] == "paper") & (drop["storage"] == "float") & (drop["epsilon"] <= 0.0101)]
+    rows = rows[rows["n"] > 0].sort_values("epsilon")
+    if len(rows) < 2:
+        return
+    first, last = rows.iloc[0], rows.iloc[-1]
+    if last["n"] >= first["n"] or last["decrease_fixed"] - last["decrease"] < NOTABLE:
+        return
+    yield (
+        "survivor_bias",
+        "The mean probability drop of the images still classified correctly measures robustness.",
+        (
+            f"It is taken over ever fewer images, {first['n']:.0f} at epsilon {first['epsilon']:g} and {last['n']:.0f} "
+            f"at {last['epsilon']:g}, whose mean original probability goes from {first['original']:.3f} to "
+            f"{last['original']:.3f}. At {last['epsilon']:g} the drop is {last['decrease']:.3f} over those survivors, "
+            f"{last['decrease_fixed']:.3f} (95 % interval {last['decrease_low_fixed']:.3f} to "
+            f"{last['decrease_high_fixed']:.3f}) over the {last['n_fixed']:.0f} images that were right without attack."
+        ),
+    )
+
+
+def _trial(trial: Mapping[str, Any], responses: Responses) -> Iterator[Judgement]:
+    n = trial["n_test"]
+    low, high = wilson(round(0.5556 * n), n)
+    if float(high - low) > 0.1:
+        yield (
+            "small_test_set",
+            "An accuracy of 55.56 % is known to two decimals.",
+            (
+                f"With {n} test images, {round(0.5556 * n)} correct has a 95 % interval of {percent(float(low))} to "
+                f"{percent(float(high))}. Images of one patient are not independent, so the truth is wider."
+            ),
+        )
+    shared = trial.get("n_test_sharing_patient")
+    if shared:
+        yield (
+            "patients_shared",
+            "Test images are new to the classifier.",
+            f"{shared} of {n} test images ({percent(shared / n)}) show a patient who is also in training."
+            + _other_protocols(trial, responses),
+        )
+    watched = [card for card in responses.meta.get("classifiers", []) if card["cohort"] == trial["cohort"]]
+    best = [
+        max(card["history"], key=lambda epoch: epoch["test_accuracy"])
+        for card in watched
+        if card["protocol"] == trial["protocol"] and card.get("history")
+    ]
+    last = [card["history"][-1] for card in watched if card["protocol"] == trial["protocol"] and card.get("history")]
+    gains = [top["test_accuracy"] - end["test_accuracy"] for top, end in zip(best, last, strict=True)]
+    if gains and max(gains) > 0:
+        yield (
+            "no_untouched_test_set",
+            "The best accuracy during training is the classifier's accuracy.",
+            (
+                "The paper validates on its test images. Choosing the epoch by them would have raised the accuracy "
+                f"reported here by up to {100 * max(gains):.1f} points; dosimeter takes the last epoch and chooses nothing "
+                "by them."
+            ),
+        )
+
+
+def _other_protocols(trial: Mapping[str, Any], responses: Responses) -> str:
+    clean = clean_metrics(responses.frame)
+    clean = clean[clean["cohort"] == trial["cohort"]]
+    sentences = []
+    for model, rows in clean.groupby("model", sort=False):
+        accuracy = {row["protocol"]: row for row in rows.to_dict("records")}
+        own = accuracy.pop(trial["protocol"], None)
+        for protocol in ("patient", "official"):
+            if own and (other := accuracy.get(protocol)):
+                sentences.append(
+                    f" {model_name(model)} reaches {clean_accuracy(own)} here and {clean_accuracy(other)} under the "
+                    f"{protocol} protocol, without shared patients."
+                )
+    return "".join(sentences)
+
+
+def _largest(rows: pd.DataFrame, *, below: float) -> float | None:
+    doses = [float(dose) for dose in rows.index if 0 < dose < below]
+    return max(doses, default=None)

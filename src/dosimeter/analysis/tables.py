@@ -1,0 +1,75 @@
+"""All tables of a run, as CSV in full precision and as LaTeX for a paper."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from dosimeter.analysis.clean import clean_metrics, confusion, training
+from dosimeter.analysis.curves import fgsm_accuracy
+from dosimeter.analysis.drops import probability_drop
+from dosimeter.analysis.flips import epsilon50, flip_epsilon
+from dosimeter.responses import Responses
+
+CAPTIONS = {
+    "clean_metrics": "Classification without attack, with 95 % intervals.",
+    "confusion": "Confusion matrices without attack, this run's and the paper's.",
+    "training": "Loss and accuracy on training and test images after every epoch.",
+    "fgsm_accuracy": "Accuracy under FGSM, with Wilson's 95 % interval (the paper's tables 4 and 8).",
+    "probability_drop": "Probability of the true class before and after FGSM (the paper's tables 5 and 9).",
+    "flip_epsilon": "The smallest epsilon that changes each image's answer.",
+    "epsilon50": "The epsilon at which half of the correctly classified images have flipped.",
+}
+_ESCAPES = str.maketrans(
+    {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "\\": "/"}
+)
+
+
+def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
+    """Return every table of a run, by the name of its file; a key of `CAPTIONS` each."""
+    frame = responses.frame
+    return {
+        "clean_metrics": clean_metrics(frame),
+        "confusion": confusion(frame),
+        "training": training(responses.meta),
+        "fgsm_accuracy": fgsm_accuracy(frame),
+        "probability_drop": probability_drop(frame),
+        "flip_epsilon": flip_epsilon(frame),
+        "epsilon50": epsilon50(frame),
+    }
+
+
+def accuracy_table(responses: Responses) -> pd.DataFrame:
+    """Return accuracy with its interval at every epsilon; see `curves.fgsm_accuracy`."""
+    return fgsm_accuracy(responses.frame)
+
+
+def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """Write each table as NAME.csv (ten digits) and NAME.tex (three): the same table always gives the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False, float_format="%.10g", lineterminator="\n")
+        (folder / f"{name}.tex").write_text(to_latex(table, CAPTIONS[name]), encoding="utf-8")
+
+
+def to_latex(table: pd.DataFrame, caption: str) -> str:
+    """Return a table for LaTeX's booktabs and longtable."""
+    lines = [
+        f"% {caption}",
+        rf"\begin{{longtable}}{{{'l' * len(table.columns)}}}",
+        rf"\caption{{{caption.translate(_ESCAPES)}}} \\",
+        r"\toprule",
+        " & ".join(str(name).translate(_ESCAPES) for name in table.columns) + r" \\",
+        r"\midrule \endhead",
+        *(" & ".join(_cell(value) for value in row) + r" \\" for row in table.itertuples(index=False)),
+        r"\bottomrule",
+        r"\end{longtable}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    if value is None or value is pd.NA or value != value:  # NaN is the one value that differs from itself
+        return "--"
+    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    return text.translate(_ESCAPES)

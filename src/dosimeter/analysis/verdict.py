@@ -1,0 +1,126 @@
+"""The verdict: a run in five sentences, each with its numbers."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from dosimeter.analysis.clean import clean_metrics
+from dosimeter.analysis.curves import fgsm_accuracy
+from dosimeter.analysis.flips import epsilon50
+from dosimeter.analysis.wording import HALF_GREY_LEVEL, attacked_accuracy, clean_accuracy, curve, model_name, percent
+from dosimeter.responses import Responses
+
+_TRIAL = ["cohort", "protocol"]
+SAFE = 0.009  # the dose that the paper calls safe for the attacker in X-rays
+
+
+def verdict(responses: Responses) -> list[str]:
+    """Return what a run shows: accuracy without attack, the dose that breaks it, the paper's view, storage, limits."""
+    curves = fgsm_accuracy(responses.frame)
+    sentences = [
+        _unattacked(clean_metrics(responses.frame)),
+        _breaking_dose(epsilon50(responses.frame)),
+        _as_published(curves),
+        _stored(curves),
+        _caveats(responses.meta),
+    ]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _unattacked(clean: pd.DataFrame) -> str:
+    parts = [
+        f"{_where(trial)}: " + ", ".join(f"{model_name(row['model'])} {clean_accuracy(row)}" for row in _rows(rows))
+        for trial, rows in clean.groupby(_TRIAL, sort=False)
+    ]
+    return f"Without attack this share of test images is classified correctly: {'; '.join(parts)}."
+
+
+def _breaking_dose(table: pd.DataFrame) -> str:
+    presets = [preset for preset in ("sound", "paper") if (table["preset"] == preset).any()]
+    if not presets:
+        return ""
+    table = table[(table["preset"] == presets[0]) & (table["storage"] == "float") & (table["n"] > 0)]
+    parts = []
+    for trial, rows in table.groupby(_TRIAL, sort=False):
+        ordered = sorted(_rows(rows), key=lambda row: (bool(row["censored"]), row["epsilon50"]))
+        parts.append(f"{_where(trial)}: " + ", ".join(f"{model_name(row['model'])} {_dose(row)}" for row in ordered))
+    return (
+        f"One step of FGSM ({presets[0]} preset) changes the answer of half of the correctly classified images at this "
+        f"epsilon, the most fragile network first: {'; '.join(parts)}."
+    )
+
+
+def _dose(row: Mapping[str, Any]) -> str:
+    if row["censored"]:
+        return f"above {row['epsilon_max']:g}"
+    high = "beyond the largest asked" if row["high_censored"] else f"{row['epsilon50_high']:.2g}"
+    levels = f"{row['grey_levels']:.2f} grey levels of an 8-bit image"
+    return f"{row['epsilon50']:.2g} ({row['epsilon50_low']:.2g} to {high}; {levels}; n = {row['n']})"
+
+
+def _as_published(curves: pd.DataFrame) -> str:
+    parts = []
+    for (cohort, protocol, model), rows in curves.groupby([*_TRIAL, "model"], sort=False):
+        paper, sound = curve(rows, "paper"), curve(rows, "sound")
+        if SAFE in paper.index and SAFE in sound.index:
+            zero = paper.loc[SAFE, "grad_zero_share"]
+            why = f", {percent(zero)} of the gradients being exactly zero" if zero > 0 else ""
+            parts.append(
+                f"{model_name(model)} on {_where((cohort, protocol))} {attacked_accuracy(paper.loc[SAFE])}{why}, "
+                f"against {attacked_accuracy(sound.loc[SAFE])}"
+            )
+    if not parts:
+        return ""
+    return (
+        f"Measured as the paper did, accuracy at epsilon {SAFE} is, against the same with a sound loss on an image "
+        f"kept grey: {'; '.join(parts)}."
+    )
+
+
+def _stored(curves: pd.DataFrame) -> str:
+    stored = curves[(curves["preset"] == "sound") & (curves["storage"] == "png8")]
+    small = stored[(stored["epsilon"] > 0) & (stored["epsilon"] < HALF_GREY_LEVEL)]
+    if small.empty:
+        return ""
+    unchanged = (small["unchanged_share"] * small["n"]).sum() / small["n"].sum()
+    parts = [
+        f"{model_name(model)} on {_where((cohort, protocol))} {attacked_accuracy(rows.set_index('epsilon').loc[SAFE])}"
+        for (cohort, protocol, model), rows in stored.groupby([*_TRIAL, "model"], sort=False)
+        if SAFE in set(rows["epsilon"])
+    ]
+    after = f" At {SAFE} the file gives accuracy {'; '.join(parts)}." if parts else ""
+    return (
+        f"Saved as an 8-bit file, {percent(unchanged)} of the images attacked below half a grey level "
+        f"(epsilon {HALF_GREY_LEVEL:.5f}) are the originals again, pixel by pixel.{after}"
+    )
+
+
+def _caveats(meta: Mapping[str, Any]) -> str:
+    return " ".join(_limits(meta))
+
+
+def _limits(meta: Mapping[str, Any]) -> Iterator[str]:
+    if meta.get("phantom"):
+        yield "Phantom images are among these: such numbers show that the instrument works, nothing of patients."
+    stand_ins = {model_name(card["model"]) for card in meta.get("classifiers", []) if card["weights"]["stand_in"]}
+    if stand_ins:
+        yield f"{', '.join(sorted(stand_ins))} ran on stand-in weights, not on the ImageNet weights of the paper."
+    for trial in meta.get("cohorts", []):
+        if shared := trial.get("n_test_sharing_patient"):
+            yield (
+                f"In {_where((trial['cohort'], trial['protocol']))} {shared} of {trial['n_test']} test images show a "
+                "patient who is also in training."
+            )
+    if meta.get("incomplete"):
+        yield f"The run is incomplete: {' '.join(meta['incomplete'])}"
+    yield "Whether anyone could see these perturbations was not measured with readers."
+
+
+def _where(trial: Any) -> str:
+    cohort, protocol = trial
+    return f"{cohort} ({protocol} protocol)"
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

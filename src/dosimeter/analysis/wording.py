@@ -1,0 +1,47 @@
+"""How numbers are worded in sentences, and the curves they are taken from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from dosimeter.analysis.intervals import wilson
+from dosimeter.units import GREY_LEVELS_8BIT
+
+HALF_GREY_LEVEL = 0.5 / GREY_LEVELS_8BIT
+"""The dose below which rounding to 8 bits restores the original pixels: 0.00196."""
+
+_NAMES = {"vgg16": "VGG16", "inception_v3": "Inception-v3"}
+
+
+def model_name(model: object) -> str:
+    """Return a network's name as people write it."""
+    return _NAMES.get(str(model), str(model))
+
+
+def curve(rows: pd.DataFrame, preset: str, storage: str = "float") -> pd.DataFrame:
+    """Return one curve of `curves.fgsm_accuracy` of one classifier, indexed by epsilon; empty if it was not run."""
+    chosen = rows[(rows["preset"] == preset) & (rows["storage"] == storage)]
+    return chosen.set_index("epsilon").sort_index()
+
+
+def percent(share: float) -> str:
+    """Return 0.5556 as "55.6 %"."""
+    return f"{100 * share:.1f} %"
+
+
+def attacked_accuracy(row: Mapping[str, Any] | pd.Series) -> str:
+    """Return the accuracy in a row of `curves.fgsm_accuracy` with its interval and count."""
+    return f"{percent(row['accuracy'])} ({percent(row['ci_low'])} to {percent(row['ci_high'])}, n = {row['n']:.0f})"
+
+
+def clean_accuracy(row: Mapping[str, Any]) -> str:
+    """Return the accuracy in a row of `clean.clean_metrics` with its interval and count."""
+    interval = f"{percent(row['accuracy_low'])} to {percent(row['accuracy_high'])}"
+    return f"{percent(row['accuracy'])} ({interval}, n = {row['n']})"
+
+
+def wilson_interval(k: int, n: int) -> str:
+    """Return the interval of k out of n in words."""
+    low, high = wilson(k, n)
+    return f"95 % interval {percent(float(low))} to {percent(float(high))}"

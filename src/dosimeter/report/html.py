@@ -1,0 +1,166 @@
+"""The report: one HTML file with everything in it, no script, nothing loaded from anywhere."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import pandas as pd
+from PIL import Image
+
+from dosimeter.analysis.findings import findings
+from dosimeter.analysis.verdict import verdict
+from dosimeter.figures import FigureFile
+from dosimeter.figures.style import model_name, series_name
+from dosimeter.report import numbers
+from dosimeter.report.tables import all_tables
+from dosimeter.responses import Responses
+
+MAX_BYTES = 10_000_000
+_IMAGES_BYTES = 8_500_000  # of base64, leaving room for the tables
+
+PROTOCOLS = {
+    "paper": "random 80:20 split of images, stratified by class: images of one patient may lie on both sides",
+    "patient": "about 80:20 by patient, stratified by class: no patient lies on both sides",
+    "official": "the split that the data set's authors publish",
+}
+LOSSES = {
+    "keras_bce": "cross-entropy of probabilities clipped to [1e-7, 1 - 1e-7] (the paper's framework)",
+    "margin": "logit of the other class less that of the true class; its gradient does not vanish",
+    "cross_entropy": "cross-entropy from logits",
+}
+CHANNELS = {
+    "free": "each colour channel moves on its own",
+    "tied": "the three channels of a grey image move together",
+}
+
+
+class Picture(NamedTuple):
+    """A figure on the page; `source` is None where the file's limit left no room for it."""
+
+    figure: FigureFile
+    source: str | None
+
+
+def write_report(
+    responses: Responses,
+    tables: Mapping[str, pd.DataFrame],
+    figures: Sequence[FigureFile],
+    path: Path,
+    *,
+    title: str | None = None,
+) -> None:
+    """Write the report of a run as one self-contained HTML file, smaller than `MAX_BYTES`.
+
+    Args:
+        responses: the run's table and meta.
+        tables: as `analysis.tables.build_tables` returns them.
+        figures: as `figures.write_figures` returns them.
+        path: the file.
+        title: the page's heading; by default it names the cohorts.
+    """
+    path.write_text(render(responses, tables, figures, title=title), encoding="utf-8")
+
+
+def render(
+    responses: Responses,
+    tables: Mapping[str, pd.DataFrame],
+    figures: Sequence[FigureFile],
+    *,
+    title: str | None = None,
+) -> str:
+    """Return the page that `write_report` writes."""
+    meta = responses.meta
+    trials = [(card["cohort"], card["protocol"]) for card in meta["cohorts"]]
+    cohorts = ", ".join(dict.fromkeys(cohort for cohort, _ in trials))
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {name: getattr(numbers, name) for name in ("percent", "seconds", "moment")}
+    environment.filters["model"] = model_name
+    return environment.get_template("report.html").render(
+        title=title or f"Robustness to small perturbations: {cohorts}",
+        css=_template("style.css"),
+        meta=meta,
+        presets=_presets(responses.frame),
+        protocols=PROTOCOLS,
+        failures=_failures(responses.frame),
+        verdict=verdict(responses),
+        findings=findings(responses),
+        tables=list(all_tables(tables, trials)),
+        pictures=embed(figures),
+        stages=_stages(meta.get("stages", [])),
+    )
+
+
+def embed(figures: Sequence[FigureFile], *, limit: int = _IMAGES_BYTES) -> list[Picture]:
+    """Return the figures as data addresses: SVG or PNG, whichever is smaller.
+
+    Where all together would pass `limit` bytes they become lossless WebP, and if that is not enough the largest are
+    left out.
+    """
+    sources: list[str | None] = [_smaller(figure) for figure in figures]
+    if _total(sources) > limit:
+        sources = [_webp(figure.path_png) for figure in figures]
+    while _total(sources) > limit:
+        largest = max(range(len(sources)), key=lambda index: len(sources[index] or ""))
+        sources[largest] = None
+    return [Picture(figure, source) for figure, source in zip(figures, sources, strict=True)]
+
+
+def _total(sources: Sequence[str | None]) -> int:
+    return sum(len(source or "") for source in sources)
+
+
+def _smaller(figure: FigureFile) -> str:
+    svg, png = figure.path_svg.read_bytes(), figure.path_png.read_bytes()
+    return _data_url("image/svg+xml", svg) if len(svg) < len(png) else _data_url("image/png", png)
+
+
+def _webp(png: Path) -> str:
+    buffer = io.BytesIO()
+    with Image.open(png) as image:
+        image.convert("RGB").save(buffer, format="WEBP", lossless=True)
+    return _data_url("image/webp", buffer.getvalue())
+
+
+def _data_url(mime: str, content: bytes) -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+
+
+def _template(name: str) -> str:
+    return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _presets(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """Return what each preset of the run does, one entry for each storage."""
+    columns = ["preset", "attack", "loss", "channels", "storage"]
+    rows = frame.loc[frame["status"] == "ok", columns].drop_duplicates().sort_values(["preset", "storage"])
+    return [
+        {
+            "name": series_name(row["preset"], row["storage"]),
+            "attack": row["attack"].upper(),
+            "loss": LOSSES.get(row["loss"], row["loss"]),
+            "channels": CHANNELS.get(row["channels"], row["channels"]),
+            "storage": "rounded to the levels of an 8-bit file" if row["storage"] == "png8" else "not rounded",
+        }
+        for row in rows.to_dict("records")
+    ]
+
+
+def _failures(frame: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Return how many images failed for each cohort, protocol, model and reason."""
+    failed = frame[frame["status"] != "ok"]
+    groups = failed.groupby(["cohort", "protocol", "model", "error"], dropna=False)["case_id"].nunique()
+    return groups.rename("n").reset_index().to_dict("records")
+
+
+def _stages(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"rows": stages, "total_s": sum(stage["duration_s"] for stage in stages)}

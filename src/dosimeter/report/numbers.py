@@ -1,0 +1,74 @@
+"""Numbers as the report writes them: shares in percent, the interval beside the value, a dash for nothing."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+DASH = "–"
+
+
+class Cell(NamedTuple):
+    """A table cell: its text, a smaller note under it, and how it is marked.
+
+    Attributes:
+        text: the value.
+        note: usually its interval.
+        kind: "" or one of "name" (a row's name), "published" (the paper's number).
+    """
+
+    text: str
+    note: str = ""
+    kind: str = ""
+
+
+def is_missing(value: Any) -> bool:
+    """Whether `value` is None, NaN or pandas' NA."""
+    return value is None or value != value or str(value) == "<NA>"
+
+
+def percent(share: Any, decimals: int = 1) -> str:
+    """Return a share in [0, 1] as "87.5 %"."""
+    return DASH if is_missing(share) else f"{100 * float(share):.{decimals}f} %"
+
+
+def decimal(value: Any, decimals: int = 3) -> str:
+    """Return `value` with a fixed number of decimals."""
+    return DASH if is_missing(value) else f"{float(value):.{decimals}f}"
+
+
+def count(value: Any) -> str:
+    """Return a whole number."""
+    return DASH if is_missing(value) else f"{int(value)}"
+
+
+def dose(epsilon: Any) -> str:
+    """Return an epsilon in three significant digits, never as 1e-04."""
+    if is_missing(epsilon):
+        return DASH
+    if epsilon == 0:
+        return "0"
+    places = max(0, 2 - math.floor(math.log10(abs(epsilon))))
+    return f"{epsilon:.{places}f}".rstrip("0").rstrip(".")
+
+
+def seconds(duration_s: float) -> str:
+    """Return a duration as "12.3 s" or "4 min 05 s"."""
+    if duration_s < 60:
+        return f"{duration_s:.1f} s"
+    minutes, rest = divmod(round(duration_s), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def moment(created: str) -> str:
+    """Return an ISO-8601 time as "2026-01-31 12:00 UTC"."""
+    return datetime.fromisoformat(created).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def percent_range(low: Any, high: Any, decimals: int = 1) -> str:
+    """Return an interval of shares as "69.0–95.7", in percent."""
+    return "" if is_missing(low) or is_missing(high) else f"{100 * low:.{decimals}f}–{100 * high:.{decimals}f}"
+
+
+def decimal_range(low: Any, high: Any, decimals: int = 3) -> str:
+    """Return an interval as "0.708 to 1.000"."""
+    return "" if is_missing(low) or is_missing(high) else f"{low:.{decimals}f} to {high:.{decimals}f}"

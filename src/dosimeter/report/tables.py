@@ -1,0 +1,238 @@
+"""The report's tables: DataFrames turned into captions, heads and cells, the paper's numbers beside this run's."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from dosimeter.figures.style import in_order, model_name, series_name
+from dosimeter.report.numbers import (
+    DASH,
+    Cell,
+    count,
+    decimal,
+    decimal_range,
+    dose,
+    is_missing,
+    percent,
+    percent_range,
+)
+from dosimeter.units import GREY_LEVELS_8BIT
+
+Tables = Mapping[str, pd.DataFrame]
+
+
+class Head(NamedTuple):
+    """A column's head, over `span` columns or `rows` rows."""
+
+    text: str
+    span: int = 1
+    rows: int = 1
+
+
+class View(NamedTuple):
+    """A table ready for the page."""
+
+    caption: str
+    head: list[list[Head]]
+    rows: list[list[Cell]]
+    note: str = ""
+
+
+def all_tables(tables: Tables, order: Sequence[tuple[str, str]]) -> Iterator[View]:
+    """Yield the report's tables; those without a row are left out.
+
+    Args:
+        tables: as `analysis.tables.build_tables` returns them.
+        order: of (cohort, protocol).
+    """
+    tables = {name: _sorted(table, order) for name, table in tables.items()}
+    views = [clean_metrics(tables), confusion(tables)]
+    for cohort, protocol in trials(tables["fgsm_accuracy"]):
+        mine = {name: _of(table, cohort, protocol) for name, table in tables.items()}
+        views.append(accuracy(mine["fgsm_accuracy"], cohort, protocol))
+        drops = mine["probability_drop"]
+        for preset in sorted(drops["preset"].unique()):
+            chosen = drops[(drops["preset"] == preset) & (drops["storage"] == "float")]
+            views.append(probability_drop(chosen, cohort, protocol, str(preset)))
+    yield from (view for view in (*views, epsilon50(tables)) if view.rows)
+
+
+def trials(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return the distinct (cohort, protocol) of `table`, in its order."""
+    return list(dict.fromkeys(zip(table["cohort"], table["protocol"], strict=True)))
+
+
+def clean_metrics(tables: Tables) -> View:
+    """Return the metrics without attack (the paper's figures 5 and 10 draw them)."""
+    names = ["cohort", "protocol", "model", "n", "accuracy", "sensitivity", "specificity", "precision", "F1", "AUC"]
+    rows = []
+    for row in _records(tables["clean_metrics"]):
+        shares = [
+            Cell(percent(row[name]), percent_range(row[f"{name}_low"], row[f"{name}_high"]))
+            for name in ("accuracy", "sensitivity", "specificity", "precision")
+        ]
+        area = Cell(decimal(row["auc"]), decimal_range(row["auc_low"], row["auc_high"]))
+        calibration = [Cell(decimal(row["brier"])), Cell(decimal(row["ece"]))]
+        failed = f"{row['n_errors']} failed" if row["n_errors"] else ""
+        rows.append(
+            [*_names(row), Cell(count(row["n"]), failed), *shares, Cell(decimal(row["f1"])), area, *calibration]
+        )
+    return View(
+        "Without attack: metrics on the test images, with 95 % intervals",
+        [[Head(name) for name in (*names, "Brier", "ECE")]],
+        rows,
+        "Proportions have Wilson intervals, which take images as independent. The AUC has DeLong's, or a bootstrap by "
+        "patient where a patient has several images, or Newcombe's where the classes separate completely. ECE is the "
+        "expected calibration error in 15 bins.",
+    )
+
+
+def confusion(tables: Tables) -> View:
+    """Return the confusion matrices beside the paper's tables 2 and 3."""
+    cells = {"tp": "true positive", "fn": "false negative", "fp": "false positive", "tn": "true negative"}
+    rows = [
+        [*_names(row), *(Cell(count(row[f"{source}{name}"]), kind=kind) for name in cells for source, kind in _SOURCES)]
+        for row in _records(tables["confusion"])
+    ]
+    over = [Head("cohort", rows=2), Head("protocol", rows=2), Head("model", rows=2)]
+    return View(
+        "Without attack: confusion matrices, beside tables 2 and 3 of the paper (X-ray)",
+        [[*over, *(Head(name, span=2) for name in cells.values())], [Head("here"), Head("published")] * 4],
+        rows,
+        "The published table 3 sums to 53 images although 54 were tested; tables 6 and 7 (CT) are not in the text.",
+    )
+
+
+def accuracy(curves: pd.DataFrame, cohort: str, protocol: str) -> View:
+    """Return accuracy against epsilon, one column a curve, beside tables 4 and 8."""
+    top, sub, columns = [Head("epsilon", rows=2), Head("grey levels", rows=2)], [], []
+    for model in in_order(curves["model"]):
+        mine = curves[curves["model"] == model]
+        series = sorted(set(zip(mine["preset"], mine["storage"], strict=True)))
+        for preset, storage in series:
+            chosen = mine[(mine["preset"] == preset) & (mine["storage"] == storage)]
+            columns.append(("", chosen.set_index("epsilon")))
+            sub.append(Head(series_name(preset, storage)))
+        published = mine.dropna(subset=["paper_accuracy"]).drop_duplicates("epsilon")
+        if not published.empty:
+            columns.append(("published", published.set_index("epsilon")))
+            sub.append(Head("published"))
+        top.append(Head(model_name(model), span=len(series) + (not published.empty)))
+    zero = [Cell("zero gradient", kind="name"), Cell("")]
+    rows = [zero + [Cell("") if kind else Cell(percent(curve["grad_zero_share"].max())) for kind, curve in columns]]
+    for epsilon in sorted(curves["epsilon"].unique()):
+        row = [Cell(dose(epsilon), kind="name"), Cell(dose(epsilon * GREY_LEVELS_8BIT))]
+        rows.append(row + [_accuracy_cell(curve, epsilon, kind) for kind, curve in columns])
+    number = {"xray": " (table 4)", "ct": " (table 8)"}.get(str(curves["modality"].iloc[0]), "")
+    return View(
+        f"Accuracy against epsilon{number}: {cohort}, {protocol} protocol, {curves['n'].max()} test images",
+        [top, sub],
+        rows,
+        "Under each accuracy: how many images were answered correctly; the 95 % Wilson interval in percent. The first "
+        "row is the share of images whose gradient was exactly zero: such an image is not perturbed at any epsilon. "
+        "AUC, sensitivity, specificity and the envelope are in tables/fgsm_accuracy.csv.",
+    )
+
+
+def probability_drop(drops: pd.DataFrame, cohort: str, protocol: str, preset: str) -> View:
+    """Return the true class's mean probability before and after, beside tables 5 and 9 of the paper."""
+    top, sub, columns = [Head("epsilon", rows=2)], [], []
+    for model in in_order(drops["model"]):
+        mine = drops[drops["model"] == model].set_index("epsilon")
+        printed = bool(mine["paper_decrease"].notna().any())
+        columns.append((mine, printed))
+        heads = ["n still right", "original", "adversarial", "decrease"] + ["published"] * printed
+        heads += ["fixed images", "all images"]
+        sub += [Head(name) for name in heads]
+        top.append(Head(model_name(model), span=len(heads)))
+    rows = []
+    for epsilon in sorted(drops["epsilon"].unique()):
+        row = [Cell(dose(epsilon), kind="name")]
+        for mine, printed in columns:
+            row += _drop_cells(mine, epsilon, printed)
+        rows.append(row)
+    modality = "" if drops.empty else str(drops["modality"].iloc[0])
+    number = {"xray": " (table 5)", "ct": " (table 9)"}.get(modality, "")
+    return View(
+        f"Probability drop{number}: {cohort}, {protocol} protocol, {preset} preset, floats",
+        [top, sub],
+        rows,
+        "Original, adversarial and decrease are the paper's statistic: means of the true class's probability over the "
+        "images answered correctly both before and after, so fewer and more confident images remain as epsilon grows. "
+        "“Fixed images” is the decrease over those correct at epsilon 0, “all images” over every image. Under a "
+        "decrease: its 95 % interval, a bootstrap by patient.",
+    )
+
+
+def epsilon50(tables: Tables) -> View:
+    """Return the epsilon at which half of the correctly answered images have flipped."""
+    rows = []
+    for row in _records(tables["epsilon50"]):
+        beyond = f"above {dose(row['epsilon_max'])}"
+        high = beyond if row["high_censored"] else dose(row["epsilon50_high"])
+        bounded = not is_missing(row["epsilon50_low"])
+        median = Cell(beyond if row["censored"] else dose(row["epsilon50"]),
+                      f"{dose(row['epsilon50_low'])} to {high}" if bounded else "")  # fmt: skip
+        attack = Cell(series_name(row["preset"], row["storage"]))
+        grey = Cell(decimal(row["grey_levels"], 2))
+        rows.append([*_names(row), attack, Cell(count(row["n"])), median, grey, Cell(count(row["n_censored"]))])
+    names = ("cohort", "protocol", "model", "attack", "n", "epsilon50", "in grey levels", "never flipped")
+    return View(
+        "Epsilon at which half of the correctly answered images have flipped",
+        [[Head(name) for name in names]],
+        rows,
+        "The smallest epsilon along each image's own FGSM direction that changes its answer, refined by bisection; the "
+        "median over the n images answered correctly at epsilon 0, with a 95 % bootstrap interval by patient. An image "
+        "that never flipped counts as larger than any epsilon asked.",
+    )
+
+
+_SOURCES = (("", ""), ("paper_", "published"))
+
+
+def _names(row: Mapping[Any, Any]) -> list[Cell]:
+    cohort, protocol, model = (str(row[name]) for name in ("cohort", "protocol", "model"))
+    return [Cell(cohort, kind="name"), Cell(protocol), Cell(model_name(model))]
+
+
+def _accuracy_cell(curve: pd.DataFrame, epsilon: float, kind: str) -> Cell:
+    if epsilon not in curve.index:
+        return Cell(DASH, kind=kind)
+    row = curve.loc[epsilon]
+    if kind:
+        return Cell(percent(row["paper_accuracy"]), kind=kind)
+    interval = percent_range(row["ci_low"], row["ci_high"], 0)
+    return Cell(percent(row["accuracy"]), f"{row['correct']}; {interval}")
+
+
+def _drop_cells(drops: pd.DataFrame, epsilon: float, printed: bool) -> list[Cell]:
+    if epsilon not in drops.index:
+        return [Cell(DASH)] * (6 + printed)
+    row: Any = drops.loc[epsilon]
+    paper = [Cell(decimal(row["paper_decrease"]), kind="published")] if printed else []
+    fixed, everything = (_decrease(row, suffix) for suffix in ("_fixed", "_all"))
+    means = [Cell(decimal(row["original"])), Cell(decimal(row["adversarial"]))]
+    return [Cell(count(row["n"])), *means, _decrease(row, ""), *paper, fixed, everything]
+
+
+def _decrease(row: Mapping[str, float], suffix: str) -> Cell:
+    interval = decimal_range(row[f"decrease_low{suffix}"], row[f"decrease_high{suffix}"])
+    return Cell(decimal(row[f"decrease{suffix}"]), interval)
+
+
+def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    return table.to_dict("records")
+
+
+def _sorted(table: pd.DataFrame, order: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Return the rows by trial in `order` and by model in the paper's order, otherwise as they are."""
+    models = in_order(table["model"])
+    known = {trial: index for index, trial in enumerate(dict.fromkeys([*order, *trials(table)]))}
+    place = [known[trial] for trial in zip(table["cohort"], table["protocol"], strict=True)]
+    ranked = table.assign(_trial=place, _model=table["model"].map(models.index))
+    return ranked.sort_values(["_trial", "_model"], kind="stable").drop(columns=["_trial", "_model"])
+
+
+def _of(table: pd.DataFrame, cohort: str, protocol: str) -> pd.DataFrame:
+    return table.loc[(table["cohort"] == cohort) & (table["protocol"] == protocol)]
