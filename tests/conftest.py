@@ -3,6 +3,9 @@ from pathlib import Path
 
 import pytest
 import tiny
+from PIL import Image
+
+from dosimeter.cohorts import Decoded, load_cohort, to_grid
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +20,20 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.
 def tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both networks become tiny ones with random weights, under their own names."""
     tiny.install(monkeypatch.setattr, monkeypatch.setitem)
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 phantoms as small PNG files and a cases.csv, whose names and patients must not reach any output."""
+    folder = tmp_path_factory.mktemp("images")
+    rows = ["file,label,patient_id"]
+    for case in load_cohort("phantom-ct", limit=40):
+        name = f"SMITH-{case.case_id}.png"
+        image = to_grid(Decoded(case.image, case.bits), size_px=2 * tiny.SIZE_PX)
+        Image.fromarray((image[0] * 255).round().astype("uint8")).save(folder / name)
+        rows.append(f"{name},{case.label},MRN-{case.patient_id}")
+    (folder / "cases.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
 
 
 @pytest.fixture

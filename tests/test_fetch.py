@@ -16,13 +16,13 @@ from unittest.mock import Mock
 import filelock
 import numpy as np
 import pytest
+from http_server import STALL_S, FileServer
 from PIL import Image
 
 from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.fetch import PUBLIC_BASE, Row, fetch, git_blob, manifest, raw_url
 from dosimeter.cohorts.public import PUBLIC_COHORTS
 from dosimeter.errors import DosimeterError
-from http_server import STALL_S, FileServer
 
 module = importlib.import_module("dosimeter.cohorts.fetch")  # the module, whatever its package calls `fetch`
 

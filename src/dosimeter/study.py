@@ -98,6 +98,10 @@ def plan_trials(config: StudyConfig, *, strict: bool = False) -> tuple[list[Tria
                 notes.append(f"{name}: the {protocol} protocol was left out: {error}")
     if not trials:
         raise DosimeterError(" ".join(notes))
+    names = [trial.cohort.name for trial in trials if trial.split.protocol == trials[0].split.protocol]
+    for name in names:
+        if names.count(name) > 1:
+            raise DosimeterError(f"cohort: two are called '{name}' in the outputs. Rename one, or run two studies.")
     return trials, notes
 
 
@@ -135,7 +139,7 @@ class _Study:
                 weights = self._weights(model)
             except WeightsUnavailable as error:
                 self.progress.note(str(error))
-                incomplete.append(f"{model}: {error}")
+                incomplete.append(str(error))
                 continue
             for trial in trials:
                 self._sweep(trial, self._classifier(model, weights, trial))
@@ -228,13 +232,15 @@ class _Study:
 
     def _merge(self, trials: list[Trial], incomplete: list[str], command: str) -> None:
         """Write responses.parquet: all rows, and what the tables and figures need beside them."""
+        names = [cohort.name for cohort in {trial.cohort.name: trial.cohort for trial in trials}.values()]
+        shown_paths = {"cohort": names, "weights": {model: file.name for model, file in self.config.weights.items()}}
         facts = {
             "run_id": self.config.digest(),
             "dosimeter_version": dosimeter.__version__,
             "command": command,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "phantom": self.config.is_phantom,
-            "config": self.config.identity(),
+            "config": self.config.identity() | shown_paths,
             "environment": environment(self.device),
             "cohorts": [describe(trial) for trial in trials],
             "classifiers": self.cards,

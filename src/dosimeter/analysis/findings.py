@@ -203,8 +203,8 @@ def _trial(trial: Mapping[str, Any], responses: Responses) -> Iterator[Judgement
             "The best accuracy during training is the classifier's accuracy.",
             (
                 "The paper validates on its test images. Choosing the epoch by them would have raised the accuracy "
-                f"reported here by up to {100 * max(gains):.1f} points; dosimeter takes the last epoch and chooses nothing "
-                "by them."
+                f"reported here by up to {100 * max(gains):.1f} points; dosimeter takes the last epoch and chooses "
+                "nothing by them."
             ),
         )
 

@@ -64,11 +64,12 @@ def _as_published(curves: pd.DataFrame) -> str:
     for (cohort, protocol, model), rows in curves.groupby([*_TRIAL, "model"], sort=False):
         paper, sound = curve(rows, "paper"), curve(rows, "sound")
         if SAFE in paper.index and SAFE in sound.index:
-            zero = paper.loc[SAFE, "grad_zero_share"]
+            published, sounder = paper.loc[[SAFE]].iloc[0], sound.loc[[SAFE]].iloc[0]
+            zero = float(published["grad_zero_share"])
             why = f", {percent(zero)} of the gradients being exactly zero" if zero > 0 else ""
             parts.append(
-                f"{model_name(model)} on {_where((cohort, protocol))} {attacked_accuracy(paper.loc[SAFE])}{why}, "
-                f"against {attacked_accuracy(sound.loc[SAFE])}"
+                f"{model_name(model)} on {_where((cohort, protocol))} {attacked_accuracy(published)}{why}, "
+                f"against {attacked_accuracy(sounder)}"
             )
     if not parts:
         return ""
@@ -85,9 +86,9 @@ def _stored(curves: pd.DataFrame) -> str:
         return ""
     unchanged = (small["unchanged_share"] * small["n"]).sum() / small["n"].sum()
     parts = [
-        f"{model_name(model)} on {_where((cohort, protocol))} {attacked_accuracy(rows.set_index('epsilon').loc[SAFE])}"
+        f"{model_name(model)} on {_where((cohort, protocol))} {attacked_accuracy(at_safe.iloc[0])}"
         for (cohort, protocol, model), rows in stored.groupby([*_TRIAL, "model"], sort=False)
-        if SAFE in set(rows["epsilon"])
+        if len(at_safe := rows[rows["epsilon"] == SAFE])
     ]
     after = f" At {SAFE} the file gives accuracy {'; '.join(parts)}." if parts else ""
     return (

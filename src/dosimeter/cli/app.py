@@ -1,5 +1,6 @@
 """`dosimeter study`, `report` and `list`, and the place where all commands meet."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -92,7 +93,7 @@ def study(
     if dry_run:
         print_plan(settings)
     else:
-        run(settings, command=shlex.join(["dosimeter", *sys.argv[1:]]))
+        run(settings, command=_shown(shlex.join(["dosimeter", *sys.argv[1:]]), settings, config))
 
 
 @app.command()
@@ -110,6 +111,16 @@ def list_(what: Annotated[str, typer.Argument(help="models, cohorts or attacks")
 
     for name, note in listing(what):
         print(f"{name:<18} {note}")
+
+
+def _shown(command: str, settings: StudyConfig, config: Path | None) -> str:
+    """Return the command line without the folders it names: a folder may name a person, and the report shows it."""
+    paths = [settings.data, settings.out, config, *settings.weights.values()]
+    paths += [Path(name.partition(":")[2]) for name in settings.cohort if ":" in name]
+    for path in paths:
+        if path is not None and path.parent != Path():
+            command = command.replace(f"{path.parent}{os.sep}", f"...{os.sep}")
+    return command
 
 
 def _joined(values: list[str] | None) -> str | None:

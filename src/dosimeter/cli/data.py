@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,7 +79,7 @@ def check(
 
     findings = audit(load_cohort(name, data=data, positive=positive, limit=limit))
     if as_json:
-        print(json.dumps([finding._asdict() for finding in findings], indent=2))
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
         return
     for finding in findings:
         print(f"{finding.level.upper():<5} {finding.check:<24} {finding.message}")

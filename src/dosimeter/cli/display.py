@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from dosimeter.progress import Progress
@@ -21,7 +21,7 @@ class Display(Progress):
         self._terminal = sys.stderr.isatty() if terminal is None else terminal
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         self._bars = Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console)
-        self._task: int | None = None
+        self._task: TaskID | None = None
         self._stage, self._total, self._done = "", 0, 0
         self._started = self._spoke = time.monotonic()
 
@@ -38,8 +38,6 @@ class Display(Progress):
         self._stage, self._total, self._done = stage, total, 0
         self._started = self._spoke = time.monotonic()
         if self._terminal:
-            if self._task is not None:
-                self._bars.remove_task(self._task)  # type: ignore[arg-type]
             self._task = self._bars.add_task(stage, total=total or None)
         else:
             self._say(stage + (f": {total} images" if total else ""))
@@ -49,7 +47,7 @@ class Display(Progress):
         self._done += steps
         if self._terminal:
             assert self._task is not None
-            self._bars.advance(self._task, steps)  # type: ignore[arg-type]
+            self._bars.advance(self._task, steps)
         elif time.monotonic() - self._spoke > LINE_EVERY_S:
             self._spoke = time.monotonic()
             left = (self._spoke - self._started) / self._done * (self._total - self._done)

@@ -75,11 +75,11 @@ def load_cohort(
     if colon and path and kind in ("folder", "csv"):
         read = folder_cohort if kind == "folder" else csv_cohort
         cohort = read(Path(path).expanduser(), positive=positive, limit=limit, strict=strict)
-        return replace(cohort, name=name)
+        return replace(cohort, name=f"{kind}:{Path(path).name}")  # a whole path may name a person, and outputs show it
     if name in PUBLIC_COHORTS:
         return public_cohort(name, data=_data_folder(name, data), limit=limit, strict=strict)
     if name in _PHANTOMS:
-        from dosimeter.cohorts.phantom import phantom_cohort  # a third of a second to import
+        from dosimeter.cohorts.phantom import phantom_cohort  # slower to import than all the rest
 
         return phantom_cohort(name, n_images=limit, seed=seed)
     raise DosimeterError(f"there is no cohort {name!r}. {did_you_mean(name, COHORTS)}")

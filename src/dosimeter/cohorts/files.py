@@ -199,14 +199,20 @@ def read_rows(
         skipped=skipped,
         provenance=dict(provenance or {}),
     )
+    _require_both_classes(cohort)
+    return cohort
+
+
+def _require_both_classes(cohort: Cohort) -> None:
     for label, count in cohort.counts.items():
         if count == 0:
-            because = f"; {len(skipped)} were left out, the first is {skipped[0].name}: {skipped[0].reason}"
+            because = "."
+            if cohort.skipped:
+                n, first = len(cohort.skipped), cohort.skipped[0]
+                because = f"; {n} were left out, the first is {first.name}: {first.reason}"
             raise DosimeterError(
-                f"{name}: class {label} must have at least one image that can be read, it has none"
-                f"{because if skipped else '.'}"
+                f"{cohort.name}: class {label} must have at least one image that can be read, it has none{because}"
             )
-    return cohort
 
 
 def _read_row(root: Path, index: int, row: Row) -> Record | Skipped:

@@ -167,10 +167,10 @@ def _blur_wide(image: Floats, sigma_px: float) -> Floats:
 
 
 def _union_path(grid: Grid, factor: int, *parts: Ellipsoids) -> Floats:
-    """Length of the beam inside the union of large ellipsoids, (h, w), cm, found on a grid `factor` coarser."""
+    """Length of the beam inside the union of large ellipsoids, cm, (h, w) of a grid `factor` coarser."""
     u, v = _coarser(grid.u, factor), _coarser(grid.v, factor)
     entry, leave = zip(*(part.chords(u, v) for part in parts), strict=True)
-    return _finer(covered(np.concatenate(entry), np.concatenate(leave)), factor)
+    return covered(np.concatenate(entry), np.concatenate(leave))
 
 
 def _texture(rng: Rng, *scales_px: float) -> Floats:
@@ -184,9 +184,9 @@ def _attenuation(anatomy: Anatomy, opaque: bool, grid: Grid, rng: Rng) -> Floats
     """Line integral of attenuation along y for every pixel, (h, w), without unit."""
     body = _union_path(grid, 4, anatomy.skin, anatomy.limbs)
     lean = _union_path(grid, 4, anatomy.muscle, anatomy.limbs)
-    lung = _union_path(grid, 2, anatomy.solids, anatomy.lungs) - _union_path(grid, 2, anatomy.solids)
+    lung = _finer(_union_path(grid, 2, anatomy.solids, anatomy.lungs) - _union_path(grid, 2, anatomy.solids), 2)
     tissue = rng.uniform(0.17, 0.30)  # the fraction of the lung that is not air
-    total = MU_FAT * (body - lean) + MU_SOFT * (lean - lung)
+    total = _finer(MU_FAT * (body - lean) + MU_SOFT * lean, 4) - MU_SOFT * lung
     total += MU_SOFT * tissue * lung * (1 + 0.05 * _texture(rng, 1.2, 4.0))
     markings = rng.uniform(1.0, 1.8) * (1 - tissue) * MU_SOFT
     total += CHAIN_DENSITY * markings * _path(anatomy.vessels, grid) * np.minimum(1, lung / 3)

@@ -5,6 +5,7 @@ Every organ is a set of ellipsoids. Ribs, vessels and airways are chains of over
 """
 
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -286,6 +287,7 @@ def _ribs(rng: Rng) -> Ellipsoids:
     return _join(*chains)
 
 
+@cache
 def _bones() -> Ellipsoids:
     """Vertebrae with their processes, and the sternum."""
     parts = [_organ((0, -9.3, -1), (1.5, 0.55, 9)), _organ((0, -8.6, 7), (2.6, 0.65, 2.2))]
@@ -300,6 +302,7 @@ def _bones() -> Ellipsoids:
     return _join(*parts)
 
 
+@cache
 def _limb_bones() -> Ellipsoids:
     return _join(
         _pair((12.6, 8.2, 3.4), (3.2, 0.28, 6.6), (8, 16, -18)),

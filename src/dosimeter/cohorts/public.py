@@ -84,11 +84,7 @@ def public_cohort(name: str, *, data: Path, limit: int | None, strict: bool) -> 
         for line in lines
     ]
     if len(lines) < public.n_images:
-        message = f"{metadata} lists {len(lines)} of the {public.n_images} images of {name}"
-        remedy = f"`dosimeter data fetch {name}` gets the others"
-        if strict:
-            raise DosimeterError(f"{message}, and strict needs all of them: {remedy}.")
-        logger.warning("%s: %s.", message, remedy)
+        _report_unfinished(name, f"{metadata} lists {len(lines)} of the {public.n_images} images of {name}", strict)
     provenance: dict[str, object] = {"note": public.note, "n_listed": len(lines), "n_images": public.n_images}
     if table and "license" in table[0]:
         provenance["licences"] = dict(Counter(line["license"] or "not stated" for line in lines).most_common())
@@ -101,6 +97,13 @@ def public_cohort(name: str, *, data: Path, limit: int | None, strict: bool) -> 
         strict=strict,
         provenance=provenance,
     )
+
+
+def _report_unfinished(name: str, message: str, strict: bool) -> None:
+    remedy = f"`dosimeter data fetch {name}` gets the others"
+    if strict:
+        raise DosimeterError(f"{message}, and strict needs all of them: {remedy}.")
+    logger.warning("%s: %s.", message, remedy)
 
 
 def _label(value: str, metadata: Path) -> int:

@@ -27,7 +27,7 @@ class Triptych(NamedTuple):
 
     Attributes:
         title: which attack and why this epsilon.
-        epsilon: the dose.
+        epsilon: the dose, above 0.
         original: (H, W) or (H, W, 3) in [0, 1].
         direction: of the perturbation, same shape or with a channel axis, in {-1, 0, 1}.
         before: probability of class 1 for the original.
@@ -116,11 +116,9 @@ def adversarial_pictures(rows: Sequence[Triptych], classes: tuple[str, str]) -> 
         levels = row.epsilon * GREY_LEVELS_8BIT
         title = f"{row.title} {row.epsilon:.3g} ({levels:.3g} grey levels)"
         write(LEFT_PX, top + 8, title, fontsize=7.8, weight="bold", color=BLACK)
-        changed = bool(row.direction.any())
-        amplified = f"amplified ×{0.5 / row.epsilon:.3g}" if changed and row.epsilon else "nothing is changed"
         columns = (
             (row.original, "original", *_answer(row.before, row.label, classes)),
-            ((row.direction + 1) / 2, "perturbation", f"its sign, {amplified}", GREY),
+            ((row.direction + 1) / 2, "perturbation", f"its sign, amplified ×{_factor(0.5 / row.epsilon)}", GREY),
             (row.adversarial, "adversarial", *_answer(row.after, row.label, classes)),
         )
         for column, (pixels, name, text, color) in enumerate(columns):
@@ -128,7 +126,7 @@ def adversarial_pictures(rows: Sequence[Triptych], classes: tuple[str, str]) -> 
             bottom = total_height - top - HEAD_PX - height
             box = (left / total_width, bottom / total_height, width / total_width, height / total_height)
             ax = figure.add_axes(box)
-            ax.imshow(_levels(pixels), cmap="gray", vmin=0, vmax=255, interpolation="none", aspect="auto")
+            ax.imshow(_levels(pixels), interpolation="none", aspect="auto")
             ax.set_axis_off()
             write(left, top + HEAD_PX + height + 4, name, fontsize=7.5, color=BLACK)
             write(left, top + HEAD_PX + height + 20, text, fontsize=7.5, color=color)
@@ -142,10 +140,16 @@ def _answer(probability: float, label: int, classes: tuple[str, str]) -> tuple[s
     return f"{shorten(classes[predicted], 14)} {share:.3f}, {verdict}", color
 
 
+def _factor(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
 def _decode(png: str) -> Pixels:
     with Image.open(io.BytesIO(base64.b64decode(png))) as image:
         return np.asarray(image, dtype=np.float64)  # (H, W) or (H, W, 3)
 
 
 def _levels(pixels: Pixels) -> npt.NDArray[np.uint8]:
-    return np.rint(pixels * 255).astype(np.uint8)
+    """Return 8-bit RGB; matplotlib's grey colour map is off by one level here and there."""
+    planes = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+    return np.rint(planes * 255).astype(np.uint8)

@@ -66,9 +66,12 @@ def roc_curves(answers: pd.DataFrame, clean: pd.DataFrame) -> Figure:
         row, mine = by_model.loc[model], answers[answers["model"] == model]
         false_rate, true_rate = roc_points(mine["label"].to_numpy(), mine["score"].to_numpy())
         area, low, high = row[["auc", "auc_low", "auc_high"]].to_numpy(dtype=float)
-        name = f"{model_name(model)}: AUC {area:.3f} ({low:.3f} to {high:.3f})"
+        interval = f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else ""
+        value = f"AUC {area:.3f}{interval}" if np.isfinite(area) else "AUC undefined (one class)"
         dashes = ("-", "--", "-.", ":")[index % 4]
-        ax.plot(false_rate, true_rate, color=model_color(index), linestyle=dashes, label=name)
+        ax.plot(
+            false_rate, true_rate, color=model_color(index), linestyle=dashes, label=f"{model_name(model)}: {value}"
+        )
     ax.set_aspect("equal")
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(-0.02, 1.02)

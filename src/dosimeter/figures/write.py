@@ -19,7 +19,7 @@ from dosimeter.figures.training import metric_bars, roc_curves, training_curves
 from dosimeter.responses import Responses
 
 _FIRST_FIGURE = {"xray": 4, "ct": 9}
-ZERO_GRADIENT_FIGURE = 14
+UNCHANGED_FIGURE = 14
 
 
 class FigureFile(NamedTuple):
@@ -45,13 +45,21 @@ class FigureFile(NamedTuple):
 
 
 class _Drawing(NamedTuple):
-    """A figure to draw: its place after the modality's first number (None: no number), its words, how."""
+    """A figure to draw.
+
+    Attributes:
+        place: after the modality's first number; None for the figure that the paper lacks.
+        subject: names the file and the caption.
+        title: what it shows.
+        draw: makes it.
+        model: the one model shown, if it is one.
+    """
 
     place: int | None
     subject: str
     title: str
-    caption: str
     draw: Callable[[], Figure]
+    model: str = ""
 
 
 class _Trial(NamedTuple):
@@ -86,12 +94,9 @@ def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], dire
     written = []
     for trial in _trials(responses, tables):
         for drawing in _drawings(trial):
-            name = _name(trial, drawing)
+            name, caption = _name(trial, drawing), _CAPTIONS[drawing.subject]
             svg, png = save(drawing.draw(), directory / name)
-            title = (
-                f"{_number(trial, drawing, 'Figure {}. ')}{drawing.title}: {trial.cohort}, {trial.protocol} protocol"
-            )
-            written.append(FigureFile(name, title, drawing.caption, trial.cohort, trial.protocol, svg, png))
+            written.append(FigureFile(name, _title(trial, drawing), caption, trial.cohort, trial.protocol, svg, png))
     return written
 
 
@@ -127,61 +132,54 @@ def _of(table: pd.DataFrame, cohort: str, protocol: str) -> pd.DataFrame:
 
 
 def _drawings(trial: _Trial) -> Iterator[_Drawing]:
-    tables = trial.tables
-    if not tables["training"].empty:
-        yield _Drawing(0, "training", "Training", _CAPTIONS["training"], lambda: training_curves(tables["training"]))
-    if not tables["clean_metrics"].empty:
-        clean = tables["clean_metrics"]
-        yield _Drawing(0, "roc", "ROC without attack", _CAPTIONS["roc"], lambda: roc_curves(trial.clean, clean))
-        yield _Drawing(1, "metrics", "Metrics without attack", _CAPTIONS["metrics"], lambda: metric_bars(clean))
+    training, clean = trial.tables["training"], trial.tables["clean_metrics"]
+    if not training.empty:
+        yield _Drawing(0, "training", "Training", lambda: training_curves(training))
+    if not clean.empty:
+        yield _Drawing(0, "roc", "ROC without attack", lambda: roc_curves(trial.clean, clean))
+        yield _Drawing(1, "metrics", "Metrics without attack", lambda: metric_bars(clean))
     for model in in_order(trial.answers["model"]):
         yield from _pictures(trial, model)
-    curves = tables["fgsm_accuracy"]
+    curves = trial.tables["fgsm_accuracy"]
     if (curves["epsilon"] > 0).any():
-        yield _Drawing(
-            3, "accuracy", "Accuracy against epsilon", _CAPTIONS["accuracy"], lambda: accuracy_curves(curves)
-        )
-    if (curves["epsilon"] > 0).any() and (curves["storage"] == "float").any():
-        epsilon = drop_epsilon(trial.answers)
-        yield _Drawing(
-            4,
-            "drop",
-            f"One image's probabilities at epsilon {epsilon:g}",
-            _CAPTIONS["drop"],
-            lambda: single_image_drop(trial.answers, trial.classes),
-        )
-    if (curves["epsilon"] > 0).any():
-        yield _Drawing(
-            None, "zero-gradient", "Images left unchanged", _CAPTIONS["zero-gradient"], lambda: zero_gradients(curves)
-        )
+        yield from _attacked(trial, curves)
 
 
 def _pictures(trial: _Trial, model: str) -> Iterator[_Drawing]:
-    def one(table: pd.DataFrame) -> pd.DataFrame:
-        return table[table["model"] == model]
-
-    answers = one(trial.answers)
     exemplars = [item for item in trial.exemplars if item["model"] == model]
-    rows = triptychs(exemplars, answers[answers["storage"] == "float"], one(trial.doses))
+    answers, doses = trial.answers, trial.doses
+    answers = answers[(answers["model"] == model) & (answers["storage"] == "float")]
+    rows = triptychs(exemplars, answers, doses[doses["model"] == model])
     if rows:
-        yield _Drawing(
-            2,
-            f"pictures-{slug(model)}",
-            f"Adversarial images, {model_name(model)}",
-            _CAPTIONS["pictures"],
-            lambda: adversarial_pictures(rows, trial.classes),
-        )
+        title = f"Adversarial images, {model_name(model)}"
+        yield _Drawing(2, "pictures", title, lambda: adversarial_pictures(rows, trial.classes), model)
 
 
-def _number(trial: _Trial, drawing: _Drawing, pattern: str) -> str:
-    if trial.modality not in _FIRST_FIGURE:
-        return ""
-    number = ZERO_GRADIENT_FIGURE if drawing.place is None else _FIRST_FIGURE[trial.modality] + drawing.place
-    return pattern.format(number)
+def _attacked(trial: _Trial, curves: pd.DataFrame) -> Iterator[_Drawing]:
+    yield _Drawing(3, "accuracy", "Accuracy against epsilon", lambda: accuracy_curves(curves))
+    if (curves["storage"] == "float").any():
+        title = f"One image's probabilities at epsilon {drop_epsilon(trial.answers):g}"
+        yield _Drawing(4, "drop", title, lambda: single_image_drop(trial.answers, trial.classes))
+    yield _Drawing(None, "unchanged", "Images left unchanged", lambda: zero_gradients(curves))
+
+
+def _number(trial: _Trial, drawing: _Drawing) -> int | None:
+    """Return the figure's number; None for a modality that the paper has not."""
+    first = _FIRST_FIGURE.get(trial.modality)
+    if first is None:
+        return None
+    return UNCHANGED_FIGURE if drawing.place is None else first + drawing.place
 
 
 def _name(trial: _Trial, drawing: _Drawing) -> str:
-    return f"{slug(trial.cohort)}-{slug(trial.protocol)}-{_number(trial, drawing, 'fig{:02d}-')}{drawing.subject}"
+    number = _number(trial, drawing)
+    parts = (slug(trial.cohort), slug(trial.protocol), f"fig{number:02d}" if number else "", drawing.subject)
+    return "-".join(part for part in (*parts, slug(drawing.model)) if part)
+
+
+def _title(trial: _Trial, drawing: _Drawing) -> str:
+    number = _number(trial, drawing)
+    return f"{f'Figure {number}. ' if number else ''}{drawing.title}: {trial.cohort}, {trial.protocol} protocol"
 
 
 _CAPTIONS = {
@@ -202,7 +200,7 @@ _CAPTIONS = {
     "drop": "The image with the median drop of its true class's probability among those answered correctly both before "
     "and after the attack, as in the paper; where none is left, among those answered correctly before. The classifier "
     "saw floats.",
-    "zero-gradient": "Lower panels: the share of images that the attack left exactly as they were, because their "
+    "unchanged": "Lower panels: the share of images that the attack left exactly as they were, because their "
     "gradient is zero everywhere (shaded) or because rounding to 8 bit undid the change. There the accuracy above says "
     "nothing of robustness.",
 }

@@ -11,7 +11,7 @@ import jinja2
 import pandas as pd
 from PIL import Image
 
-from dosimeter.analysis.findings import findings
+from dosimeter.analysis.findings import Finding, findings
 from dosimeter.analysis.verdict import verdict
 from dosimeter.figures import FigureFile
 from dosimeter.figures.style import model_name, series_name
@@ -93,7 +93,7 @@ def render(
         protocols=PROTOCOLS,
         failures=_failures(responses.frame),
         verdict=verdict(responses),
-        findings=findings(responses),
+        findings=_by_claim(findings(responses)),
         tables=list(all_tables(tables, trials)),
         pictures=embed(figures),
         stages=_stages(meta.get("stages", [])),
@@ -160,6 +160,13 @@ def _failures(frame: pd.DataFrame) -> list[dict[Any, Any]]:
     failed = frame[frame["status"] != "ok"]
     groups = failed.groupby(["cohort", "protocol", "model", "error"], dropna=False)["case_id"].nunique()
     return groups.rename("n").reset_index().to_dict("records")
+
+
+def _by_claim(found: Sequence[Finding]) -> dict[str, list[Finding]]:
+    groups: dict[str, list[Finding]] = {}
+    for finding in found:
+        groups.setdefault(finding.claim, []).append(finding)
+    return groups
 
 
 def _stages(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import math
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 DASH = "–"
 
 
@@ -23,7 +25,7 @@ class Cell(NamedTuple):
 
 def is_missing(value: Any) -> bool:
     """Whether `value` is None, NaN or pandas' NA."""
-    return value is None or value != value or str(value) == "<NA>"
+    return value is None or value is pd.NA or bool(value != value)  # NaN alone differs from itself
 
 
 def percent(share: Any, decimals: int = 1) -> str:

@@ -1,0 +1,1 @@
+"""Attacks: each proposes a direction, the framework clips, checks and measures. `base` is the way in."""

@@ -1,0 +1,1 @@
+"""Classifiers: a frozen pretrained base, a trained head, and the preprocessing between image and base."""

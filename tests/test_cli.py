@@ -1,0 +1,145 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dosimeter import __version__
+from dosimeter.cli import main
+from dosimeter.cli.display import Display
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dosimeter", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capsys.readouterr()
+        return int(caught.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_version_help_and_lists(run) -> None:  # type: ignore[no-untyped-def]
+    assert run("--version")[:2] == (0, f"dosimeter {__version__}\n")
+    assert "study" in run("--help")[1]
+    assert "vgg16" in run("list", "models")[1]
+    assert "covid-ct" in run("list", "cohorts")[1]
+    assert "covid-ct" in run("data", "list")[1]
+    assert "keras_bce" in run("list", "attacks")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["study", "--epsilons", "4"], "Did you mean 4/255?"),
+        (["study", "--model", "vgg61"], "Did you mean 'vgg16'?"),
+        (["study", "--cohort", "phantom-xry"], "phantom-xray"),
+        (["study", "--cohort", "xray-268"], "DOSIMETER_DATA"),
+        (["study", "--cohort", "folder:/nowhere"], "/nowhere"),
+        (["study", "missing.toml"], "missing.toml"),
+        (["study", "--weights", "vgg16"], "NAME=FILE"),
+        (["study", "--weights", "vgg16=/nowhere.pth", "--cohort", "phantom-ct", "--limit", "20"], "/nowhere.pth"),
+        (["study", "--limit", "1"], "limit"),
+        (["study", "--pool", "all"], "pool"),
+        (["study", "--device", "cuda:9"], "device"),
+        (["report", "/nowhere"], "/nowhere"),
+        (["list", "modls"], "Did you mean 'models'?"),
+        (["data", "info", "covid"], "covid-ct"),
+        (["data", "fetch", "phantom-ct"], "Choose from"),
+        (["weights", "fetch", "resnet"], "resnet"),
+        (["studdy"], "studdy"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(run, tmp_path, monkeypatch, arguments, message) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_study_report_and_dry_run(run, image_folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    common = ("study", "--cohort", f"csv:{image_folder / 'cases.csv'}", "--epsilons", "0.001,4/255", "--epochs", 1)
+    out = tmp_path / "run"
+    code, plan, _ = run(*common, "--out", out, "--dry-run")
+    assert code == 0
+    assert "8 to attack" in plan
+    assert not out.exists()
+    code, printed, err = run(*common, "--out", out, "--model", "vgg16")
+    assert code == 0, err
+    assert printed == f"report: {out / 'report.html'}\n"
+    report = (out / "report.html").read_text()
+    assert "csv:.../cases.csv" in report
+    assert str(image_folder) not in report
+    assert "already finished" in run(*common, "--out", out, "--model", "vgg16")[2]
+    assert run("report", out)[:2] == (0, f"{out / 'report.html'}\n")
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_ctrl_c_is_130_and_the_study_continues(run, image_folder: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    import dosimeter.study
+
+    arguments = ("study", "--cohort", f"csv:{image_folder / 'cases.csv'}", "--epochs", 1, "--out", tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.setattr(dosimeter.study, "execute_cell", interrupt)
+        code, _, err = run(*arguments)
+    assert code == 130
+    assert "the same command continues" in err
+    assert run(*arguments)[0] == 0
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_phantoms_are_announced_loudly(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    err = run("study", "--dry-run", "--limit", 10, "--out", tmp_path / "run")[2]
+    assert "PHANTOM DATA" in err
+    assert "not patients" in err
+
+
+def test_data_info_and_check(run, image_folder: Path) -> None:  # type: ignore[no-untyped-def]
+    name = f"csv:{image_folder / 'cases.csv'}"
+    facts = json.loads(run("data", "info", name, "--json", "--cases")[1])
+    assert facts["images"] == 40
+    assert all(file.startswith("SMITH") for file in facts["cases"].values())
+    assert "SMITH" not in run("data", "info", name)[1]
+    assert "SMITH" in run("data", "info", name, "--cases")[1]
+    code, printed, _ = run("data", "check", name)
+    assert code == 0
+    assert "PASS" in printed
+    assert "WARN" in printed
+    assert {finding["level"] for finding in json.loads(run("data", "check", name, "--json")[1])} >= {"pass"}
+
+
+def test_the_cli_starts_without_torch_and_pandas() -> None:
+    script = (
+        "import sys, dosimeter.cli.app\n"
+        "heavy = {'torch', 'pandas', 'matplotlib', 'sklearn', 'pyarrow', 'scipy', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_progress_is_lines_off_a_terminal_and_bars_on_one(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("dosimeter.cli.display.LINE_EVERY_S", 0.0)
+    for terminal in (False, True):
+        with Display(terminal=terminal) as display:
+            display.begin("sweep", 4)
+            display.advance(2)
+            display.note("one [image] was left out")
+            display.begin("drawing", 0)
+        err = capsys.readouterr().err
+        assert "one [image] was left out" in err
+        assert "sweep" in err
+        if not terminal:
+            assert "sweep: 2 of 4, about 0 min left" in err
+            assert "\x1b" not in err

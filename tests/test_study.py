@@ -1,0 +1,216 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import dosimeter.study
+from dosimeter import responses
+from dosimeter.analysis.tables import build_tables, write_tables
+from dosimeter.config import StudyConfig, load_config
+from dosimeter.errors import DosimeterError
+from dosimeter.models.weights import WeightsUnavailable
+from dosimeter.progress import Progress
+from dosimeter.report import redraw
+from dosimeter.study import run_study
+
+pytestmark = pytest.mark.usefixtures("tiny_networks")
+
+
+def settings(images: Path, out: Path, **changes: object) -> StudyConfig:
+    usual = {"cohort": f"csv:{images / 'cases.csv'}", "epochs": 3, "epsilons": "0.001,0.003,0.009,0.08", "out": out}
+    return load_config(None, **{**usual, **changes})
+
+
+@pytest.fixture
+def only_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The study writes its tables and a blank report: the drawing is most of a small study's time."""
+
+    def write(folder: Path) -> Path:
+        write_tables(build_tables(responses.read(folder / "responses.parquet")), folder / "tables")
+        (folder / "report.html").write_text("not drawn")
+        return folder / "report.html"
+
+    monkeypatch.setattr(dosimeter.study, "redraw", write)
+
+
+class Notes(Progress):
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.notes: list[str] = []
+
+    def begin(self, stage: str, total: int) -> None:
+        self.stages.append(stage)
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def test_a_study_leaves_everything_it_promises(image_folder: Path, tmp_path: Path) -> None:
+    outcome = run_study(settings(image_folder, tmp_path), command="dosimeter study")
+    assert not outcome.incomplete
+    for name in ("config.toml", "manifest.json", "responses.parquet", "summary.json", "report.html", "log.txt"):
+        assert (tmp_path / name).stat().st_size > 0, name
+    for table in (
+        "clean_metrics",
+        "confusion",
+        "training",
+        "fgsm_accuracy",
+        "probability_drop",
+        "flip_epsilon",
+        "epsilon50",
+    ):
+        assert (tmp_path / "tables" / f"{table}.csv").is_file()
+        assert (tmp_path / "tables" / f"{table}.tex").is_file()
+    assert list((tmp_path / "figures").glob("*.svg"))
+    accuracy = pd.read_csv(tmp_path / "tables" / "fgsm_accuracy.csv")
+    assert set(accuracy.model) == {"vgg16", "inception_v3"}
+    assert set(zip(accuracy.preset, accuracy.storage, strict=True)) == {
+        ("paper", "float"),
+        ("sound", "float"),
+        ("sound", "png8"),
+    }
+    assert set(accuracy.epsilon) == {0.0, 0.001, 0.003, 0.009, 0.08}
+    assert (accuracy.n == 8).all()
+    stored = accuracy[(accuracy.storage == "png8") & (accuracy.epsilon < 0.00196)]
+    assert (stored.unchanged_share == 1).all()
+    meta = responses.read(tmp_path / "responses.parquet").meta
+    assert meta["environment"]["device"]
+    assert {stage["stage"] for stage in meta["stages"]} >= {"read", "features", "training", "sweep"}
+
+
+@pytest.mark.usefixtures("only_tables")
+def test_running_again_computes_nothing_and_a_changed_input_reuses_nothing(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executed: list[str] = []
+    original = dosimeter.study.execute_cell
+
+    def counting(cell, classifier, *, run_id):  # type: ignore[no-untyped-def]
+        executed.append(cell.cell_id)
+        return original(cell, classifier, run_id=run_id)
+
+    monkeypatch.setattr(dosimeter.study, "execute_cell", counting)
+    run_study(settings(image_folder, tmp_path, model="vgg16"))
+    first = set(executed)
+    written = (tmp_path / "report.html").stat().st_mtime_ns
+    executed.clear()
+    assert run_study(settings(image_folder, tmp_path, model="vgg16")).reused
+    assert executed == []
+    assert (tmp_path / "report.html").stat().st_mtime_ns == written
+    assert not run_study(settings(image_folder, tmp_path, model="vgg16", epsilons="0.002")).reused
+    assert not first & set(executed)
+    table = pd.read_csv(tmp_path / "tables" / "fgsm_accuracy.csv")
+    assert set(table.epsilon) == {0.0, 0.002}
+
+
+@pytest.mark.usefixtures("only_tables")
+def test_same_seed_same_tables(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        monkeypatch.setenv("DOSIMETER_CACHE", str(tmp_path / f"cache-{name}"))
+        run_study(settings(image_folder, tmp_path / name))
+    for table in (tmp_path / "one" / "tables").iterdir():
+        assert table.read_bytes() == (tmp_path / "two" / "tables" / table.name).read_bytes()
+
+
+@pytest.mark.usefixtures("only_tables")
+def test_a_study_killed_with_sigkill_goes_on_where_it_was(image_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    script = (
+        "import sys, time; sys.path.insert(0, sys.argv[1]); import tiny, operator\n"
+        "tiny.install(setattr, operator.setitem)\n"
+        "import dosimeter.study as study; from test_study import settings; from pathlib import Path\n"
+        "whole = study.execute_cell\n"
+        "def slow(cell, classifier, *, run_id):\n"
+        "    time.sleep(0.5); return whole(cell, classifier, run_id=run_id)\n"
+        "study.execute_cell = slow\n"
+        "study.run_study(settings(Path(sys.argv[2]), Path(sys.argv[3])))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(Path(__file__).parent), str(image_folder), str(run)], env=os.environ
+    )
+    deadline = time.monotonic() + 120
+    while len(list(run.glob("parts/*.parquet"))) < 2:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {part.name: part.read_bytes() for part in run.glob("parts/*.parquet")}
+    assert not (run / "responses.parquet").exists()
+    run_study(settings(image_folder, run))
+    assert all((run / "parts" / name).read_bytes() == content for name, content in before.items())
+    run_study(settings(image_folder, tmp_path / "straight"))
+    for table in (run / "tables").iterdir():
+        assert table.read_bytes() == (tmp_path / "straight" / "tables" / table.name).read_bytes()
+
+
+def test_one_missing_network_leaves_the_other_s_study_marked_incomplete(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    present = dosimeter.study.load_weights
+
+    def missing(model, **options):  # type: ignore[no-untyped-def]
+        if model == "inception_v3":
+            raise WeightsUnavailable("inception_v3 has no weights. Install npm.")
+        return present(model, **options)
+
+    monkeypatch.setattr(dosimeter.study, "load_weights", missing)
+    notes = Notes()
+    outcome = run_study(settings(image_folder, tmp_path), progress=notes)
+    assert outcome.incomplete == notes.notes == ["inception_v3 has no weights. Install npm."]
+    assert json.loads((tmp_path / "summary.json").read_text())["status"] == "incomplete"
+    assert "Install npm" in (tmp_path / "report.html").read_text()
+    with pytest.raises(DosimeterError, match="Install npm"):
+        run_study(settings(image_folder, tmp_path / "none", model="inception_v3"))
+
+
+@pytest.mark.usefixtures("only_tables")
+def test_a_protocol_that_a_cohort_cannot_serve_is_said(image_folder: Path, tmp_path: Path) -> None:
+    outcome = run_study(settings(image_folder, tmp_path, model="vgg16", protocol="paper,official"))
+    assert len(outcome.incomplete) == 1
+    assert "official" in outcome.incomplete[0]
+    with pytest.raises(DosimeterError, match="official"):
+        run_study(settings(image_folder, tmp_path / "none", protocol="official"))
+
+
+def test_two_processes_do_not_share_a_folder(image_folder: Path, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    with FileLock(tmp_path / ".lock"), pytest.raises(DosimeterError, match="in use by another"):
+        run_study(settings(image_folder, tmp_path))
+
+
+def test_a_folder_that_cannot_be_written_is_said(image_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DosimeterError, match="cannot be written"):
+        run_study(settings(image_folder, tmp_path / "file" / "run"))
+
+
+def test_the_report_is_redrawn_from_the_table_alone(image_folder: Path, tmp_path: Path) -> None:
+    run_study(settings(image_folder, tmp_path / "run", model="vgg16"))
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "responses.parquet").write_bytes((tmp_path / "run" / "responses.parquet").read_bytes())
+    redraw(alone)
+    for name in ("summary.json", "report.html", "tables/fgsm_accuracy.csv"):
+        assert (alone / name).read_bytes() == (tmp_path / "run" / name).read_bytes(), name
+
+
+def test_outputs_name_no_file_and_no_patient(image_folder: Path, tmp_path: Path) -> None:
+    cases = (image_folder / "cases.csv").read_text() + "SMITH-gone.png,1,MRN-7\n"
+    (image_folder / "more.csv").write_text(cases)
+    run = tmp_path / "run"
+    notes = Notes()
+    run_study(settings(image_folder, run, model="vgg16", cohort=f"csv:{image_folder / 'more.csv'}"), progress=notes)
+    assert any("SMITH-gone.png" in note for note in notes.notes)
+    for file in run.rglob("*"):
+        if file.is_file() and file.name not in ("log.txt", "config.toml"):
+            content = file.read_bytes()
+            for secret in (b"SMITH", b"MRN-", str(image_folder).encode()):
+                assert secret not in content, (file, secret)
