@@ -5,15 +5,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dosimeter.analysis.clean import clean_metrics
-from dosimeter.analysis.curves import fgsm_accuracy
-from dosimeter.analysis.drops import probability_drop
 from dosimeter.analysis.intervals import wilson
 from dosimeter.analysis.wording import (
     HALF_GREY_LEVEL,
     attacked_accuracy,
     clean_accuracy,
     curve,
+    in_run_order,
     model_name,
     percent,
     wilson_interval,
@@ -41,10 +39,15 @@ class Finding(NamedTuple):
     statement: str
 
 
-def findings(responses: Responses) -> list[Finding]:
-    """Return every statement that this run's numbers support; none is canned."""
-    curves = fgsm_accuracy(responses.frame)
-    drops = probability_drop(responses.frame)
+def findings(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
+    """Return every statement that this run's numbers support; none is canned.
+
+    Args:
+        responses: the run's table and meta.
+        tables: as `tables.build_tables` returns them.
+    """
+    curves = in_run_order(tables["fgsm_accuracy"], responses.meta)
+    drops = tables["probability_drop"]
     found: list[Finding] = []
     for (cohort, protocol, model), rows in curves.groupby(["cohort", "protocol", "model"], sort=False):
         scope = f"{cohort}, {protocol} protocol, {model_name(model)}"
@@ -54,7 +57,8 @@ def findings(responses: Responses) -> list[Finding]:
         found += (Finding(key, scope, claim, statement) for key, claim, statement in _survivors(drop))
     for trial in responses.meta.get("cohorts", []):
         scope = f"{trial['cohort']}, {trial['protocol']} protocol"
-        found += (Finding(key, scope, claim, statement) for key, claim, statement in _trial(trial, responses))
+        judged = _trial(trial, responses.meta, tables["clean_metrics"])
+        found += (Finding(key, scope, claim, statement) for key, claim, statement in judged)
     return found
 
 
@@ -169,7 +173,7 @@ def _survivors(drop: pd.DataFrame) -> Iterator[Judgement]:
     )
 
 
-def _trial(trial: Mapping[str, Any], responses: Responses) -> Iterator[Judgement]:
+def _trial(trial: Mapping[str, Any], meta: Mapping[str, Any], clean: pd.DataFrame) -> Iterator[Judgement]:
     n = trial["n_test"]
     low, high = wilson(round(0.5556 * n), n)
     if float(high - low) > 0.1:
@@ -187,9 +191,9 @@ def _trial(trial: Mapping[str, Any], responses: Responses) -> Iterator[Judgement
             "patients_shared",
             "Test images are new to the classifier.",
             f"{shared} of {n} test images ({percent(shared / n)}) show a patient who is also in training."
-            + _other_protocols(trial, responses),
+            + _other_protocols(trial, in_run_order(clean, meta)),
         )
-    watched = [card for card in responses.meta.get("classifiers", []) if card["cohort"] == trial["cohort"]]
+    watched = [card for card in meta.get("classifiers", []) if card["cohort"] == trial["cohort"]]
     best = [
         max(card["history"], key=lambda epoch: epoch["test_accuracy"])
         for card in watched
@@ -209,8 +213,7 @@ def _trial(trial: Mapping[str, Any], responses: Responses) -> Iterator[Judgement
         )
 
 
-def _other_protocols(trial: Mapping[str, Any], responses: Responses) -> str:
-    clean = clean_metrics(responses.frame)
+def _other_protocols(trial: Mapping[str, Any], clean: pd.DataFrame) -> str:
     clean = clean[clean["cohort"] == trial["cohort"]]
     sentences = []
     for model, rows in clean.groupby("model", sort=False):

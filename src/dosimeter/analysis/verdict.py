@@ -5,22 +5,32 @@ from typing import Any
 
 import pandas as pd
 
-from dosimeter.analysis.clean import clean_metrics
-from dosimeter.analysis.curves import fgsm_accuracy
-from dosimeter.analysis.flips import epsilon50
-from dosimeter.analysis.wording import HALF_GREY_LEVEL, attacked_accuracy, clean_accuracy, curve, model_name, percent
+from dosimeter.analysis.wording import (
+    HALF_GREY_LEVEL,
+    attacked_accuracy,
+    clean_accuracy,
+    curve,
+    in_run_order,
+    model_name,
+    percent,
+)
 from dosimeter.responses import Responses
 
 _TRIAL = ["cohort", "protocol"]
 SAFE = 0.009  # the dose that the paper calls safe for the attacker in X-rays
 
 
-def verdict(responses: Responses) -> list[str]:
-    """Return what a run shows: accuracy without attack, the dose that breaks it, the paper's view, storage, limits."""
-    curves = fgsm_accuracy(responses.frame)
+def verdict(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Return what a run shows: accuracy without attack, the dose that breaks it, the paper's view, storage, limits.
+
+    Args:
+        responses: the run's table and meta.
+        tables: as `tables.build_tables` returns them.
+    """
+    curves = in_run_order(tables["fgsm_accuracy"], responses.meta)
     sentences = [
-        _unattacked(clean_metrics(responses.frame)),
-        _breaking_dose(epsilon50(responses.frame)),
+        _unattacked(in_run_order(tables["clean_metrics"], responses.meta)),
+        _breaking_dose(in_run_order(tables["epsilon50"], responses.meta)),
         _as_published(curves),
         _stored(curves),
         _caveats(responses.meta),
@@ -47,7 +57,7 @@ def _breaking_dose(table: pd.DataFrame) -> str:
         parts.append(f"{_where(trial)}: " + ", ".join(f"{model_name(row['model'])} {_dose(row)}" for row in ordered))
     return (
         f"One step of FGSM ({presets[0]} preset) changes the answer of half of the correctly classified images at this "
-        f"epsilon, the most fragile network first: {'; '.join(parts)}."
+        f"epsilon (an 8-bit file has 255 grey levels), the most fragile network first: {'; '.join(parts)}."
     )
 
 
@@ -55,8 +65,10 @@ def _dose(row: Mapping[str, Any]) -> str:
     if row["censored"]:
         return f"above {row['epsilon_max']:g}"
     high = "beyond the largest asked" if row["high_censored"] else f"{row['epsilon50_high']:.2g}"
-    levels = f"{row['grey_levels']:.2f} grey levels of an 8-bit image"
-    return f"{row['epsilon50']:.2g} ({row['epsilon50_low']:.2g} to {high}; {levels}; n = {row['n']})"
+    return (
+        f"{row['epsilon50']:.2g}, {row['grey_levels']:.2f} grey levels ({row['epsilon50_low']:.2g} to {high}, "
+        f"n = {row['n']})"
+    )
 
 
 def _as_published(curves: pd.DataFrame) -> str:
@@ -85,12 +97,13 @@ def _stored(curves: pd.DataFrame) -> str:
     if small.empty:
         return ""
     unchanged = (small["unchanged_share"] * small["n"]).sum() / small["n"].sum()
-    parts = [
-        f"{model_name(model)} on {_where((cohort, protocol))} {attacked_accuracy(at_safe.iloc[0])}"
-        for (cohort, protocol, model), rows in stored.groupby([*_TRIAL, "model"], sort=False)
-        if len(at_safe := rows[rows["epsilon"] == SAFE])
-    ]
-    after = f" At {SAFE} the file gives accuracy {'; '.join(parts)}." if parts else ""
+    after = ""
+    if safe := _rows(stored[stored["epsilon"] == SAFE]):
+        best = max(safe, key=lambda row: row["accuracy"])
+        where = f"{model_name(best['model'])} on {_where((best['cohort'], best['protocol']))}"
+        after = (
+            f" At {SAFE} they survive storage: the most that any network keeps is {attacked_accuracy(best)}, {where}."
+        )
     return (
         f"Saved as an 8-bit file, {percent(unchanged)} of the images attacked below half a grey level "
         f"(epsilon {HALF_GREY_LEVEL:.5f}) are the originals again, pixel by pixel.{after}"

@@ -19,6 +19,22 @@ def model_name(model: object) -> str:
     return _NAMES.get(str(model), str(model))
 
 
+def in_run_order(table: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
+    """Return `table` with its cohorts, protocols and models in the order in which the run had them."""
+    trials = list(dict.fromkeys((card["cohort"], card["protocol"]) for card in meta.get("cohorts", [])))
+    models = list(dict.fromkeys(card["model"] for card in meta.get("classifiers", [])))
+
+    def place(row: Any) -> tuple[int, int]:
+        trial, model = (row.cohort, row.protocol), row.model
+        return (
+            trials.index(trial) if trial in trials else len(trials),
+            models.index(model) if model in models else len(models),
+        )
+
+    order = sorted(range(len(table)), key=[place(row) for row in table.itertuples()].__getitem__)
+    return table.iloc[order]
+
+
 def curve(rows: pd.DataFrame, preset: str, storage: str = "float") -> pd.DataFrame:
     """Return one curve of `curves.fgsm_accuracy` of one classifier, indexed by epsilon; empty if it was not run."""
     chosen = rows[(rows["preset"] == preset) & (rows["storage"] == storage)]
@@ -32,16 +48,19 @@ def percent(share: float) -> str:
 
 def attacked_accuracy(row: Mapping[str, Any] | pd.Series) -> str:
     """Return the accuracy in a row of `curves.fgsm_accuracy` with its interval and count."""
-    return f"{percent(row['accuracy'])} ({percent(row['ci_low'])} to {percent(row['ci_high'])}, n = {row['n']:.0f})"
+    return _proportion(row["accuracy"], row["ci_low"], row["ci_high"], row["n"])
 
 
 def clean_accuracy(row: Mapping[str, Any]) -> str:
     """Return the accuracy in a row of `clean.clean_metrics` with its interval and count."""
-    interval = f"{percent(row['accuracy_low'])} to {percent(row['accuracy_high'])}"
-    return f"{percent(row['accuracy'])} ({interval}, n = {row['n']})"
+    return _proportion(row["accuracy"], row["accuracy_low"], row["accuracy_high"], row["n"])
 
 
 def wilson_interval(k: int, n: int) -> str:
     """Return the interval of k out of n in words."""
     low, high = wilson(k, n)
-    return f"95 % interval {percent(float(low))} to {percent(float(high))}"
+    return f"95 % interval {100 * float(low):.0f} to {100 * float(high):.0f} %"
+
+
+def _proportion(share: float, low: float, high: float, n: float) -> str:
+    return f"{percent(share)} ({100 * low:.0f} to {100 * high:.0f} %, n = {n:.0f})"

@@ -42,8 +42,8 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         "incomplete": list(meta["incomplete"]),
         "n_failed": n_failed,
         "results": [_result(row, tables) for row in clean.to_dict("records")],
-        "verdict": verdict(responses),
-        "findings": [finding._asdict() for finding in findings(responses)],
+        "verdict": verdict(responses, tables),
+        "findings": [finding._asdict() for finding in findings(responses, tables)],
     }
 
 
