@@ -18,7 +18,7 @@ PROTOCOLS = ("paper", "patient", "official")
 PRESETS = ("paper", "sound")
 REAL_COHORTS = ("xray-268", "covid-ct")
 PHANTOM_COHORTS = ("phantom-xray", "phantom-ct")
-PHANTOM_LIMIT = 80
+PHANTOM_LIMIT = 60
 """Images of a phantom cohort in a default study, so that it ends in minutes; the paper's have 268 and 746."""
 
 
