@@ -90,7 +90,7 @@ def _rounded_away(rows: pd.DataFrame) -> Iterator[Judgement]:
     stored, sound = curve(rows, "sound", "png8"), curve(rows, "sound")
     doses = [dose for dose in stored.index if 0 < dose < HALF_GREY_LEVEL and dose in sound.index]
     gone = [dose for dose in doses if stored.loc[dose, "unchanged_share"] == 1]
-    if not gone:
+    if not gone or 0.0 not in stored.index:
         return
     worst = max(gone, key=lambda dose: stored.loc[dose, "accuracy"] - sound.loc[dose, "accuracy"])
     yield (
@@ -158,6 +158,8 @@ def _survivors(drop: pd.DataFrame) -> Iterator[Judgement]:
     if len(rows) < 2:
         return
     first, last = rows.iloc[0], rows.iloc[-1]
+    low, high = last["decrease_low_fixed"], last["decrease_high_fixed"]
+    interval = "" if pd.isna(low) else f" (95 % interval {low:.3f} to {high:.3f})"
     if last["n"] >= first["n"] or last["decrease_fixed"] - last["decrease"] < NOTABLE:
         return
     yield (
@@ -167,8 +169,8 @@ def _survivors(drop: pd.DataFrame) -> Iterator[Judgement]:
             f"It is taken over ever fewer images, {first['n']:.0f} at epsilon {first['epsilon']:g} and {last['n']:.0f} "
             f"at {last['epsilon']:g}, whose mean original probability goes from {first['original']:.3f} to "
             f"{last['original']:.3f}. At {last['epsilon']:g} the drop is {last['decrease']:.3f} over those survivors, "
-            f"{last['decrease_fixed']:.3f} (95 % interval {last['decrease_low_fixed']:.3f} to "
-            f"{last['decrease_high_fixed']:.3f}) over the {last['n_fixed']:.0f} images that were right without attack."
+            f"{last['decrease_fixed']:.3f}{interval} over the {last['n_fixed']:.0f} images that were right without "
+            "attack."
         ),
     )
 
@@ -176,13 +178,16 @@ def _survivors(drop: pd.DataFrame) -> Iterator[Judgement]:
 def _trial(trial: Mapping[str, Any], meta: Mapping[str, Any], clean: pd.DataFrame) -> Iterator[Judgement]:
     n = trial["n_test"]
     low, high = wilson(round(0.5556 * n), n)
+    tested = clean[(clean["cohort"] == trial["cohort"]) & (clean["protocol"] == trial["protocol"])]
+    repeated = (tested["n_patients"] < tested["n"]).any()
     if float(high - low) > 0.1:
         yield (
             "small_test_set",
             "An accuracy of 55.56 % is known to two decimals.",
             (
                 f"With {n} test images, {round(0.5556 * n)} correct has a 95 % interval of {percent(float(low))} to "
-                f"{percent(float(high))}. Images of one patient are not independent, so the truth is wider."
+                f"{percent(float(high))}."
+                + (" Images of one patient are not independent, so the truth is wider." if repeated else "")
             ),
         )
     shared = trial.get("n_test_sharing_patient")
@@ -191,7 +196,7 @@ def _trial(trial: Mapping[str, Any], meta: Mapping[str, Any], clean: pd.DataFram
             "patients_shared",
             "Test images are new to the classifier.",
             f"{shared} of {n} test images ({percent(shared / n)}) show a patient who is also in training."
-            + _other_protocols(trial, in_run_order(clean, meta)),
+            + _unshared_protocols(trial, meta, in_run_order(clean, meta)),
         )
     watched = [card for card in meta.get("classifiers", []) if card["cohort"] == trial["cohort"]]
     best = [
@@ -213,13 +218,15 @@ def _trial(trial: Mapping[str, Any], meta: Mapping[str, Any], clean: pd.DataFram
         )
 
 
-def _other_protocols(trial: Mapping[str, Any], clean: pd.DataFrame) -> str:
+def _unshared_protocols(trial: Mapping[str, Any], meta: Mapping[str, Any], clean: pd.DataFrame) -> str:
     clean = clean[clean["cohort"] == trial["cohort"]]
+    trials = [other for other in meta.get("cohorts", []) if other["cohort"] == trial["cohort"]]
+    unshared = [other["protocol"] for other in trials if other.get("n_test_sharing_patient") == 0]
     sentences = []
     for model, rows in clean.groupby("model", sort=False):
         accuracy = {row["protocol"]: row for row in rows.to_dict("records")}
         own = accuracy.pop(trial["protocol"], None)
-        for protocol in ("patient", "official"):
+        for protocol in unshared:
             if own and (other := accuracy.get(protocol)):
                 sentences.append(
                     f" {model_name(model)} reaches {clean_accuracy(own)} here and {clean_accuracy(other)} under the "

@@ -122,8 +122,8 @@ def auc_newcombe(auc: float, n_positive: int, n_negative: int, confidence: float
 def auc_interval(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike, confidence: float = 0.95) -> Auc:
     """Return the AUC with the interval that fits the data, and its method's name.
 
-    Newcombe's where the classes separate completely (elsewhere its model of the scores is not needed), a
-    bootstrap by patient where a patient has several images, DeLong's otherwise.
+    Newcombe's where DeLong's has no width, as when the classes separate completely or all scores are equal
+    (elsewhere its model of the scores is not needed), a bootstrap by patient where a patient has several images, DeLong's otherwise.
 
     Args:
         labels: (n,) of 0 and 1.
@@ -133,7 +133,7 @@ def auc_interval(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.Array
     """
     label, score = np.asarray(labels), np.asarray(scores, np.float64)
     estimate = auc_delong(label, score, confidence)
-    if estimate.auc in (0.0, 1.0):
+    if estimate.auc in (0.0, 1.0) or estimate.low == estimate.high:
         return auc_newcombe(estimate.auc, int((label == 1).sum()), int((label == 0).sum()), confidence)
     patients = np.asarray(groups, dtype=object)
     if np.isnan(estimate.auc) or len(set(patients)) == len(patients):

@@ -43,16 +43,18 @@ def _unattacked(clean: pd.DataFrame) -> str:
         f"{_where(trial)}: " + ", ".join(f"{model_name(row['model'])} {clean_accuracy(row)}" for row in _rows(rows))
         for trial, rows in clean.groupby(_TRIAL, sort=False)
     ]
+    if not parts:
+        return ""
     return f"Without attack this share of test images is classified correctly: {'; '.join(parts)}."
 
 
 def _breaking_dose(table: pd.DataFrame) -> str:
+    table = table[(table["storage"] == "float") & (table["n"] > 0)]
     presets = [preset for preset in ("sound", "paper") if (table["preset"] == preset).any()]
     if not presets:
         return ""
-    table = table[(table["preset"] == presets[0]) & (table["storage"] == "float") & (table["n"] > 0)]
     parts = []
-    for trial, rows in table.groupby(_TRIAL, sort=False):
+    for trial, rows in table[table["preset"] == presets[0]].groupby(_TRIAL, sort=False):
         ordered = sorted(_rows(rows), key=lambda row: (bool(row["censored"]), row["epsilon50"]))
         parts.append(f"{_where(trial)}: " + ", ".join(f"{model_name(row['model'])} {_dose(row)}" for row in ordered))
     return (
@@ -65,10 +67,8 @@ def _dose(row: Mapping[str, Any]) -> str:
     if row["censored"]:
         return f"above {row['epsilon_max']:g}"
     high = "beyond the largest asked" if row["high_censored"] else f"{row['epsilon50_high']:.2g}"
-    return (
-        f"{row['epsilon50']:.2g}, {row['grey_levels']:.2f} grey levels ({row['epsilon50_low']:.2g} to {high}, "
-        f"n = {row['n']})"
-    )
+    interval = "" if pd.isna(row["epsilon50_low"]) else f"{row['epsilon50_low']:.2g} to {high}, "
+    return f"{row['epsilon50']:.2g}, {row['grey_levels']:.2f} grey levels ({interval}n = {row['n']})"
 
 
 def _as_published(curves: pd.DataFrame) -> str:
@@ -96,18 +96,21 @@ def _stored(curves: pd.DataFrame) -> str:
     small = stored[(stored["epsilon"] > 0) & (stored["epsilon"] < HALF_GREY_LEVEL)]
     if small.empty:
         return ""
-    unchanged = (small["unchanged_share"] * small["n"]).sum() / small["n"].sum()
+    unchanged = _unchanged(small)
     after = ""
-    if safe := _rows(stored[stored["epsilon"] == SAFE]):
-        best = max(safe, key=lambda row: row["accuracy"])
+    safe = stored[stored["epsilon"] == SAFE]
+    if len(safe) and (survive := 1 - _unchanged(safe)) > 0:
+        best = max(_rows(safe), key=lambda row: row["accuracy"])
         where = f"{model_name(best['model'])} on {_where((best['cohort'], best['protocol']))}"
-        after = (
-            f" At {SAFE} they survive storage: the most that any network keeps is {attacked_accuracy(best)}, {where}."
-        )
+        after = f" At {SAFE} {percent(survive)} survive storage: the most that any network keeps is {attacked_accuracy(best)}, {where}."
     return (
         f"Saved as an 8-bit file, {percent(unchanged)} of the images attacked below half a grey level "
         f"(epsilon {HALF_GREY_LEVEL:.5f}) are the originals again, pixel by pixel.{after}"
     )
+
+
+def _unchanged(curves: pd.DataFrame) -> float:
+    return float((curves["unchanged_share"] * curves["n"]).sum() / curves["n"].sum())
 
 
 def _caveats(meta: Mapping[str, Any]) -> str:

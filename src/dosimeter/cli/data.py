@@ -82,7 +82,7 @@ def check(
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
         return
     for finding in findings:
-        print(f"{finding.level.upper():<5} {finding.check:<24} {finding.message}")
+        print(f"{finding.level.upper():<5} {finding.check:<40} {finding.message}")
 
 
 @app.command()
