@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dosimeter.attacks.base import Direction
+from dosimeter.attacks.base import Attack, Direction
 from dosimeter.attacks.losses import LOSSES
 from dosimeter.errors import DosimeterError, did_you_mean
 
@@ -63,7 +63,7 @@ class Preset:
     """An attack and how its images are stored: what one curve of the report shows."""
 
     name: str
-    attack: FGSM
+    attack: Attack
     storages: tuple[str, ...]
     note: str
 

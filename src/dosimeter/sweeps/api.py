@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from dosimeter.attacks.base import Attack
 from dosimeter.attacks.fgsm import FGSM, Preset
 from dosimeter.attacks.storage import STORAGES
 from dosimeter.cohorts.base import Cohort
@@ -16,7 +17,7 @@ from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 def sweep(
     classifier: Classifier,
     cohort: Cohort,
-    attack: FGSM | None = None,
+    attack: Attack | None = None,
     *,
     epsilons: str | Sequence[float | str] = DEFAULT_EPSILONS,
     storages: Sequence[str] = ("float",),

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from dosimeter.attacks.fgsm import FGSM
 from dosimeter.cohorts.base import Record
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
@@ -75,7 +74,7 @@ def _sweep(
 
 
 def _common(cell: Cell, classifier: Classifier, run_id: str) -> Row:
-    attack: FGSM = cell.setting.preset.attack
+    attack = cell.setting.preset.attack
     return {
         "run_id": run_id,
         "cell_id": cell.cell_id,

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dosimeter.attacks.fgsm import FGSM
+from dosimeter.attacks.base import Attack
 from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
 
 
-def picture(cohort: Cohort, case_id: str, classifier: Classifier, attack: FGSM) -> dict[str, str]:
+def picture(cohort: Cohort, case_id: str, classifier: Classifier, attack: Attack) -> dict[str, str]:
     """Return a case's image and its attack's direction as base64 PNGs, grey where all planes agree.
 
     Returns:
