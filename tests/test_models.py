@@ -165,6 +165,26 @@ def test_a_saved_classifier_reloads_to_bit_identical_logits(halves: Split, tmp_p
     assert "phantom-xray" in again._repr_html_()
 
 
+def test_a_classifier_of_another_preprocessing_reloads_with_it(halves: Split, tmp_path: Path) -> None:
+    unit = tiny_weights("vgg16", preprocessing="unit")
+    classifier = dm.fit("vgg16", halves, weights=unit, options=FitOptions(epochs=1))
+    dm.save_classifier(classifier, tmp_path)
+    assert dm.load_classifier(tmp_path).fingerprint == classifier.fingerprint
+    with pytest.raises(dm.DosimeterError, match="trained with the preprocessing 'unit'"):
+        dm.load_classifier(tmp_path, weights=tiny_weights("vgg16"))
+
+
+def test_a_feature_map_cut_short_is_computed_again(halves: Split, tmp_path: Path) -> None:
+    weights = tiny_weights("vgg16")
+    spec = HeadSpec("whole", 4, 0.0)
+    classifier = assemble(BACKBONES["vgg16"], weights, spec, classes="ab", generator=torch.Generator())
+    store = FeatureStore(classifier, base_sha256=weights.sha256, folder=tmp_path)
+    paths = store.compute(halves.test)
+    expected = load_batch(paths)
+    paths[0].write_bytes(paths[0].read_bytes()[:-10])
+    assert torch.equal(load_batch(store.compute(halves.test)), expected)
+
+
 def test_other_weights_damage_and_an_empty_folder_are_refused(halves: Split, tmp_path: Path) -> None:
     dm.save_classifier(dm.fit("vgg16", halves, options=FitOptions(epochs=1)), tmp_path)
     with pytest.raises(dm.DosimeterError, match="--weights vgg16=FILE"):

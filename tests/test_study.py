@@ -12,12 +12,13 @@ import pytest
 import dosimeter.study
 from dosimeter import responses
 from dosimeter.analysis.tables import build_tables, write_tables
+from dosimeter.cohorts.base import Case, Cohort
 from dosimeter.config import StudyConfig, load_config
 from dosimeter.errors import DosimeterError
 from dosimeter.models.weights import WeightsUnavailable
 from dosimeter.progress import Progress
 from dosimeter.report import redraw
-from dosimeter.study import run_study
+from dosimeter.study import plan_trials, run_study
 
 pytestmark = pytest.mark.usefixtures("tiny_networks")
 
@@ -33,7 +34,9 @@ def only_tables(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def write(folder: Path) -> Path:
         write_tables(build_tables(responses.read(folder / "responses.parquet")), folder / "tables")
-        (folder / "report.html").write_text("not drawn")
+        (folder / "figures").mkdir(exist_ok=True)
+        for name in ("report.html", "summary.json"):
+            (folder / name).write_text("not drawn")
         return folder / "report.html"
 
     monkeypatch.setattr(dosimeter.study, "redraw", write)
@@ -91,9 +94,9 @@ def test_running_again_computes_nothing_and_a_changed_input_reuses_nothing(
     executed: list[str] = []
     original = dosimeter.study.execute_cell
 
-    def counting(cell, classifier, *, run_id):  # type: ignore[no-untyped-def]
+    def counting(cell, classifier):  # type: ignore[no-untyped-def]
         executed.append(cell.cell_id)
-        return original(cell, classifier, run_id=run_id)
+        return original(cell, classifier)
 
     monkeypatch.setattr(dosimeter.study, "execute_cell", counting)
     run_study(settings(image_folder, tmp_path, model="vgg16"))
@@ -126,8 +129,8 @@ def test_a_study_killed_with_sigkill_goes_on_where_it_was(image_folder: Path, tm
         "tiny.install(setattr, operator.setitem)\n"
         "import dosimeter.study as study; from test_study import settings; from pathlib import Path\n"
         "whole = study.execute_cell\n"
-        "def slow(cell, classifier, *, run_id):\n"
-        "    time.sleep(0.5); return whole(cell, classifier, run_id=run_id)\n"
+        "def slow(cell, classifier):\n"
+        "    time.sleep(0.5); return whole(cell, classifier)\n"
         "study.execute_cell = slow\n"
         "study.run_study(settings(Path(sys.argv[2]), Path(sys.argv[3])))\n"
     )
@@ -177,6 +180,53 @@ def test_a_protocol_that_a_cohort_cannot_serve_is_said(image_folder: Path, tmp_p
     assert "official" in outcome.incomplete[0]
     with pytest.raises(DosimeterError, match="official"):
         run_study(settings(image_folder, tmp_path / "none", protocol="official"))
+
+
+@pytest.mark.usefixtures("only_tables")
+def test_a_run_stopped_while_drawing_is_not_taken_for_the_finished_one_before(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = settings(image_folder, tmp_path, model="vgg16")
+    run_study(first)
+    second = settings(image_folder, tmp_path, model="vgg16", epsilons="0.02")
+    with monkeypatch.context() as patched:
+        patched.setattr(dosimeter.study, "redraw", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(second)
+    run_study(first)
+    assert 0.02 not in set(responses.read(tmp_path / "responses.parquet").frame.epsilon)
+
+
+def stop(folder: Path) -> Path:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("only_tables")
+def test_an_image_that_could_not_be_read_is_tried_again(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(image_folder, tmp_path, model="vgg16", preset="paper")
+    original = Cohort.__getitem__
+
+    def unmounted(cohort: Cohort, index: int) -> Case:
+        if cohort.records[index].case_id == broken:
+            raise OSError("the share is gone")
+        return original(cohort, index)
+
+    trials, _ = plan_trials(config.resolved())
+    broken = trials[0].split.test.records[0].case_id
+    run_study(config)  # trains and fills the feature cache
+    for part in tmp_path.glob("parts/*"):
+        part.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(Cohort, "__getitem__", unmounted)
+        run_study(config)
+    frame = responses.read(tmp_path / "responses.parquet").frame
+    assert frame[frame.status == "error"].case_id.tolist() == [broken]
+    run_study(config)
+    frame = responses.read(tmp_path / "responses.parquet").frame
+    assert (frame.status == "ok").all()
+    assert len(set(frame.run_id)) == 1
 
 
 def test_two_processes_do_not_share_a_folder(image_folder: Path, tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_cells_shard_the_cohort_and_their_ids_follow_every_input() -> None:
 
 def test_rows_carry_pseudonyms_only() -> None:
     cell = next(iter(plan_cells(cohort(4), convolutional_classifier(), setting())))
-    rows = execute_cell(cell, convolutional_classifier(), run_id="r")
+    rows = execute_cell(cell, convolutional_classifier())
     assert {row["patient_id"] for row in rows} == {"p0001", "p0002"}
     assert not any("name-" in str(value) for row in rows for value in row.values())
 
@@ -223,6 +223,12 @@ def test_pictures_travel_as_png() -> None:
         assert (original.mode, direction.mode) == ("L", mode)
         assert set(np.unique(np.asarray(direction))) <= {0, 128, 255}
         np.testing.assert_array_equal(np.asarray(original), np.rint(cases[0].image[0] * 255))
+
+
+def test_classes_in_another_order_are_refused() -> None:
+    swapped = replace(cohort(2), classes=("opacity", "clear"))
+    with pytest.raises(dm.DosimeterError, match="in that order"):
+        dm.sweep(convolutional_classifier(), swapped)
 
 
 def test_unknown_storage_is_named() -> None:

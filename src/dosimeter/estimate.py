@@ -1,14 +1,16 @@
 """What a study will cost, from a few timed passes on this machine."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from dosimeter.attacks.fgsm import PRESETS
 from dosimeter.config import StudyConfig
-from dosimeter.models.backbones import Backbone, get_backbone
+from dosimeter.models.backbones import Backbone, build_head, get_backbone
 from dosimeter.units import GREY_LEVELS_8BIT
 
 if TYPE_CHECKING:
@@ -43,25 +45,42 @@ def forwards_per_case(config: StudyConfig) -> float:
 
 
 def estimate(config: StudyConfig, trials: "Sequence[Trial]") -> Iterator[Cost]:
-    """Yield the cost of every model on every trial; training a head is counted by its weights' traffic."""
+    """Yield the cost of every model on every trial, on this machine's CPU and with nothing cached."""
     for model in config.model:
         backbone = get_backbone(model)
-        forward_s = _forward_seconds(backbone)
+        forward_s, step_s = _forward_seconds(backbone), _step_seconds(backbone, config)
         for trial in trials:
             n_train, n_test = len(trial.split.train), len(trial.split.test)
             n_forward = round(n_train + n_test + n_test * forwards_per_case(config))
-            yield Cost(
-                trial.cohort.name, trial.split.protocol, model, n_train, n_test, n_forward, n_forward * forward_s
-            )
+            n_steps = config.epochs * math.ceil(n_train / config.batch_size)
+            duration_s = n_forward * forward_s + n_steps * step_s
+            yield Cost(trial.cohort.name, trial.split.protocol, model, n_train, n_test, n_forward, duration_s)
 
 
 def _forward_seconds(backbone: Backbone) -> float:
     with torch.device("meta"):
         base = backbone.build()
     base = base.to_empty(device="cpu").eval().to(memory_format=torch.channels_last)
+    for tensor in base.state_dict().values():
+        tensor.zero_()
     image = torch.zeros(1, 3, backbone.size_px, backbone.size_px).to(memory_format=torch.channels_last)
     with torch.inference_mode():
         base(image)
         started = time.perf_counter()
         base(image)
+    return time.perf_counter() - started
+
+
+def _step_seconds(backbone: Backbone, config: StudyConfig) -> float:
+    """Return the seconds of one training step of the head, the second, when the optimiser's state exists."""
+    spec = backbone.head if config.pool is None else replace(backbone.head, pool=config.pool)
+    head = build_head(backbone, spec, n_classes=2, generator=torch.Generator())
+    optimizer = torch.optim.Adam(head.parameters(), fused=True)
+    maps = torch.zeros(config.batch_size, *backbone.map_shape)
+    started = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        optimizer.zero_grad()
+        head(maps).sum().backward()
+        optimizer.step()
     return time.perf_counter() - started

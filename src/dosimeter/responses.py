@@ -91,14 +91,36 @@ def read_part(path: Path) -> pd.DataFrame:
     return frame
 
 
+READ_ERROR = "the image could not be read"
+"""The error of a row whose image was there when the run began; it may be there again."""
+
+
+def is_done(path: Path) -> bool:
+    """Whether `path` is a whole part in which nothing is worth another try; an unreadable part counts as absent."""
+    if not path.is_file():
+        return False
+    try:
+        errors = pq.read_table(path, columns=["error"])["error"]
+    except (pa.ArrowException, OSError):
+        return False
+    return READ_ERROR not in errors.to_pylist()
+
+
 def merge_parts(parts: Sequence[Path], path: Path, meta: Mapping[str, Any]) -> None:
-    """Merge `parts` into one file with `meta` in its metadata, one part at a time so that memory stays flat."""
+    """Merge `parts` into one file with `meta` in its metadata, one part at a time so that memory stays flat.
+
+    A part may serve several runs, so the rows' `run_id` is the one in `meta`.
+    """
     payload = json.dumps({"schema_version": SCHEMA_VERSION, **meta}, sort_keys=True).encode()
     schema = SCHEMA.with_metadata({METADATA_KEY: payload})
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for part in parts:
-            writer.write_table(pq.read_table(part, schema=SCHEMA).replace_schema_metadata(schema.metadata))
+            rows = pq.read_table(part, schema=SCHEMA)
+            run_id = pa.array([meta.get("run_id", "")] * len(rows), pa.string())
+            writer.write_table(
+                rows.set_column(0, SCHEMA.field("run_id"), run_id).replace_schema_metadata(schema.metadata)
+            )
     temporary.replace(path)
 
 

@@ -29,6 +29,10 @@ class Run:
         self.classifiers = folder / "classifiers"
         self.responses = folder / "responses.parquet"
         self.report = folder / "report.html"
+        self.products = (
+            *(self.responses, self.report, folder / "summary.json"),
+            *(folder / "tables", folder / "figures"),
+        )
         self._manifest_file = folder / "manifest.json"
         self.manifest: dict[str, Any] = {"stages": []}
         if self._manifest_file.is_file():
@@ -62,6 +66,11 @@ class Run:
         finally:
             logger.removeHandler(handler)
             handler.close()
+
+    def begin(self, *, settings: str) -> None:
+        """Note whose seconds are counted: a run with other settings, their digest says, counts from zero."""
+        if self.manifest.get("settings") != settings:
+            self.manifest |= {"settings": settings, "stages": []}
 
     def part(self, cell_id: str) -> Path:
         """Return the file of a cell's rows."""

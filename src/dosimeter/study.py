@@ -72,7 +72,8 @@ def run_study(config: StudyConfig, *, progress: Progress | None = None, command:
     assert config.out is not None
     run = Run(config.out)
     with run.open():
-        (run.folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+        write_text_atomically(run.folder / "config.toml", config.to_toml())
+        run.begin(settings=config.digest())
         study = _Study(config, run, progress or Progress())
         return study.execute(command)
 
@@ -95,7 +96,7 @@ def plan_trials(config: StudyConfig, *, strict: bool = False) -> tuple[list[Tria
             try:
                 trials.append(Trial(cohort, split(cohort, protocol, seed=config.seed)))
             except DosimeterError as error:
-                notes.append(f"{name}: the {protocol} protocol was left out: {error}")
+                notes.append(f"{cohort.name}: the {protocol} protocol was left out: {error}")
     if not trials:
         raise DosimeterError(" ".join(notes))
     names = [trial.cohort.name for trial in trials if trial.split.protocol == trials[0].split.protocol]
@@ -108,6 +109,8 @@ def plan_trials(config: StudyConfig, *, strict: bool = False) -> tuple[list[Tria
 def pick_device(name: str) -> str:
     """Return `name`, or for "auto" a GPU if there is one; raise DosimeterError if it is not there."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    torch.backends.cudnn.deterministic = True  # the same seed gives the same tables
+    torch.backends.cudnn.allow_tf32 = False  # and an epsilon of 1e-4 is not lost in a 10-bit mantissa
     if name == "auto":
         return next(device for device in ("cuda", "mps", "cpu") if there[device])
     if not there[name]:
@@ -151,7 +154,7 @@ class _Study:
         self.progress.begin("drawing the report", 0)
         with self.run.stage("report"):
             redraw(self.run.folder)
-        self.run.save_manifest(status="finished", finished=digest_of([*self.cells, *incomplete]))
+        self.run.save_manifest(status="finished", finished=self._digest(incomplete))
         return Outcome(self.run, incomplete, reused=False)
 
     def _weights(self, model: str) -> Weights:
@@ -192,13 +195,13 @@ class _Study:
     def _sweep(self, trial: Trial, classifier: Classifier) -> None:
         cells = list(self._plan(trial, classifier))
         self.cells += [cell.cell_id for cell in cells]
-        todo = [cell for cell in cells if not self.run.part(cell.cell_id).is_file()]
+        todo = [cell for cell in cells if not responses.is_done(self.run.part(cell.cell_id))]
         model = classifier.card["model"]
         cases = sum(len(cell.shard) for cell in todo)
         self.progress.begin(f"{model} on {trial.cohort.name} ({trial.split.protocol}): sweep", cases)
         for cell in todo:
             with self.run.stage("sweep", model=model, **trial.scope):
-                rows = execute_cell(cell, classifier, run_id=self.config.digest())
+                rows = execute_cell(cell, classifier)
                 responses.write_part(rows, self.run.part(cell.cell_id))
             self.run.save_manifest(status="running")
             self.progress.advance(len(cell.shard))
@@ -235,7 +238,7 @@ class _Study:
         names = [cohort.name for cohort in {trial.cohort.name: trial.cohort for trial in trials}.values()]
         shown_paths = {"cohort": names, "weights": {model: file.name for model, file in self.config.weights.items()}}
         facts = {
-            "run_id": self.config.digest(),
+            "run_id": digest_of(self.cells)[:12],
             "dosimeter_version": dosimeter.__version__,
             "command": command,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -248,15 +251,19 @@ class _Study:
             "peak_memory_mib": peak_memory_mib(),
         }
         parts = [self.run.part(cell_id) for cell_id in self.cells]
+        self.run.save_manifest(status="merging", finished=None)  # what stands there now is about to change
         beside = {"stages": self.run.manifest["stages"], "exemplars": self.exemplars}
         responses.merge_parts(parts, self.run.responses, {**facts, **beside})
         self.run.save_manifest(**facts)
 
     def _finished(self, incomplete: list[str]) -> bool:
         """Whether the run already holds the report of exactly these cells."""
-        files = (self.run.responses, self.run.report)
-        same = self.run.manifest.get("finished") == digest_of([*self.cells, *incomplete])
-        return same and all(file.is_file() for file in files)
+        same = self.run.manifest.get("finished") == self._digest(incomplete)
+        return same and all(path.exists() for path in self.run.products)
+
+    def _digest(self, incomplete: list[str]) -> str:
+        """Return a digest of what a finished run holds and of what drew it."""
+        return digest_of([dosimeter.__version__, str(responses.SCHEMA_VERSION), *self.cells, *incomplete])
 
 
 def describe(trial: Trial) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from dosimeter.analysis.wording import (
     in_run_order,
     model_name,
     percent,
+    point,
+    records,
     wilson_interval,
 )
 from dosimeter.responses import Responses
@@ -75,13 +77,13 @@ def _plateau(rows: pd.DataFrame) -> Iterator[Judgement]:
     )
     dose = _largest(paper, below=0.0101)
     if dose is not None:
-        statement += f"At epsilon {dose:g} accuracy is {attacked_accuracy(paper.loc[dose])}"
+        statement += f"At epsilon {dose:g} accuracy is {attacked_accuracy(point(paper, dose))}"
         statement += (
-            f"; with the margin loss, whose gradient does not vanish, it is {attacked_accuracy(sound.loc[dose])}."
-            if (dose in sound.index)
+            f"; with the margin loss, whose gradient does not vanish, it is {attacked_accuracy(point(sound, dose))}."
+            if dose in sound.index
             else "."
         )
-    if dose in sound.index and sound.loc[dose, "grad_zero_share"] == 0:
+    if dose is not None and dose in sound.index and point(sound, dose)["grad_zero_share"] == 0:
         statement += " Under the margin loss no image has a zero gradient."
     yield "zero_gradient", "A classifier whose accuracy freezes as epsilon grows is robust to FGSM.", statement
 
@@ -89,19 +91,19 @@ def _plateau(rows: pd.DataFrame) -> Iterator[Judgement]:
 def _rounded_away(rows: pd.DataFrame) -> Iterator[Judgement]:
     stored, sound = curve(rows, "sound", "png8"), curve(rows, "sound")
     doses = [dose for dose in stored.index if 0 < dose < HALF_GREY_LEVEL and dose in sound.index]
-    gone = [dose for dose in doses if stored.loc[dose, "unchanged_share"] == 1]
+    gone = [dose for dose in doses if point(stored, dose)["unchanged_share"] == 1]
     if not gone or 0.0 not in stored.index:
         return
-    worst = max(gone, key=lambda dose: stored.loc[dose, "accuracy"] - sound.loc[dose, "accuracy"])
+    worst = max(gone, key=lambda dose: point(stored, dose)["accuracy"] - point(sound, dose)["accuracy"])
     yield (
         "rounded_away",
         "Perturbations this small threaten a deployed system.",
         (
             f"At {len(gone)} of the {len(doses)} epsilons below half a grey level ({HALF_GREY_LEVEL:.5f}) an 8-bit "
             f"file holds the original image again, pixel by pixel. At epsilon {worst:g} accuracy is "
-            f"{attacked_accuracy(sound.loc[worst])} on images in memory and {attacked_accuracy(stored.loc[worst])} on "
+            f"{attacked_accuracy(point(sound, worst))} on images in memory and {attacked_accuracy(point(stored, worst))} on "
             f"images in 8-bit files, where without attack it is "
-            f"{attacked_accuracy(stored.loc[0.0])}."
+            f"{attacked_accuracy(point(stored, 0.0))}."
         ),
     )
 
@@ -111,8 +113,8 @@ def _colour_noise(rows: pd.DataFrame) -> Iterator[Judgement]:
     doses = [dose for dose in CHECKED_EPSILONS if dose in paper.index and dose in sound.index]
     if not doses or paper["grad_zero_share"].max() > 0:  # then the loss differs too, and nothing can be ascribed
         return
-    dose = max(doses, key=lambda each: abs(paper.loc[each, "accuracy"] - sound.loc[each, "accuracy"]))
-    free, tied = paper.loc[dose], sound.loc[dose]
+    dose = max(doses, key=lambda each: abs(point(paper, each)["accuracy"] - point(sound, each)["accuracy"]))
+    free, tied = point(paper, dose), point(sound, dose)
     if free["correct"] == tied["correct"]:
         return
     yield (
@@ -132,13 +134,13 @@ def _not_monotone(rows: pd.DataFrame) -> Iterator[Judgement]:
         raw = curve(rows, preset)
         if raw.empty:
             continue
-        lowest = raw["correct"].idxmin()
-        after = raw.loc[lowest:]
-        top = after["correct"].idxmax()
-        if after.loc[top, "correct"] - raw.loc[lowest, "correct"] > max(1, 0.05 * raw["n"].iloc[0]):
+        points = records(raw.reset_index())
+        place, lowest = min(enumerate(points), key=lambda each: each[1]["correct"])
+        top = max(points[place:], key=lambda each: each["correct"])
+        if top["correct"] - lowest["correct"] > max(1, 0.05 * lowest["n"]):
             rises.append(
-                f"under the {preset} preset accuracy is {attacked_accuracy(raw.loc[lowest])} at epsilon {lowest:g} but "
-                f"{attacked_accuracy(raw.loc[top])} at {top:g}"
+                f"under the {preset} preset accuracy is {attacked_accuracy(lowest)} at epsilon "
+                f"{lowest['epsilon']:g} but {attacked_accuracy(top)} at {top['epsilon']:g}"
             )
     if rises:
         yield (
@@ -224,7 +226,7 @@ def _unshared_protocols(trial: Mapping[str, Any], meta: Mapping[str, Any], clean
     unshared = [other["protocol"] for other in trials if other.get("n_test_sharing_patient") == 0]
     sentences = []
     for model, rows in clean.groupby("model", sort=False):
-        accuracy = {row["protocol"]: row for row in rows.to_dict("records")}
+        accuracy = {row["protocol"]: row for row in records(rows)}
         own = accuracy.pop(trial["protocol"], None)
         for protocol in unshared:
             if own and (other := accuracy.get(protocol)):

@@ -123,7 +123,8 @@ def auc_interval(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.Array
     """Return the AUC with the interval that fits the data, and its method's name.
 
     Newcombe's where DeLong's has no width, as when the classes separate completely or all scores are equal
-    (elsewhere its model of the scores is not needed), a bootstrap by patient where a patient has several images, DeLong's otherwise.
+    (elsewhere its model of the scores is not needed), a bootstrap by patient where a patient has several images,
+    DeLong's otherwise.
 
     Args:
         labels: (n,) of 0 and 1.

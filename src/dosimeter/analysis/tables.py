@@ -21,18 +21,7 @@ CAPTIONS = {
     "epsilon50": "The epsilon at which half of the correctly classified images have flipped.",
 }
 _ESCAPES = str.maketrans(
-    {
-        "&": r"\&",
-        "%": r"\%",
-        "_": r"\_",
-        "#": r"\#",
-        "$": r"\$",
-        "{": r"\{",
-        "}": r"\}",
-        "\\": "/",
-        "~": r"\textasciitilde{}",
-        "^": r"\^{}",
-    }
+    {character: f"\\{character}" for character in "&%_#${}"} | {"\\": "/", "~": r"\textasciitilde{}", "^": r"\^{}"}
 )
 
 

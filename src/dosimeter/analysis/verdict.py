@@ -13,6 +13,8 @@ from dosimeter.analysis.wording import (
     in_run_order,
     model_name,
     percent,
+    point,
+    records,
 )
 from dosimeter.responses import Responses
 
@@ -40,7 +42,7 @@ def verdict(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[st
 
 def _unattacked(clean: pd.DataFrame) -> str:
     parts = [
-        f"{_where(trial)}: " + ", ".join(f"{model_name(row['model'])} {clean_accuracy(row)}" for row in _rows(rows))
+        f"{_where(trial)}: " + ", ".join(f"{model_name(row['model'])} {clean_accuracy(row)}" for row in records(rows))
         for trial, rows in clean.groupby(_TRIAL, sort=False)
     ]
     if not parts:
@@ -55,7 +57,7 @@ def _breaking_dose(table: pd.DataFrame) -> str:
         return ""
     parts = []
     for trial, rows in table[table["preset"] == presets[0]].groupby(_TRIAL, sort=False):
-        ordered = sorted(_rows(rows), key=lambda row: (bool(row["censored"]), row["epsilon50"]))
+        ordered = sorted(records(rows), key=lambda row: (bool(row["censored"]), row["epsilon50"]))
         parts.append(f"{_where(trial)}: " + ", ".join(f"{model_name(row['model'])} {_dose(row)}" for row in ordered))
     return (
         f"One step of FGSM ({presets[0]} preset) changes the answer of half of the correctly classified images at this "
@@ -76,7 +78,7 @@ def _as_published(curves: pd.DataFrame) -> str:
     for (cohort, protocol, model), rows in curves.groupby([*_TRIAL, "model"], sort=False):
         paper, sound = curve(rows, "paper"), curve(rows, "sound")
         if SAFE in paper.index and SAFE in sound.index:
-            published, sounder = paper.loc[[SAFE]].iloc[0], sound.loc[[SAFE]].iloc[0]
+            published, sounder = point(paper, SAFE), point(sound, SAFE)
             zero = float(published["grad_zero_share"])
             why = f", {percent(zero)} of the gradients being exactly zero" if zero > 0 else ""
             parts.append(
@@ -100,9 +102,12 @@ def _stored(curves: pd.DataFrame) -> str:
     after = ""
     safe = stored[stored["epsilon"] == SAFE]
     if len(safe) and (survive := 1 - _unchanged(safe)) > 0:
-        best = max(_rows(safe), key=lambda row: row["accuracy"])
+        best = max(records(safe), key=lambda row: row["accuracy"])
         where = f"{model_name(best['model'])} on {_where((best['cohort'], best['protocol']))}"
-        after = f" At {SAFE} {percent(survive)} survive storage: the most that any network keeps is {attacked_accuracy(best)}, {where}."
+        after = (
+            f" At {SAFE} {percent(survive)} survive storage: the most that any network keeps is "
+            f"{attacked_accuracy(best)}, {where}."
+        )
     return (
         f"Saved as an 8-bit file, {percent(unchanged)} of the images attacked below half a grey level "
         f"(epsilon {HALF_GREY_LEVEL:.5f}) are the originals again, pixel by pixel.{after}"
@@ -137,7 +142,3 @@ def _limits(meta: Mapping[str, Any]) -> Iterator[str]:
 def _where(trial: Any) -> str:
     cohort, protocol = trial
     return f"{cohort} ({protocol} protocol)"
-
-
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

@@ -41,12 +41,22 @@ def curve(rows: pd.DataFrame, preset: str, storage: str = "float") -> pd.DataFra
     return chosen.set_index("epsilon").sort_index()
 
 
+def point(curve: pd.DataFrame, epsilon: float) -> dict[str, Any]:
+    """Return one point of a `curve` as a mapping of its columns."""
+    return records(curve.loc[[epsilon]])[0]
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as mappings of its columns."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
 def percent(share: float) -> str:
     """Return 0.5556 as "55.6 %"."""
     return f"{100 * share:.1f} %"
 
 
-def attacked_accuracy(row: Mapping[str, Any] | pd.Series) -> str:
+def attacked_accuracy(row: Mapping[str, Any]) -> str:
     """Return the accuracy in a row of `curves.fgsm_accuracy` with its interval and count."""
     return _proportion(row["accuracy"], row["ci_low"], row["ci_high"], row["n"])
 

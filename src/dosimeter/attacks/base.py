@@ -9,7 +9,13 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from dosimeter.errors import DosimeterError
+
 BALL_TOLERANCE = 1e-6
+
+
+class AttackError(DosimeterError):
+    """An attack broke its contract; its numbers cannot be used."""
 
 
 class Direction(NamedTuple):
@@ -68,8 +74,12 @@ def measure(image: Tensor, sign: Tensor, epsilon: float, stored: Tensor) -> Dose
 
 
 def check(image: Tensor, adversarial: Tensor, *, epsilon: float, attack: str) -> None:
-    """Assert that `adversarial` is within `epsilon` of `image` and in [0, 1]; name the attack that left them."""
+    """Raise AttackError, naming the attack, unless `adversarial` is within `epsilon` of `image` and in [0, 1]."""
     distance = float((adversarial - image).abs().amax())
-    assert distance <= epsilon + BALL_TOLERANCE, f"{attack} left its ball: {distance} > {epsilon}"
+    if not distance <= epsilon + BALL_TOLERANCE:
+        raise AttackError(
+            f"the attack {attack} left its ball: it moved a pixel by {distance:g}, epsilon is {epsilon:g}."
+        )
     low, high = (float(bound) for bound in torch.aminmax(adversarial))
-    assert 0 <= low <= high <= 1, f"{attack} left the image range: [{low}, {high}]"
+    if not 0 <= low <= high <= 1:
+        raise AttackError(f"the attack {attack} left the image range [0, 1]: its image spans [{low:g}, {high:g}].")

@@ -52,9 +52,9 @@ class FGSM:
         (gradient,) = torch.autograd.grad(loss, images)  # (batch, 3, H, W)
         if not torch.isfinite(gradient).all():
             raise FloatingPointError(f"the gradient of {self.loss} is not finite")
-        grad_zero = (gradient == 0).flatten(1).all(dim=1)
         if self.channels == "tied":
             gradient = gradient.sum(dim=1, keepdim=True).expand_as(images)
+        grad_zero = (gradient == 0).flatten(1).all(dim=1)
         return Direction(gradient.sign(), grad_zero)
 
 

@@ -16,8 +16,9 @@ KERAS_EPSILON = 1e-7
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the largest other logit minus the true one: above 0 the image is misclassified.
 
-    For two classes the sign of its gradient is that of the cross-entropy's, but it does not vanish when softmax
-    saturates. Source: Carlini and Wagner 2017 (arXiv 1608.04644), f6 without its floor.
+    For two classes the cross-entropy's gradient is this one times a positive number, as long as softmax does not
+    saturate in float32; this one does not vanish when it does. Source: Carlini and Wagner 2017 (arXiv 1608.04644), f6
+    without its floor.
     """
     true = logits.gather(1, labels[:, None])[:, 0]
     others = logits.masked_fill(one_hot(labels, logits.shape[1]).bool(), -torch.inf)
@@ -25,7 +26,11 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy, computed stably from logits. Its gradient is exactly 0 where softmax is exactly 1."""
+    """Return the cross-entropy, computed stably from logits.
+
+    Where softmax rounds to exactly 1 the true logit's part of the gradient is exactly 0: what is left points along the
+    other logit alone, no longer along the margin, and later vanishes too.
+    """
     return torch_cross_entropy(logits, labels, reduction="none")
 
 

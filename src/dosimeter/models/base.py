@@ -26,7 +26,7 @@ class Classifier(nn.Module):
         classes: names of the logits.
         card: what is known of its making (see `fit`), saved beside the weights.
 
-    Source: the paper, section 2.3; METHOD.md, "What the paper does", 2.
+    Source: the paper, section 2.3.
     """
 
     def __init__(

@@ -46,7 +46,7 @@ class FeatureStore:
         for case in cohort:
             image = self._classifier.prepare(case)  # (3, size, size)
             path = self._folder / f"{hashlib.sha256(image.numpy().tobytes()).hexdigest()}.npy"
-            if not path.is_file():
+            if not _is_whole(path):
                 with torch.inference_mode():
                     feature_map = self._classifier.features(image[None].to(self._classifier.device))[0]
                 _save(feature_map.cpu().numpy(), path)
@@ -58,6 +58,17 @@ class FeatureStore:
 def load_batch(paths: Sequence[Path]) -> Tensor:
     """Return the feature maps in `paths` as one tensor (batch, C, H, W)."""
     return torch.from_numpy(np.stack([np.load(path, allow_pickle=False) for path in paths]))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the map is there and not cut short by a full disk or a copy that broke off."""
+    if not path.is_file():
+        return False
+    try:
+        np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        return False
+    return True
 
 
 def _save(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]], path: Path) -> None:

@@ -38,6 +38,8 @@ def fit(
         seed: of the head's initial values, the order of batches and dropout.
         weights: of the frozen base; by default those that `load_weights` finds.
         head: another head than the paper's.
+        options: epochs, batch, learning rate.
+        device: "cpu", "cuda" or "mps".
         features: the cache folder of feature maps.
         advance: called with 1 after each image that went through the base.
 

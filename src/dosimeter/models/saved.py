@@ -48,11 +48,16 @@ def load_classifier(folder: Path, *, weights: Weights | None = None, device: str
         raise DosimeterError(f"{folder} holds no classifier: card.json is missing. Train one with `dosimeter study`.")
     card = json.loads(card_file.read_text(encoding="utf-8"))
     backbone = get_backbone(card["model"])
-    weights = weights or load_weights(backbone.name)
+    weights = weights or load_weights(backbone.name, preprocessing=card["preprocessing"])
     if weights.sha256 != card["weights"]["sha256"]:
         raise DosimeterError(
             f"{folder} was trained on the weights '{card['weights']['name']}', but '{weights.name}' were found. "
             f"Give its own with --weights {backbone.name}=FILE."
+        )
+    if weights.preprocessing.name != card["preprocessing"]:
+        raise DosimeterError(
+            f"{folder} was trained with the preprocessing '{card['preprocessing']}', the weights given come with "
+            f"'{weights.preprocessing.name}'. Load them with preprocessing='{card['preprocessing']}'."
         )
     spec = HeadSpec(**card["head"])
     classifier = assemble(backbone, weights, spec, classes=card["classes"], generator=torch.Generator())

@@ -1,7 +1,8 @@
 """The training loop: a head on cached feature maps, in plain PyTorch.
 
-Source: the paper, section 2.3, and METHOD.md: Adam, initial learning rate 1e-3, decayed every epoch, 25 epochs in
-batches of 8, binary cross-entropy on two softmax outputs (which for two classes is the cross-entropy).
+Source: the paper, section 2.3: Adam, initial learning rate 1e-3, decayed every epoch, binary cross-entropy on two
+softmax outputs (which for two classes is the cross-entropy). The paper gives neither the decay's rule, nor epochs, nor
+batch; see `FitOptions` for ours.
 """
 
 import logging
@@ -26,7 +27,9 @@ class FitOptions:
     """How a head is trained.
 
     Attributes:
-        decay: per-epoch decay d of the learning rate, lr_e = lr / (1 + d * e), Keras's rule; None is lr / epochs.
+        decay: d in the rate of epoch e (from 0), lr / (1 + d * e); None is d = lr / epochs. That is Keras's time-based
+            rule with the usual choice of d, counted in epochs as the paper says, not in updates as Keras counts; the
+            rate then hardly falls. To lower it, give a larger d.
     """
 
     epochs: int = 25

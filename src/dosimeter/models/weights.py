@@ -209,13 +209,12 @@ def _fill_cache(network: str, cache: Path | None) -> Origin:
         return official
     except (OSError, HTTPException) as error:
         logger.info("torchvision's %s weights are out of reach: %s", network, error)
-        unreachable = error
     try:
         fetch_weights(network, cache)
     except DosimeterError as refusal:
         raise WeightsUnavailable(
-            f"No pretrained weights for {network}: the cache has none, torchvision's file is out of reach "
-            f"({unreachable}), and {str(refusal).rstrip('.')}; or give a file with --weights {network}=FILE."
+            f"No pretrained weights for {network}: the cache has none, torchvision's file is out of reach, "
+            f"and {str(refusal).rstrip('.')}; or give a file with --weights {network}=FILE."
         ) from refusal
     return PACKAGES[network].origin
 

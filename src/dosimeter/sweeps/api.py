@@ -46,6 +46,11 @@ def sweep(
     for storage in storages:
         if storage not in STORAGES:
             raise DosimeterError(f"storage '{storage}' is not known. {did_you_mean(storage, STORAGES)}")
+    if cohort.classes != classifier.classes:
+        raise DosimeterError(
+            f"the cohort's classes {cohort.classes} must be the classifier's {classifier.classes}, in that order: "
+            "a label is an index into them. Load the cohort with another `positive`."
+        )
     attack = attack or FGSM()
     setting = Setting(
         protocol=classifier.card.get("protocol", ""),
@@ -54,9 +59,10 @@ def sweep(
         seed=0,
         patients=pseudonymise_patients(cohort),
         batch_size=batch_size,
+        split=None,
     )
     rows = []
     for cell in plan_cells(cohort, classifier, setting):
-        rows += execute_cell(cell, classifier, run_id="")
+        rows += execute_cell(cell, classifier)
         advance(len(cell.shard))
     return Responses(to_frame(rows), {"classifiers": [{**classifier.card, "classifier": classifier.name}]})

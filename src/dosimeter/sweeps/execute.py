@@ -10,6 +10,7 @@ import torch
 from dosimeter.cohorts.base import Record
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
+from dosimeter.responses import READ_ERROR
 from dosimeter.sweeps.answers import Answer, Answers, Question, Target
 from dosimeter.sweeps.flips import bisect, first_bracket
 from dosimeter.sweeps.plan import Cell
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 
-def execute_cell(cell: Cell, classifier: Classifier, *, run_id: str) -> list[Row]:
+def execute_cell(cell: Cell, classifier: Classifier) -> list[Row]:
     """Return the rows of `cell`, with the columns of `responses.SCHEMA`.
 
     A case whose image cannot be read, or whose gradient or logits are not finite, gives one row with its error.
@@ -26,17 +27,19 @@ def execute_cell(cell: Cell, classifier: Classifier, *, run_id: str) -> list[Row
     started = time.perf_counter()
     setting = cell.setting
     answers = Answers(classifier, attack=setting.preset.attack.name, batch_size=setting.batch_size)
-    common = _common(cell, classifier, run_id)
+    common = _common(cell, classifier)
     records = {record.case_id: record for record in cell.shard.records}
     targets: list[Target] = []
     rows: list[Row] = []
     for index, record in enumerate(cell.shard.records):
         try:
             targets.append(_aim(cell, classifier, index))
-        except (DosimeterError, FloatingPointError, OSError, ValueError) as error:
-            # A reader's own sentence may name the file, and a file may name a person: the log says it, the table not.
+        except FloatingPointError as error:
+            rows.append(_error_row(common, cell, record, str(error)))
+        except (DosimeterError, OSError, ValueError) as error:
+            # The reader's own sentence may name the file, and a file may name a person: the log says it, the table not.
             log.warning("case %s left out: %s", record.case_id, error)
-            rows.append(_error_row(common, cell, record, type(error).__name__))
+            rows.append(_error_row(common, cell, record, READ_ERROR))
     for question, answer, on_grid in _sweep(targets, setting.preset.storages, setting.epsilons, answers):
         record = records[question.target.case_id]
         if torch.isfinite(answer.logits).all():
@@ -73,15 +76,14 @@ def _sweep(
     return asked
 
 
-def _common(cell: Cell, classifier: Classifier, run_id: str) -> Row:
+def _common(cell: Cell, classifier: Classifier) -> Row:
     attack = cell.setting.preset.attack
     return {
-        "run_id": run_id,
         "cell_id": cell.cell_id,
         "cohort": cell.shard.name,
         "modality": cell.shard.modality,
         "protocol": cell.setting.protocol,
-        "split": "test",
+        "split": cell.setting.split,
         "model": classifier.card.get("model", "classifier"),
         "classifier": classifier.name,
         "defence": "none",

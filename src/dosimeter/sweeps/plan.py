@@ -35,6 +35,7 @@ class Setting:
     seed: int
     patients: Mapping[str, str]
     batch_size: int = 4
+    split: str | None = "test"
 
 
 @dataclass(frozen=True)
