@@ -127,6 +127,7 @@ class _Study:
         self.progress = progress
         self.device = pick_device(config.device)
         self.cells: list[str] = []
+        self.n_executed = 0  # cells whose rows were not there
         self.cards: list[dict[str, Any]] = []
         self.exemplars: list[dict[str, str]] = []
 
@@ -199,6 +200,7 @@ class _Study:
         model = classifier.card["model"]
         cases = sum(len(cell.shard) for cell in todo)
         self.progress.begin(f"{model} on {trial.cohort.name} ({trial.split.protocol}): sweep", cases)
+        self.n_executed += len(todo)
         for cell in todo:
             with self.run.stage("sweep", model=model, **trial.scope):
                 rows = execute_cell(cell, classifier)
@@ -259,7 +261,7 @@ class _Study:
     def _finished(self, incomplete: list[str]) -> bool:
         """Whether the run already holds the report of exactly these cells."""
         same = self.run.manifest.get("finished") == self._digest(incomplete)
-        return same and all(path.exists() for path in self.run.products)
+        return same and not self.n_executed and all(path.exists() for path in self.run.products)
 
     def _digest(self, incomplete: list[str]) -> str:
         """Return a digest of what a finished run holds and of what drew it."""

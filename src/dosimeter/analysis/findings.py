@@ -101,8 +101,8 @@ def _rounded_away(rows: pd.DataFrame) -> Iterator[Judgement]:
         (
             f"At {len(gone)} of the {len(doses)} epsilons below half a grey level ({HALF_GREY_LEVEL:.5f}) an 8-bit "
             f"file holds the original image again, pixel by pixel. At epsilon {worst:g} accuracy is "
-            f"{attacked_accuracy(point(sound, worst))} on images in memory and {attacked_accuracy(point(stored, worst))} on "
-            f"images in 8-bit files, where without attack it is "
+            f"{attacked_accuracy(point(sound, worst))} on images in memory and "
+            f"{attacked_accuracy(point(stored, worst))} on images in 8-bit files, where without attack it is "
             f"{attacked_accuracy(point(stored, 0.0))}."
         ),
     )
