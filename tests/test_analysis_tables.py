@@ -1,6 +1,5 @@
 """Every table against tables counted by hand, against scikit-learn, and on runs with something missing."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +274,9 @@ def test_the_exemplar_is_the_lower_median_of_the_positives(frame: pd.DataFrame) 
     ]  # then only negatives flip
     row = only(choose_exemplar(to_frame(swapped)))
     assert (row["case_id"], row["label"]) == ("b", 0)
+    for none in (to_frame([row for row in counted() if row["case_id"] == "c"]), to_frame([])):
+        assert choose_exemplar(none).empty
+        assert list(choose_exemplar(none).columns) == list(choose_exemplar(frame).columns)
 
 
 def test_exemplars_of_a_run_equal_the_factorys(run: Responses) -> None:
@@ -366,51 +368,6 @@ def test_latex_is_escaped_and_square(small_tables: dict[str, pd.DataFrame]) -> N
 
 
 # --- something missing
-
-
-def _same_answers(frame: pd.DataFrame) -> pd.DataFrame:
-    rows = frame[frame["status"] == "ok"]
-    return rows.assign(logits=[np.float32([0, 0])] * len(rows), predicted=0, correct=rows["label"] == 0)
-
-
-INCOMPLETE: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
-    "nothing": lambda frame: frame[:0],
-    "errors only": lambda frame: frame[frame["status"] != "ok"],
-    "one image": lambda frame: frame[frame["case_id"] == frame["case_id"].iloc[0]],
-    "negatives only": lambda frame: frame[frame["label"] == 0],
-    "positives only": lambda frame: frame[frame["label"] == 1],
-    "no patients": lambda frame: frame.assign(patient_id=None),
-    "some patients": lambda frame: frame.assign(patient_id=frame["patient_id"].where(frame["label"] == 1)),
-    "one patient": lambda frame: frame.assign(patient_id="p"),
-    "no modality": lambda frame: frame.assign(modality=None),
-    "another modality": lambda frame: frame.assign(modality="mri"),
-    "no paper preset": lambda frame: frame[frame["preset"] != "paper"],
-    "no sound preset": lambda frame: frame[frame["preset"] != "sound"],
-    "no png8": lambda frame: frame[frame["storage"] != "png8"],
-    "no float": lambda frame: frame[frame["storage"] != "float"],
-    "no attack": lambda frame: frame[frame["epsilon"] == 0],
-    "no unattacked image": lambda frame: frame[frame["epsilon"] != 0],
-    "constant answers": _same_answers,
-}
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("missing", INCOMPLETE)
-def test_every_table_has_its_columns_whatever_is_missing(
-    missing: str, small: Responses, small_tables: dict[str, pd.DataFrame]
-) -> None:
-    frame = INCOMPLETE[missing](small.frame)
-    tables = build_tables(Responses(frame, {}))
-    for name, table in tables.items():
-        assert list(table.columns) == list(small_tables[name].columns)
-        assert to_latex(table, CAPTIONS[name])
-    assert list(choose_exemplar(frame).columns) == list(choose_exemplar(small.frame).columns)
-    numbers = tables["fgsm_accuracy"]
-    for share in ("accuracy", "ci_low", "ci_high", "accuracy_envelope", "unchanged_share", "grad_zero_share"):
-        assert numbers[share].between(0, 1).all()
-    n_ok = len(frame[(frame["status"] == "ok") & frame["on_grid"].eq(True)])
-    assert numbers["n"].sum() == n_ok
-    assert (len(tables["flip_epsilon"]) > 0) == (frame["epsilon"] == 0).any()
 
 
 def test_one_class_leaves_its_metrics_null(run: Responses) -> None:

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from response_factory import make_responses
@@ -32,8 +33,9 @@ def tables(run: Responses) -> Tables:
 
 
 def judge(run: Responses) -> dict[tuple[str, str], Finding]:
+    """The findings by key and scope, less its cohort."""
     found = findings(run, build_tables(run))
-    by_key = {(each.key, each.scope.rsplit(", ", 1)[-1]): each for each in found}
+    by_key = {(each.key, each.scope.removeprefix("xray-268, ")): each for each in found}
     assert len(by_key) == len(found)
     return by_key
 
@@ -78,6 +80,21 @@ def test_zero_gradients_are_counted_where_they_are(run: Responses, tables: Table
     assert found[0].statement.endswith("Under the margin loss no image has a zero gradient.")
 
 
+def test_only_an_accuracy_that_freezes_above_the_margin_s_is_said_to_freeze(run: Responses, tables: Tables) -> None:
+    statement = next(each for each in findings(run, tables) if each.key == "zero_gradient")
+    assert "freezes" in statement.claim
+    assert "does not move from epsilon" in statement.statement
+    table = tables["fgsm_accuracy"]
+    paper = (table["preset"] == "paper") & (table["model"] == "inception_v3")
+    falling = table.assign(correct=table["correct"].where(~paper, 20 - table["epsilon"] * 100))
+    other = next(each for each in findings(run, {**tables, "fgsm_accuracy": falling}) if each.key == "zero_gradient")
+    assert "freezes" not in other.claim
+    assert "does not move" not in other.statement
+    weak = table.assign(ci_high=table["ci_high"].where(table["preset"] == "paper", 1.0))
+    other = next(each for each in findings(run, {**tables, "fgsm_accuracy": weak}) if each.key == "zero_gradient")
+    assert "freezes" not in other.claim
+
+
 def test_the_rise_is_the_one_of_the_curve(run: Responses, tables: Tables) -> None:
     statement = next(each.statement for each in findings(run, tables) if each.key == "not_monotone")
     table = tables["fgsm_accuracy"]
@@ -100,7 +117,8 @@ def test_survivors_are_set_against_the_fixed_cohort(run: Responses, tables: Tabl
 def test_small_test_set_has_wilsons_interval() -> None:
     run = make_responses(**{**SMALL, "epsilons": (0.0, 1e-3)}, n_cases=54, models=("vgg16",))
     statement = next(each.statement for each in judge(run).values() if each.key == "small_test_set")
-    assert statement.startswith("With 54 test images, 30 correct has a 95 % interval of 42.4 % to 68.0 %.")
+    clean = build_tables(run)["clean_metrics"].to_dict("records")[0]
+    assert statement.startswith(f"Already without attack the accuracy of VGG16 is {wording.clean_accuracy(clean)}.")
     assert statement.endswith("so the truth is wider.")
     assert "wider" not in " ".join(each.statement for each in judge(without(run, patient_id=None)).values())
 
@@ -133,7 +151,7 @@ def test_no_zero_gradient_no_sentence(run: Responses) -> None:
 
 
 def test_zero_gradients_under_the_margin_loss_too_are_not_denied(run: Responses) -> None:
-    statement = judge(without(run, grad_zero=True))[("zero_gradient", "Inception-v3")].statement
+    statement = judge(without(run, grad_zero=True))[("zero_gradient", "paper protocol, Inception-v3")].statement
     assert "24 of 24 images" in statement
     assert "no image has a zero gradient" not in statement
 
@@ -183,8 +201,8 @@ def test_no_shared_patient_no_sentence(shared: int | None, run: Responses, table
 
 
 def test_a_large_test_set_is_not_called_small(run: Responses, tables: Tables) -> None:
-    large = with_meta(run, lambda meta: meta["cohorts"][0].update(n_test=10_000))
-    assert keys(large, tables) == KEYS - {"small_test_set"}
+    narrow = tables["clean_metrics"].assign(accuracy_low=0.86, accuracy_high=0.88)
+    assert keys(run, {**tables, "clean_metrics": narrow}) == KEYS - {"small_test_set"}
 
 
 def test_the_last_epoch_may_be_the_best(run: Responses, tables: Tables) -> None:
@@ -215,8 +233,8 @@ def test_the_verdict_is_five_statements_with_the_runs_numbers(run: Responses, ta
     for preset in ("paper", "sound"):
         point = wording.point(wording.curve(curves[curves["model"] == "inception_v3"], preset), 0.009)
         assert wording.attacked_accuracy(point) in sentences[2]
-    assert "100.0 % of the images attacked below half a grey level" in sentences[3]
-    assert "At 0.009 100.0 % survive storage" in sentences[3]
+    assert "100.0 % of the images perturbed by less than half a grey level" in sentences[3]
+    assert "At 0.009 the file keeps 100.0 % of the perturbations" in sentences[3]
     assert sentences[4].endswith("was not measured with readers.")
 
 
@@ -240,7 +258,7 @@ def test_an_interval_beyond_the_grid_is_said_to_be_so(run: Responses, tables: Ta
 
 def test_storage_that_keeps_nothing_at_the_safe_dose_is_not_said_to_keep_it(run: Responses, tables: Tables) -> None:
     lost = tables["fgsm_accuracy"].assign(unchanged_share=1.0)
-    assert "survive storage" not in " ".join(verdict(run, {**tables, "fgsm_accuracy": lost}))
+    assert "the file keeps" not in " ".join(verdict(run, {**tables, "fgsm_accuracy": lost}))
 
 
 def test_without_the_sound_preset_the_papers_speaks(run: Responses) -> None:
@@ -280,32 +298,62 @@ def test_an_unknown_trial_comes_last_in_run_order(run: Responses) -> None:
     assert wording.in_run_order(table, run.meta).index.to_list() == [2, 1, 0]
 
 
-BROKEN: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
-    "as it is": lambda frame: frame,
+# --- runs with something missing
+
+
+def _constant(frame: pd.DataFrame) -> pd.DataFrame:
+    rows = frame[frame["status"] == "ok"]
+    return rows.assign(logits=[np.float32([0, 0])] * len(rows), predicted=0, correct=rows["label"] == 0)
+
+
+INCOMPLETE: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "nothing missing": lambda frame: frame,
     "nothing": lambda frame: frame[:0],
     "errors only": lambda frame: frame[frame["status"] != "ok"],
     "one image": lambda frame: frame[frame["case_id"] == frame["case_id"].iloc[0]],
-    "one patient": lambda frame: frame.assign(patient_id="p"),
+    "negatives only": lambda frame: frame[frame["label"] == 0],
+    "positives only": lambda frame: frame[frame["label"] == 1],
     "no patients": lambda frame: frame.assign(patient_id=None),
-    "one class": lambda frame: frame[frame["label"] == 1],
-    "unknown modality": lambda frame: frame.assign(modality=None),
+    "some patients": lambda frame: frame.assign(patient_id=frame["patient_id"].where(frame["label"] == 1)),
+    "one patient": lambda frame: frame.assign(patient_id="p"),
+    "no modality": lambda frame: frame.assign(modality=None),
+    "another modality": lambda frame: frame.assign(modality="mri"),
     "no paper preset": lambda frame: frame[frame["preset"] != "paper"],
-    "no float storage": lambda frame: frame[frame["storage"] != "float"],
+    "no sound preset": lambda frame: frame[frame["preset"] != "sound"],
+    "no png8": lambda frame: frame[frame["storage"] != "png8"],
+    "no float": lambda frame: frame[frame["storage"] != "float"],
     "no attack": lambda frame: frame[frame["epsilon"] == 0],
     "no unattacked image": lambda frame: frame[frame["epsilon"] != 0],
+    "constant answers": _constant,
     "all wrong": lambda frame: frame[frame["status"] == "ok"].assign(correct=False, predicted=lambda t: 1 - t["label"]),
 }
 
 
+@pytest.fixture(scope="module")
+def small() -> Responses:
+    return make_responses(cohorts={"xray-268": "xray"}, models=("inception_v3",), epsilons=(0.0, 1e-3, 9e-3), n_cases=8)
+
+
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("broken", BROKEN)
-@pytest.mark.parametrize("meta", [True, False])
-def test_sentences_stay_sentences_whatever_is_missing(broken: str, meta: bool) -> None:
-    run = make_responses(**{**SMALL, "epsilons": (0.0, 1e-3, 9e-3)}, n_cases=8)
-    run = Responses(BROKEN[broken](run.frame), run.meta if meta else {})
-    tables = build_tables(run)
-    sentences = [text for each in findings(run, tables) for text in (each.claim, each.statement)] + verdict(run, tables)
-    assert sentences[-1].endswith("was not measured with readers.")
-    for sentence in sentences:
-        assert sentence.endswith(".")
-        assert not any(word in sentence.lower() for word in ("nan", "none", "compliant", "<na>", "inf ", ": .", "()"))
+@pytest.mark.parametrize("missing", INCOMPLETE)
+def test_tables_stay_tables_and_sentences_sentences(missing: str, small: Responses, tables: Tables) -> None:
+    frame = INCOMPLETE[missing](small.frame)
+    rest = build_tables(Responses(frame, small.meta))
+    assert {name: list(table.columns) for name, table in rest.items()} == {
+        name: list(table.columns) for name, table in tables.items()
+    }
+    curves = rest["fgsm_accuracy"]
+    for share in ("accuracy", "ci_low", "ci_high", "accuracy_envelope", "unchanged_share", "grad_zero_share"):
+        assert curves[share].between(0, 1).all()
+    assert curves["n"].sum() == len(frame[(frame["status"] == "ok") & frame["on_grid"].eq(True)])
+    assert (len(rest["flip_epsilon"]) > 0) == (frame["epsilon"] == 0).any()
+    for meta in (small.meta, {}):
+        run = Responses(frame, meta)
+        sentences = [text for each in findings(run, rest) for text in (each.claim, each.statement)]
+        sentences += verdict(run, rest)
+        assert sentences[-1].endswith("was not measured with readers.")
+        for sentence in sentences:
+            assert sentence.endswith(".")
+            assert not any(
+                word in sentence.lower() for word in ("nan", "none", "compliant", "<na>", "inf ", ": .", "()")
+            )

@@ -1,11 +1,10 @@
 """What a run's own numbers say of the paper's claims: every sentence is computed, and absent if unsupported."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dosimeter.analysis.intervals import wilson
 from dosimeter.analysis.wording import (
     HALF_GREY_LEVEL,
     attacked_accuracy,
@@ -22,6 +21,8 @@ from dosimeter.responses import Responses
 
 CHECKED_EPSILONS = (0.001, 0.003, 0.009)  # doses that the paper calls invisible
 Judgement = tuple[str, str, str]  # key, claim, statement
+LARGEST_TABLED = 0.0101  # the paper's tables end at 0.01
+NOTABLE_WIDTH = 0.1  # of an interval
 NOTABLE = 0.005  # differences in probability below it are not worth a sentence
 
 
@@ -54,7 +55,7 @@ def findings(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[F
     for (cohort, protocol, model), rows in curves.groupby(["cohort", "protocol", "model"], sort=False):
         scope = f"{cohort}, {protocol} protocol, {model_name(model)}"
         drop = drops[(drops["cohort"] == cohort) & (drops["protocol"] == protocol) & (drops["model"] == model)]
-        for judge in (_plateau, _rounded_away, _colour_noise, _not_monotone):
+        for judge in (_zero_gradient, _rounded_away, _colour_noise, _not_monotone):
             found += (Finding(key, scope, claim, statement) for key, claim, statement in judge(rows))
         found += (Finding(key, scope, claim, statement) for key, claim, statement in _survivors(drop))
     for trial in responses.meta.get("cohorts", []):
@@ -64,28 +65,39 @@ def findings(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[F
     return found
 
 
-def _plateau(rows: pd.DataFrame) -> Iterator[Judgement]:
+def _zero_gradient(rows: pd.DataFrame) -> Iterator[Judgement]:
     paper, sound = curve(rows, "paper"), curve(rows, "sound")
     zero = float(paper["grad_zero_share"].max()) if len(paper) else 0.0
-    if not zero > 0:
+    doses = [float(dose) for dose in paper.index if 0 < dose <= LARGEST_TABLED]
+    if not zero > 0 or not doses:
         return
-    n = int(paper["n"].iloc[0])
-    k = round(zero * n)
+    n, k = int(paper["n"].iloc[0]), round(zero * int(paper["n"].iloc[0]))
+    last = doses[-1]
+    frozen = _frozen_from(paper, doses)
     statement = (
         f"Under the paper's loss {k} of {n} images ({percent(zero)}, {wilson_interval(k, n)}) have a gradient that is "
-        "exactly zero: sign(0) = 0, so they are never perturbed, whatever epsilon is. "
+        "exactly zero: sign(0) = 0, so they are never perturbed, whatever epsilon is. Accuracy "
+        + (f"does not move from epsilon {frozen:g} on; at {last:g} it is " if frozen else f"at epsilon {last:g} is ")
+        + attacked_accuracy(point(paper, last))
     )
-    dose = _largest(paper, below=0.0101)
-    if dose is not None:
-        statement += f"At epsilon {dose:g} accuracy is {attacked_accuracy(point(paper, dose))}"
+    claim = "An image that FGSM leaves correctly classified has withstood a perturbation."
+    if last in sound.index:
         statement += (
-            f"; with the margin loss, whose gradient does not vanish, it is {attacked_accuracy(point(sound, dose))}."
-            if dose in sound.index
-            else "."
+            f"; with the margin loss, whose gradient does not vanish, it is {attacked_accuracy(point(sound, last))}"
         )
-    if dose is not None and dose in sound.index and point(sound, dose)["grad_zero_share"] == 0:
+        if frozen and point(sound, last)["ci_high"] < point(paper, last)["ci_low"]:
+            claim = "A classifier whose accuracy freezes as epsilon grows is robust to FGSM."
+    statement += "."
+    if last in sound.index and point(sound, last)["grad_zero_share"] == 0:
         statement += " Under the margin loss no image has a zero gradient."
-    yield "zero_gradient", "A classifier whose accuracy freezes as epsilon grows is robust to FGSM.", statement
+    yield "zero_gradient", claim, statement
+
+
+def _frozen_from(rows: pd.DataFrame, doses: Sequence[float]) -> float | None:
+    """Return the dose from which on, at three doses at least, the same number of images is right."""
+    correct = [point(rows, dose)["correct"] for dose in doses]
+    first = next(place for place in range(len(doses)) if len(set(correct[place:])) == 1)
+    return doses[first] if len(doses) - first >= 3 else None
 
 
 def _rounded_away(rows: pd.DataFrame) -> Iterator[Judgement]:
@@ -95,6 +107,8 @@ def _rounded_away(rows: pd.DataFrame) -> Iterator[Judgement]:
     if not gone or 0.0 not in stored.index:
         return
     worst = max(gone, key=lambda dose: point(stored, dose)["accuracy"] - point(sound, dose)["accuracy"])
+    if point(sound, worst)["correct"] >= point(stored, worst)["correct"]:
+        return
     yield (
         "rounded_away",
         "Perturbations this small threaten a deployed system.",
@@ -121,9 +135,9 @@ def _colour_noise(rows: pd.DataFrame) -> Iterator[Judgement]:
         "colour_noise",
         "FGSM on three replicated channels perturbs a grey image.",
         (
-            f"It makes coloured noise, which no grey file can hold. At epsilon {dose:g} accuracy is "
-            f"{attacked_accuracy(free)} with "
-            f"three free channels and {attacked_accuracy(tied)} when they are tied, so that the image stays grey."
+            "It makes a grey image coloured, which no grey file can hold. At epsilon "
+            f"{dose:g} accuracy is {attacked_accuracy(free)} with three free channels and "
+            f"{attacked_accuracy(tied)} when they are tied, so that a grey image stays grey."
         ),
     )
 
@@ -155,7 +169,7 @@ def _not_monotone(rows: pd.DataFrame) -> Iterator[Judgement]:
 
 
 def _survivors(drop: pd.DataFrame) -> Iterator[Judgement]:
-    rows = drop[(drop["preset"] == "paper") & (drop["storage"] == "float") & (drop["epsilon"] <= 0.0101)]
+    rows = drop[(drop["preset"] == "paper") & (drop["storage"] == "float") & (drop["epsilon"] <= LARGEST_TABLED)]
     rows = rows[rows["n"] > 0].sort_values("epsilon")
     if len(rows) < 2:
         return
@@ -168,7 +182,7 @@ def _survivors(drop: pd.DataFrame) -> Iterator[Judgement]:
         "survivor_bias",
         "The mean probability drop of the images still classified correctly measures robustness.",
         (
-            f"It is taken over ever fewer images, {first['n']:.0f} at epsilon {first['epsilon']:g} and {last['n']:.0f} "
+            f"It is taken over fewer images, {first['n']:.0f} at epsilon {first['epsilon']:g} and {last['n']:.0f} "
             f"at {last['epsilon']:g}, whose mean original probability goes from {first['original']:.3f} to "
             f"{last['original']:.3f}. At {last['epsilon']:g} the drop is {last['decrease']:.3f} over those survivors, "
             f"{last['decrease_fixed']:.3f}{interval} over the {last['n_fixed']:.0f} images that were right without "
@@ -179,16 +193,15 @@ def _survivors(drop: pd.DataFrame) -> Iterator[Judgement]:
 
 def _trial(trial: Mapping[str, Any], meta: Mapping[str, Any], clean: pd.DataFrame) -> Iterator[Judgement]:
     n = trial["n_test"]
-    low, high = wilson(round(0.5556 * n), n)
     tested = clean[(clean["cohort"] == trial["cohort"]) & (clean["protocol"] == trial["protocol"])]
-    repeated = (tested["n_patients"] < tested["n"]).any()
-    if float(high - low) > 0.1:
+    widest = max(records(tested), key=lambda row: row["accuracy_high"] - row["accuracy_low"], default=None)
+    if widest and widest["accuracy_high"] - widest["accuracy_low"] > NOTABLE_WIDTH:
+        repeated = (tested["n_patients"] < tested["n"]).any()
         yield (
             "small_test_set",
-            "An accuracy of 55.56 % is known to two decimals.",
+            "An accuracy such as 55.56 % is known to two decimals.",
             (
-                f"With {n} test images, {round(0.5556 * n)} correct has a 95 % interval of {percent(float(low))} to "
-                f"{percent(float(high))}."
+                f"Already without attack the accuracy of {model_name(widest['model'])} is {clean_accuracy(widest)}."
                 + (" Images of one patient are not independent, so the truth is wider." if repeated else "")
             ),
         )
@@ -235,8 +248,3 @@ def _unshared_protocols(trial: Mapping[str, Any], meta: Mapping[str, Any], clean
                     f"{protocol} protocol, without shared patients."
                 )
     return "".join(sentences)
-
-
-def _largest(rows: pd.DataFrame, *, below: float) -> float | None:
-    doses = [float(dose) for dose in rows.index if 0 < dose < below]
-    return max(doses, default=None)

@@ -105,11 +105,11 @@ def _stored(curves: pd.DataFrame) -> str:
         best = max(records(safe), key=lambda row: row["accuracy"])
         where = f"{model_name(best['model'])} on {_where((best['cohort'], best['protocol']))}"
         after = (
-            f" At {SAFE} {percent(survive)} survive storage: the most that any network keeps is "
-            f"{attacked_accuracy(best)}, {where}."
+            f" At {SAFE} the file keeps {percent(survive)} of the perturbations, and the highest accuracy left to any "
+            f"network is {attacked_accuracy(best)}, {where}."
         )
     return (
-        f"Saved as an 8-bit file, {percent(unchanged)} of the images attacked below half a grey level "
+        f"Saved as an 8-bit file, {percent(unchanged)} of the images perturbed by less than half a grey level "
         f"(epsilon {HALF_GREY_LEVEL:.5f}) are the originals again, pixel by pixel.{after}"
     )
 
