@@ -11,12 +11,12 @@ from dosimeter.units import GREY_LEVELS_8BIT
 HALF_GREY_LEVEL = 0.5 / GREY_LEVELS_8BIT
 """The dose below which rounding to 8 bits restores the original pixels: 0.00196."""
 
-_NAMES = {"vgg16": "VGG16", "inception_v3": "Inception-v3"}
+MODEL_NAMES = {"vgg16": "VGG16", "inception_v3": "Inception-v3"}
 
 
 def model_name(model: object) -> str:
     """Return a network's name as people write it."""
-    return _NAMES.get(str(model), str(model))
+    return MODEL_NAMES.get(str(model), str(model))
 
 
 def in_run_order(table: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from dosimeter.analysis.wording import model_name
 from dosimeter.figures.style import (
     BLACK,
     GREY,
     epsilon_axis,
     in_order,
-    model_name,
     panels,
     percent_axis,
     series_look,

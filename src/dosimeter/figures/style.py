@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter
 
+from dosimeter.analysis.wording import HALF_GREY_LEVEL, MODEL_NAMES
 from dosimeter.units import GREY_LEVELS_8BIT
 
 P = ParamSpec("P")
@@ -28,7 +29,6 @@ WIDTH = 5.8
 DPI = 150
 """Dots per inch of PNG files."""
 
-HALF_GREY_LEVEL = 0.5 / GREY_LEVELS_8BIT
 
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -76,7 +76,6 @@ _SERIES = {
     ("sound", "png8"): Look(GREEN, "--", "^", markersize=4.2),
 }
 _SPARE = (Look(PURPLE, "-.", "v"), Look(ORANGE, ":", "D"), Look(GREY, "-", "P"))
-_MODELS = {"vgg16": "VGG16", "inception_v3": "Inception-v3"}
 _STORAGES = {"float": "floats", "png8": "8-bit PNG"}
 
 
@@ -91,14 +90,9 @@ def series_name(preset: str, storage: str) -> str:
     return f"{preset} preset, {_STORAGES.get(storage, storage)}"
 
 
-def model_name(model: str) -> str:
-    """Return a backbone's name as people write it."""
-    return _MODELS.get(model, model)
-
-
 def in_order(models: Iterable[str]) -> list[str]:
     """Return the distinct names of `models` in the paper's order, others after them."""
-    known = list(_MODELS)
+    known = list(MODEL_NAMES)
     return sorted(set(models), key=lambda name: (known.index(name) if name in known else len(known), name))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from dosimeter.analysis.wording import model_name
 from dosimeter.figures.style import (
     BLACK,
     BLUE,
@@ -12,7 +13,6 @@ from dosimeter.figures.style import (
     WIDTH,
     in_order,
     model_color,
-    model_name,
     panels,
     percent_axis,
     styled,

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from dosimeter.analysis.base import answered, clean_answers
 from dosimeter.analysis.exemplars import choose_exemplar
+from dosimeter.analysis.wording import model_name
 from dosimeter.figures.curves import accuracy_curves, zero_gradients
 from dosimeter.figures.drops import drop_epsilon, single_image_drop
 from dosimeter.figures.pictures import adversarial_pictures, triptychs
-from dosimeter.figures.style import in_order, model_name, save
+from dosimeter.figures.style import in_order, save
 from dosimeter.figures.training import metric_bars, roc_curves, training_curves
 from dosimeter.responses import Responses
 

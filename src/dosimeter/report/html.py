@@ -13,8 +13,9 @@ from PIL import Image
 
 from dosimeter.analysis.findings import Finding, findings
 from dosimeter.analysis.verdict import verdict
+from dosimeter.analysis.wording import model_name
 from dosimeter.figures import FigureFile
-from dosimeter.figures.style import model_name, series_name
+from dosimeter.figures.style import series_name
 from dosimeter.report import numbers
 from dosimeter.report.tables import all_tables
 from dosimeter.responses import Responses

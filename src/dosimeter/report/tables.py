@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dosimeter.figures.style import in_order, model_name, series_name
+from dosimeter.analysis.wording import model_name
+from dosimeter.figures.style import in_order, series_name
 from dosimeter.report.numbers import (
     DASH,
     Cell,
