@@ -32,9 +32,9 @@ def tables(run: Responses) -> Tables:
     return build_tables(run)
 
 
-def judge(run: Responses) -> dict[tuple[str, str], Finding]:
-    """The findings by key and scope, less its cohort."""
-    found = findings(run, build_tables(run))
+def judge(run: Responses, tables: Tables, **changes: pd.DataFrame) -> dict[tuple[str, str], Finding]:
+    """The findings by key and scope, less its cohort, of tables with some replaced."""
+    found = findings(run, {**tables, **changes})
     by_key = {(each.key, each.scope.removeprefix("xray-268, ")): each for each in found}
     assert len(by_key) == len(found)
     return by_key
@@ -42,13 +42,6 @@ def judge(run: Responses) -> dict[tuple[str, str], Finding]:
 
 def keys(run: Responses, tables: Tables) -> set[str]:
     return {each.key for each in findings(run, tables)}
-
-
-def without(run: Responses, **columns: Any) -> Responses:
-    """The run with columns replaced; the error row stays as it is."""
-    answered = run.frame["status"] == "ok"
-    return Responses(run.frame.assign(**{name: run.frame[name].where(~answered, value)
-                                         for name, value in columns.items()}), run.meta)  # fmt: skip
 
 
 def with_meta(run: Responses, change: Callable[[dict[str, Any]], Any]) -> Responses:
@@ -114,13 +107,17 @@ def test_survivors_are_set_against_the_fixed_cohort(run: Responses, tables: Tabl
     assert f"{last['decrease']:.3f} over those survivors, {last['decrease_fixed']:.3f}" in statement
 
 
-def test_small_test_set_has_wilsons_interval() -> None:
-    run = make_responses(**{**SMALL, "epsilons": (0.0, 1e-3)}, n_cases=54, models=("vgg16",))
-    statement = next(each.statement for each in judge(run).values() if each.key == "small_test_set")
-    clean = build_tables(run)["clean_metrics"].to_dict("records")[0]
-    assert statement.startswith(f"Already without attack the accuracy of VGG16 is {wording.clean_accuracy(clean)}.")
+def test_small_test_set_has_the_widest_interval(run: Responses, tables: Tables) -> None:
+    clean = tables["clean_metrics"].copy()
+    clean.loc[clean["model"] == "vgg16", "accuracy_low"] = 0.5
+    row = wording.records(clean[clean["model"] == "vgg16"])[0]
+    key = ("small_test_set", "paper protocol")
+    statement = judge(run, tables, clean_metrics=clean)[key].statement
+    assert statement.startswith(f"Already without attack the accuracy of VGG16 is {wording.clean_accuracy(row)}.")
     assert statement.endswith("so the truth is wider.")
-    assert "wider" not in " ".join(each.statement for each in judge(without(run, patient_id=None)).values())
+    for n_patients in (24, pd.NA):
+        alone = clean.assign(n_patients=pd.array([n_patients] * len(clean), "Int64"))
+        assert "wider" not in judge(run, tables, clean_metrics=alone)[key].statement
 
 
 def test_the_best_epoch_is_set_against_the_last(run: Responses, tables: Tables) -> None:
@@ -130,37 +127,41 @@ def test_the_best_epoch_is_set_against_the_last(run: Responses, tables: Tables) 
 
 
 @pytest.mark.parametrize(("shared", "compared"), [(0, True), (3, False), (None, False)])
-def test_another_protocol_is_compared_only_if_it_shares_no_patient(shared: int | None, compared: bool) -> None:
-    run = make_responses(**{**SMALL, "epsilons": (0.0, 1e-3)}, protocols=("paper", "official"), models=("vgg16",))
-    run.meta["cohorts"][1]["n_test_sharing_patient"] = shared
-    statement = judge(run)[("patients_shared", "paper protocol")].statement
+def test_another_protocol_is_compared_only_if_it_shares_no_patient(
+    shared: int | None, compared: bool, run: Responses, tables: Tables
+) -> None:
+    def add_official(meta: dict[str, Any]) -> None:
+        meta["cohorts"].append({**meta["cohorts"][0], "protocol": "official", "n_test_sharing_patient": shared})
+
+    own = tables["clean_metrics"]
+    other = own.assign(protocol="official", accuracy=0.25, accuracy_low=0.12, accuracy_high=0.45)
+    found = judge(with_meta(run, add_official), tables, clean_metrics=pd.concat([own, other], ignore_index=True))
+    statement = found[("patients_shared", "paper protocol")].statement
     assert statement.startswith("16 of 24 test images (66.7 %) show a patient who is also in training.")
-    accuracy = build_tables(run)["clean_metrics"].set_index("protocol")["accuracy"]
-    wanted = f"{wording.percent(accuracy['official'])} (55 to 88 %, n = 24) under the official protocol"
-    assert (wanted in statement) == compared
+    assert ("25.0 % (12 to 45 %, n = 24) under the official protocol" in statement) == compared
     assert ("without shared patients" in statement) == compared
 
 
 # --- findings: absent without support
 
 
-def test_no_zero_gradient_no_sentence(run: Responses) -> None:
-    found = judge(without(run, grad_zero=False))
+def test_no_zero_gradient_no_sentence(run: Responses, tables: Tables) -> None:
+    found = judge(run, tables, fgsm_accuracy=tables["fgsm_accuracy"].assign(grad_zero_share=0.0))
     assert "zero_gradient" not in {key for key, _ in found}
     assert "zero gradient" not in " ".join(each.statement for each in found.values())
 
 
-def test_zero_gradients_under_the_margin_loss_too_are_not_denied(run: Responses) -> None:
-    statement = judge(without(run, grad_zero=True))[("zero_gradient", "paper protocol, Inception-v3")].statement
+def test_zero_gradients_under_the_margin_loss_too_are_not_denied(run: Responses, tables: Tables) -> None:
+    found = judge(run, tables, fgsm_accuracy=tables["fgsm_accuracy"].assign(grad_zero_share=1.0))
+    statement = found[("zero_gradient", "paper protocol, Inception-v3")].statement
     assert "24 of 24 images" in statement
     assert "no image has a zero gradient" not in statement
 
 
-def test_a_monotone_curve_is_not_called_otherwise() -> None:
-    run = make_responses(**{**SMALL, "epsilons": (0.0, 1e-3, 3e-3, 9e-3, 0.01)})
-    accuracy = build_tables(run)["fgsm_accuracy"].sort_values("epsilon")
+def test_a_monotone_curve_is_not_called_otherwise(run: Responses, tables: Tables) -> None:
+    accuracy = tables["fgsm_accuracy"].query("epsilon <= 0.01").sort_values("epsilon")
     assert (accuracy.groupby(["model", "preset", "storage"])["correct"].diff().dropna() <= 0).all()
-    assert "not_monotone" not in keys(run, build_tables(run))
+    assert keys(run, {**tables, "fgsm_accuracy": accuracy}) == KEYS - {"not_monotone"}
 
 
 def test_a_rise_by_one_image_is_not_worth_a_sentence(run: Responses, tables: Tables) -> None:
@@ -171,12 +172,10 @@ def test_a_rise_by_one_image_is_not_worth_a_sentence(run: Responses, tables: Tab
 
 
 def test_storage_that_keeps_the_perturbation_is_not_said_to_lose_it(run: Responses, tables: Tables) -> None:
-    png8 = (run.frame["storage"] == "png8") & (run.frame["epsilon"] > 0)
-    kept = Responses(run.frame.assign(unchanged=run.frame["unchanged"].where(~png8, False)), run.meta)
-    assert "rounded_away" not in keys(kept, build_tables(kept))
-    assert "rounded_away" not in keys(
-        run, {**tables, "fgsm_accuracy": tables["fgsm_accuracy"].query("storage != 'png8'")}
-    )
+    table = tables["fgsm_accuracy"]
+    kept = table.assign(unchanged_share=table["unchanged_share"].where(table["epsilon"] == 0, 0.99))
+    for other in (kept, table[table["storage"] != "png8"]):
+        assert keys(run, {**tables, "fgsm_accuracy": other}) == KEYS - {"rounded_away"}
 
 
 def test_equal_presets_make_no_colour_noise(run: Responses, tables: Tables) -> None:
@@ -238,17 +237,21 @@ def test_the_verdict_is_five_statements_with_the_runs_numbers(run: Responses, ta
     assert sentences[4].endswith("was not measured with readers.")
 
 
-def test_the_verdict_follows_the_order_of_the_run() -> None:
-    cohorts = {"xray-268": "xray", "covid-ct": "ct"}
-    run = make_responses(cohorts=cohorts, models=("vgg16", "inception_v3"), epsilons=(0.0, 9e-3), n_cases=8)
-    first = verdict(run, build_tables(run))[0]
+def test_the_verdict_follows_the_order_of_the_run(run: Responses, tables: Tables) -> None:
+    def add_ct(meta: dict[str, Any]) -> None:
+        meta["cohorts"].append({**meta["cohorts"][0], "cohort": "covid-ct"})
+
+    clean = tables["clean_metrics"]
+    assert clean["model"].to_list() == ["inception_v3", "vgg16"]  # tables are sorted by name
+    both = pd.concat([clean.assign(cohort="covid-ct"), clean], ignore_index=True)
+    first = verdict(with_meta(run, add_ct), {**tables, "clean_metrics": both})[0]
     words = ("xray-268", "VGG16", "Inception-v3", "covid-ct")
     assert sorted(words, key=first.index) == list(words)
 
 
-def test_a_dose_that_breaks_nothing_is_censored_in_words() -> None:
-    run = make_responses(**{**SMALL, "epsilons": (0.0, 1e-4)})
-    assert "VGG16 above 0.0001" in verdict(run, build_tables(run))[1]
+def test_a_dose_that_breaks_nothing_is_censored_in_words(run: Responses, tables: Tables) -> None:
+    unbroken = tables["epsilon50"].assign(epsilon50=float("nan"), censored=True)
+    assert "VGG16 above 0.08" in verdict(run, {**tables, "epsilon50": unbroken})[1]
 
 
 def test_an_interval_beyond_the_grid_is_said_to_be_so(run: Responses, tables: Tables) -> None:
@@ -261,9 +264,9 @@ def test_storage_that_keeps_nothing_at_the_safe_dose_is_not_said_to_keep_it(run:
     assert "the file keeps" not in " ".join(verdict(run, {**tables, "fgsm_accuracy": lost}))
 
 
-def test_without_the_sound_preset_the_papers_speaks(run: Responses) -> None:
-    alone = Responses(run.frame[run.frame["preset"] == "paper"], run.meta)
-    sentences = verdict(alone, build_tables(alone))
+def test_without_the_sound_preset_the_papers_speaks(run: Responses, tables: Tables) -> None:
+    alone = {name: table[table["preset"] == "paper"] if "preset" in table else table for name, table in tables.items()}
+    sentences = verdict(run, alone)
     assert len(sentences) == 3  # nothing to compare, nothing stored
     assert "(paper preset)" in sentences[1]
 

@@ -170,7 +170,7 @@ class _Study:
         head = get_backbone(model).head
         spec: HeadSpec = head if config.pool is None else replace(head, pool=config.pool)
         options = FitOptions(config.epochs, config.batch_size, config.learning_rate, config.decay)
-        key = recipe(model, trial.split, config.seed, weights, spec, options)
+        key = recipe(model, trial.split, config.seed, weights, spec, options, self.device)
         folder = self.run.classifiers / f"{_slug(trial.cohort.name)}-{trial.split.protocol}-{model}-{key[:8]}"
         if (folder / "card.json").is_file():
             classifier = load_classifier(folder, weights=weights, device=self.device)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import PIL
 import torch
 
 from dosimeter.cohorts.split import Split
@@ -14,6 +15,9 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.features import FeatureStore
 from dosimeter.models.training import Examples, FitOptions, train_head
 from dosimeter.models.weights import Weights, load_weights
+
+TRAINING_VERSION = 1
+"""Raised whenever the same inputs would give another head, so that an old one is not taken for it."""
 
 
 def fit(
@@ -96,7 +100,10 @@ def assemble(
     )
 
 
-def recipe(model: str, split: Split, seed: int, weights: Weights, spec: HeadSpec, options: FitOptions) -> str:
+def recipe(
+    model: str, split: Split, seed: int, weights: Weights, spec: HeadSpec, options: FitOptions, device: str = "cpu"
+) -> str:
     """Return a digest of everything that determines a trained head, so that a finished one is found again."""
     parts = (model, split.train.sha256, split.test.sha256, seed, weights.sha256, weights.preprocessing)
-    return hashlib.sha256(repr((*parts, spec, options, torch.__version__)).encode()).hexdigest()
+    versions = (TRAINING_VERSION, torch.__version__, PIL.__version__, device)
+    return hashlib.sha256(repr((*parts, spec, options, versions)).encode()).hexdigest()

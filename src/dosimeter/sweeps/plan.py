@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
+import PIL
 import torch
 
 from dosimeter.attacks.fgsm import Preset
@@ -72,7 +73,8 @@ def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
         "flip_tolerance": FLIP_TOLERANCE,
         "seed": setting.seed,
         "batch_size": setting.batch_size,
-        "torch": torch.__version__,
+        "split": setting.split,
+        "versions": [torch.__version__, PIL.__version__],  # of what computes logits and of what resizes images
         "device": classifier.device.type,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
