@@ -350,13 +350,15 @@ def test_tables_stay_tables_and_sentences_sentences(missing: str, small: Respons
         assert curves[share].between(0, 1).all()
     assert curves["n"].sum() == len(frame[(frame["status"] == "ok") & frame["on_grid"].eq(True)])
     assert (len(rest["flip_epsilon"]) > 0) == (frame["epsilon"] == 0).any()
-    for meta in (small.meta, {}):
-        run = Responses(frame, meta)
-        sentences = [text for each in findings(run, rest) for text in (each.claim, each.statement)]
-        sentences += verdict(run, rest)
-        assert sentences[-1].endswith("was not measured with readers.")
-        for sentence in sentences:
-            assert sentence.endswith(".")
-            assert not any(
-                word in sentence.lower() for word in ("nan", "none", "compliant", "<na>", "inf ", ": .", "()")
-            )
+    run = Responses(frame, small.meta)
+    sentences = [text for each in findings(run, rest) for text in (each.claim, each.statement)] + verdict(run, rest)
+    assert sentences[-1].endswith("was not measured with readers.")
+    for sentence in sentences:
+        assert sentence.endswith(".")
+        assert not any(word in sentence.lower() for word in ("nan", "none", "compliant", "<na>", "inf ", ": .", "()"))
+
+
+def test_a_run_without_facts_still_has_its_numbers(run: Responses, tables: Tables) -> None:
+    bare = Responses(run.frame, {})
+    assert keys(bare, tables) == KEYS - {"small_test_set", "patients_shared", "no_untouched_test_set"}
+    assert len(verdict(bare, tables)) == 5

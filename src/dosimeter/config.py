@@ -58,14 +58,14 @@ class StudyConfig(BaseModel):
     )
     epochs: int = Field(25, ge=1, description="training epochs")
     batch_size: int = Field(8, ge=1, description="training batch")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's initial learning rate")
-    decay: float | None = Field(None, ge=0, description="its per-epoch decay; default: learning_rate / epochs")
+    learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False, description="Adam's initial learning rate")
+    decay: float | None = Field(None, ge=0, allow_inf_nan=False, description="its per-epoch decay; default: learning_rate / epochs")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where networks run; auto: a GPU if any")
 
     @field_validator("epsilons", mode="before")
     @classmethod
     def _epsilons(cls, value: Any) -> tuple[float, ...]:
-        return parse_epsilons([value] if isinstance(value, int | float) else value)
+        return parse_epsilons(value if isinstance(value, str | list | tuple) else [value])
 
     @field_validator("model", "protocol", "preset")
     @classmethod
@@ -128,7 +128,7 @@ def load_config(path: Path | None = None, **overrides: Any) -> StudyConfig:
     settings: dict[str, Any] = {}
     if path is not None:
         try:
-            settings = tomllib.loads(path.read_text(encoding="utf-8"))
+            settings = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise DosimeterError(f"the settings file {path} cannot be read ({error}).") from error
         except tomllib.TOMLDecodeError as error:
@@ -141,5 +141,8 @@ def load_config(path: Path | None = None, **overrides: Any) -> StudyConfig:
         return StudyConfig(**settings)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"][:2])
-        raise DosimeterError(f"{name}: {first['msg']}, got {first['input']!r}.") from error
+        if first["loc"][0] == "pool":
+            message = "pool must be 'whole', 'none' or a number of cells, 1 or more"
+        else:
+            message = f"{'.'.join(str(part) for part in first['loc'][:2])}: {first['msg']}"
+        raise DosimeterError(f"{message}, got {first['input']!r}.") from error

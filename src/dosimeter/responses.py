@@ -100,10 +100,10 @@ def is_done(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        errors = pq.read_table(path, columns=["error"])["error"]
+        rows = pq.read_table(path, schema=SCHEMA)
     except (pa.ArrowException, OSError):
         return False
-    return READ_ERROR not in errors.to_pylist()
+    return set(rows["cell_id"].to_pylist()) == {path.stem} and READ_ERROR not in rows["error"].to_pylist()
 
 
 def merge_parts(parts: Sequence[Path], path: Path, meta: Mapping[str, Any]) -> None:
@@ -135,12 +135,12 @@ def read(path: Path) -> Responses:
     try:
         table = pq.read_table(path)
         meta = json.loads((table.schema.metadata or {})[METADATA_KEY])
-    except (pa.ArrowInvalid, KeyError, ValueError) as error:
+        version = int(meta["schema_version"])
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise DosimeterError(f"{path} is not a response table of dosimeter ({error}).") from error
-    if meta["schema_version"] > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:
         raise DosimeterError(
-            f"{path} has schema version {meta['schema_version']}, this dosimeter reads up to {SCHEMA_VERSION}. "
-            "Upgrade dosimeter."
+            f"{path} has schema version {version}, this dosimeter reads up to {SCHEMA_VERSION}. Upgrade dosimeter."
         )
     return Responses(table.to_pandas(), meta)
 

@@ -13,6 +13,8 @@ from filelock import FileLock, Timeout
 
 from dosimeter.errors import DosimeterError
 
+log = logging.getLogger(__name__)
+
 
 class Run:
     """The folder of a run and its manifest.
@@ -36,7 +38,10 @@ class Run:
         self._manifest_file = folder / "manifest.json"
         self.manifest: dict[str, Any] = {"stages": []}
         if self._manifest_file.is_file():
-            self.manifest |= json.loads(self._manifest_file.read_text(encoding="utf-8"))
+            try:
+                self.manifest |= json.loads(self._manifest_file.read_text(encoding="utf-8"))
+            except (ValueError, TypeError):  # it holds only a record; the work itself lies in files of its own
+                log.warning("%s is damaged: it is written anew", self._manifest_file)
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -45,10 +50,16 @@ class Run:
         Raises:
             DosimeterError: the folder cannot be written, or another process holds it.
         """
+        foreign = [path.name for path in (*self.products, self.folder / "config.toml") if path.exists()]
+        if foreign and not (self.parts.is_dir() or self._manifest_file.is_file()):
+            raise DosimeterError(
+                f"out: the folder {self.folder} holds {foreign[0]} and is no run, so a study would overwrite it. Give "
+                "a new folder with --out."
+            )
         try:
             self.parts.mkdir(parents=True, exist_ok=True)
             self.pictures.mkdir(exist_ok=True)
-            handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8")
+            handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise DosimeterError(f"out: the folder {self.folder} cannot be written ({error.strerror}).") from error
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -23,7 +24,7 @@ from dosimeter.errors import DosimeterError
 from dosimeter.models.backbones import HeadSpec, get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import fit, recipe
-from dosimeter.models.saved import load_classifier, save_classifier
+from dosimeter.models.saved import ClassifierDamaged, load_classifier, save_classifier
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, WeightsUnavailable, load_weights
 from dosimeter.progress import Progress
@@ -172,9 +173,8 @@ class _Study:
         options = FitOptions(config.epochs, config.batch_size, config.learning_rate, config.decay)
         key = recipe(model, trial.split, config.seed, weights, spec, options, self.device)
         folder = self.run.classifiers / f"{_slug(trial.cohort.name)}-{trial.split.protocol}-{model}-{key[:8]}"
-        if (folder / "card.json").is_file():
-            classifier = load_classifier(folder, weights=weights, device=self.device)
-        else:
+        classifier = self._trained(folder, weights)
+        if classifier is None:
             total = len(trial.split.train) + len(trial.split.test)
             self.progress.begin(f"{model} on {trial.cohort.name} ({trial.split.protocol}): features", total)
             classifier = fit(
@@ -192,6 +192,16 @@ class _Study:
             save_classifier(classifier, folder)
         self.cards.append({**classifier.card, "classifier": classifier.name, "sha256": classifier.fingerprint})
         return classifier
+
+    def _trained(self, folder: Path, weights: Weights) -> Classifier | None:
+        """Return the classifier in `folder`, None if there is none or its files are damaged."""
+        if not (folder / "card.json").is_file():
+            return None
+        try:
+            return load_classifier(folder, weights=weights, device=self.device)
+        except ClassifierDamaged:
+            self.progress.note(f"{folder} is damaged: the classifier is trained again")
+            return None
 
     def _sweep(self, trial: Trial, classifier: Classifier) -> None:
         cells = list(self._plan(trial, classifier))
@@ -224,15 +234,16 @@ class _Study:
     def _pictures(self, trial: Trial, classifier: Classifier, cells: list[Cell]) -> list[dict[str, str]]:
         """Return the images of the cases that the figures show, drawn once and kept beside the parts."""
         file = self.run.pictures / f"{digest_of([cell.cell_id for cell in cells])}.json"
-        if not file.is_file():
+        try:
+            drawn: list[dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # not drawn yet, or damaged
             parts = [responses.read_part(self.run.part(cell.cell_id)) for cell in cells]
-            pictures = []
+            drawn = []
             for chosen in choose_exemplar(pd.concat(parts)).to_dict("records"):
                 keys = {key: str(chosen[key]) for key in ("cohort", "protocol", "model", "preset", "case_id")}
                 attack = PRESETS[keys["preset"]].attack
-                pictures.append({**keys, **picture(trial.split.test, keys["case_id"], classifier, attack)})
-            write_text_atomically(file, json.dumps(pictures))
-        drawn: list[dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))
+                drawn.append({**keys, **picture(trial.split.test, keys["case_id"], classifier, attack)})
+            write_text_atomically(file, json.dumps(drawn))
         return drawn
 
     def _merge(self, trials: list[Trial], incomplete: list[str], command: str) -> None:
@@ -261,7 +272,13 @@ class _Study:
     def _finished(self, incomplete: list[str]) -> bool:
         """Whether the run already holds the report of exactly these cells."""
         same = self.run.manifest.get("finished") == self._digest(incomplete)
-        return same and not self.n_executed and all(path.exists() for path in self.run.products)
+        if not same or self.n_executed or not all(path.exists() for path in self.run.products):
+            return False
+        try:
+            responses.read(self.run.responses)
+        except DosimeterError:  # damaged since: it is merged again
+            return False
+        return True
 
     def _digest(self, incomplete: list[str]) -> str:
         """Return a digest of what a finished run holds and of what drew it."""

@@ -31,8 +31,10 @@ class Epsilon(float):
     def __new__(cls, value: float | str) -> "Epsilon":
         """Parse and check `value`."""
         try:
+            if isinstance(value, bool):
+                raise TypeError
             number = float(Fraction(value.strip()) if isinstance(value, str) and "/" in value else value)
-        except (ValueError, ZeroDivisionError, TypeError):
+        except (ValueError, ArithmeticError, TypeError):
             raise DosimeterError(
                 f"epsilon must be a number such as 0.003 or a fraction such as 4/255, got {value!r}."
             ) from None

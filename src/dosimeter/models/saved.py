@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dosimeter.errors import DosimeterError
@@ -17,6 +18,10 @@ from dosimeter.models.weights import Weights, load_weights
 from dosimeter.runs import write_text_atomically
 
 CARD_VERSION = 1
+
+
+class ClassifierDamaged(DosimeterError):  # noqa: N818
+    """A saved classifier's files are not what was saved; training again gives the same one."""
 
 
 def save_classifier(classifier: Classifier, folder: Path) -> None:
@@ -46,8 +51,13 @@ def load_classifier(folder: Path, *, weights: Weights | None = None, device: str
     card_file = folder / "card.json"
     if not card_file.is_file():
         raise DosimeterError(f"{folder} holds no classifier: card.json is missing. Train one with `dosimeter study`.")
-    card = json.loads(card_file.read_text(encoding="utf-8"))
-    backbone = get_backbone(card["model"])
+    damaged = f"{folder} is damaged: its tensors do not match card.json. Delete it and train again."
+    try:
+        card = json.loads(card_file.read_text(encoding="utf-8"))
+        head = load_file(folder / "head.safetensors")
+        backbone = get_backbone(card["model"])
+    except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
+        raise ClassifierDamaged(damaged) from error
     weights = weights or load_weights(backbone.name, preprocessing=card["preprocessing"])
     if weights.sha256 != card["weights"]["sha256"]:
         raise DosimeterError(
@@ -61,8 +71,11 @@ def load_classifier(folder: Path, *, weights: Weights | None = None, device: str
         )
     spec = HeadSpec(**card["head"])
     classifier = assemble(backbone, weights, spec, classes=card["classes"], generator=torch.Generator())
-    classifier.head.load_state_dict(load_file(folder / "head.safetensors"))
+    try:
+        classifier.head.load_state_dict(head)
+    except RuntimeError as error:
+        raise ClassifierDamaged(damaged) from error
     classifier.card = card
     if classifier.fingerprint != card["sha256"]:
-        raise DosimeterError(f"{folder} is damaged: its tensors do not match card.json. Delete it and train again.")
+        raise ClassifierDamaged(damaged)
     return classifier.to(device)
