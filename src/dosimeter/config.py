@@ -59,7 +59,9 @@ class StudyConfig(BaseModel):
     epochs: int = Field(25, ge=1, description="training epochs")
     batch_size: int = Field(8, ge=1, description="training batch")
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False, description="Adam's initial learning rate")
-    decay: float | None = Field(None, ge=0, allow_inf_nan=False, description="its per-epoch decay; default: learning_rate / epochs")
+    decay: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="its per-epoch decay; default: learning_rate / epochs"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where networks run; auto: a GPU if any")
 
     @field_validator("epsilons", mode="before")
