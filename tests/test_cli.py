@@ -1,3 +1,4 @@
+import errno
 import json
 import subprocess
 import sys
@@ -45,7 +46,9 @@ def test_version_help_and_lists(run) -> None:  # type: ignore[no-untyped-def]
         (["study", "--weights", "vgg16"], "NAME=FILE"),
         (["study", "--weights", "vgg16=/nowhere.pth", "--cohort", "phantom-ct", "--limit", "20"], "/nowhere.pth"),
         (["study", "--limit", "1"], "limit"),
-        (["study", "--pool", "all"], "pool"),
+        (["study", "--pool", "all"], "pool must be 'whole', 'none' or a number of cells"),
+        (["study", "--learning-rate", "inf"], "learning_rate"),
+        (["study", "--epsilons", f"1{'0' * 400}/1"], "epsilon must be"),
         (["study", "--device", "cuda:9"], "device"),
         (["report", "/nowhere"], "/nowhere"),
         (["list", "modls"], "Did you mean 'models'?"),
@@ -143,3 +146,14 @@ def test_progress_is_lines_off_a_terminal_and_bars_on_one(capsys: pytest.Capture
         if not terminal:
             assert "sweep: 2 of 4, about 0 min left" in err
             assert "\x1b" not in err
+
+
+def test_a_disk_that_refuses_is_one_sentence(run, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("dosimeter.report.redraw", refuse)
+    code, _, err = run("report", tmp_path)
+    assert code == 2
+    assert "No space left on device" in err
+    assert "Traceback" not in err

@@ -116,3 +116,15 @@ def test_unreadable_settings_files(tmp_path: Path, content: str | bytes | None) 
 
 def test_did_you_mean_lists_all_if_nothing_is_near() -> None:
     assert did_you_mean("zzz", ["b", "a"]) == "Choose from: a, b."
+
+
+@pytest.mark.parametrize("value", ["1979-05-27", "true", "[true]", "[[0.1]]"])
+def test_epsilons_of_another_type_are_refused(tmp_path: Path, value: str) -> None:
+    (tmp_path / "study.toml").write_text(f"epsilons = {value}\n")
+    with pytest.raises(DosimeterError, match="epsilon must be"):
+        load_config(tmp_path / "study.toml")
+
+
+def test_a_settings_file_may_start_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text("seed = 3\n", encoding="utf-8-sig")
+    assert load_config(tmp_path / "study.toml").seed == 3

@@ -264,3 +264,48 @@ def test_outputs_name_no_file_and_no_patient(image_folder: Path, tmp_path: Path)
             content = file.read_bytes()
             for secret in (b"SMITH", b"MRN-", str(image_folder).encode()):
                 assert secret not in content, (file, secret)
+
+
+def damage(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.usefixtures("only_tables")
+@pytest.mark.parametrize(
+    "pattern",
+    ["manifest.json", "responses.parquet", "parts/*", "pictures/*", "classifiers/*/card.json", "classifiers/*/head.*"],
+)
+def test_a_damaged_file_is_made_again(image_folder: Path, tmp_path: Path, pattern: str) -> None:
+    config = settings(image_folder, tmp_path / "run", model="vgg16", epochs=1)
+    run_study(config)
+    before = {table.name: table.read_bytes() for table in (tmp_path / "run" / "tables").iterdir()}
+    damage(next((tmp_path / "run").glob(pattern)))
+    run_study(config)
+    responses.read(tmp_path / "run" / "responses.parquet")
+    for name, content in before.items():
+        assert (tmp_path / "run" / "tables" / name).read_bytes() == content
+
+
+@pytest.mark.usefixtures("only_tables")
+def test_a_part_of_another_cell_is_not_taken(image_folder: Path, tmp_path: Path) -> None:
+    run_study(settings(image_folder, tmp_path, model="vgg16", epochs=1))
+    one, other = sorted((tmp_path / "parts").iterdir())[:2]
+    assert responses.is_done(one)
+    one.write_bytes(other.read_bytes())
+    assert not responses.is_done(one)
+
+
+def test_what_is_not_a_run_is_not_overwritten(image_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.png").write_text("mine")
+    with pytest.raises(DosimeterError, match="holds figures and is no run"):
+        run_study(settings(image_folder, tmp_path))
+    assert (tmp_path / "figures" / "mine.png").read_text() == "mine"
+
+
+def test_a_mistake_keeps_the_settings_that_were_there(image_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "config.toml").write_text("old")
+    with pytest.raises(DosimeterError, match="nowhere"):
+        run_study(settings(image_folder, tmp_path, cohort="csv:/nowhere.csv"))
+    assert (tmp_path / "config.toml").read_text() == "old"

@@ -137,11 +137,14 @@ def read(path: Path) -> Responses:
         meta = json.loads((table.schema.metadata or {})[METADATA_KEY])
         version = int(meta["schema_version"])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise DosimeterError(f"{path} is not a response table of dosimeter ({error}).") from error
+        reason = " ".join(str(error).split())
+        raise DosimeterError(f"{path} is not a response table of dosimeter, or is damaged ({reason}).") from error
     if version > SCHEMA_VERSION:
         raise DosimeterError(
             f"{path} has schema version {version}, this dosimeter reads up to {SCHEMA_VERSION}. Upgrade dosimeter."
         )
+    if missing := [name for name in SCHEMA.names if name not in table.column_names]:
+        raise DosimeterError(f"{path} is not a response table of dosimeter: it has no column '{missing[0]}'.")
     return Responses(table.to_pandas(), meta)
 
 

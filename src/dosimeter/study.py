@@ -73,7 +73,6 @@ def run_study(config: StudyConfig, *, progress: Progress | None = None, command:
     assert config.out is not None
     run = Run(config.out)
     with run.open():
-        write_text_atomically(run.folder / "config.toml", config.to_toml())
         run.begin(settings=config.digest())
         study = _Study(config, run, progress or Progress())
         return study.execute(command)
@@ -136,6 +135,7 @@ class _Study:
         self.progress.begin("reading images", 0)
         with self.run.stage("read"):
             trials, incomplete = plan_trials(self.config, strict=self.config.strict)
+        write_text_atomically(self.run.folder / "config.toml", self.config.to_toml())  # a mistake keeps the old one
         for cohort in {trial.cohort.name: trial.cohort for trial in trials}.values():
             for name, reason in cohort.skipped:
                 self.progress.note(f"{cohort.name}: {name} was left out: {reason}")
