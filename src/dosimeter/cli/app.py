@@ -1,6 +1,7 @@
 """`dosimeter study`, `report` and `list`, and the place where all commands meet."""
 
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -93,7 +94,7 @@ def study(
     if dry_run:
         print_plan(settings)
     else:
-        run(settings, command=_shown(shlex.join(["dosimeter", *sys.argv[1:]]), settings, config))
+        run(settings, command=_shown(sys.argv[1:], settings, config))
 
 
 @app.command()
@@ -113,14 +114,15 @@ def list_(what: Annotated[str, typer.Argument(help="models, cohorts or attacks")
         print(f"{name:<18} {note}")
 
 
-def _shown(command: str, settings: StudyConfig, config: Path | None) -> str:
+def _shown(arguments: list[str], settings: StudyConfig, config: Path | None) -> str:
     """Return the command line without the folders it names: a folder may name a person, and the report shows it."""
     paths = [settings.data, settings.out, config, *settings.weights.values()]
     paths += [Path(name.partition(":")[2]) for name in settings.cohort if ":" in name]
+    shown = [re.sub(f"{re.escape(os.sep)}+", lambda _: os.sep, argument) for argument in arguments]
     for path in paths:
         if path is not None and path.parent != Path():
-            command = command.replace(f"{path.parent}{os.sep}", f"...{os.sep}")
-    return command
+            shown = [argument.replace(f"{path.parent}{os.sep}", f"...{os.sep}") for argument in shown]
+    return shlex.join(["dosimeter", *shown])
 
 
 def _joined(values: list[str] | None) -> str | None:
