@@ -31,7 +31,8 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
     """
     meta = responses.meta
     clean = tables["clean_metrics"]
-    n_failed = int(clean["n_errors"].sum())
+    failed = responses.frame[responses.frame["status"] != "ok"]  # also of a network that answered nothing
+    n_failed = len(failed.drop_duplicates(["cohort", "protocol", "model", "case_id"]))
     return {
         "schema_version": SUMMARY_VERSION,
         "run_id": meta["run_id"],
