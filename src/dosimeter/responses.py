@@ -7,7 +7,6 @@ classifiers' cards with their training history, and the images of the illustrate
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dosimeter.atomic import replacing
 from dosimeter.errors import DosimeterError
 
 SCHEMA_VERSION = 1
@@ -82,7 +82,8 @@ def write_part(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
         path: the part's file.
     """
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA)
-    _write_atomically(table, path)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def read_part(path: Path) -> pd.DataFrame:
@@ -113,15 +114,13 @@ def merge_parts(parts: Sequence[Path], path: Path, meta: Mapping[str, Any]) -> N
     """
     payload = json.dumps({"schema_version": SCHEMA_VERSION, **meta}, sort_keys=True).encode()
     schema = SCHEMA.with_metadata({METADATA_KEY: payload})
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for part in parts:
             rows = pq.read_table(part, schema=SCHEMA)
             run_id = pa.array([meta.get("run_id", "")] * len(rows), pa.string())
             writer.write_table(
                 rows.set_column(0, SCHEMA.field("run_id"), run_id).replace_schema_metadata(schema.metadata)
             )
-    temporary.replace(path)
 
 
 def read(path: Path) -> Responses:
@@ -152,9 +151,3 @@ def to_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return rows as the DataFrame that `read` would give, without a file."""
     frame: pd.DataFrame = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA).to_pandas()
     return frame
-
-
-def _write_atomically(table: pa.Table, path: Path) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(path)

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from dosimeter.atomic import write_text
 from dosimeter.errors import DosimeterError
 
 log = logging.getLogger(__name__)
@@ -108,11 +108,4 @@ class Run:
     def save_manifest(self, **facts: Any) -> None:
         """Write the manifest, with `facts` added."""
         self.manifest |= facts
-        write_text_atomically(self._manifest_file, json.dumps(self.manifest, indent=2) + "\n")
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write `text` so that after a crash the file is whole, old or absent, never half."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+        write_text(self._manifest_file, json.dumps(self.manifest, indent=2) + "\n")

@@ -15,6 +15,7 @@ import torch
 import dosimeter
 from dosimeter import responses
 from dosimeter.analysis.exemplars import choose_exemplar
+from dosimeter.atomic import write_text
 from dosimeter.attacks.fgsm import PRESETS
 from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.base import Cohort
@@ -30,7 +31,7 @@ from dosimeter.models.weights import Weights, WeightsUnavailable, load_weights
 from dosimeter.progress import Progress
 from dosimeter.provenance import environment, peak_memory_mib
 from dosimeter.report import redraw
-from dosimeter.runs import Run, write_text_atomically
+from dosimeter.runs import Run
 from dosimeter.sweeps.execute import execute_cell
 from dosimeter.sweeps.pictures import picture
 from dosimeter.sweeps.plan import Cell, Setting, plan_cells, pseudonymise_patients
@@ -78,7 +79,7 @@ def run_study(config: StudyConfig, *, progress: Progress | None = None, command:
         return study.execute(command)
 
 
-def plan_trials(config: StudyConfig, *, strict: bool = False) -> tuple[list[Trial], list[str]]:
+def plan_trials(config: StudyConfig) -> tuple[list[Trial], list[str]]:
     """Load the cohorts and split them; return the trials and a sentence for each that could not be made."""
     trials: list[Trial] = []
     notes: list[str] = []
@@ -87,7 +88,7 @@ def plan_trials(config: StudyConfig, *, strict: bool = False) -> tuple[list[Tria
             name,
             data=config.data,
             limit=config.limit,
-            strict=strict,
+            strict=config.strict,
             positive=config.positive,
             seed=config.seed,
         )
@@ -134,8 +135,8 @@ class _Study:
     def execute(self, command: str) -> Outcome:
         self.progress.begin("reading images", 0)
         with self.run.stage("read"):
-            trials, incomplete = plan_trials(self.config, strict=self.config.strict)
-        write_text_atomically(self.run.folder / "config.toml", self.config.to_toml())  # a mistake keeps the old one
+            trials, incomplete = plan_trials(self.config)
+        write_text(self.run.folder / "config.toml", self.config.to_toml())  # a mistake keeps the old one
         for cohort in {trial.cohort.name: trial.cohort for trial in trials}.values():
             for name, reason in cohort.skipped:
                 self.progress.note(f"{cohort.name}: {name} was left out: {reason}")
@@ -243,7 +244,7 @@ class _Study:
                 keys = {key: str(chosen[key]) for key in ("cohort", "protocol", "model", "preset", "case_id")}
                 attack = PRESETS[keys["preset"]].attack
                 drawn.append({**keys, **picture(trial.split.test, keys["case_id"], classifier, attack)})
-            write_text_atomically(file, json.dumps(drawn))
+            write_text(file, json.dumps(drawn))
         return drawn
 
     def _merge(self, trials: list[Trial], incomplete: list[str], command: str) -> None:

@@ -28,7 +28,7 @@ def run(settings: StudyConfig, *, command: str) -> None:
 def print_plan(settings: StudyConfig) -> None:
     """Print what a study would do and about how long it would take here."""
     config = settings.resolved()
-    trials, notes = plan_trials(config, strict=config.strict)
+    trials, notes = plan_trials(config)
     total_s = 0.0
     print(f"run folder: {config.out}\nepsilons: {', '.join(f'{epsilon:g}' for epsilon in config.epsilons)}")
     for cost in estimate(config, trials):

@@ -1,7 +1,6 @@
 """The base runs once per image: its feature maps, cached on disk."""
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dosimeter.atomic import replacing
 from dosimeter.cache import cache_dir
 from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
@@ -72,7 +72,5 @@ def _is_whole(path: Path) -> bool:
 
 
 def _save(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]], path: Path) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-    temporary.replace(path)

@@ -10,17 +10,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from dosimeter.atomic import write_text
 from dosimeter.errors import DosimeterError
 from dosimeter.models.backbones import HeadSpec, get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import assemble
 from dosimeter.models.weights import Weights, load_weights
-from dosimeter.runs import write_text_atomically
 
 CARD_VERSION = 1
 
 
-class ClassifierDamaged(DosimeterError):  # noqa: N818
+class ClassifierDamaged(DosimeterError):
     """A saved classifier's files are not what was saved; training again gives the same one."""
 
 
@@ -36,7 +36,7 @@ def save_classifier(classifier: Classifier, folder: Path) -> None:
         "sha256": classifier.fingerprint,
         "classes": list(classifier.classes),
     }
-    write_text_atomically(folder / "card.json", json.dumps(card, indent=2) + "\n")
+    write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
 
 
 def load_classifier(folder: Path, *, weights: Weights | None = None, device: str = "cpu") -> Classifier:

@@ -35,7 +35,7 @@ State = dict[str, Tensor]
 NETWORK_TIMEOUT_S = 10
 
 
-class WeightsUnavailable(DosimeterError):  # noqa: N818
+class WeightsUnavailable(DosimeterError):
     """No source could provide a network's pretrained weights."""
 
 
