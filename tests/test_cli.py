@@ -89,11 +89,11 @@ def test_study_report_and_dry_run(run, image_folder: Path, tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("tiny_networks")
 def test_ctrl_c_is_130_and_the_study_continues(run, image_folder: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    import dosimeter.study
+    import dosimeter.sweeps.executor
 
     arguments = ("study", "--cohort", f"csv:{image_folder / 'cases.csv'}", "--epochs", 1, "--out", tmp_path / "run")
     with monkeypatch.context() as patched:
-        patched.setattr(dosimeter.study, "execute_cell", interrupt)
+        patched.setattr(dosimeter.sweeps.executor, "execute_cell", interrupt)
         code, _, err = run(*arguments)
     assert code == 130
     assert "the same command continues" in err

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import dosimeter.study
+import dosimeter.sweeps.executor
 from dosimeter import responses
 from dosimeter.analysis.tables import build_tables, write_tables
 from dosimeter.cohorts.base import Case, Cohort
@@ -92,13 +93,13 @@ def test_running_again_computes_nothing_and_a_changed_input_reuses_nothing(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executed: list[str] = []
-    original = dosimeter.study.execute_cell
+    original = dosimeter.sweeps.executor.execute_cell
 
-    def counting(cell, classifier):  # type: ignore[no-untyped-def]
+    def counting(cell, *rest, **options):  # type: ignore[no-untyped-def]
         executed.append(cell.cell_id)
-        return original(cell, classifier)
+        return original(cell, *rest, **options)
 
-    monkeypatch.setattr(dosimeter.study, "execute_cell", counting)
+    monkeypatch.setattr(dosimeter.sweeps.executor, "execute_cell", counting)
     run_study(settings(image_folder, tmp_path, model="vgg16"))
     first = set(executed)
     written = (tmp_path / "report.html").stat().st_mtime_ns
@@ -128,10 +129,11 @@ def test_a_study_killed_with_sigkill_goes_on_where_it_was(image_folder: Path, tm
         "import sys, time; sys.path.insert(0, sys.argv[1]); import tiny, operator\n"
         "tiny.install(setattr, operator.setitem)\n"
         "import dosimeter.study as study; from test_study import settings; from pathlib import Path\n"
-        "whole = study.execute_cell\n"
-        "def slow(cell, classifier):\n"
-        "    time.sleep(0.5); return whole(cell, classifier)\n"
-        "study.execute_cell = slow\n"
+        "from dosimeter.sweeps import executor\n"
+        "whole = executor.execute_cell\n"
+        "def slow(*arguments, **options):\n"
+        "    time.sleep(0.5); return whole(*arguments, **options)\n"
+        "executor.execute_cell = slow\n"
         "study.run_study(settings(Path(sys.argv[2]), Path(sys.argv[3])))\n"
     )
     process = subprocess.Popen(

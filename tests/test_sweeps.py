@@ -8,6 +8,7 @@ from tiny import convolutional_classifier, linear_classifier
 import dosimeter as dm
 from dosimeter.attacks.fgsm import PRESETS
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pseudonymise
+from dosimeter.engines.base import TorchEngine
 from dosimeter.models.base import Classifier
 from dosimeter.responses import SCHEMA
 from dosimeter.sweeps.answers import Answers, Question, Target
@@ -128,7 +129,7 @@ def test_identical_images_are_asked_once() -> None:
     classifier.base = torch.nn.Sequential(Counting(), classifier.base)
     image = classifier.prepare(cohort(1)[0])
     target = Target("a", 0, image, torch.zeros_like(image), grad_zero=True)
-    answers = Answers(classifier, attack="fgsm", batch_size=2)
+    answers = Answers(TorchEngine(classifier), attack="fgsm", batch_size=2)
     replies = answers.ask(
         [Question(target, storage, e) for storage in ("float", "png8") for e in (0, 0.001, 0.01, 0.1)]
     )
@@ -191,6 +192,9 @@ def test_cells_shard_the_cohort_and_their_ids_follow_every_input() -> None:
         first_id(seed=1),
         first_id(protocol="patient"),
         first_id(batch_size=1),
+        first_id(engine="winograd"),
+        first_id(tolerance=1e-3),
+        first_id(refine=False),
         first_id(patients={}),
         first_id(classifier=convolutional_classifier(seed=1)),
         first_id(cases=replace(cases, records=(relabelled, *cases.records[1:]))),

@@ -16,6 +16,8 @@ from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 MODELS = ("vgg16", "inception_v3")
 PROTOCOLS = ("paper", "patient", "official")
 PRESETS = ("paper", "sound")
+ENGINES = ("auto", "torch", "winograd", "ncnn", "compile")
+EXECUTORS = ("local", "ray")
 REAL_COHORTS = ("xray-268", "covid-ct")
 PHANTOM_COHORTS = ("phantom-xray", "phantom-ct")
 PHANTOM_LIMIT = 60
@@ -43,7 +45,8 @@ class StudyConfig(BaseModel):
     protocol: Names = Field((), description="paper, patient, official; empty: paper, and official where there is one")
     preset: Names = Field(PRESETS, description="attack presets")
     epsilons: tuple[float, ...] = Field(DEFAULT_EPSILONS, description='doses, [0, 1] of the image range or "4/255"')
-    seed: int = Field(0, ge=0, lt=2**32, description="of the split, the head's initial values, batches and dropout")
+    seed: int = Field(0, ge=0, lt=2**31, description="of the split, the head's initial values, batches and dropout")
+    repeats: int = Field(1, ge=1, le=1000, description="seeds, from `seed` on: each splits, trains and attacks anew")
     data: Path | None = Field(None, description="folder of the real images; default: $DOSIMETER_DATA")
     out: Path | None = Field(None, description="the run's folder; default: runs/ and a name from the settings")
     limit: int | None = Field(None, ge=10, description="images taken of each cohort")
@@ -63,11 +66,23 @@ class StudyConfig(BaseModel):
         None, ge=0, allow_inf_nan=False, description="its per-epoch decay; default: learning_rate / epochs"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where networks run; auto: a GPU if any")
+    engine: str = Field("auto", description="what computes answers; auto: the fastest that agrees with torch")
+    executor: str = Field("local", description="local: this machine's cores; ray: a cluster")
+    address: str = Field("auto", description="of the Ray cluster; auto: the one this machine belongs to")
+    workers: int | None = Field(None, ge=1, description="cells computed at once; default: one for each core")
 
     @field_validator("epsilons", mode="before")
     @classmethod
     def _epsilons(cls, value: Any) -> tuple[float, ...]:
         return parse_epsilons(value if isinstance(value, str | list | tuple) else [value])
+
+    @field_validator("engine", "executor")
+    @classmethod
+    def _one_of(cls, value: str, info: Any) -> str:
+        choices = {"engine": ENGINES, "executor": EXECUTORS}[info.field_name]
+        if value not in choices:
+            raise DosimeterError(f"{info.field_name} '{value}' is not known. {did_you_mean(value, choices)}")
+        return value
 
     @field_validator("model", "protocol", "preset")
     @classmethod
@@ -104,8 +119,13 @@ class StudyConfig(BaseModel):
         return any(name.startswith("phantom-") for name in self.cohort)
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that determine results: all but where they lie."""
-        return self.model_dump(mode="json", exclude={"out", "data"})
+        """Return the settings that determine results: all but where they lie and who computes them."""
+        return self.model_dump(mode="json", exclude={"out", "data", "executor", "address", "workers"})
+
+    @property
+    def seeds(self) -> range:
+        """The seed of every repeat."""
+        return range(self.seed, self.seed + self.repeats)
 
     def digest(self) -> str:
         """Digest of `identity`, in 12 hex digits."""

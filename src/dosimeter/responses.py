@@ -7,10 +7,13 @@ classifiers' cards with their training history, and the images of the illustrate
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +23,9 @@ from dosimeter.errors import DosimeterError
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"dosimeter"
+
+ROW_GROUP = 65_536
+"""Rows written and read together: few enough to hold at once, enough that a column is read in few steps."""
 
 SCHEMA = pa.schema(
     [
@@ -108,46 +114,209 @@ def is_done(path: Path) -> bool:
 
 
 def merge_parts(parts: Sequence[Path], path: Path, meta: Mapping[str, Any]) -> None:
-    """Merge `parts` into one file with `meta` in its metadata, one part at a time so that memory stays flat.
+    """Merge `parts` into one file with `meta` in its metadata, a few parts at a time so that memory stays flat.
 
     A part may serve several runs, so the rows' `run_id` is the one in `meta`.
     """
     payload = json.dumps({"schema_version": SCHEMA_VERSION, **meta}, sort_keys=True).encode()
     schema = SCHEMA.with_metadata({METADATA_KEY: payload})
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        for part in parts:
-            rows = pq.read_table(part, schema=SCHEMA)
+        for rows in _gathered(pq.read_table(part, schema=SCHEMA) for part in parts):
             run_id = pa.array([meta.get("run_id", "")] * len(rows), pa.string())
-            writer.write_table(
-                rows.set_column(0, SCHEMA.field("run_id"), run_id).replace_schema_metadata(schema.metadata)
-            )
+            rows = rows.set_column(0, SCHEMA.field("run_id"), run_id).replace_schema_metadata(schema.metadata)
+            writer.write_table(rows, row_group_size=max(len(rows), 1))
+
+
+def _gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield `tables` joined to at least `ROW_GROUP` rows each: a part has a hundred, a file of such is slow to read."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(map(len, waiting)) >= ROW_GROUP:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def read(path: Path) -> Responses:
-    """Read a merged table.
+    """Read a merged table, every column as it is; of millions of rows, which take gigabytes, `read_compact` is better.
 
     Raises:
         DosimeterError: the file is absent, not a response table, or of a newer schema.
     """
+    meta = read_meta(path)
+    with _refused_if_damaged(path):
+        return Responses(pq.read_table(path).to_pandas(), meta)
+
+
+def read_compact(path: Path) -> Responses:
+    """Read of a merged table what the analyses need, as `compact` gives it: some 80 bytes a row.
+
+    Raises:
+        DosimeterError: as `read`; also if a response does not have two classes.
+    """
+    meta = read_meta(path)
+    with _refused_if_damaged(path), pq.ParquetFile(path, read_dictionary=list(_NAMES)) as file:
+        batches = file.iter_batches(batch_size=ROW_GROUP, columns=_COMPACT.names)
+        return Responses(_compacted(batches, file.metadata.num_rows), meta)
+
+
+def read_parts(parts: Sequence[Path]) -> pd.DataFrame:
+    """Read the rows of several parts as one table, as `compact` gives it."""
+    n_rows = sum(pq.read_metadata(part).num_rows for part in parts)
+    tables = (pq.read_table(part, schema=SCHEMA, columns=_COMPACT.names) for part in parts)
+    return _compacted((batch for table in tables for batch in table.to_batches()), n_rows)
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """Read the facts that travel with a merged table, and none of its rows.
+
+    Raises:
+        DosimeterError: as `read`, but that damage among the rows goes unnoticed.
+    """
     if not path.is_file():
         raise DosimeterError(f"{path} does not exist. Run `dosimeter study` first, or name the run's folder.")
-    try:
-        table = pq.read_table(path)
-        meta = json.loads((table.schema.metadata or {})[METADATA_KEY])
+    with _refused_if_damaged(path):
+        schema = pq.read_schema(path)
+        meta: dict[str, Any] = json.loads((schema.metadata or {})[METADATA_KEY])
         version = int(meta["schema_version"])
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DosimeterError(f"{path} is not a response table of dosimeter, or is damaged ({reason}).") from error
     if version > SCHEMA_VERSION:
         raise DosimeterError(
             f"{path} has schema version {version}, this dosimeter reads up to {SCHEMA_VERSION}. Upgrade dosimeter."
         )
-    if missing := [name for name in SCHEMA.names if name not in table.column_names]:
+    if missing := [name for name in SCHEMA.names if name not in schema.names]:
         raise DosimeterError(f"{path} is not a response table of dosimeter: it has no column '{missing[0]}'.")
-    return Responses(table.to_pandas(), meta)
+    return meta
+
+
+@contextmanager
+def _refused_if_damaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DosimeterError(f"{path} is not a response table of dosimeter, or is damaged ({reason}).") from error
 
 
 def to_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return rows as the DataFrame that `read` would give, without a file."""
     frame: pd.DataFrame = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA).to_pandas()
     return frame
+
+
+def compact(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return what the analyses need of a response table, in a form that a million rows fit into.
+
+    Args:
+        frame: a table with the columns of `SCHEMA`, or one that is compact already, which is returned as it is.
+
+    Returns:
+        The same rows in the same order. Names are categoricals whose categories are in alphabetical order; `label` and
+        `predicted` are int8, `correct` and `on_grid` bool, `unchanged` and `grad_zero` 0, 1 or NaN, a missing
+        `modality` is "". Instead of lists there are `probability` of class 1 and `score`, the logit of class 1 less
+        that of class 0, which orders images as `probability` does but never saturates. `cluster` is the patient, or
+        the case where the patient is unknown. Where a row's status is not "ok", what it lacks is -1, False or NaN.
+
+    Raises:
+        DosimeterError: a response does not have two classes.
+    """
+    if "score" in frame:
+        return frame
+    table = pa.Table.from_pandas(frame[_COMPACT.names], schema=_COMPACT, preserve_index=False)
+    return _compacted(table.to_batches(), len(table))
+
+
+_NAMES = (
+    *("cohort", "modality", "protocol", "case_id", "patient_id", "model"),
+    *("preset", "attack", "loss", "channels", "storage", "status", "error"),
+)
+_NUMBERS = {"label": np.int8, "seed": np.int64, "epsilon": np.float64, "on_grid": np.bool_}
+_NUMBERS |= {"unchanged": np.float64, "grad_zero": np.float64, "predicted": np.int8, "correct": np.bool_}
+_COMPACT = pa.schema([SCHEMA.field(name) for name in (*_NAMES, *_NUMBERS, "logits", "probabilities")])
+_Codes = npt.NDArray[np.int32]
+
+
+class _Name:
+    """A column of names that is being read: the distinct ones, and for each row the place of its own.
+
+    A null has place -1, or that of `blank` if there is one.
+    """
+
+    def __init__(self, n_rows: int, blank: str | None) -> None:
+        self.known: dict[str, int] = {}
+        self.codes: _Codes = np.empty(n_rows, np.int32)
+        self._blank = blank
+
+    def put(self, rows: slice, column: pa.Array) -> None:
+        column = column if isinstance(column, pa.DictionaryArray) else column.dictionary_encode()
+        places = [self._place(name) for name in column.dictionary.to_pylist()]
+        none = self._place(self._blank) if column.null_count and self._blank is not None else -1
+        indices = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        self.codes[rows] = np.array([*places, none], np.int32)[indices]
+
+    def _place(self, name: str) -> int:
+        return self.known.setdefault(name, len(self.known))
+
+    def finish(self) -> "pd.Categorical[str]":
+        return _categorical(self.codes, list(self.known))
+
+
+def _compacted(batches: Iterable[pa.RecordBatch], n_rows: int) -> pd.DataFrame:
+    """Return batches of the columns of `_COMPACT`, `n_rows` together, as `compact` describes them."""
+    names = {name: _Name(n_rows, blank="" if name == "modality" else None) for name in _NAMES}
+    numbers: dict[str, npt.NDArray[Any]] = {name: np.empty(n_rows, kind) for name, kind in _NUMBERS.items()}
+    numbers |= {name: np.full(n_rows, np.nan) for name in ("probability", "score")}
+    start = 0
+    for batch in batches:
+        rows = slice(start, start + len(batch))
+        start += len(batch)
+        for name, column in names.items():
+            column.put(rows, batch[name])
+        for name, kind in _NUMBERS.items():
+            numbers[name][rows] = _numbers(batch[name], kind)
+        ok = batch["status"].cast(pa.string()).to_numpy(zero_copy_only=False) == "ok"
+        logits = _pairs(batch["logits"].filter(pa.array(ok)), "logits")
+        numbers["score"][rows][ok] = logits[:, 1] - logits[:, 0]
+        numbers["probability"][rows][ok] = _pairs(batch["probabilities"].filter(pa.array(ok)), "probabilities")[:, 1]
+    columns: dict[str, Any] = {"cluster": _clusters(names["patient_id"], names["case_id"])}
+    columns |= {name: names.pop(name).finish() for name in _NAMES}
+    return pd.DataFrame(columns | numbers, copy=False)
+
+
+def _numbers(column: pa.Array, kind: type[np.generic]) -> npt.NDArray[Any]:
+    """Return numbers of `kind`, with -1, False or NaN where there is none."""
+    if kind is np.float64:
+        floats = column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
+        return np.asarray(floats.cast(pa.float64()).to_numpy(zero_copy_only=False))
+    blank = False if kind is np.bool_ else -1
+    return np.asarray(column.fill_null(blank).to_numpy(zero_copy_only=False))
+
+
+def _pairs(lists: pa.Array, name: str) -> npt.NDArray[np.float64]:
+    flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    if flat.size != 2 * len(lists):
+        raise DosimeterError(
+            f"{name} must have two classes a row, got {flat.size} values in {len(lists)} rows. "
+            "Evaluate a two-class classifier."
+        )
+    pairs: npt.NDArray[np.float64] = flat.reshape(-1, 2)  # (rows, 2)
+    return pairs
+
+
+def _clusters(patients: _Name, cases: _Name) -> "pd.Categorical[str]":
+    unknown = patients.codes < 0
+    if not unknown.any():
+        return patients.finish()
+    both = dict.fromkeys([*patients.known, *cases.known])
+    place = {name: index for index, name in enumerate(both)}
+    of_case = np.array([*(place[name] for name in cases.known), -1], np.int32)
+    return _categorical(np.where(unknown, of_case[cases.codes], patients.codes), list(both))
+
+
+def _categorical(codes: _Codes, names: list[str]) -> "pd.Categorical[str]":
+    """Return a categorical with its categories in alphabetical order, so that sorting rows sorts names."""
+    ordered = sorted(range(len(names)), key=names.__getitem__)
+    rank = np.full(len(names) + 1, -1, np.int32)
+    rank[ordered] = np.arange(len(names))
+    return pd.Categorical.from_codes(rank[codes], pd.Index([names[place] for place in ordered], dtype=str))

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import torch
 
 import dosimeter
@@ -21,10 +22,11 @@ from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.split import Split, shared_patients, split
 from dosimeter.config import StudyConfig
+from dosimeter.engines.choose import EnginePlan, plan_engine
 from dosimeter.errors import DosimeterError
 from dosimeter.models.backbones import HeadSpec, get_backbone
 from dosimeter.models.base import Classifier
-from dosimeter.models.fit import fit, recipe
+from dosimeter.models.fit import recipe
 from dosimeter.models.saved import ClassifierDamaged, load_classifier, save_classifier
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, WeightsUnavailable, load_weights
@@ -32,11 +34,13 @@ from dosimeter.progress import Progress
 from dosimeter.provenance import environment, peak_memory_mib
 from dosimeter.report import redraw
 from dosimeter.runs import Run
-from dosimeter.sweeps.execute import execute_cell
+from dosimeter.sweeps.executor import Executor, FitJob, LocalExecutor
 from dosimeter.sweeps.pictures import picture
 from dosimeter.sweeps.plan import Cell, Setting, plan_cells, pseudonymise_patients
 
 log = logging.getLogger(__name__)
+
+MANIFEST_EVERY_S = 5.0
 
 
 class Trial(NamedTuple):
@@ -73,10 +77,21 @@ def run_study(config: StudyConfig, *, progress: Progress | None = None, command:
     config = config.resolved()
     assert config.out is not None
     run = Run(config.out)
-    with run.open():
+    with run.open(), open_executor(config) as executor:
         run.begin(settings=config.digest())
-        study = _Study(config, run, progress or Progress())
-        return study.execute(command)
+        return _Study(config, run, progress or Progress(), executor).execute(command)
+
+
+@contextmanager
+def open_executor(config: StudyConfig) -> Iterator[Executor]:
+    """Give the executor that the settings name, connected while the block runs."""
+    if config.executor == "local":
+        yield LocalExecutor(config.workers)
+    else:
+        from dosimeter.sweeps.cluster import RayExecutor
+
+        with RayExecutor(config.address, config.workers) as executor:
+            yield executor
 
 
 def plan_trials(config: StudyConfig) -> tuple[list[Trial], list[str]]:
@@ -95,12 +110,13 @@ def plan_trials(config: StudyConfig) -> tuple[list[Trial], list[str]]:
         has_official = any(record.official_split == "test" for record in cohort.records)
         for protocol in config.protocol or (("paper", "official") if has_official else ("paper",)):
             try:
-                trials.append(Trial(cohort, split(cohort, protocol, seed=config.seed)))
+                trials += [Trial(cohort, split(cohort, protocol, seed=seed)) for seed in config.seeds]
             except DosimeterError as error:
                 notes.append(f"{cohort.name}: the {protocol} protocol was left out: {error}")
     if not trials:
         raise DosimeterError(" ".join(notes))
-    names = [trial.cohort.name for trial in trials if trial.split.protocol == trials[0].split.protocol]
+    first = (trials[0].split.protocol, trials[0].split.seed)
+    names = [trial.cohort.name for trial in trials if (trial.split.protocol, trial.split.seed) == first]
     for name in names:
         if names.count(name) > 1:
             raise DosimeterError(f"cohort: two are called '{name}' in the outputs. Rename one, or run two studies.")
@@ -119,37 +135,45 @@ def pick_device(name: str) -> str:
     return name
 
 
+class _Swept(NamedTuple):
+    """One classifier's share of a study."""
+
+    cells: list[Cell]
+    card: dict[str, Any]
+    engine: dict[str, Any]
+    exemplars: list[dict[str, Any]]
+
+
 class _Study:
     """One execution of a study; its attributes are what all stages share."""
 
-    def __init__(self, config: StudyConfig, run: Run, progress: Progress) -> None:
+    def __init__(self, config: StudyConfig, run: Run, progress: Progress, executor: Executor) -> None:
         self.config = config
         self.run = run
         self.progress = progress
+        self.executor = executor
         self.device = pick_device(config.device)
-        self.cells: list[str] = []
+        self.swept: dict[tuple[int, int], _Swept] = {}  # by the places of the model and of the trial
         self.n_executed = 0  # cells whose rows were not there
-        self.cards: list[dict[str, Any]] = []
-        self.exemplars: list[dict[str, str]] = []
 
     def execute(self, command: str) -> Outcome:
         self.progress.begin("reading images", 0)
         with self.run.stage("read"):
             trials, incomplete = plan_trials(self.config)
         write_text(self.run.folder / "config.toml", self.config.to_toml())  # a mistake keeps the old one
-        for cohort in {trial.cohort.name: trial.cohort for trial in trials}.values():
+        for cohort in _cohorts(trials):
             for name, reason in cohort.skipped:
                 self.progress.note(f"{cohort.name}: {name} was left out: {reason}")
-        for model in self.config.model:
+        for place, model in enumerate(self.config.model):
             try:
                 weights = self._weights(model)
             except WeightsUnavailable as error:
                 self.progress.note(str(error))
                 incomplete.append(str(error))
                 continue
-            for trial in trials:
-                self._sweep(trial, self._classifier(model, weights, trial))
-        if not self.cells:
+            for trial_place, classifier in self._classifiers(model, weights, trials):
+                self.swept[place, trial_place] = self._sweep(trials[trial_place], classifier)
+        if not self.swept:
             raise DosimeterError("no model has weights. " + " ".join(incomplete))
         if self._finished(incomplete):
             return Outcome(self.run, incomplete, reused=True)
@@ -166,33 +190,34 @@ class _Study:
         with self.run.stage("weights", model=model):
             return load_weights(model, file=self.config.weights.get(model), preprocessing=preprocessing)
 
-    def _classifier(self, model: str, weights: Weights, trial: Trial) -> Classifier:
-        """Return the trained classifier of a trial: the one in the run if its recipe is the same, else a new one."""
+    def _classifiers(self, model: str, weights: Weights, trials: Sequence[Trial]) -> Iterator[tuple[int, Classifier]]:
+        """Yield each trial's place and classifier: the one in the run if its recipe is the same, or a new one."""
         config = self.config
         head = get_backbone(model).head
         spec: HeadSpec = head if config.pool is None else replace(head, pool=config.pool)
         options = FitOptions(config.epochs, config.batch_size, config.learning_rate, config.decay)
-        key = recipe(model, trial.split, config.seed, weights, spec, options, self.device)
-        folder = self.run.classifiers / f"{_slug(trial.cohort.name)}-{trial.split.protocol}-{model}-{key[:8]}"
-        classifier = self._trained(folder, weights)
-        if classifier is None:
-            total = len(trial.split.train) + len(trial.split.test)
-            self.progress.begin(f"{model} on {trial.cohort.name} ({trial.split.protocol}): features", total)
-            classifier = fit(
-                model,
-                trial.split,
-                seed=config.seed,
-                weights=weights,
-                head=spec,
-                options=options,
-                device=self.device,
-                advance=self.progress.advance,
-            )
+        missing: list[tuple[int, FitJob, Path]] = []
+        for place, (cohort, halves) in enumerate(trials):
+            key = recipe(model, halves, halves.seed, weights, spec, options, self.device)
+            folder = self.run.classifiers / f"{_slug(cohort.name)}-{halves.protocol}-{model}-{key[:8]}"
+            classifier = self._trained(folder, weights)
+            if classifier is None:
+                missing.append((place, FitJob(model, halves, halves.seed, weights, spec, options), folder))
+            else:
+                yield place, classifier
+        if not missing:
+            return
+        total = sum(len(job.split.train) + len(job.split.test) for _, job, _ in missing)
+        title = f"{model}: features and training"
+        self.progress.begin(title, total)
+        jobs = [job for _, job, _ in missing]
+        for index, classifier in self.executor.fit(jobs, device=self.device, advance=self.progress.advance):
+            place, _, folder = missing[index]
             for stage, duration_s in classifier.card["duration_s"].items():
-                self.run.add_seconds(stage, duration_s, model=model, **trial.scope)
+                self.run.add_seconds(stage, duration_s, model=model, **trials[place].scope)
             save_classifier(classifier, folder)
-        self.cards.append({**classifier.card, "classifier": classifier.name, "sha256": classifier.fingerprint})
-        return classifier
+            yield place, classifier
+            self.progress.begin(title, total)
 
     def _trained(self, folder: Path, weights: Weights) -> Classifier | None:
         """Return the classifier in `folder`, None if there is none or its files are damaged."""
@@ -204,55 +229,94 @@ class _Study:
             self.progress.note(f"{folder} is damaged: the classifier is trained again")
             return None
 
-    def _sweep(self, trial: Trial, classifier: Classifier) -> None:
-        cells = list(self._plan(trial, classifier))
-        self.cells += [cell.cell_id for cell in cells]
+    def _sweep(self, trial: Trial, classifier: Classifier) -> _Swept:
+        scope = {**trial.scope, "model": classifier.card["model"]}
+        plan = self._engine(trial, classifier, scope)
+        cells = list(self._plan(trial, classifier, plan))
         todo = [cell for cell in cells if not responses.is_done(self.run.part(cell.cell_id))]
-        model = classifier.card["model"]
-        cases = sum(len(cell.shard) for cell in todo)
-        self.progress.begin(f"{model} on {trial.cohort.name} ({trial.split.protocol}): sweep", cases)
         self.n_executed += len(todo)
-        for cell in todo:
-            with self.run.stage("sweep", model=model, **trial.scope):
-                rows = execute_cell(cell, classifier)
-                responses.write_part(rows, self.run.part(cell.cell_id))
-            self.run.save_manifest(status="running")
+        title = f"{scope['model']} on {trial.cohort.name} ({trial.split.protocol}): sweep"
+        self.progress.begin(title, sum(len(cell.shard) for cell in todo))
+        saved = started = time.perf_counter()
+        for cell, rows in self.executor.run(todo, classifier, plan):
+            responses.write_part(rows, self.run.part(cell.cell_id))
             self.progress.advance(len(cell.shard))
-        self.exemplars += self._pictures(trial, classifier, cells)
+            if time.perf_counter() - saved > MANIFEST_EVERY_S:
+                self.run.save_manifest(status="running")
+                saved = time.perf_counter()
+        self.run.add_seconds("sweep", time.perf_counter() - started, **scope)
+        self.run.save_manifest(status="running")
+        card = {**classifier.card, "classifier": classifier.name, "sha256": classifier.fingerprint}
+        engine = {**scope, "seed": trial.split.seed, **plan.to_dict()}
+        return _Swept(cells, card, engine, self._pictures(trial, classifier, cells))
 
-    def _plan(self, trial: Trial, classifier: Classifier) -> Iterator[Cell]:
+    def _engine(self, trial: Trial, classifier: Classifier, scope: dict[str, str]) -> EnginePlan:
+        """Return how the sweep is computed, as this run decided the first time: another engine means other rows."""
+        key = digest_of([classifier.fingerprint, trial.split.test.sha256, self.config.engine])
+        decided = self.run.manifest.setdefault("engines", {})
+        if key in decided:
+            try:
+                return EnginePlan(**decided[key])
+            except TypeError:
+                self.progress.note("the manifest's note of the engine is damaged: it is chosen again")
+        self.progress.begin(f"{scope['model']}: choosing an engine", 0)
+        storages = sum(len(PRESETS[name].storages) for name in self.config.preset)
+        n_passes = len(trial.split.test) * len(self.config.epsilons) * storages
+        with self.run.stage("engine", **scope):
+            plan = plan_engine(self.config.engine, classifier, trial.split.test, n_passes=n_passes)
+        decided[key] = plan.to_dict()
+        self.run.save_manifest()
+        return plan
+
+    def _plan(self, trial: Trial, classifier: Classifier, plan: EnginePlan) -> Iterator[Cell]:
         patients = pseudonymise_patients(trial.cohort)
         for name in self.config.preset:
             setting = Setting(
                 protocol=trial.split.protocol,
                 preset=PRESETS[name],
                 epsilons=self.config.epsilons,
-                seed=self.config.seed,
+                seed=trial.split.seed,
                 patients=patients,
+                engine=plan.name,
+                batch_size=plan.batch_size,
+                tolerance=plan.tolerance,
             )
             yield from plan_cells(trial.split.test, classifier, setting)
 
-    def _pictures(self, trial: Trial, classifier: Classifier, cells: list[Cell]) -> list[dict[str, str]]:
+    def _pictures(self, trial: Trial, classifier: Classifier, cells: Sequence[Cell]) -> list[dict[str, Any]]:
         """Return the images of the cases that the figures show, drawn once and kept beside the parts."""
+        if trial.split.seed != self.config.seed:
+            return []  # the figures of single images show the first repeat
         file = self.run.pictures / f"{digest_of([cell.cell_id for cell in cells])}.json"
         try:
-            drawn: list[dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))
+            drawn: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):  # not drawn yet, or damaged
-            parts = [responses.read_part(self.run.part(cell.cell_id)) for cell in cells]
+            rows = responses.read_parts([self.run.part(cell.cell_id) for cell in cells])
             drawn = []
-            for chosen in choose_exemplar(pd.concat(parts)).to_dict("records"):
+            for chosen in choose_exemplar(rows).to_dict("records"):
                 keys = {key: str(chosen[key]) for key in ("cohort", "protocol", "model", "preset", "case_id")}
                 attack = PRESETS[keys["preset"]].attack
-                drawn.append({**keys, **picture(trial.split.test, keys["case_id"], classifier, attack)})
+                shown = picture(trial.split.test, keys["case_id"], classifier, attack)
+                drawn.append({**keys, "seed": trial.split.seed, **shown})
             write_text(file, json.dumps(drawn))
         return drawn
 
+    @property
+    def _in_order(self) -> list[_Swept]:
+        """What was swept, in the order of the settings, whatever came first."""
+        return [self.swept[places] for places in sorted(self.swept)]
+
+    @property
+    def _cells(self) -> list[str]:
+        return [cell.cell_id for swept in self._in_order for cell in swept.cells]
+
     def _merge(self, trials: list[Trial], incomplete: list[str], command: str) -> None:
         """Write responses.parquet: all rows, and what the tables and figures need beside them."""
-        names = [cohort.name for cohort in {trial.cohort.name: trial.cohort for trial in trials}.values()]
+        names = [cohort.name for cohort in _cohorts(trials)]
         shown_paths = {"cohort": names, "weights": {model: file.name for model, file in self.config.weights.items()}}
+        cells = self._cells
         facts = {
-            "run_id": digest_of(self.cells)[:12],
+            "run_id": digest_of(cells)[:12],
             "dosimeter_version": dosimeter.__version__,
             "command": command,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -260,13 +324,15 @@ class _Study:
             "config": self.config.identity() | shown_paths,
             "environment": environment(self.device),
             "cohorts": [describe(trial) for trial in trials],
-            "classifiers": self.cards,
+            "classifiers": [swept.card for swept in self._in_order],
+            "engines_used": [swept.engine for swept in self._in_order],
             "incomplete": incomplete,
             "peak_memory_mib": peak_memory_mib(),
         }
-        parts = [self.run.part(cell_id) for cell_id in self.cells]
+        parts = [self.run.part(cell_id) for cell_id in cells]
         self.run.save_manifest(status="merging", finished=None)  # what stands there now is about to change
-        beside = {"stages": self.run.manifest["stages"], "exemplars": self.exemplars}
+        exemplars = [exemplar for swept in self._in_order for exemplar in swept.exemplars]
+        beside = {"stages": self.run.manifest["stages"], "exemplars": exemplars}
         responses.merge_parts(parts, self.run.responses, {**facts, **beside})
         self.run.save_manifest(**facts)
 
@@ -276,14 +342,19 @@ class _Study:
         if not same or self.n_executed or not all(path.exists() for path in self.run.products):
             return False
         try:
-            responses.read(self.run.responses)
+            responses.read_compact(self.run.responses)
         except DosimeterError:  # damaged since: it is merged again
             return False
         return True
 
     def _digest(self, incomplete: list[str]) -> str:
         """Return a digest of what a finished run holds and of what drew it."""
-        return digest_of([dosimeter.__version__, str(responses.SCHEMA_VERSION), *self.cells, *incomplete])
+        return digest_of([dosimeter.__version__, str(responses.SCHEMA_VERSION), *self._cells, *incomplete])
+
+
+def _cohorts(trials: Sequence[Trial]) -> list[Cohort]:
+    """Return each cohort once."""
+    return list({trial.cohort.name: trial.cohort for trial in trials}.values())
 
 
 def describe(trial: Trial) -> dict[str, Any]:

@@ -1,9 +1,13 @@
 """What every analysis shares: the columns that name a group, and the rows a classifier answered."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from dosimeter.errors import DosimeterError
+from dosimeter.responses import compact
 
 GROUP = ["cohort", "protocol", "model", "preset", "storage", "modality"]
 """One curve: a classifier under one attack, stored one way. `modality` follows from `cohort`."""
@@ -13,34 +17,46 @@ CLASSIFIER = ["cohort", "protocol", "model", "modality"]
 
 
 def answered(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that have a response, typed, with what the analyses derive from them.
+    """Return the rows that have a response, with the columns that `responses.compact` describes.
 
     Args:
-        frame: a response table (`responses.SCHEMA`) of two-class classifiers; class 1 is the positive one.
-
-    Returns:
-        The rows of status "ok", with `correct` and `on_grid` as bool, `unchanged` and `grad_zero` as 0, 1 or
-        NaN, a missing `modality` as "", and three more columns: `probability` of class 1; `score`, the logit
-        of class 1 less that of class 0, which orders images as `probability` does but never saturates; and
-        `cluster`, the patient, or the case where the patient is unknown.
+        frame: a response table of two-class classifiers, whole or compact; class 1 is the positive one.
 
     Raises:
         DosimeterError: a response does not have two classes.
     """
-    rows = frame[frame["status"] == "ok"]
-    logits = _pairs(rows["logits"])
-    return rows.assign(
-        modality=rows["modality"].fillna(""),
-        cluster=rows["patient_id"].fillna(rows["case_id"]),
-        label=rows["label"].astype(np.int64),
-        predicted=rows["predicted"].astype(np.int64),
-        correct=rows["correct"].astype(bool),
-        on_grid=rows["on_grid"].astype(bool),
-        unchanged=rows["unchanged"].astype(np.float64),
-        grad_zero=rows["grad_zero"].astype(np.float64),
-        probability=_pairs(rows["probabilities"])[:, 1],
-        score=logits[:, 1] - logits[:, 0],
-    )
+    rows = compact(frame)
+    ok = rows["status"] == "ok"
+    return rows if ok.all() else rows[ok]
+
+
+def groups(rows: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Yield the rows of each group and its names, in the names' order.
+
+    One group at a time is in memory beside `rows`.
+    """
+    number = rows.groupby(list(keys), observed=True).ngroup().to_numpy()  # (rows,)
+    for each in range(number.max(initial=-1) + 1):
+        group = rows[number == each]
+        yield {name: group[name].iloc[0] for name in keys}, group
+
+
+def places(cases: pd.Series, among: pd.Series) -> npt.NDArray[np.int64]:
+    """Return where in `among`, which has no case twice, each of `cases` stands; -1 if it is not there.
+
+    Args:
+        cases: (n,) categorical.
+        among: (m,) categorical with the same categories.
+    """
+    place = np.full(len(cases.cat.categories), -1)
+    place[among.cat.codes] = np.arange(len(among))
+    return place[cases.cat.codes]
+
+
+def plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a small table with its categoricals as plain strings, as people and CSV files want them."""
+    names = table.select_dtypes("category")
+    return table.astype({name: names[name].cat.categories.dtype for name in names})
 
 
 def clean_answers(rows: pd.DataFrame) -> pd.DataFrame:
@@ -57,15 +73,3 @@ def clean_answers(rows: pd.DataFrame) -> pd.DataFrame:
     order = order.sort_values(["_stored", "_other", "preset", "storage"], kind="stable")
     unique = order.drop_duplicates([*CLASSIFIER, "case_id"]).drop(columns=["_stored", "_other"])
     return unique.sort_values([*CLASSIFIER, "case_id"], ignore_index=True)
-
-
-def _pairs(lists: pd.Series) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    if lists.empty:
-        return np.empty((0, 2))
-    flat = np.concatenate(lists.to_list()).astype(np.float64)
-    if flat.size != 2 * len(lists):
-        raise DosimeterError(
-            f"{lists.name} must have two classes a row, got {flat.size} values in {len(lists)} rows. "
-            "Evaluate a two-class classifier."
-        )
-    return flat.reshape(-1, 2)  # (rows, 2)

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import CLASSIFIER, answered, clean_answers
+from dosimeter.analysis.base import CLASSIFIER, answered, clean_answers, groups, plain
 from dosimeter.analysis.intervals import FloatArray, auc_interval, wilson
+from dosimeter.responses import compact
 
 CALIBRATION_BINS = 15
 IDENTITY = ["cohort", "protocol", "model"]
@@ -30,15 +31,15 @@ def clean_metrics(frame: pd.DataFrame) -> pd.DataFrame:
         probability; ece, see `expected_calibration_error`. What is undefined, such as the AUC of a single
         class, is null.
     """
-    clean = clean_answers(answered(frame))
-    rows = [{**dict(zip(CLASSIFIER, key, strict=True)), **_metrics(group)} for key, group in clean.groupby(CLASSIFIER)]
+    frame = compact(frame)
+    rows = [{**names, **_metrics(group)} for names, group in groups(clean_answers(answered(frame)), CLASSIFIER)]
     columns = [*IDENTITY, "n", "n_positive", "n_patients", "n_errors"]
     for name in ("accuracy", "sensitivity", "specificity", "precision"):
         columns += [name, f"{name}_low", f"{name}_high"]
     columns += ["f1", "auc", "auc_low", "auc_high", "auc_method", "brier", "ece", "modality"]
-    failed = frame[frame["status"] != "ok"].groupby(IDENTITY)["case_id"].nunique().rename("n_errors")
+    failed = plain(frame.loc[frame["status"] != "ok", [*IDENTITY, "case_id"]]).groupby(IDENTITY)["case_id"].nunique()
     table = pd.DataFrame(rows, columns=[name for name in columns if name != "n_errors"])
-    table = table.merge(failed.reset_index(), on=IDENTITY, how="left")
+    table = table.merge(failed.rename("n_errors").reset_index(), on=IDENTITY, how="left")
     return table.astype({"n_patients": "Int64"}).assign(n_errors=table["n_errors"].fillna(0).astype(int))[columns]
 
 
@@ -52,7 +53,7 @@ def confusion(frame: pd.DataFrame) -> pd.DataFrame:
         tn, fp, fn, tp (images), and where the paper prints them (X-ray) paper_tn, paper_fp, paper_fn,
         paper_tp.
     """
-    clean = clean_answers(answered(frame))
+    clean = plain(clean_answers(answered(frame)))
     cell = clean["label"].astype(str) + clean["predicted"].astype(str)
     counts = pd.DataFrame({name: cell == code for name, code in zip(_CELLS, ("00", "01", "10", "11"), strict=True)})
     table = counts.groupby([clean[name] for name in CLASSIFIER]).sum().reset_index()

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import GROUP, answered
+from dosimeter.analysis.base import GROUP, answered, groups
 from dosimeter.analysis.intervals import wilson
 
 COLUMNS = [
@@ -20,6 +20,7 @@ COLUMNS = [
         "modality",
     ),
 ]
+_COUNTED = ["case_id", "label", "epsilon", "correct", "score", "unchanged", "grad_zero"]
 
 
 def fgsm_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
@@ -36,24 +37,11 @@ def fgsm_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
         are in [0, 1]. auc, sensitivity and specificity are null where a class is absent.
     """
     rows = answered(frame)
-    rows = rows[rows["on_grid"]].sort_values("epsilon", kind="stable")
-    keys = [*GROUP, "epsilon"]
-    rows = rows.assign(
-        envelope=rows.groupby([*GROUP, "case_id"])["correct"].cummin(),
-        rank=rows.groupby(keys)["score"].rank(),
-        positive_correct=rows["correct"] & (rows["label"] == 1),
-    )
-    rows["positive_rank"] = rows["rank"] * rows["label"]
-    table = rows.groupby(keys, as_index=False).agg(
-        n=("correct", "size"),
-        correct=("correct", "sum"),
-        accuracy_envelope=("envelope", "mean"),
-        unchanged_share=("unchanged", "mean"),
-        grad_zero_share=("grad_zero", "mean"),
-        positives=("label", "sum"),
-        positive_correct=("positive_correct", "sum"),
-        positive_rank=("positive_rank", "sum"),
-    )
+    rows = rows.loc[rows["on_grid"], [*GROUP, *_COUNTED]]
+    curves = [_curve(group).assign(**names) for names, group in groups(rows, GROUP)]
+    if not curves:
+        return pd.DataFrame(columns=COLUMNS)
+    table = pd.concat(curves, ignore_index=True)
     low, high = wilson(table["correct"], table["n"])
     positives, negatives = table["positives"], table["n"] - table["positives"]
     pairs = (positives * negatives).replace(0, np.nan)
@@ -69,3 +57,25 @@ def fgsm_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
     published = paper.fgsm_accuracy()[[*paper.KEY, "epsilon", "accuracy_pct"]]
     table = paper.beside(table, published)
     return table.assign(paper_accuracy=table["accuracy_pct"] / 100)[COLUMNS]
+
+
+def _curve(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what is counted at every epsilon of one group."""
+    rows = rows.sort_values("epsilon", kind="stable")
+    rows = rows.assign(
+        envelope=rows.groupby("case_id", observed=True)["correct"].cummin(),
+        rank=rows.groupby("epsilon")["score"].rank(),
+        label=rows["label"].astype(np.int64),  # pandas adds up int8 in int8
+        positive_correct=rows["correct"] & (rows["label"] == 1),
+    )
+    rows["positive_rank"] = rows["rank"] * rows["label"]
+    return rows.groupby("epsilon", as_index=False).agg(
+        n=("correct", "size"),
+        correct=("correct", "sum"),
+        accuracy_envelope=("envelope", "mean"),
+        unchanged_share=("unchanged", "mean"),
+        grad_zero_share=("grad_zero", "mean"),
+        positives=("label", "sum"),
+        positive_correct=("positive_correct", "sum"),
+        positive_rank=("positive_rank", "sum"),
+    )

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import GROUP, answered
+from dosimeter.analysis.base import GROUP, answered, groups, places
 from dosimeter.analysis.intervals import FloatArray, bootstrap_by_group, weighted_mean
 
 _VALUES = ["original", "adversarial", "decrease", "decrease_low", "decrease_high"]
@@ -36,10 +36,8 @@ def probability_drop(frame: pd.DataFrame) -> pd.DataFrame:
         values where model and epsilon match. Null where no image remains.
     """
     rows = answered(frame)
-    rows = rows[rows["on_grid"]]
-    truth = np.where(rows["label"] == 1, rows["probability"], 1 - rows["probability"])
-    rows = rows.assign(truth=truth)
-    parts = [_group_drop(group) for _, group in rows.groupby(GROUP)]
+    rows = rows.loc[rows["on_grid"], [*GROUP, "case_id", "cluster", "label", "epsilon", "correct", "probability"]]
+    parts = [_group_drop(group).assign(**names) for names, group in groups(rows, GROUP)]
     own = COLUMNS[: COLUMNS.index("paper_original")]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*own, "modality"])
     published = paper.probability_drop().rename(columns=lambda name: f"paper_{name}" if name in _VALUES else name)
@@ -47,39 +45,38 @@ def probability_drop(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _group_drop(rows: pd.DataFrame) -> pd.DataFrame:
+    rows = rows.assign(truth=np.where(rows["label"] == 1, rows["probability"], 1 - rows["probability"]))
     clean = rows[rows["epsilon"] == 0].sort_values("case_id")
-    attacked = rows[(rows["epsilon"] > 0) & rows["case_id"].isin(clean["case_id"])]
+    case = places(rows["case_id"], clean["case_id"])
+    attacked, case = rows[(rows["epsilon"] > 0) & (case >= 0)], case[(rows["epsilon"] > 0) & (case >= 0)]
     doses, dose = np.unique(attacked["epsilon"].to_numpy(), return_inverse=True)
-    case = np.searchsorted(clean["case_id"].to_numpy(object), attacked["case_id"].to_numpy(object))
     adversarial = np.full((len(clean), len(doses)), np.nan)
     adversarial[case, dose] = attacked["truth"]
     after = np.zeros(adversarial.shape, dtype=bool)
     after[case, dose] = attacked["correct"]
     there = ~np.isnan(adversarial)  # a case may have failed at one epsilon only
     original, before = clean[["truth"]].to_numpy(), clean[["correct"]].to_numpy()  # (cases, 1)
-    patients = clean["cluster"].to_numpy(object)
-    table: dict[str, npt.ArrayLike] = {name: np.repeat(rows[name].iloc[0], len(doses)) for name in GROUP}
-    table["epsilon"] = doses
-    for included, suffix in zip((before & after, before & there, there), _GROUPS, strict=True):
-        table |= _means(np.broadcast_to(original, there.shape), adversarial, included, patients, suffix)
+    decrease = original - adversarial
+    table: dict[str, npt.ArrayLike] = {"epsilon": doses}
+    statistics = []
+    for included, (suffix, n) in zip((before & after, before & there, there), _GROUPS.items(), strict=True):
+        statistics.append(weighted_mean(decrease, included))
+        table |= {
+            n: included.sum(axis=0),
+            f"original{suffix}": _mean(np.broadcast_to(original, there.shape), included),
+            f"adversarial{suffix}": _mean(adversarial, included),
+            f"decrease{suffix}": _mean(decrease, included),
+        }
+    # One bootstrap for all three: they are drawn alike, and drawing takes most of the time.
+    bounds = bootstrap_by_group(
+        lambda weights: np.stack([statistic(weights) for statistic in statistics], axis=1),  # (replicates, 3, doses)
+        clean["cluster"].to_numpy(object),
+    )
+    for place, suffix in enumerate(_GROUPS):
+        table |= {f"decrease_low{suffix}": bounds.low[place], f"decrease_high{suffix}": bounds.high[place]}
     return pd.DataFrame(table)
 
 
-def _means(
-    original: FloatArray,
-    adversarial: FloatArray,
-    included: npt.NDArray[np.bool_],
-    patients: npt.NDArray[np.object_],
-    suffix: str,
-) -> dict[str, npt.ArrayLike]:
-    once = np.ones((1, len(original)))
-    decrease = weighted_mean(original - adversarial, included)
-    low, high = bootstrap_by_group(decrease, patients)
-    return {
-        _GROUPS[suffix]: included.sum(axis=0),
-        f"original{suffix}": weighted_mean(original, included)(once)[0],
-        f"adversarial{suffix}": weighted_mean(adversarial, included)(once)[0],
-        f"decrease{suffix}": decrease(once)[0],
-        f"decrease_low{suffix}": low,
-        f"decrease_high{suffix}": high,
-    }
+def _mean(values: FloatArray, included: npt.NDArray[np.bool_]) -> FloatArray:
+    means: FloatArray = weighted_mean(values, included)(np.ones((1, len(values))))[0]  # (doses,)
+    return means

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import CLASSIFIER
+from dosimeter.analysis.base import CLASSIFIER, answered
 from dosimeter.analysis.flips import flip_epsilon
 
 COLUMNS = [
@@ -27,7 +27,8 @@ def choose_exemplar(frame: pd.DataFrame) -> pd.DataFrame:
         visible one for that modality and model if it is on the grid, else the grid's largest; n_flipped, how
         many cases the rule chose among. A group in which nothing flipped has no row.
     """
-    flips = flip_epsilon(frame)
+    rows = answered(frame)
+    flips = flip_epsilon(rows)
     flips = flips[(flips["storage"] == "float") & flips["flip_epsilon"].notna()]
     groups = [*CLASSIFIER, "preset"]
     chosen = []
@@ -39,6 +40,6 @@ def choose_exemplar(frame: pd.DataFrame) -> pd.DataFrame:
     if not chosen:
         return pd.DataFrame(columns=COLUMNS)
     table = paper.beside(pd.concat(chosen, ignore_index=True), paper.pictures())
-    grid = frame.loc[(frame["status"] == "ok") & frame["on_grid"].eq(True), "epsilon"]
+    grid = rows.loc[rows["on_grid"], "epsilon"]
     on_grid = table["visible_epsilon"].isin(grid.unique())
     return table.assign(visible_epsilon=table["visible_epsilon"].where(on_grid, grid.max()))[COLUMNS]

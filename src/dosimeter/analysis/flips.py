@@ -1,16 +1,17 @@
 """The flip epsilon of each image, and its median over images."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dosimeter.analysis.base import GROUP, answered
+from dosimeter.analysis.base import GROUP, answered, groups, places, plain
 from dosimeter.analysis.intervals import bootstrap_by_group, weighted_median
 from dosimeter.units import GREY_LEVELS_8BIT
 
 IDENTITY = ["cohort", "protocol", "model", "preset", "storage"]
-_CASE = [*GROUP, "case_id"]
+_ASKED = ["case_id", "cluster", "label", "epsilon", "predicted", "correct"]
 
 
 def flip_epsilon(frame: pd.DataFrame) -> pd.DataFrame:
@@ -28,7 +29,10 @@ def flip_epsilon(frame: pd.DataFrame) -> pd.DataFrame:
         asked that did not change the answer.
     """
     columns = ["label", "correct_at_zero", "flip_epsilon", "censored", "uncertainty", "modality"]
-    return _flips(frame)[[*IDENTITY, "case_id", *columns]]
+    parts = [_flips(group).assign(**names) for names, group in _groups(frame)]
+    if not parts:
+        return pd.DataFrame(columns=[*IDENTITY, "case_id", *columns])
+    return pd.concat(parts, ignore_index=True)[[*IDENTITY, "case_id", *columns]]
 
 
 def epsilon50(frame: pd.DataFrame) -> pd.DataFrame:
@@ -44,30 +48,45 @@ def epsilon50(frame: pd.DataFrame) -> pd.DataFrame:
         patient, and `grey_levels` with the same, in steps of an 8-bit image. A value beyond `epsilon_max`,
         the largest epsilon asked, is null and its flag (censored, low_censored, high_censored) True.
     """
-    rows = []
-    for key, group in _flips(frame).groupby(GROUP):
-        rows.append({**dict(zip(GROUP, key, strict=True)), **_median(group)})
+    rows = [{**names, **_median(_flips(group))} for names, group in _groups(frame)]
     names = [prefix + suffix for prefix in ("epsilon50", "grey_levels") for suffix in ("", "_low", "_high")]
     flags = ["censored", "low_censored", "high_censored"]
     return pd.DataFrame(rows, columns=[*IDENTITY, "n", "n_censored", *names, *flags, "epsilon_max", "modality"])
 
 
-def _flips(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of `flip_epsilon`, and each case's cluster and largest epsilon."""
+def _groups(frame: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     rows = answered(frame)
-    at_zero = rows[rows["epsilon"] == 0]
-    clean = at_zero[[*_CASE, "label", "cluster", "predicted", "correct"]]
-    clean = clean.rename(columns={"predicted": "original", "correct": "correct_at_zero"})
-    rows = rows[[*_CASE, "epsilon", "predicted"]].merge(clean, on=_CASE)
-    changed = rows[rows["correct_at_zero"] & (rows["predicted"] != rows["original"])]
-    flip = changed.groupby(_CASE, as_index=False).agg(flip_epsilon=("epsilon", "min"))
-    rows = rows.merge(flip, on=_CASE, how="left")
-    rows["below"] = rows["epsilon"].where(rows["epsilon"] < rows["flip_epsilon"])
-    reach = rows.groupby(_CASE, as_index=False).agg(below=("below", "max"), epsilon_max=("epsilon", "max"))
-    table = clean.merge(flip, on=_CASE, how="left").merge(reach, on=_CASE, how="left")
-    table["censored"] = table["correct_at_zero"] & table["flip_epsilon"].isna()
-    table["uncertainty"] = table["flip_epsilon"] - table["below"]
-    return table.sort_values(_CASE, ignore_index=True)
+    for names, group in groups(rows[[*GROUP, *_ASKED]], GROUP):
+        if (group["epsilon"] == 0).any():
+            yield names, group
+
+
+def _flips(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each case of one group: the columns of `flip_epsilon`, its cluster and largest epsilon."""
+    clean = rows[rows["epsilon"] == 0].sort_values("case_id", ignore_index=True)
+    case = places(rows["case_id"], clean["case_id"])
+    rows, case = rows[case >= 0], case[case >= 0]
+    epsilon, correct = rows["epsilon"].to_numpy(), clean["correct"].to_numpy()
+    changed = correct[case] & (rows["predicted"].to_numpy() != clean["predicted"].to_numpy()[case])
+    flip, below, largest = np.full(len(clean), np.inf), np.full(len(clean), -np.inf), np.zeros(len(clean))
+    np.minimum.at(flip, case[changed], epsilon[changed])
+    lower = epsilon < flip[case]
+    np.maximum.at(below, case[lower], epsilon[lower])
+    np.maximum.at(largest, case, epsilon)
+    flipped = np.isfinite(flip)
+    clean = plain(clean)
+    return pd.DataFrame(
+        {
+            "case_id": clean["case_id"],
+            "cluster": clean["cluster"],
+            "label": clean["label"].astype(np.int64),
+            "correct_at_zero": correct,
+            "flip_epsilon": np.where(flipped, flip, np.nan),
+            "censored": correct & ~flipped,
+            "uncertainty": np.where(flipped, flip - below, np.nan),
+            "epsilon_max": largest,
+        }
+    )
 
 
 def _median(cases: pd.DataFrame) -> dict[str, Any]:

@@ -16,7 +16,8 @@ Statistic = Callable[[FloatArray], FloatArray]
 """Weights (replicates, n), how often each of n rows was drawn, to a statistic (replicates, ...)."""
 
 REPLICATES = 1000
-_CHUNK = 4_000_000  # weights held at once
+_CHUNK = 1_000_000  # weights held at once
+_AT_LEAST = 20  # replicates at a time: with fewer, reading the values again and again would take the time
 
 
 class Interval(NamedTuple):
@@ -171,7 +172,7 @@ def bootstrap_by_group(
         blank = np.full(statistic(np.ones((1, len(member))))[0].shape, np.nan)
         return Interval(blank, blank)
     rng = np.random.default_rng(seed)
-    step = max(1, _CHUNK // len(member))
+    step = max(_AT_LEAST, _CHUNK // len(member))
     values = []
     for start in range(0, replicates, step):
         size = min(step, replicates - start)

@@ -9,7 +9,7 @@ from dosimeter.analysis.clean import clean_metrics, confusion, training
 from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.drops import probability_drop
 from dosimeter.analysis.flips import epsilon50, flip_epsilon
-from dosimeter.responses import Responses
+from dosimeter.responses import Responses, compact
 
 CAPTIONS = {
     "clean_metrics": "Classification without attack, with 95 % intervals.",
@@ -20,6 +20,9 @@ CAPTIONS = {
     "flip_epsilon": "The smallest epsilon that changes each image's answer.",
     "epsilon50": "The epsilon at which half of the correctly classified images have flipped.",
 }
+LATEX_ROWS = 5_000
+"""Rows of a LaTeX table at most, some hundred pages: a table of one row an image goes on in its CSV file."""
+
 _ESCAPES = str.maketrans(
     {character: f"\\{character}" for character in "&%_#${}"} | {"\\": "/", "~": r"\textasciitilde{}", "^": r"\^{}"}
 )
@@ -27,7 +30,7 @@ _ESCAPES = str.maketrans(
 
 def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     """Return every table of a run, by the name of its file; a key of `CAPTIONS` each."""
-    frame = responses.frame
+    frame = compact(responses.frame)
     return {
         "clean_metrics": clean_metrics(frame),
         "confusion": confusion(frame),
@@ -45,11 +48,17 @@ def accuracy_table(responses: Responses) -> pd.DataFrame:
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
-    """Write each table as NAME.csv (ten digits) and NAME.tex (three): the same table always gives the same bytes."""
+    """Write each table as NAME.csv (ten digits) and NAME.tex (three): the same table always gives the same bytes.
+
+    The CSV is whole; of a table longer than `LATEX_ROWS` the LaTeX has the first rows, and says so.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.10g", lineterminator="\n")
-        (folder / f"{name}.tex").write_text(to_latex(table, CAPTIONS[name]), encoding="utf-8")
+        shown, caption = table.head(LATEX_ROWS), CAPTIONS[name]
+        if len(shown) < len(table):
+            caption += f" The first {len(shown)} of {len(table)} rows; all are in {name}.csv."
+        (folder / f"{name}.tex").write_text(to_latex(shown, caption), encoding="utf-8")
 
 
 def to_latex(table: pd.DataFrame, caption: str) -> str:

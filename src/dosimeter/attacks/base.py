@@ -24,10 +24,13 @@ class Direction(NamedTuple):
     Attributes:
         sign: (batch, 3, H, W), each value -1, 0 or 1.
         grad_zero: (batch,), True where the whole gradient was exactly zero: that image cannot be perturbed.
+        logits: (batch, n_classes) of the unperturbed images, where the attack computed them on its way: they are not
+            computed again.
     """
 
     sign: Tensor
     grad_zero: Tensor
+    logits: Tensor | None = None
 
 
 class Attack(Protocol):

@@ -48,14 +48,15 @@ class FGSM:
         """
         images = images.detach().requires_grad_(True)
         with torch.enable_grad():
-            loss = LOSSES[self.loss](classifier(images), labels).sum()  # a sum: batching changes no gradient
+            logits = classifier(images)
+            loss = LOSSES[self.loss](logits, labels).sum()  # a sum: batching changes no gradient
         (gradient,) = torch.autograd.grad(loss, images)  # (batch, 3, H, W)
         if not torch.isfinite(gradient).all():
             raise FloatingPointError(f"the gradient of {self.loss} is not finite")
         if self.channels == "tied":
             gradient = gradient.sum(dim=1, keepdim=True).expand_as(images)
         grad_zero = (gradient == 0).flatten(1).all(dim=1)
-        return Direction(gradient.sign(), grad_zero)
+        return Direction(gradient.sign(), grad_zero, logits.detach())
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def study(
     preset: Annotated[list[str] | None, typer.Option(help=_field("preset"))] = None,
     epsilons: Annotated[str | None, typer.Option(help=_field("epsilons"))] = None,
     seed: Annotated[int | None, typer.Option(help=_field("seed"))] = None,
+    repeats: Annotated[int | None, typer.Option(help=_field("repeats"))] = None,
     out: Annotated[Path | None, typer.Option(help=_field("out"))] = None,
     data: Annotated[Path | None, typer.Option(help=_field("data"))] = None,
     limit: Annotated[int | None, typer.Option(help=_field("limit"))] = None,
@@ -61,6 +62,10 @@ def study(
     learning_rate: Annotated[float | None, typer.Option(help=_field("learning_rate"))] = None,
     decay: Annotated[float | None, typer.Option(help=_field("decay"))] = None,
     device: Annotated[str | None, typer.Option(help=_field("device"))] = None,
+    engine: Annotated[str | None, typer.Option(help=_field("engine"))] = None,
+    executor: Annotated[str | None, typer.Option(help=_field("executor"))] = None,
+    address: Annotated[str | None, typer.Option(help=_field("address"))] = None,
+    workers: Annotated[int | None, typer.Option(help=_field("workers"))] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and stop")] = False,
 ) -> None:
     """Run the study: fit, attack, measure, report. The same command again continues where it stopped.
@@ -73,6 +78,7 @@ def study(
         preset=_joined(preset),
         epsilons=epsilons,
         seed=seed,
+        repeats=repeats,
         out=out,
         data=data,
         limit=limit,
@@ -86,6 +92,10 @@ def study(
         learning_rate=learning_rate,
         decay=decay,
         device=device,
+        engine=engine,
+        executor=executor,
+        address=address,
+        workers=workers,
     )
     from dosimeter.cli.study import print_plan, run
 
@@ -106,7 +116,7 @@ def report(run: Annotated[Path, typer.Argument(help="the run's folder")]) -> Non
 
 
 @app.command(name="list")
-def list_(what: Annotated[str, typer.Argument(help="models, cohorts or attacks")]) -> None:
+def list_(what: Annotated[str, typer.Argument(help="models, cohorts, attacks or engines")]) -> None:
     """List what this version knows."""
     from dosimeter.cli.listing import listing
 

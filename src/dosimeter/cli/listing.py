@@ -4,7 +4,7 @@ from dosimeter.errors import DosimeterError, did_you_mean
 
 
 def listing(what: str) -> list[tuple[str, str]]:
-    """Return (name, note) of the models, cohorts or attacks this version knows."""
+    """Return (name, note) of the models, cohorts, attacks or engines this version knows."""
     if what == "models":
         from dosimeter.models.backbones import BACKBONES
 
@@ -23,4 +23,13 @@ def listing(what: str) -> list[tuple[str, str]]:
             )
             for preset in PRESETS.values()
         ]
-    raise DosimeterError(f"'{what}' cannot be listed. {did_you_mean(what, ('models', 'cohorts', 'attacks'))}")
+    if what == "engines":
+        from dosimeter.engines.choose import ENGINES
+
+        return [
+            ("auto", "the fastest that agrees with torch on the study's own images"),
+            *((name, note) for name, (_, note) in ENGINES.items()),
+        ]
+    raise DosimeterError(
+        f"'{what}' cannot be listed. {did_you_mean(what, ('models', 'cohorts', 'attacks', 'engines'))}"
+    )

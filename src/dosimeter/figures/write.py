@@ -109,10 +109,10 @@ def slug(text: str) -> str:
 
 def _trials(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> Iterator[_Trial]:
     rows = answered(responses.frame)
-    clean, doses = clean_answers(rows), choose_exemplar(responses.frame)
+    clean, doses = clean_answers(rows), choose_exemplar(rows)
     cards = {(card["cohort"], card["protocol"]): card for card in responses.meta.get("cohorts", [])}
     exemplars = responses.meta.get("exemplars", [])
-    for cohort, protocol in dict.fromkeys(zip(rows["cohort"], rows["protocol"], strict=True)):
+    for cohort, protocol in rows[["cohort", "protocol"]].drop_duplicates().itertuples(index=False):
         answers = _of(rows, cohort, protocol)
         negative, positive = cards.get((cohort, protocol), {}).get("classes", ("class 0", "class 1"))
         yield _Trial(

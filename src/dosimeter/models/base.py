@@ -59,6 +59,17 @@ class Classifier(nn.Module):
         # The map goes on in plain layout: it is small, and heads then see one layout whatever the base prefers.
         return self.base(ready).contiguous(memory_format=torch.contiguous_format)  # type: ignore[no-any-return]
 
+    def with_base(self, base: nn.Module) -> "Classifier":
+        """Return this classifier with another computation of its base; preprocessing and head are shared."""
+        return Classifier(
+            base,
+            self.head,
+            preprocessing=self.preprocessing,
+            size_px=self.size_px,
+            classes=self.classes,
+            card=self.card,
+        )
+
     def prepare(self, case: Case) -> Tensor:
         """Return a case's image on the classifier's grid, (3, size_px, size_px) in [0, 1].
 

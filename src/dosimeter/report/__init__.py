@@ -22,7 +22,7 @@ def redraw(run_folder: Path) -> Path:
     Raises:
         DosimeterError: the folder has no table, or it cannot be read.
     """
-    responses = table.read(run_folder / "responses.parquet")
+    responses = table.read_compact(run_folder / "responses.parquet")
     with tempfile.TemporaryDirectory(dir=run_folder, prefix=".redraw-") as name:
         draft = Path(name)
         tables = build_tables(responses)

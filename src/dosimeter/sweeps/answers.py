@@ -1,11 +1,13 @@
 """Asking a classifier about many perturbed images, each distinct image once.
 
 The sweep is nearly all forward passes. Images that come out identical (a zero gradient, a dose rounded away, two
-epsilons that give the same 8-bit file) are recognised by digest and answered from memory.
+epsilons that give the same 8-bit file) are recognised by digest and answered from memory. An engine other than torch
+answers only what is clear: where the two best logits are closer than its tolerance, torch decides.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from threading import Event
 from typing import NamedTuple
 
 import torch
@@ -13,7 +15,11 @@ from torch import Tensor
 
 from dosimeter.attacks.base import Dose, check, measure, perturb
 from dosimeter.attacks.storage import STORAGES
-from dosimeter.models.base import Classifier
+from dosimeter.engines.base import Engine
+
+
+class Stopped(Exception):
+    """The sweep was told to end; what was asked so far is dropped."""
 
 
 class Target(NamedTuple):
@@ -22,6 +28,7 @@ class Target(NamedTuple):
     Attributes:
         image: (3, H, W) in [0, 1].
         sign: (3, H, W), the attack's direction.
+        logits: (n_classes,) of the unperturbed image, if the attack computed them.
     """
 
     case_id: str
@@ -29,6 +36,7 @@ class Target(NamedTuple):
     image: Tensor
     sign: Tensor
     grad_zero: bool
+    logits: Tensor | None = None
 
 
 class Question(NamedTuple):
@@ -51,20 +59,28 @@ class Answer(NamedTuple):
         """Index of the largest logit."""
         return int(self.logits.argmax())
 
+    @property
+    def gap(self) -> float:
+        """How far the largest logit is above the second."""
+        first, second = self.logits.topk(2).values
+        return float(first - second)
+
 
 class Answers:
-    """Answers `Question`s about one shard of cases through one classifier.
+    """Answers `Question`s about one shard of cases through one engine.
 
     Args:
-        classifier: asked in inference mode.
+        engine: what computes logits.
         attack: its name, for the message if its images leave the ball.
         batch_size: images per forward pass.
+        stop: raises `Stopped` at the next batch once it is set.
     """
 
-    def __init__(self, classifier: Classifier, *, attack: str, batch_size: int) -> None:
-        self._classifier = classifier
+    def __init__(self, engine: Engine, *, attack: str, batch_size: int, stop: Event | None = None) -> None:
+        self._engine = engine
         self._attack = attack
         self._batch_size = batch_size
+        self._stop = stop
         self._known: dict[bytes, Tensor] = {}  # digest of the stored image -> logits
         self.n_forward = 0
 
@@ -88,16 +104,66 @@ class Answers:
         adversarial = perturb(target.image, target.sign, epsilon)
         check(target.image, adversarial, epsilon=epsilon, attack=self._attack)
         image, unperturbed = store(adversarial), store(target.image)
-        digest = hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()
+        digest = _digest(image)
+        if epsilon == 0 and target.logits is not None:
+            self._known.setdefault(_digest(target.image), target.logits)
         dose = measure(target.image, target.sign, epsilon, image)
         return digest, image, dose, torch.equal(image, unperturbed)
 
     def _forward(self, pending: dict[bytes, Tensor]) -> None:
+        if self._stop is not None and self._stop.is_set():
+            raise Stopped
         if not pending:
             return
-        batch = torch.stack(list(pending.values())).to(self._classifier.device)
-        with torch.inference_mode():
-            logits = self._classifier(batch).float().cpu()
+        logits = self._engine.logits(torch.stack(list(pending.values())))
         self._known.update(zip(pending, logits, strict=True))
         self.n_forward += len(pending)
         pending.clear()
+
+
+def _digest(image: Tensor) -> bytes:
+    return hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()
+
+
+class CheckedAnswers:
+    """Answers of a fast engine, with torch's wherever the fast one's decision is not clear.
+
+    A doubtful case is attacked again along torch's own gradient, so that its image is torch's too.
+
+    Args:
+        fast: answers of the engine.
+        reference: answers of torch.
+        tolerance: two best logits closer than this are doubtful.
+        aim: returns a case's target along torch's gradient.
+    """
+
+    def __init__(self, fast: Answers, reference: Answers, *, tolerance: float, aim: Callable[[Target], Target]) -> None:
+        self._fast = fast
+        self._tolerance = tolerance
+        self._aim = aim
+        self._aimed: dict[str, Target] = {}
+        self.reference = reference
+
+    @property
+    def n_forward(self) -> int:
+        """Images that went through a network."""
+        return self._fast.n_forward + self.reference.n_forward
+
+    def ask(self, questions: Iterable[Question]) -> list[Answer]:
+        """Return one answer for each question, in order."""
+        asked = list(questions)
+        replies = self._fast.ask(asked)
+        doubtful = [index for index, reply in enumerate(replies) if not reply.gap >= self._tolerance]
+        again = [asked[index]._replace(target=self._reference_target(asked[index].target)) for index in doubtful]
+        for index, reply in zip(doubtful, self.reference.ask(again), strict=True):
+            replies[index] = reply
+        return replies
+
+    def confirm(self, questions: Sequence[Question]) -> list[Answer]:
+        """Return torch's answers to the very images that the fast engine was asked about."""
+        return self.reference.ask(questions)
+
+    def _reference_target(self, target: Target) -> Target:
+        if target.case_id not in self._aimed:
+            self._aimed[target.case_id] = self._aim(target)
+        return self._aimed[target.case_id]

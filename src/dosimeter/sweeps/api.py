@@ -1,15 +1,18 @@
 """`sweep`: the study's sweep for any classifier and cohort, in memory."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.fgsm import FGSM, Preset
 from dosimeter.attacks.storage import STORAGES
 from dosimeter.cohorts.base import Cohort
+from dosimeter.engines.choose import check_name, plan_engine
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.models.base import Classifier
 from dosimeter.responses import Responses, to_frame
-from dosimeter.sweeps.execute import execute_cell
+from dosimeter.sweeps.execute import Row
+from dosimeter.sweeps.executor import LocalExecutor
 from dosimeter.sweeps.plan import Setting, plan_cells, pseudonymise_patients
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 
@@ -21,7 +24,10 @@ def sweep(
     *,
     epsilons: str | Sequence[float | str] = DEFAULT_EPSILONS,
     storages: Sequence[str] = ("float",),
-    batch_size: int = 4,
+    refine: bool = True,
+    engine: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Responses:
     """Attack every case of `cohort` at every epsilon and return the responses.
@@ -32,7 +38,10 @@ def sweep(
         attack: by default `FGSM()`: margin loss, tied channels.
         epsilons: fractions of the image range, numbers or text such as "4/255"; 0 is always asked.
         storages: "float", "png8", or both.
-        batch_size: images per forward pass.
+        refine: bisect each image's flip epsilon to 1e-5; without it, flips are known to a step of the grid.
+        engine: what computes the answers (`dosimeter list engines`); "auto" is the fastest that agrees with torch.
+        batch_size: images per forward pass; by default found from the network's largest layer.
+        workers: cores to use; by default all of torch's.
         advance: called with the number of cases done.
 
     Example:
@@ -51,18 +60,28 @@ def sweep(
             f"the cohort's classes {cohort.classes} must be the classifier's {classifier.classes}, in that order: "
             "a label is an index into them. Load the cohort with another `positive`."
         )
+    check_name(engine)
     attack = attack or FGSM()
+    doses = parse_epsilons(epsilons)
+    plan = plan_engine(engine, classifier, cohort, n_passes=len(cohort) * len(doses) * len(storages))
+    plan = plan if batch_size is None else replace(plan, batch_size=batch_size)
     setting = Setting(
         protocol=classifier.card.get("protocol", ""),
         preset=Preset(f"{attack.loss}, {attack.channels}", attack, tuple(storages), ""),
-        epsilons=parse_epsilons(epsilons),
+        epsilons=doses,
         seed=0,
         patients=pseudonymise_patients(cohort),
-        batch_size=batch_size,
+        engine=plan.name,
+        batch_size=plan.batch_size,
+        tolerance=plan.tolerance,
         split=None,
+        refine=refine,
     )
-    rows = []
-    for cell in plan_cells(cohort, classifier, setting):
-        rows += execute_cell(cell, classifier)
-        advance(len(cell.shard))
-    return Responses(to_frame(rows), {"classifiers": [{**classifier.card, "classifier": classifier.name}]})
+    cells = list(plan_cells(cohort, classifier, setting))
+    rows: dict[str, list[Row]] = {}
+    for done in LocalExecutor(workers).run(cells, classifier, plan):
+        rows[done.cell.cell_id] = done.rows
+        advance(len(done.cell.shard))
+    frame = to_frame(row for cell in cells for row in rows[cell.cell_id])
+    cards = [{**classifier.card, "classifier": classifier.name}]
+    return Responses(frame, {"classifiers": cards, "engines": [{"classifier": classifier.name, **plan.to_dict()}]})

@@ -3,77 +3,179 @@
 import logging
 import time
 from collections.abc import Sequence
+from threading import Event
 from typing import Any
 
 import torch
+from torch import nn
 
-from dosimeter.cohorts.base import Record
+from dosimeter.attacks.base import Attack
+from dosimeter.cohorts.base import Case, Record
+from dosimeter.engines.base import Engine, TorchEngine
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
 from dosimeter.responses import READ_ERROR
-from dosimeter.sweeps.answers import Answer, Answers, Question, Target
-from dosimeter.sweeps.flips import bisect, first_bracket
+from dosimeter.sweeps.answers import Answer, Answers, CheckedAnswers, Question, Target
+from dosimeter.sweeps.flips import Bracket, bisect, first_bracket
 from dosimeter.sweeps.plan import Cell
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 
-def execute_cell(cell: Cell, classifier: Classifier) -> list[Row]:
+class EngineDisagrees(Exception):
+    """Torch answered a question differently that the engine was sure of."""
+
+
+def execute_cell(
+    cell: Cell, classifier: Classifier, engine: Engine | None = None, *, stop: Event | None = None
+) -> list[Row]:
     """Return the rows of `cell`, with the columns of `responses.SCHEMA`.
 
     A case whose image cannot be read, or whose gradient or logits are not finite, gives one row with its error.
+
+    Args:
+        engine: computes the answers; by default torch, which also stands in where an engine is found wrong.
+        stop: raises `answers.Stopped` soon after it is set.
     """
     started = time.perf_counter()
-    setting = cell.setting
-    answers = Answers(classifier, attack=setting.preset.attack.name, batch_size=setting.batch_size)
-    common = _common(cell, classifier)
-    records = {record.case_id: record for record in cell.shard.records}
-    targets: list[Target] = []
-    rows: list[Row] = []
-    for index, record in enumerate(cell.shard.records):
-        try:
-            targets.append(_aim(cell, classifier, index))
-        except FloatingPointError as error:
-            rows.append(_error_row(common, cell, record, str(error)))
-        except (DosimeterError, OSError, ValueError) as error:
-            # The reader's own sentence may name the file, and a file may name a person: the log says it, the table not.
-            log.warning("case %s left out: %s", record.case_id, error)
-            rows.append(_error_row(common, cell, record, READ_ERROR))
-    for question, answer, on_grid in _sweep(targets, setting.preset.storages, setting.epsilons, answers):
-        record = records[question.target.case_id]
-        if torch.isfinite(answer.logits).all():
-            rows.append(_row(common, cell, record, question, answer, on_grid))
-        else:
-            rows.append(_error_row(common, cell, record, "logits are not finite", question))
+    try:
+        rows = _Execution(cell, classifier, engine or TorchEngine(classifier), stop).rows()
+    except EngineDisagrees as error:
+        log.warning("cell %s is computed again with torch: %s", cell.cell_id, error)
+        rows = _Execution(cell, classifier, TorchEngine(classifier), stop).rows()
     share = (time.perf_counter() - started) / max(len(rows), 1)
     return [{**row, "duration_s": share} for row in rows]
 
 
-def _aim(cell: Cell, classifier: Classifier, index: int) -> Target:
-    case = cell.shard[index]
-    image = classifier.prepare(case)
-    direction = cell.setting.preset.attack.direction(
-        classifier, image[None].to(classifier.device), torch.tensor([case.label], device=classifier.device)
-    )
-    return Target(case.case_id, case.label, image, direction.sign[0].cpu(), bool(direction.grad_zero[0]))
+class _Execution:
+    """One cell under one engine."""
 
+    def __init__(self, cell: Cell, classifier: Classifier, engine: Engine, stop: Event | None) -> None:
+        self._cell = cell
+        self._classifier = classifier
+        self._engine = engine
+        self._attack = cell.setting.preset.attack
+        self._common = _common(cell, classifier)
+        self._records = {record.case_id: record for record in cell.shard.records}
+        batch_size = cell.setting.batch_size
+        fast = Answers(engine, attack=self._attack.name, batch_size=batch_size, stop=stop)
+        self._answers: Answers | CheckedAnswers = fast
+        if engine.name != TorchEngine.name:
+            torch_engine = TorchEngine(classifier)
+            reference = Answers(torch_engine, attack=self._attack.name, batch_size=batch_size, stop=stop)
+            self._answers = CheckedAnswers(fast, reference, tolerance=cell.setting.tolerance, aim=self._aim_again)
 
-def _sweep(
-    targets: Sequence[Target], storages: Sequence[str], epsilons: Sequence[float], answers: Answers
-) -> list[tuple[Question, Answer, bool]]:
-    """Return every question and answer of the grid, then those of the flips' refinement."""
-    asked: list[tuple[Question, Answer, bool]] = []
-    brackets = []
-    for target in targets:
-        for storage in storages:
-            questions = [Question(target, storage, epsilon) for epsilon in epsilons]
-            replies = answers.ask(questions)
-            asked += [(question, reply, True) for question, reply in zip(questions, replies, strict=True)]
-            if bracket := first_bracket(questions, replies):
+    def rows(self) -> list[Row]:
+        rows: list[Row] = []
+        cases: list[Case] = []
+        for index, record in enumerate(self._cell.shard.records):
+            try:
+                cases.append(self._cell.shard[index])
+            except (DosimeterError, OSError, ValueError) as error:
+                # The reader's own sentence may name the file, and a file a person: the log says it, the table not.
+                log.warning("case %s left out: %s", record.case_id, error)
+                rows.append(self._error_row(record, READ_ERROR))
+        targets: list[Target] = []
+        for case in cases:
+            try:
+                targets.append(self._aim(case))
+            except FloatingPointError as error:
+                rows.append(self._error_row(case.record, str(error)))
+        for question, answer, on_grid in self._sweep(targets):
+            record = self._records[question.target.case_id]
+            if torch.isfinite(answer.logits).all():
+                rows.append(self._row(record, question, answer, on_grid))
+            else:
+                rows.append(self._error_row(record, "logits are not finite", question))
+        return rows
+
+    def _aim(self, case: Case) -> Target:
+        image = self._classifier.prepare(case)
+        unaimed = Target(case.case_id, case.label, image, torch.zeros(()), grad_zero=False)
+        return aim(unaimed, self._attack, self._engine.network, self._classifier.device)
+
+    def _aim_again(self, target: Target) -> Target:
+        return aim(target, self._attack, self._classifier, self._classifier.device)
+
+    def _sweep(self, targets: Sequence[Target]) -> list[tuple[Question, Answer, bool]]:
+        """Return every question and answer of the grid, then those of the flips' refinement."""
+        setting = self._cell.setting
+        epsilons, storages = setting.epsilons, setting.preset.storages
+        grid = [
+            Question(target, storage, epsilon) for target in targets for storage in storages for epsilon in epsilons
+        ]
+        replies = self._answers.ask(grid)
+        asked = [(question, reply, True) for question, reply in zip(grid, replies, strict=True)]
+        if not setting.refine:
+            return asked
+        brackets = []
+        for start in range(0, len(grid), len(epsilons)):
+            curve = slice(start, start + len(epsilons))
+            if bracket := first_bracket(grid[curve], replies[curve]):
                 brackets.append(bracket)
-    asked += [(question, reply, False) for question, reply in bisect(brackets, answers)]
-    return asked
+        asked += [(question, reply, False) for question, reply in bisect(brackets, self._answers.ask)]
+        if isinstance(self._answers, CheckedAnswers):
+            asked = _confirmed(asked, brackets, self._answers)
+        return asked
+
+    def _row(self, record: Record, question: Question, answer: Answer, on_grid: bool) -> Row:
+        predicted = answer.predicted
+        return {
+            **self._common,
+            **self._case(record),
+            "storage": question.storage,
+            "epsilon": question.epsilon,
+            "on_grid": on_grid,
+            **answer.dose._asdict(),
+            "unchanged": answer.unchanged,
+            "grad_zero": question.target.grad_zero,
+            "logits": answer.logits.tolist(),
+            "probabilities": torch.softmax(answer.logits.double(), dim=0).tolist(),
+            "predicted": predicted,
+            "correct": predicted == record.label,
+            "status": "ok",
+        }
+
+    def _error_row(self, record: Record, message: str, question: Question | None = None) -> Row:
+        asked = {} if question is None else {"storage": question.storage, "epsilon": question.epsilon}
+        return {**self._common, **self._case(record), **asked, "status": "error", "error": message}
+
+    def _case(self, record: Record) -> Row:
+        patients = self._cell.setting.patients
+        patient = patients.get(record.patient_id) if record.patient_id is not None else None
+        return {"case_id": record.case_id, "patient_id": patient, "label": record.label}
+
+
+def aim(target: Target, attack: Attack, network: nn.Module, device: torch.device) -> Target:
+    """Return `target` with the direction in which `attack` pushes it, the gradient taken through `network`."""
+    label = torch.tensor([target.label], device=device)
+    direction = attack.direction(network, target.image[None].to(device), label)
+    logits = None if direction.logits is None else direction.logits[0].float().cpu()
+    return target._replace(sign=direction.sign[0].cpu(), grad_zero=bool(direction.grad_zero[0]), logits=logits)
+
+
+def _confirmed(
+    asked: list[tuple[Question, Answer, bool]], brackets: Sequence[Bracket], answers: CheckedAnswers
+) -> list[tuple[Question, Answer, bool]]:
+    """Return `asked` with torch's answers at both ends of every flip.
+
+    Raises:
+        EngineDisagrees: torch sees no flip there.
+    """
+    ends = [question for bracket in brackets for question in bracket.ends]
+    replies = answers.confirm(ends)
+    confirmed = {}
+    for bracket, low, high in zip(brackets, replies[::2], replies[1::2], strict=True):
+        if low.predicted != bracket.original or high.predicted == bracket.original:
+            raise EngineDisagrees(f"case {bracket.target.case_id} does not flip at epsilon {bracket.high:g}")
+        for question, reply in zip(bracket.ends, (low, high), strict=True):
+            confirmed[_key(question)] = reply
+    return [(question, confirmed.get(_key(question), reply), on_grid) for question, reply, on_grid in asked]
+
+
+def _key(question: Question) -> tuple[str, str, float]:
+    return question.target.case_id, question.storage, question.epsilon
 
 
 def _common(cell: Cell, classifier: Classifier) -> Row:
@@ -94,32 +196,3 @@ def _common(cell: Cell, classifier: Classifier) -> Row:
         "norm": "linf",
         "seed": cell.setting.seed,
     }
-
-
-def _case(cell: Cell, record: Record) -> Row:
-    patient = cell.setting.patients.get(record.patient_id) if record.patient_id is not None else None
-    return {"case_id": record.case_id, "patient_id": patient, "label": record.label}
-
-
-def _row(common: Row, cell: Cell, record: Record, question: Question, answer: Answer, on_grid: bool) -> Row:
-    predicted = answer.predicted
-    return {
-        **common,
-        **_case(cell, record),
-        "storage": question.storage,
-        "epsilon": question.epsilon,
-        "on_grid": on_grid,
-        **answer.dose._asdict(),
-        "unchanged": answer.unchanged,
-        "grad_zero": question.target.grad_zero,
-        "logits": answer.logits.tolist(),
-        "probabilities": torch.softmax(answer.logits.double(), dim=0).tolist(),
-        "predicted": predicted,
-        "correct": predicted == record.label,
-        "status": "ok",
-    }
-
-
-def _error_row(common: Row, cell: Cell, record: Record, message: str, question: Question | None = None) -> Row:
-    asked = {} if question is None else {"storage": question.storage, "epsilon": question.epsilon}
-    return {**common, **_case(cell, record), **asked, "status": "error", "error": message}

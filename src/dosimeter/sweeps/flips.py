@@ -1,10 +1,13 @@
 """The flip epsilon: the smallest dose along an attack's direction that changes the answer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from dosimeter.sweeps.answers import Answer, Answers, Question, Target
+from dosimeter.sweeps.answers import Answer, Question, Target
 
 FLIP_TOLERANCE = 1e-5
+
+Ask = Callable[[list[Question]], list[Answer]]
 
 
 @dataclass
@@ -26,6 +29,11 @@ class Bracket:
     def middle(self) -> float:
         """The epsilon to ask next."""
         return (self.low + self.high) / 2
+
+    @property
+    def ends(self) -> tuple[Question, Question]:
+        """The two questions whose answers are the flip."""
+        return Question(self.target, self.storage, self.low), Question(self.target, self.storage, self.high)
 
     def narrow(self, answer: Answer) -> None:
         """Keep the half in which the answer changes."""
@@ -50,12 +58,12 @@ def first_bracket(questions: list[Question], answers: list[Answer]) -> Bracket |
     return None
 
 
-def bisect(brackets: list[Bracket], answers: Answers) -> list[tuple[Question, Answer]]:
+def bisect(brackets: list[Bracket], ask: Ask) -> list[tuple[Question, Answer]]:
     """Narrow all brackets together to `FLIP_TOLERANCE`, one batch a step; return everything that was asked."""
     asked: list[tuple[Question, Answer]] = []
     while active := [bracket for bracket in brackets if bracket.open]:
         questions = [Question(bracket.target, bracket.storage, bracket.middle) for bracket in active]
-        replies = answers.ask(questions)
+        replies = ask(questions)
         for bracket, reply in zip(active, replies, strict=True):
             bracket.narrow(reply)
         asked += zip(questions, replies, strict=True)

@@ -13,7 +13,7 @@ from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
 from dosimeter.sweeps.flips import FLIP_TOLERANCE
 
-SWEEP_VERSION = 1
+SWEEP_VERSION = 2
 """Raised whenever the same inputs would give other rows, so that old parts are not reused."""
 
 SHARD_SIZE = 8
@@ -27,7 +27,11 @@ class Setting:
     Attributes:
         protocol: how the cohort was split.
         patients: pseudonym of each patient id of the whole cohort.
-        batch_size: images per forward pass; it may move a logit's last bit, so it belongs to a cell's identity.
+        engine: computes the answers. It and the batch size may move a logit's last bits, so they belong to a cell's
+            identity.
+        batch_size: images per forward pass.
+        tolerance: of the engine, in logits: torch decides where the two best are closer.
+        refine: whether flips are bisected to `FLIP_TOLERANCE`; if not, they are known to a step of the grid.
     """
 
     protocol: str
@@ -35,8 +39,11 @@ class Setting:
     epsilons: tuple[float, ...]
     seed: int
     patients: Mapping[str, str]
+    engine: str = "torch"
     batch_size: int = 4
+    tolerance: float = 0.0
     split: str | None = "test"
+    refine: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,9 +77,9 @@ def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
         "classifier": classifier.fingerprint,
         "preset": asdict(setting.preset),
         "epsilons": setting.epsilons,
-        "flip_tolerance": FLIP_TOLERANCE,
+        "flip_tolerance": FLIP_TOLERANCE if setting.refine else None,
         "seed": setting.seed,
-        "batch_size": setting.batch_size,
+        "engine": [setting.engine, setting.batch_size, setting.tolerance],
         "split": setting.split,
         "versions": [torch.__version__, PIL.__version__],  # of what computes logits and of what resizes images
         "device": classifier.device.type,

@@ -1,0 +1,147 @@
+"""Repeats: what a study says after several seeds, each with its own split, training and sweep.
+
+Tables of several seeds have a column `seed`; here they become means over the seeds, with intervals over splits.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from dosimeter.analysis.intervals import FloatArray, Interval
+from dosimeter.responses import Responses
+
+Tables = Mapping[str, pd.DataFrame]
+
+IDENTITY = ["cohort", "protocol", "model", "quantity", "preset", "storage", "epsilon"]
+COLUMNS = [*IDENTITY, "n_repeats", "n_censored", "mean", "sd", "low", "high", "median", "minimum", "maximum"]
+FIXED_SPLIT = "official"
+"""The protocol whose split is the same for every seed: its repeats differ in the training alone."""
+
+_CLASSIFIER = IDENTITY[:3]
+_ATTACK = [*_CLASSIFIER, "preset", "storage"]
+_CLEAN = ["accuracy", "sensitivity", "specificity", "auc"]
+
+
+def repeats(tables: Tables, meta: Mapping[str, Any]) -> pd.DataFrame:
+    """Return means over the seeds with intervals over splits, one row per (classifier, quantity, attack, epsilon).
+
+    Args:
+        tables: those of `tables.build_tables` that have a column `seed`.
+        meta: the run's; `cohorts` gives n_train and n_test of every split.
+
+    Returns:
+        `quantity` is accuracy, sensitivity, specificity or auc without attack (no preset); accuracy at every epsilon of
+        the grid; grad_zero_share and epsilon50 of an attack (no epsilon). Over the `n_repeats` seeds in which it is
+        defined: mean; sd (n - 1); low and high, see `interval_over_splits`, cut at 0 and 1; median (the lower one),
+        minimum and maximum. In `n_censored` of them an epsilon50 lies beyond the largest epsilon asked: it counts as
+        larger than any number, so that the median may still be known, but mean, sd and interval are null, as is every
+        number that would be infinite.
+    """
+    values = _values(tables)
+    ratios = _test_to_train(meta)
+    rows = []
+    for key, group in values.groupby(IDENTITY, dropna=False, sort=False):
+        names = dict(zip(IDENTITY, key, strict=True))
+        ratio = ratios.get((names["cohort"], names["protocol"]), np.nan)
+        rows.append({**names, **_summary(group["value"].dropna().to_numpy(np.float64), ratio)})
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.sort_values(_CLASSIFIER, kind="stable", ignore_index=True)
+
+
+def interval_over_splits(values: FloatArray, test_to_train: float, confidence: float = 0.95) -> Interval:
+    """Return the interval of the mean of a score over repeated random splits.
+
+    The splits share images, so their scores are correlated and the usual t interval is too narrow. This one takes the
+    variance of the mean as (1 / J + n_test / n_train) times that of the J scores, with t of J - 1 degrees of freedom.
+    It is an approximation; with few splits it is wide.
+
+    Args:
+        values: (J,) the score on each split. With fewer than two the bounds are NaN.
+        test_to_train: n_test / n_train; 0 where the scores are independent.
+        confidence: the interval's coverage.
+
+    Source: Nadeau & Bengio, Machine Learning 52 (2003) 239 (the corrected resampled t).
+    """
+    n = len(values)
+    if n < 2:
+        return Interval(np.array(np.nan), np.array(np.nan))
+    half = stdtrit(n - 1, (1 + confidence) / 2) * values.std(ddof=1) * np.sqrt(1 / n + test_to_train)
+    return Interval(np.asarray(values.mean() - half), np.asarray(values.mean() + half))
+
+
+def seeds(responses: Responses) -> list[int]:
+    """Return the seeds of a run, the first one first."""
+    return sorted(int(seed) for seed in responses.frame["seed"].dropna().unique())
+
+
+def first_repeat(responses: Responses, tables: Tables) -> tuple[Responses, Tables]:
+    """Return what a run and its tables would be with its first seed alone; with one seed they are as they were.
+
+    The table `repeats` stays as it is.
+    """
+    every = seeds(responses)
+    if len(every) < 2:
+        return responses, tables
+    first = every[0]
+    meta = dict(responses.meta)
+    for name in ("cohorts", "classifiers", "exemplars"):
+        if name in meta:
+            meta[name] = [card for card in meta[name] if int(card.get("seed", first)) == first]
+    frame = responses.frame[responses.frame["seed"] == first]
+    own = {
+        name: table[table["seed"] == first].drop(columns="seed") if "seed" in table else table
+        for name, table in tables.items()
+    }
+    return Responses(frame, meta), own
+
+
+def what_varies(protocol: object) -> str:
+    """Return what the seeds of a protocol differ in: "splits", or "trainings" where the split is given."""
+    return "trainings" if protocol == FIXED_SPLIT else "splits"
+
+
+def _values(tables: Tables) -> pd.DataFrame:
+    """Return every number of every seed, one row each: IDENTITY, seed, value (infinite if censored)."""
+    clean, curves, medians = (tables[name] for name in ("clean_metrics", "fgsm_accuracy", "epsilon50"))
+    without = clean.melt([*_CLASSIFIER, "seed"], _CLEAN, var_name="quantity")
+    zero = curves.groupby([*_ATTACK, "seed"], as_index=False)["grad_zero_share"].max()
+    parts = [
+        without,
+        curves[[*_ATTACK, "epsilon", "seed"]].assign(quantity="accuracy", value=curves["accuracy"]),
+        zero.assign(quantity="grad_zero_share", value=zero["grad_zero_share"]),
+        medians[[*_ATTACK, "seed"]].assign(
+            quantity="epsilon50", value=medians["epsilon50"].where(~medians["censored"].astype(bool), np.inf)
+        ),
+    ]
+    columns = [*IDENTITY, "seed", "value"]
+    return pd.concat([part.reindex(columns=columns) for part in parts if len(part)] or [pd.DataFrame(columns=columns)])
+
+
+def _test_to_train(meta: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """Return n_test / n_train of each (cohort, protocol), its mean over the seeds; 0 where the split is given."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for card in meta.get("cohorts", []):
+        ratio = 0.0 if card["protocol"] == FIXED_SPLIT else card["n_test"] / card["n_train"]
+        found.setdefault((card["cohort"], card["protocol"]), []).append(ratio)
+    return {trial: float(np.mean(ratios)) for trial, ratios in found.items()}
+
+
+def _summary(values: FloatArray, test_to_train: float) -> dict[str, float]:
+    ordered = np.sort(values)
+    n, n_censored = len(values), int(np.isinf(values).sum())
+    known = values if n_censored == 0 else values[:0]
+    low, high = interval_over_splits(known, test_to_train)
+    numbers = {
+        "mean": known.mean() if len(known) else np.nan,
+        "sd": known.std(ddof=1) if len(known) > 1 else np.nan,
+        "low": np.maximum(low, 0.0),
+        "high": np.minimum(high, 1.0),
+        "median": ordered[(n - 1) // 2] if n else np.nan,
+        "minimum": ordered[0] if n else np.nan,
+        "maximum": ordered[-1] if n else np.nan,
+    }
+    finite = {name: float(value) if np.isfinite(value) else np.nan for name, value in numbers.items()}
+    return {"n_repeats": n, "n_censored": n_censored, **finite}

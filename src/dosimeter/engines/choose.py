@@ -1,0 +1,220 @@
+"""Which engine computes a sweep: those that agree with torch on the user's own images, and of them the fastest."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dosimeter.attacks.base import perturb
+from dosimeter.attacks.fgsm import FGSM
+from dosimeter.cohorts.base import Cohort
+from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
+from dosimeter.engines.compiled import CompiledEngine
+from dosimeter.engines.ncnn import NcnnEngine
+from dosimeter.engines.winograd import WinogradEngine
+from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.models.base import Classifier
+
+log = logging.getLogger(__name__)
+
+LOGIT_TOLERANCE = 1e-4
+"""Largest difference from torch's logits that an engine may show, as a share of the largest logit (at least 1)."""
+
+N_CHECKED = 4
+CHECKED_EPSILONS = (0.0, 1 / 255, 0.03)
+
+GAIN = 0.9
+"""`auto` leaves torch only for an engine that takes less than this share of its time."""
+
+PASSES_PER_GRADIENT = 12
+"""Forward passes that a sweep asks for each gradient, to weigh the two when engines are compared."""
+
+WORTH_CHOOSING_S = 30.0
+"""`auto` compares engines only for sweeps that torch would need longer for: comparing takes seconds."""
+
+LAYER_BYTES = {"cpu": 64 << 20, "cuda": 2 << 30, "mps": 512 << 20}
+"""Input and output of the largest layer that one batch may take: on a CPU larger ones fall out of the caches."""
+
+MAX_BATCH = 64
+
+ENGINES: dict[str, tuple[Callable[[Classifier, int], Engine], str]] = {
+    "torch": (lambda classifier, threads: TorchEngine(classifier), "the reference: the network as it is"),
+    "winograd": (
+        lambda classifier, threads: WinogradEngine(classifier),
+        "folded batch normalisation, fast 3 x 3 convolutions, gradients too; CPU, needs numba",
+    ),
+    "ncnn": (
+        lambda classifier, threads: NcnnEngine(classifier, threads=threads),
+        "the base converted to ncnn, gradients by torch; CPU, needs ncnn and pnnx",
+    ),
+    "compile": (
+        lambda classifier, threads: CompiledEngine(classifier),
+        "torch.compile; needs a C++ compiler, and a minute to compile; never chosen by auto",
+    ),
+}
+AUTOMATIC = ("winograd", "ncnn")
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """How a classifier's sweep is computed.
+
+    Attributes:
+        name: a key of `ENGINES`.
+        batch_size: images per forward pass.
+        tolerance: a decision whose two best logits are closer than this is made by torch. 0 for torch itself.
+        error: the largest difference from torch's logits that was seen, in logits.
+        image_s: seconds for one gradient and PASSES_PER_GRADIENT forward passes, by engine.
+        refused: what spoke against the others, by engine.
+        engine: the engine itself, if it was built to be checked.
+    """
+
+    name: str
+    batch_size: int
+    tolerance: float = 0.0
+    error: float = 0.0
+    image_s: Mapping[str, float] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    engine: Engine | None = field(default=None, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan for a JSON file, without the engine."""
+        return {key.name: getattr(self, key.name) for key in fields(self) if key.name != "engine"}
+
+
+class _Sample(NamedTuple):
+    """What torch says of a few real images and their perturbations."""
+
+    images: Tensor  # (n, 3, H, W)
+    labels: Tensor
+    logits: Tensor  # (n * len(CHECKED_EPSILONS), n_classes)
+    image_s: float
+
+
+def check_name(name: str) -> None:
+    """Raise DosimeterError, listing the names, unless `name` is an engine or "auto"."""
+    if name not in (known := ("auto", *ENGINES)):
+        raise DosimeterError(f"engine '{name}' is not known. {did_you_mean(name, known)}")
+
+
+def build_engine(name: str, classifier: Classifier, *, threads: int) -> Engine:
+    """Return the engine called `name` for `classifier`, each call using `threads` threads.
+
+    Raises:
+        EngineUnavailable: it cannot serve this classifier on this machine.
+    """
+    return ENGINES[name][0](classifier, threads)
+
+
+def plan_engine(name: str, classifier: Classifier, cohort: Cohort, *, n_passes: int, threads: int = 1) -> EnginePlan:
+    """Return the plan for sweeping `cohort`: `name`, or for "auto" the fastest engine that agrees with torch.
+
+    Args:
+        name: a key of `ENGINES`, or "auto".
+        cohort: the test images; the first few that can be read are what engines are checked on.
+        n_passes: forward passes that the sweep will take, about.
+        threads: of each forward pass.
+
+    Raises:
+        DosimeterError: the engine asked for by name is not available here, or does not agree with torch.
+    """
+    batch_size = find_batch_size(classifier)
+    if name == "torch" or (name == "auto" and classifier.device.type != "cpu"):
+        return EnginePlan("torch", batch_size)
+    sample = _take_sample(classifier, cohort)
+    if sample is None:
+        return EnginePlan("torch", batch_size, refused={name: "no image could be read to check it on"})
+    image_s, refused = {"torch": sample.image_s}, {}
+    passed: dict[str, tuple[Engine, float]] = {}
+    tolerance = LOGIT_TOLERANCE * max(1.0, float(sample.logits.abs().max()))
+    short = sample.image_s / PASSES_PER_GRADIENT * n_passes < WORTH_CHOOSING_S
+    for candidate in AUTOMATIC if name == "auto" else (name,):
+        if name == "auto" and short:
+            refused[candidate] = "the sweep is too short for a choice to pay"
+            continue
+        try:
+            engine = build_engine(candidate, classifier, threads=threads)
+            logits, image_s[candidate] = _answer(engine, sample.images, sample.labels, classifier.device)
+            passed[candidate] = engine, _agree(candidate, logits, sample.logits, tolerance)
+        except EngineUnavailable as refusal:
+            if name != "auto":
+                raise
+            log.info("%s", refusal)
+            refused[candidate] = str(refusal)
+    best = min(passed, key=lambda name: image_s[name], default="torch")
+    if best == "torch" or (name == "auto" and image_s[best] > GAIN * image_s["torch"]):
+        return EnginePlan("torch", batch_size, image_s=image_s, refused=refused)
+    doubt = float(f"{2 * tolerance:.2g}")  # each of the two logits may be off; rounded, it names cells
+    engine, error = passed[best]
+    return EnginePlan(best, batch_size, doubt, error, image_s, refused, engine)
+
+
+def find_batch_size(classifier: Classifier) -> int:
+    """Return how many images to ask at once: as many as keep the largest layer's maps within `LAYER_BYTES`."""
+    largest = 1
+
+    def note(layer: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal largest
+        tensors = [tensor for tensor in (*inputs, output) if isinstance(tensor, Tensor)]
+        largest = max(largest, sum(tensor.nbytes for tensor in tensors))
+
+    leaves = [layer for layer in classifier.modules() if not any(layer.children())]
+    hooks = [layer.register_forward_hook(note) for layer in leaves]
+    try:
+        with torch.inference_mode():
+            classifier(torch.zeros(1, 3, classifier.size_px, classifier.size_px, device=classifier.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(1, min(MAX_BATCH, LAYER_BYTES[classifier.device.type] // largest))
+
+
+def _take_sample(classifier: Classifier, cohort: Cohort) -> _Sample | None:
+    images, labels = [], []
+    for index in range(len(cohort)):
+        try:
+            case = cohort[index]
+        except (DosimeterError, OSError, ValueError):
+            continue  # the sweep itself reports it
+        images.append(classifier.prepare(case))
+        labels.append(case.label)
+        if len(images) == N_CHECKED:
+            break
+    if not images:
+        return None
+    reference = TorchEngine(classifier)
+    stacked, true = torch.stack(images), torch.tensor(labels)
+    logits, image_s = _answer(reference, stacked, true, classifier.device)
+    return _Sample(stacked, true, logits, image_s)
+
+
+def _answer(engine: Engine, images: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, float]:
+    """Return the logits of `images` pushed along their own gradients, and the seconds that a sweep takes an image."""
+    attack = FGSM()
+
+    def aim(index: int) -> Tensor:
+        one = slice(index, index + 1)
+        return attack.direction(engine.network, images[one].to(device), labels[one].to(device)).sign.cpu()
+
+    engine.logits(images + 0 * aim(0))  # warms up what the timing is not about
+    started = time.perf_counter()
+    signs = torch.cat([aim(index) for index in range(len(images))])
+    aimed = time.perf_counter()
+    answers = torch.cat([engine.logits(perturb(images, signs, epsilon)) for epsilon in CHECKED_EPSILONS])
+    ended = time.perf_counter()
+    return answers, (aimed - started) / len(images) + PASSES_PER_GRADIENT * (ended - aimed) / len(answers)
+
+
+def _agree(name: str, logits: Tensor, reference: Tensor, tolerance: float) -> float:
+    """Return the largest difference between logits, or raise EngineUnavailable if it is above `tolerance`."""
+    error = float((logits - reference).abs().max())
+    if not error <= tolerance:
+        raise EngineUnavailable(
+            f"The {name} engine differs from torch by {error:.2g} in a logit, {tolerance:.2g} is allowed. "
+            "Use --engine torch."
+        )
+    return error
