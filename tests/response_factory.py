@@ -12,6 +12,7 @@ to 8-bit grey levels for `png8`, and 0 for the cases of Inception-v3 whose gradi
 import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +59,7 @@ class Setting(NamedTuple):
     model: str
     preset: str
     storage: str
+    seed: int
 
 
 def make_responses(
@@ -73,25 +75,27 @@ def make_responses(
     error_row: bool = True,
     exemplars: bool = True,
     phantom: bool = False,
-    seed: int = 0,
+    repeats: int = 1,
 ) -> Responses:
-    """Return a response table and its meta, the same for the same arguments."""
+    """Return a response table and its meta, the same for the same arguments; the repeats have the seeds 0, 1, ..."""
     rows: list[dict[str, Any]] = []
     chosen: list[dict[str, Any]] = []
-    for cohort in cohorts:
-        for protocol in protocols:
-            for model in models:
-                cases = _make_cases(cohort, protocol, model, n_cases, patients, seed)
-                for preset in presets:
-                    for storage in PRESETS[preset]["storages"]:
-                        setting = Setting(cohort, protocol, model, preset, storage)
-                        new = list(_case_rows(setting, cohorts[cohort], cases, epsilons, refine))
-                        rows += new
-                        if exemplars and storage == "float":
-                            chosen += _make_exemplar(setting, new, seed)
+    for cohort, protocol, model, seed in product(cohorts, protocols, models, range(repeats)):
+        cases = _make_cases(cohort, protocol, model, n_cases, patients, seed)
+        if seed:  # the same images, answered otherwise
+            first = _make_cases(cohort, protocol, model, n_cases, patients, seed=0)
+            cases = [case._replace(case_id=same.case_id) for case, same in zip(cases, first, strict=True)]
+        for preset in presets:
+            for storage in PRESETS[preset]["storages"]:
+                setting = Setting(cohort, protocol, model, preset, storage, seed)
+                new = list(_case_rows(setting, cohorts[cohort], cases, epsilons, refine))
+                rows += new
+                if exemplars and storage == "float":
+                    chosen += _make_exemplar(setting, new)
     if error_row and rows:
         rows.append(_error_row(rows[0]))
-    return Responses(to_frame(rows), _make_meta(cohorts, protocols, models, n_cases, patients, phantom, chosen))
+    pairs = list(product(cohorts, protocols, range(repeats)))
+    return Responses(to_frame(rows), _make_meta(cohorts, pairs, models, n_cases, patients, phantom, chosen))
 
 
 def write_large_run(
@@ -109,7 +113,7 @@ def write_large_run(
         cases = np.arange(start, min(start + part, n_cases))
         parts.append(folder / "parts" / f"{start:08d}.parquet")
         pq.write_table(_large_part(cases, np.array(epsilons), images_per_patient, rng), parts[-1], compression="zstd")
-    meta = _make_meta({"xray-268": "xray"}, ("paper",), ("vgg16",), n_cases, True, False, [])
+    meta = _make_meta({"xray-268": "xray"}, [("xray-268", "paper", 0)], ("vgg16",), n_cases, True, False, [])
     merge_parts(parts, folder / "responses.parquet", meta)
 
 
@@ -219,8 +223,9 @@ def _row(setting: Setting, modality: str, case: FakeCase, epsilon: float, *, on_
     predicted = int(logits.argmax())
     return response_row(
         cohort=setting.cohort, modality=modality, protocol=setting.protocol, model=setting.model,
-        preset=setting.preset, storage=setting.storage, case_id=case.case_id, patient_id=case.patient_id,
-        label=case.label, classifier=f"{setting.model}-12345678", loss=preset["loss"],
+        preset=setting.preset, storage=setting.storage, seed=setting.seed,
+        case_id=case.case_id, patient_id=case.patient_id,
+        label=case.label, classifier=f"{setting.model}-{12345678 + setting.seed}", loss=preset["loss"],
         channels=preset["channels"], epsilon=epsilon, on_grid=on_grid, linf=dose, l2=dose * 388.0,
         clipped_fraction=min(0.3, dose), unchanged=dose == 0.0, grad_zero=grad_zero, logits=logits.tolist(),
         probabilities=(shifted / shifted.sum()).tolist(), predicted=predicted,
@@ -239,7 +244,7 @@ def _error_row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _make_exemplar(setting: Setting, rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+def _make_exemplar(setting: Setting, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the lower-median flipped case, positives first: an oracle for `choose_exemplar`."""
     correct = {row["case_id"] for row in rows if row["epsilon"] == 0 and row["correct"]}
     flips: dict[str, float] = {}
@@ -251,13 +256,15 @@ def _make_exemplar(setting: Setting, rows: Sequence[dict[str, Any]], seed: int) 
     if not candidates:
         return []
     case_id = candidates[(len(candidates) - 1) // 2][1]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     row, column = np.mgrid[0:224, 0:224]
     thorax = 180 * np.exp(-(((row - 112) / 90) ** 2 + ((column - 112) / 70) ** 2)) + 30
     shape = (224, 224, 3) if setting.preset == "paper" else (224, 224)
     direction = rng.choice(np.uint8([0, 255]), shape)
     facts = setting._asdict()
     del facts["storage"]
+    if not setting.seed:
+        del facts["seed"]  # a missing one is the first
     return [{**facts, "case_id": case_id, "original_png": _png(thorax.astype(np.uint8)),
              "direction_png": _png(direction)}]  # fmt: skip
 
@@ -270,14 +277,13 @@ def _png(pixels: np.ndarray) -> str:
 
 def _make_meta(
     cohorts: Mapping[str, str],
-    protocols: Sequence[str],
+    splits: Sequence[tuple[str, str, int]],
     models: Sequence[str],
     n_cases: int,
     patients: bool,
     phantom: bool,
     exemplars: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    pairs = [(cohort, protocol) for cohort in cohorts for protocol in protocols]
     return {
         "schema_version": 1,
         "run_id": "run",
@@ -285,26 +291,26 @@ def _make_meta(
         "command": "dosimeter study --seed 0",
         "created": "2026-01-01T00:00:00+00:00",
         "phantom": phantom,
-        "config": {"cohorts": list(cohorts), "protocols": list(protocols), "models": list(models), "seed": 0},
+        "config": {"cohort": list(cohorts), "model": list(models), "seed": 0, "repeats": max(splits)[2] + 1},
         "environment": {"python": "3.11.0", "torch": "2.6.0", "platform": "Linux", "cpu": "fake", "cores": 2,
                         "device": "cpu"},
-        "cohorts": [_cohort_meta(name, cohorts[name], split, n_cases, patients) for name, split in pairs],
-        "classifiers": [_classifier_meta(model, *pair) for pair in pairs for model in models],
+        "cohorts": [_cohort_meta(name, cohorts[name], *split, n_cases, patients) for name, *split in splits],
+        "classifiers": [_classifier_meta(model, *split) for split in splits for model in models],
         "incomplete": [],
         "stages": [
             {"stage": stage, "cohort": cohort, "protocol": protocol, "model": model, "duration_s": 1.5}
-            for cohort, protocol in pairs for model in models for stage in ("features", "fit", "sweep")
+            for cohort, protocol, _ in splits for model in models for stage in ("features", "fit", "sweep")
         ],
         "peak_memory_mib": 812.5,
         "exemplars": exemplars,
     }  # fmt: skip
 
 
-def _cohort_meta(cohort: str, modality: str, protocol: str, n_test: int, patients: bool) -> dict[str, Any]:
+def _cohort_meta(cohort: str, modality: str, protocol: str, seed: int, n_test: int, patients: bool) -> dict[str, Any]:
     halves = {CLASSES[0]: (n_test + 1) // 2, CLASSES[1]: n_test // 2}
     leak = (n_test * 2 // 3 if protocol == "paper" else 0) if patients else None
     return {
-        "cohort": cohort, "modality": modality, "protocol": protocol, "seed": 0, "classes": list(CLASSES),
+        "cohort": cohort, "modality": modality, "protocol": protocol, "seed": seed, "classes": list(CLASSES),
         "n": 5 * n_test, "counts": {name: 5 * count for name, count in halves.items()}, "sha256": "ab" * 32,
         "skipped": 0, "n_train": 4 * n_test, "n_test": n_test,
         "train_counts": {name: 4 * count for name, count in halves.items()}, "test_counts": halves,
@@ -312,7 +318,7 @@ def _cohort_meta(cohort: str, modality: str, protocol: str, n_test: int, patient
     }  # fmt: skip
 
 
-def _classifier_meta(model: str, cohort: str, protocol: str) -> dict[str, Any]:
+def _classifier_meta(model: str, cohort: str, protocol: str, seed: int) -> dict[str, Any]:
     history = [
         {"epoch": epoch, "learning_rate": 1e-3 / (1 + epoch / 25), "train_loss": 0.7 / epoch,
          "train_accuracy": 1 - 0.4 / epoch, "test_loss": 0.3 + 0.5 / epoch,
@@ -320,7 +326,8 @@ def _classifier_meta(model: str, cohort: str, protocol: str) -> dict[str, Any]:
         for epoch in range(1, 26)
     ]  # fmt: skip
     return {
-        "classifier": f"{model}-12345678", "model": model, "cohort": cohort, "protocol": protocol, "seed": 0,
+        "classifier": f"{model}-{12345678 + seed}", "model": model, "cohort": cohort, "protocol": protocol,
+        "seed": seed,
         "weights": {"name": model, "source": "torchvision", "sha256": "cd" * 32, "licence": "BSD-3-Clause",
                     "stand_in": False, "note": ""},
         "preprocessing": "ImageNet mean and standard deviation, RGB, [0, 1]",

@@ -107,9 +107,9 @@ def test_a_shorter_cohort_is_the_beginning_of_a_longer_one():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_images": 1}, "n_images must be from 2 to 10000, got 1"),
-        ({"n_images": 0}, "n_images must be from 2 to 10000, got 0"),
-        ({"n_images": 10_001}, "n_images must be from 2 to 10000, got 10001"),
+        ({"n_images": 1}, "n_images must be from 2 to 100000, got 1"),
+        ({"n_images": 0}, "n_images must be from 2 to 100000, got 0"),
+        ({"n_images": 100_001}, "n_images must be from 2 to 100000, got 100001"),
         ({"seed": -1}, "seed must be 0 or more, got -1"),
     ],
 )

@@ -1,6 +1,7 @@
 """Files that are whole, old or absent after a crash, never half."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a file beside `path` to write; it takes the place of `path` when the block ends without an error."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")  # nobody else's
     try:
         yield temporary
         temporary.replace(path)

@@ -1,6 +1,7 @@
 """What every analysis shares: the columns that name a group, and the rows a classifier answered."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,35 @@ GROUP = ["cohort", "protocol", "model", "preset", "storage", "modality"]
 """One curve: a classifier under one attack, stored one way. `modality` follows from `cohort`."""
 
 CLASSIFIER = ["cohort", "protocol", "model", "modality"]
-"""One trained network, whatever was done to its images."""
+"""One trained network of one seed, whatever was done to its images."""
+
+Analysis = Callable[[pd.DataFrame], pd.DataFrame]
+"""A response table to a table of results."""
+
+
+def each_seed(analyse: Analysis) -> Analysis:
+    """Make `analyse` look at one seed at a time, so that it need not know that a run may have several.
+
+    A case may be tested under several seeds, by a classifier of its own each. Of one seed the table is what `analyse`
+    returns; of several it has a column `seed` after `model`, and the rows of a classifier stand seed by seed.
+    """
+
+    @functools.wraps(analyse)
+    def analysed(frame: pd.DataFrame) -> pd.DataFrame:
+        rows = compact(frame)
+        seeds = sorted(rows["seed"].unique())
+        if len(seeds) < 2:
+            return analyse(rows)
+        tables = [_with_seed(analyse(rows[rows["seed"] == seed]), seed) for seed in seeds]
+        table = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+        return table.sort_values(["cohort", "protocol", "model"], kind="stable", ignore_index=True)
+
+    return analysed
+
+
+def _with_seed(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    table.insert(list(table.columns).index("model") + 1, "seed", seed)
+    return table
 
 
 def answered(frame: pd.DataFrame) -> pd.DataFrame:
@@ -60,7 +89,7 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def clean_answers(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per (classifier, case): its answer at epsilon 0.
+    """Return one row per (classifier, seed, case): its answer at epsilon 0.
 
     Presets share the unperturbed image, so one answer serves them all: the `float` one, of the `sound` preset
     where there is a choice.
@@ -71,5 +100,5 @@ def clean_answers(rows: pd.DataFrame) -> pd.DataFrame:
     clean = rows[rows["epsilon"] == 0]
     order = clean.assign(_stored=clean["storage"] != "float", _other=clean["preset"] != "sound")
     order = order.sort_values(["_stored", "_other", "preset", "storage"], kind="stable")
-    unique = order.drop_duplicates([*CLASSIFIER, "case_id"]).drop(columns=["_stored", "_other"])
-    return unique.sort_values([*CLASSIFIER, "case_id"], ignore_index=True)
+    unique = order.drop_duplicates([*CLASSIFIER, "seed", "case_id"]).drop(columns=["_stored", "_other"])
+    return unique.sort_values([*CLASSIFIER, "seed", "case_id"], ignore_index=True)

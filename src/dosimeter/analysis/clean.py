@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import CLASSIFIER, answered, clean_answers, groups, plain
+from dosimeter.analysis.base import CLASSIFIER, answered, clean_answers, each_seed, groups, plain
 from dosimeter.analysis.intervals import FloatArray, auc_interval, wilson
-from dosimeter.responses import compact
 
 CALIBRATION_BINS = 15
 IDENTITY = ["cohort", "protocol", "model"]
 _CELLS = ["tn", "fp", "fn", "tp"]
 
 
+@each_seed
 def clean_metrics(frame: pd.DataFrame) -> pd.DataFrame:
     """Return how well each classifier does on unperturbed images, one row per (cohort, protocol, model).
 
@@ -31,7 +31,6 @@ def clean_metrics(frame: pd.DataFrame) -> pd.DataFrame:
         probability; ece, see `expected_calibration_error`. What is undefined, such as the AUC of a single
         class, is null.
     """
-    frame = compact(frame)
     rows = [{**names, **_metrics(group)} for names, group in groups(clean_answers(answered(frame)), CLASSIFIER)]
     columns = [*IDENTITY, "n", "n_positive", "n_patients", "n_errors"]
     for name in ("accuracy", "sensitivity", "specificity", "precision"):
@@ -43,6 +42,7 @@ def clean_metrics(frame: pd.DataFrame) -> pd.DataFrame:
     return table.astype({"n_patients": "Int64"}).assign(n_errors=table["n_errors"].fillna(0).astype(int))[columns]
 
 
+@each_seed
 def confusion(frame: pd.DataFrame) -> pd.DataFrame:
     """Return confusion matrices at epsilon 0, one row per (cohort, protocol, model).
 
@@ -63,14 +63,14 @@ def confusion(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def training(meta: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the training histories in a run's meta, one row per (classifier, epoch)."""
+    """Return the training histories in a run's meta, one row per (classifier, epoch); of several seeds with `seed`."""
     columns = ["epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
+    cards = meta.get("classifiers", [])
+    identity = [*IDENTITY, "seed"] if len({card.get("seed") for card in cards}) > 1 else IDENTITY
     rows = [
-        {**{name: card.get(name) for name in IDENTITY}, **epoch}
-        for card in meta.get("classifiers", [])
-        for epoch in card.get("history", [])
+        {**{name: card.get(name) for name in identity}, **epoch} for card in cards for epoch in card.get("history", [])
     ]
-    return pd.DataFrame(rows, columns=[*IDENTITY, *columns]).sort_values([*IDENTITY, "epoch"], ignore_index=True)
+    return pd.DataFrame(rows, columns=[*identity, *columns]).sort_values([*identity, "epoch"], ignore_index=True)
 
 
 def expected_calibration_error(probability: FloatArray, correct: FloatArray) -> float:

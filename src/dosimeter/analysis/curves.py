@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import GROUP, answered, groups
+from dosimeter.analysis.base import GROUP, answered, each_seed, groups
 from dosimeter.analysis.intervals import wilson
 
 COLUMNS = [
@@ -23,6 +23,7 @@ COLUMNS = [
 _COUNTED = ["case_id", "label", "epsilon", "correct", "score", "unchanged", "grad_zero"]
 
 
+@each_seed
 def fgsm_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
     """Return accuracy and its companions at every epsilon of the grid, one row per (group, epsilon).
 

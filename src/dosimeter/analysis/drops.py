@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import GROUP, answered, groups, places
+from dosimeter.analysis.base import GROUP, answered, each_seed, groups, places
 from dosimeter.analysis.intervals import FloatArray, bootstrap_by_group, weighted_mean
 
 _VALUES = ["original", "adversarial", "decrease", "decrease_low", "decrease_high"]
@@ -17,6 +17,7 @@ COLUMNS = [
 ]
 
 
+@each_seed
 def probability_drop(frame: pd.DataFrame) -> pd.DataFrame:
     """Return how much the true class's mean probability falls, one row per (group, epsilon above 0).
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import CLASSIFIER, answered
+from dosimeter.analysis.base import CLASSIFIER, answered, each_seed
 from dosimeter.analysis.flips import flip_epsilon
 
 COLUMNS = [
@@ -12,6 +12,7 @@ COLUMNS = [
 ]
 
 
+@each_seed
 def choose_exemplar(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the case to show for each (cohort, protocol, model, preset), in float storage.
 

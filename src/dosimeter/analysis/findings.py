@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from dosimeter.analysis.repeats import first_repeat
 from dosimeter.analysis.wording import (
     HALF_GREY_LEVEL,
     attacked_accuracy,
@@ -43,12 +44,13 @@ class Finding(NamedTuple):
 
 
 def findings(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
-    """Return every statement that this run's numbers support; none is canned.
+    """Return every statement that this run's numbers support, those of its first seed; none is canned.
 
     Args:
         responses: the run's table and meta.
         tables: as `tables.build_tables` returns them.
     """
+    responses, tables = first_repeat(responses, tables)
     curves = in_run_order(tables["fgsm_accuracy"], responses.meta)
     drops = tables["probability_drop"]
     found: list[Finding] = []

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dosimeter.analysis.base import GROUP, answered, groups, places, plain
+from dosimeter.analysis.base import GROUP, answered, each_seed, groups, places, plain
 from dosimeter.analysis.intervals import bootstrap_by_group, weighted_median
 from dosimeter.units import GREY_LEVELS_8BIT
 
@@ -14,6 +14,7 @@ IDENTITY = ["cohort", "protocol", "model", "preset", "storage"]
 _ASKED = ["case_id", "cluster", "label", "epsilon", "predicted", "correct"]
 
 
+@each_seed
 def flip_epsilon(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the smallest epsilon that changes the answer, one row per (group, case).
 
@@ -35,6 +36,7 @@ def flip_epsilon(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[[*IDENTITY, "case_id", *columns]]
 
 
+@each_seed
 def epsilon50(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the epsilon at which half of the correctly answered images have flipped, one row per group.
 

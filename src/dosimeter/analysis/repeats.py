@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from dosimeter.analysis.intervals import FloatArray, Interval
+from dosimeter.analysis.wording import percent, records
 from dosimeter.responses import Responses
 
 Tables = Mapping[str, pd.DataFrame]
@@ -44,7 +45,7 @@ def repeats(tables: Tables, meta: Mapping[str, Any]) -> pd.DataFrame:
     ratios = _test_to_train(meta)
     rows = []
     for key, group in values.groupby(IDENTITY, dropna=False, sort=False):
-        names = dict(zip(IDENTITY, key, strict=True))
+        names: dict[str, Any] = dict(zip(IDENTITY, key, strict=True))
         ratio = ratios.get((names["cohort"], names["protocol"]), np.nan)
         rows.append({**names, **_summary(group["value"].dropna().to_numpy(np.float64), ratio)})
     table = pd.DataFrame(rows, columns=COLUMNS)
@@ -59,14 +60,15 @@ def interval_over_splits(values: FloatArray, test_to_train: float, confidence: f
     It is an approximation; with few splits it is wide.
 
     Args:
-        values: (J,) the score on each split. With fewer than two the bounds are NaN.
+        values: (J,) the score on each split. With fewer than two, or all equal, the bounds are NaN: how far a score
+            moves is not known then, and an interval without width would claim that it does not.
         test_to_train: n_test / n_train; 0 where the scores are independent.
         confidence: the interval's coverage.
 
     Source: Nadeau & Bengio, Machine Learning 52 (2003) 239 (the corrected resampled t).
     """
     n = len(values)
-    if n < 2:
+    if n < 2 or np.ptp(values) == 0:
         return Interval(np.array(np.nan), np.array(np.nan))
     half = stdtrit(n - 1, (1 + confidence) / 2) * values.std(ddof=1) * np.sqrt(1 / n + test_to_train)
     return Interval(np.asarray(values.mean() - half), np.asarray(values.mean() + half))
@@ -103,6 +105,30 @@ def what_varies(protocol: object) -> str:
     return "trainings" if protocol == FIXED_SPLIT else "splits"
 
 
+def in_words(rows: pd.DataFrame, row: Mapping[str, Any]) -> str:
+    """Return the mean over seeds that belongs to `row`, to stand behind its own number; "" if there is none.
+
+    Args:
+        rows: those of `repeats` of one quantity, and if it has epsilons, of one epsilon.
+        row: of the first seed's tables.
+    """
+    for name in (*_CLASSIFIER, *(name for name in ("preset", "storage") if rows[name].notna().any())):
+        rows = rows[rows[name] == row[name]]
+    if rows.empty:
+        return ""
+    found = records(rows)[0]
+    over = f"{found['n_repeats']} {what_varies(found['protocol'])}"
+    if found["n_censored"]:
+        return f" [beyond the largest asked in {found['n_censored']} of {over}]"
+    if pd.isna(found["low"]):
+        return f" [the same in all {over}]" if found["n_repeats"] > 1 else ""
+    if found["quantity"] == "epsilon50":
+        mean, low, high = (f"{found[name]:.2g}" for name in ("mean", "low", "high"))
+    else:
+        mean, low, high = percent(found["mean"]), f"{100 * found['low']:.0f}", f"{100 * found['high']:.0f} %"
+    return f" [mean of {over} {mean}, {low} to {high}]"
+
+
 def _values(tables: Tables) -> pd.DataFrame:
     """Return every number of every seed, one row each: IDENTITY, seed, value (infinite if censored)."""
     clean, curves, medians = (tables[name] for name in ("clean_metrics", "fgsm_accuracy", "epsilon50"))
@@ -117,7 +143,8 @@ def _values(tables: Tables) -> pd.DataFrame:
         ),
     ]
     columns = [*IDENTITY, "seed", "value"]
-    return pd.concat([part.reindex(columns=columns) for part in parts if len(part)] or [pd.DataFrame(columns=columns)])
+    known = [part.reindex(columns=columns) for part in parts if len(part)]
+    return pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=columns)
 
 
 def _test_to_train(meta: Mapping[str, Any]) -> dict[tuple[str, str], float]:

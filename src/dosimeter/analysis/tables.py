@@ -9,6 +9,7 @@ from dosimeter.analysis.clean import clean_metrics, confusion, training
 from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.drops import probability_drop
 from dosimeter.analysis.flips import epsilon50, flip_epsilon
+from dosimeter.analysis.repeats import repeats
 from dosimeter.responses import Responses, compact
 
 CAPTIONS = {
@@ -19,6 +20,7 @@ CAPTIONS = {
     "probability_drop": "Probability of the true class before and after FGSM (the paper's tables 5 and 9).",
     "flip_epsilon": "The smallest epsilon that changes each image's answer.",
     "epsilon50": "The epsilon at which half of the correctly classified images have flipped.",
+    "repeats": "Means over the seeds, with 95 % intervals over splits (corrected resampled t).",
 }
 LATEX_ROWS = 5_000
 """Rows of a LaTeX table at most, some hundred pages: a table of one row an image goes on in its CSV file."""
@@ -29,9 +31,12 @@ _ESCAPES = str.maketrans(
 
 
 def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
-    """Return every table of a run, by the name of its file; a key of `CAPTIONS` each."""
+    """Return every table of a run, by the name of its file; a key of `CAPTIONS` each, `repeats` only of several seeds.
+
+    Where there are several seeds the tables have a column `seed`.
+    """
     frame = compact(responses.frame)
-    return {
+    tables = {
         "clean_metrics": clean_metrics(frame),
         "confusion": confusion(frame),
         "training": training(responses.meta),
@@ -40,6 +45,9 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
         "flip_epsilon": flip_epsilon(frame),
         "epsilon50": epsilon50(frame),
     }
+    if "seed" in tables["clean_metrics"]:
+        tables["repeats"] = repeats(tables, responses.meta)
+    return tables
 
 
 def accuracy_table(responses: Responses) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from dosimeter.analysis.repeats import COLUMNS, first_repeat, in_words, seeds
 from dosimeter.analysis.wording import (
     HALF_GREY_LEVEL,
     attacked_accuracy,
@@ -25,40 +26,48 @@ SAFE = 0.009  # the dose that the paper calls safe for the attacker in X-rays
 def verdict(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """Return what a run shows: accuracy without attack, the dose that breaks it, the paper's view, storage, limits.
 
+    Of several seeds it speaks of the first, with the mean and its interval over splits beside the main numbers.
+
     Args:
         responses: the run's table and meta.
         tables: as `tables.build_tables` returns them.
     """
+    every = seeds(responses)
+    responses, tables = first_repeat(responses, tables)
     curves = in_run_order(tables["fgsm_accuracy"], responses.meta)
+    repeats = tables.get("repeats", pd.DataFrame(columns=COLUMNS))
     sentences = [
-        _unattacked(in_run_order(tables["clean_metrics"], responses.meta)),
-        _breaking_dose(in_run_order(tables["epsilon50"], responses.meta)),
-        _as_published(curves),
+        _unattacked(in_run_order(tables["clean_metrics"], responses.meta), repeats),
+        _breaking_dose(in_run_order(tables["epsilon50"], responses.meta), repeats),
+        _as_published(curves, repeats),
         _stored(curves),
-        _caveats(responses.meta),
+        " ".join(_limits(responses.meta, every)),
     ]
     return [sentence for sentence in sentences if sentence]
 
 
-def _unattacked(clean: pd.DataFrame) -> str:
-    parts = [
-        f"{_where(trial)}: " + ", ".join(f"{model_name(row['model'])} {clean_accuracy(row)}" for row in records(rows))
-        for trial, rows in clean.groupby(_TRIAL, sort=False)
-    ]
+def _unattacked(clean: pd.DataFrame, repeats: pd.DataFrame) -> str:
+    without = repeats[(repeats["quantity"] == "accuracy") & repeats["preset"].isna()]
+    parts = []
+    for trial, rows in clean.groupby(_TRIAL, sort=False):
+        names = (f"{model_name(row['model'])} {clean_accuracy(row)}{in_words(without, row)}" for row in records(rows))
+        parts.append(f"{_where(trial)}: " + ", ".join(names))
     if not parts:
         return ""
     return f"Without attack this share of test images is classified correctly: {'; '.join(parts)}."
 
 
-def _breaking_dose(table: pd.DataFrame) -> str:
+def _breaking_dose(table: pd.DataFrame, repeats: pd.DataFrame) -> str:
     table = table[(table["storage"] == "float") & (table["n"] > 0)]
     presets = [preset for preset in ("sound", "paper") if (table["preset"] == preset).any()]
     if not presets:
         return ""
+    medians = repeats[repeats["quantity"] == "epsilon50"]
     parts = []
     for trial, rows in table[table["preset"] == presets[0]].groupby(_TRIAL, sort=False):
         ordered = sorted(records(rows), key=lambda row: (bool(row["censored"]), row["epsilon50"]))
-        parts.append(f"{_where(trial)}: " + ", ".join(f"{model_name(row['model'])} {_dose(row)}" for row in ordered))
+        names = (f"{model_name(row['model'])} {_dose(row)}{in_words(medians, row)}" for row in ordered)
+        parts.append(f"{_where(trial)}: " + ", ".join(names))
     return (
         f"One step of FGSM ({presets[0]} preset) changes the answer of half of the correctly classified images at this "
         f"epsilon (an 8-bit file has 255 grey levels), the most fragile network first: {'; '.join(parts)}."
@@ -73,17 +82,19 @@ def _dose(row: Mapping[str, Any]) -> str:
     return f"{row['epsilon50']:.2g}, {row['grey_levels']:.2f} grey levels ({interval}n = {row['n']})"
 
 
-def _as_published(curves: pd.DataFrame) -> str:
+def _as_published(curves: pd.DataFrame, repeats: pd.DataFrame) -> str:
+    means = repeats[(repeats["quantity"] == "accuracy") & (repeats["epsilon"] == SAFE)]
     parts = []
     for (cohort, protocol, model), rows in curves.groupby([*_TRIAL, "model"], sort=False):
         paper, sound = curve(rows, "paper"), curve(rows, "sound")
         if SAFE in paper.index and SAFE in sound.index:
             published, sounder = point(paper, SAFE), point(sound, SAFE)
+            over, sound_over = in_words(means, published), in_words(means, sounder)
             zero = float(published["grad_zero_share"])
             why = f", {percent(zero)} of the gradients being exactly zero" if zero > 0 else ""
             parts.append(
-                f"{model_name(model)} on {_where((cohort, protocol))} {attacked_accuracy(published)}{why}, "
-                f"against {attacked_accuracy(sounder)}"
+                f"{model_name(model)} on {_where((cohort, protocol))} {attacked_accuracy(published)}{over}{why}, "
+                f"against {attacked_accuracy(sounder)}{sound_over}"
             )
     if not parts:
         return ""
@@ -118,11 +129,9 @@ def _unchanged(curves: pd.DataFrame) -> float:
     return float((curves["unchanged_share"] * curves["n"]).sum() / curves["n"].sum())
 
 
-def _caveats(meta: Mapping[str, Any]) -> str:
-    return " ".join(_limits(meta))
-
-
-def _limits(meta: Mapping[str, Any]) -> Iterator[str]:
+def _limits(meta: Mapping[str, Any], every: list[int]) -> Iterator[str]:
+    if len(every) > 1:
+        yield f"Where nothing else is said, numbers are of seed {every[0]}, the first of {len(every)}."
     if meta.get("phantom"):
         yield "Phantom images are among these: such numbers show that the instrument works, nothing of patients."
     stand_ins = {model_name(card["model"]) for card in meta.get("classifiers", []) if card["weights"]["stand_in"]}

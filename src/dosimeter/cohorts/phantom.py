@@ -36,7 +36,7 @@ RECIPE_VERSION = 1
 """Raised whenever the same seed gives other pixels."""
 MODALITIES = {"phantom-xray": "xray", "phantom-ct": "ct"}
 DEFAULT_N_IMAGES = 300
-MAX_IMAGES = 10_000
+MAX_IMAGES = 100_000
 MAX_IMAGES_PER_PATIENT = 4
 
 # Linear attenuation at an effective 70 keV, 1 / cm.

@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 
 from dosimeter.analysis.base import answered, clean_answers
 from dosimeter.analysis.exemplars import choose_exemplar
+from dosimeter.analysis.repeats import first_repeat, seeds, what_varies
 from dosimeter.analysis.wording import model_name
 from dosimeter.figures.curves import accuracy_curves, zero_gradients
 from dosimeter.figures.drops import drop_epsilon, single_image_drop
 from dosimeter.figures.pictures import adversarial_pictures, triptychs
+from dosimeter.figures.repeats import repeated_curves
 from dosimeter.figures.style import in_order, save
 from dosimeter.figures.training import metric_bars, roc_curves, training_curves
 from dosimeter.responses import Responses
@@ -34,6 +36,7 @@ class FigureFile(NamedTuple):
         protocol: its protocol.
         path_svg: vector file.
         path_png: raster file, 150 dots per inch.
+        repeats: whether it shows all seeds of the run.
     """
 
     name: str
@@ -43,13 +46,15 @@ class FigureFile(NamedTuple):
     protocol: str
     path_svg: Path
     path_png: Path
+    repeats: bool = False
 
 
 class _Drawing(NamedTuple):
     """A figure to draw.
 
     Attributes:
-        place: after the modality's first number; None for the figure that the paper lacks.
+        place: after the modality's first number; `UNCHANGED_FIGURE` for the figure that the paper lacks; None for a
+            figure without a number.
         subject: names the file and the caption.
         title: what it shows.
         draw: makes it.
@@ -75,13 +80,14 @@ class _Trial(NamedTuple):
     clean: pd.DataFrame
     doses: pd.DataFrame
     exemplars: list[Mapping[str, Any]]
+    every: dict[str, pd.DataFrame]  # the tables of all seeds
 
 
 def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], directory: Path) -> list[FigureFile]:
     """Draw every figure that the table has numbers for into `directory`, which is made if needed.
 
     Figures carry the paper's numbers: 4 to 8 for X-ray, 9 to 13 for CT, and 14 for the one it lacks; cohorts of another
-    modality get names without numbers.
+    modality get names without numbers. Of a run of several seeds they show the first, and one more figure shows all.
 
     Args:
         responses: a run's table and meta.
@@ -92,12 +98,16 @@ def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], dire
         The figures, cohort by cohort and protocol by protocol, in the order of their numbers.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    every = seeds(responses)
+    one = f" This is seed {every[0]}, the first of {len(every)}." if len(every) > 1 else ""
     written = []
     for trial in _trials(responses, tables):
         for drawing in _drawings(trial):
-            name, caption = _name(trial, drawing), _CAPTIONS[drawing.subject]
+            name, title, caption = _name(trial, drawing), _title(trial, drawing), _CAPTIONS[drawing.subject]
+            repeats = drawing.subject == "repeats"
+            caption = caption.format(what_varies(trial.protocol)) if repeats else caption + one
             svg, png = save(drawing.draw(), directory / name)
-            written.append(FigureFile(name, _title(trial, drawing), caption, trial.cohort, trial.protocol, svg, png))
+            written.append(FigureFile(name, title, caption, trial.cohort, trial.protocol, svg, png, repeats))
     return written
 
 
@@ -107,7 +117,8 @@ def slug(text: str) -> str:
     return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
-def _trials(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> Iterator[_Trial]:
+def _trials(responses: Responses, every: Mapping[str, pd.DataFrame]) -> Iterator[_Trial]:
+    responses, tables = first_repeat(responses, every)
     rows = answered(responses.frame)
     clean, doses = clean_answers(rows), choose_exemplar(rows)
     cards = {(card["cohort"], card["protocol"]): card for card in responses.meta.get("cohorts", [])}
@@ -125,6 +136,7 @@ def _trials(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> Iterato
             clean=_of(clean, cohort, protocol),
             doses=_of(doses, cohort, protocol),
             exemplars=[item for item in exemplars if (item["cohort"], item["protocol"]) == (cohort, protocol)],
+            every={name: _of(table, cohort, protocol) for name, table in every.items()},
         )
 
 
@@ -161,15 +173,19 @@ def _attacked(trial: _Trial, curves: pd.DataFrame) -> Iterator[_Drawing]:
     if (curves["storage"] == "float").any():
         title = f"One image's probabilities at epsilon {drop_epsilon(trial.answers):g}"
         yield _Drawing(4, "drop", title, lambda: single_image_drop(trial.answers, trial.classes))
-    yield _Drawing(None, "unchanged", "Images left unchanged", lambda: zero_gradients(curves))
+    yield _Drawing(UNCHANGED_FIGURE, "unchanged", "Images left unchanged", lambda: zero_gradients(curves))
+    if "repeats" in trial.every:
+        title = f"Accuracy against epsilon over {what_varies(trial.protocol)}"
+        every = trial.every
+        yield _Drawing(None, "repeats", title, lambda: repeated_curves(every["fgsm_accuracy"], every["repeats"]))
 
 
 def _number(trial: _Trial, drawing: _Drawing) -> int | None:
-    """Return the figure's number; None for a modality that the paper has not."""
+    """Return the figure's number; None for a modality that the paper has not, and for a figure without one."""
     first = _FIRST_FIGURE.get(trial.modality)
-    if first is None:
+    if first is None or drawing.place is None:
         return None
-    return UNCHANGED_FIGURE if drawing.place is None else first + drawing.place
+    return UNCHANGED_FIGURE if drawing.place == UNCHANGED_FIGURE else first + drawing.place
 
 
 def _name(trial: _Trial, drawing: _Drawing) -> str:
@@ -201,6 +217,8 @@ _CAPTIONS = {
     "drop": "The image with the median drop of its true class's probability among those answered correctly both before "
     "and after the attack, as in the paper; where none is left, among those answered correctly before. The classifier "
     "saw floats.",
+    "repeats": "Thin lines are the seeds, each with its own training; the thick line is their mean, the band its 95 % "
+    "interval over {} (a corrected resampled t). The band is of the mean: a single seed may well lie outside.",
     "unchanged": "Lower panels: the share of images that the attack left exactly as they were, because their "
     "gradient is zero everywhere (shaded) or because rounding to 8 bit undid the change. There the accuracy above says "
     "nothing of robustness.",

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from dosimeter.atomic import replacing
 from dosimeter.cache import cache_dir
-from dosimeter.cohorts.base import Cohort
+from dosimeter.cohorts.base import Case, Cohort
 from dosimeter.models.base import Classifier
+from dosimeter.parallel import default_workers, in_threads
 
 
 class FeatureStore:
@@ -36,23 +37,28 @@ class FeatureStore:
     def compute(self, cohort: Cohort, *, advance: Callable[[int], None] = lambda _: None) -> list[Path]:
         """Return the file of each case's feature map, running the base for those that are not there yet.
 
-        The base is fed one image at a time, so that a map's last bit does not depend on what was cached before.
+        The base is fed one image at a time, so that a map's last bit does not depend on what was cached before; as many
+        images at once as there are cores.
 
         Args:
             cohort: n cases.
             advance: called with 1 after each case.
         """
         paths = []
-        for case in cohort:
-            image = self._classifier.prepare(case)  # (3, size, size)
-            path = self._folder / f"{hashlib.sha256(image.numpy().tobytes()).hexdigest()}.npy"
-            if not _is_whole(path):
-                with torch.inference_mode():
-                    feature_map = self._classifier.features(image[None].to(self._classifier.device))[0]
-                _save(feature_map.cpu().numpy(), path)
+        workers = default_workers(self._classifier.device)
+        for path in in_threads(lambda index: self._compute_one(cohort[index]), range(len(cohort)), workers=workers):
             paths.append(path)
             advance(1)
         return paths
+
+    def _compute_one(self, case: Case) -> Path:
+        image = self._classifier.prepare(case)  # (3, size, size)
+        path = self._folder / f"{hashlib.sha256(image.numpy().tobytes()).hexdigest()}.npy"
+        if not _is_whole(path):
+            with torch.inference_mode():
+                feature_map = self._classifier.features(image[None].to(self._classifier.device))[0]
+            _save(feature_map.cpu().numpy(), path)
+        return path
 
 
 def load_batch(paths: Sequence[Path]) -> Tensor:

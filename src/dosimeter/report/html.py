@@ -12,11 +12,13 @@ import pandas as pd
 from PIL import Image
 
 from dosimeter.analysis.findings import Finding, findings
+from dosimeter.analysis.repeats import first_repeat, seeds
 from dosimeter.analysis.verdict import verdict
 from dosimeter.analysis.wording import model_name
 from dosimeter.figures import FigureFile
 from dosimeter.figures.style import series_name
 from dosimeter.report import numbers
+from dosimeter.report.repeats import repeat_tables
 from dosimeter.report.tables import all_tables
 from dosimeter.responses import Responses
 
@@ -75,7 +77,9 @@ def render(
 ) -> str:
     """Return the page that `write_report` writes."""
     meta = responses.meta
-    trials = [(card["cohort"], card["protocol"]) for card in meta["cohorts"]]
+    first, firsts = first_repeat(responses, tables)
+    every = seeds(responses)
+    trials = [(card["cohort"], card["protocol"]) for card in first.meta["cohorts"]]
     cohorts = ", ".join(dict.fromkeys(cohort for cohort, _ in trials))
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
@@ -90,12 +94,15 @@ def render(
         title=title or f"Robustness to small perturbations: {cohorts}",
         css=_template("style.css"),
         meta=meta,
+        cohorts=first.meta["cohorts"],
+        seeds=every,
         presets=_presets(responses.frame),
         protocols=PROTOCOLS,
         failures=_failures(responses.frame),
         verdict=verdict(responses, tables),
         findings=_by_claim(findings(responses, tables)),
-        tables=list(all_tables(tables, trials)),
+        tables=list(all_tables(firsts, trials)),
+        repeats=list(repeat_tables(tables["repeats"], trials)) if len(every) > 1 else [],
         pictures=embed(figures),
         stages=_stages(meta.get("stages", [])),
     )

@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from dosimeter.analysis.findings import findings
+from dosimeter.analysis.repeats import first_repeat
 from dosimeter.analysis.verdict import verdict
+from dosimeter.analysis.wording import records
 from dosimeter.report.numbers import is_missing
 from dosimeter.responses import Responses
 
@@ -27,13 +29,14 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         schema_version, run_id, dosimeter_version, created, phantom; status ("complete", or "incomplete" if a model or
         cohort is missing or an image failed); incomplete (sentences); n_failed (images that failed, counted for each
         classifier); results, one entry for each (cohort, protocol, model) with n, accuracy and auc (value, low, high)
-        and attacks (see `_attacks`); verdict; findings.
+        and attacks (see `_attacks`); verdict; findings. Of a run of several seeds these are of the first, and there is
+        repeats, the rows of `analysis.repeats.repeats`.
     """
     meta = responses.meta
-    clean = tables["clean_metrics"]
+    firsts = first_repeat(responses, tables)[1]
     failed = responses.frame[responses.frame["status"] != "ok"]  # also of a network that answered nothing
-    n_failed = len(failed.drop_duplicates(["cohort", "protocol", "model", "case_id"]))
-    return {
+    n_failed = len(failed.drop_duplicates(["cohort", "protocol", "model", "seed", "case_id"]))
+    summary = {
         "schema_version": SUMMARY_VERSION,
         "run_id": meta["run_id"],
         "dosimeter_version": meta["dosimeter_version"],
@@ -42,10 +45,16 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         "status": "incomplete" if meta["incomplete"] or n_failed else "complete",
         "incomplete": list(meta["incomplete"]),
         "n_failed": n_failed,
-        "results": [_result(row, tables) for row in clean.to_dict("records")],
+        "results": [_result(row, firsts) for row in firsts["clean_metrics"].to_dict("records")],
         "verdict": verdict(responses, tables),
         "findings": [finding._asdict() for finding in findings(responses, tables)],
     }
+    if "repeats" in tables:
+        summary["repeats"] = [
+            {name: None if is_missing(value) else value for name, value in row.items()}
+            for row in records(tables["repeats"])
+        ]
+    return summary
 
 
 def write_summary(responses: Responses, tables: Mapping[str, pd.DataFrame], path: Path) -> None:

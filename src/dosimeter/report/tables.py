@@ -47,10 +47,10 @@ def all_tables(tables: Tables, order: Sequence[tuple[str, str]]) -> Iterator[Vie
         tables: as `analysis.tables.build_tables` returns them.
         order: of (cohort, protocol).
     """
-    tables = {name: _sorted(table, order) for name, table in tables.items()}
+    tables = {name: sorted_by_trial(table, order) for name, table in tables.items()}
     views = [clean_metrics(tables), confusion(tables)]
     for cohort, protocol in trials(tables["fgsm_accuracy"]):
-        mine = {name: _of(table, cohort, protocol) for name, table in tables.items()}
+        mine = {name: of_trial(table, cohort, protocol) for name, table in tables.items()}
         views.append(accuracy(mine["fgsm_accuracy"], cohort, protocol))
         drops = mine["probability_drop"]
         for preset in sorted(drops["preset"].unique()):
@@ -77,7 +77,14 @@ def clean_metrics(tables: Tables) -> View:
         calibration = [Cell(decimal(row["brier"])), Cell(decimal(row["ece"]))]
         failed = f"{row['n_errors']} failed" if row["n_errors"] else ""
         rows.append(
-            [*_names(row), Cell(count(row["n"]), failed), *shares, Cell(decimal(row["f1"])), area, *calibration]
+            [
+                *classifier_names(row),
+                Cell(count(row["n"]), failed),
+                *shares,
+                Cell(decimal(row["f1"])),
+                area,
+                *calibration,
+            ]
         )
     return View(
         "Without attack: metrics on the test images, with 95 % intervals",
@@ -93,7 +100,10 @@ def confusion(tables: Tables) -> View:
     """Return the confusion matrices beside the paper's tables 2 and 3."""
     cells = {"tp": "true positive", "fn": "false negative", "fp": "false positive", "tn": "true negative"}
     rows = [
-        [*_names(row), *(Cell(count(row[f"{source}{name}"]), kind=kind) for name in cells for source, kind in _SOURCES)]
+        [
+            *classifier_names(row),
+            *(Cell(count(row[f"{source}{name}"]), kind=kind) for name in cells for source, kind in _SOURCES),
+        ]
         for row in _records(tables["confusion"])
     ]
     over = [Head("cohort", rows=2), Head("protocol", rows=2), Head("model", rows=2)]
@@ -177,7 +187,9 @@ def epsilon50(tables: Tables) -> View:
                       f"{dose(row['epsilon50_low'])} to {high}" if bounded else "")  # fmt: skip
         attack = Cell(series_name(row["preset"], row["storage"]))
         grey = Cell(decimal(row["grey_levels"], 2))
-        rows.append([*_names(row), attack, Cell(count(row["n"])), median, grey, Cell(count(row["n_censored"]))])
+        rows.append(
+            [*classifier_names(row), attack, Cell(count(row["n"])), median, grey, Cell(count(row["n_censored"]))]
+        )
     names = ("cohort", "protocol", "model", "attack", "n", "epsilon50", "in grey levels", "never flipped")
     return View(
         "Epsilon at which half of the correctly answered images have flipped",
@@ -192,7 +204,8 @@ def epsilon50(tables: Tables) -> View:
 _SOURCES = (("", ""), ("paper_", "published"))
 
 
-def _names(row: Mapping[Any, Any]) -> list[Cell]:
+def classifier_names(row: Mapping[Any, Any]) -> list[Cell]:
+    """Return the cells that name a row's cohort, protocol and model."""
     cohort, protocol, model = (str(row[name]) for name in ("cohort", "protocol", "model"))
     return [Cell(cohort, kind="name"), Cell(protocol), Cell(model_name(model))]
 
@@ -226,7 +239,7 @@ def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
     return table.to_dict("records")
 
 
-def _sorted(table: pd.DataFrame, order: Sequence[tuple[str, str]]) -> pd.DataFrame:
+def sorted_by_trial(table: pd.DataFrame, order: Sequence[tuple[str, str]]) -> pd.DataFrame:
     """Return the rows by trial in `order` and by model in the paper's order, otherwise as they are."""
     models = in_order(table["model"])
     known = {trial: index for index, trial in enumerate(dict.fromkeys([*order, *trials(table)]))}
@@ -235,5 +248,6 @@ def _sorted(table: pd.DataFrame, order: Sequence[tuple[str, str]]) -> pd.DataFra
     return ranked.sort_values(["_trial", "_model"], kind="stable").drop(columns=["_trial", "_model"])
 
 
-def _of(table: pd.DataFrame, cohort: str, protocol: str) -> pd.DataFrame:
+def of_trial(table: pd.DataFrame, cohort: str, protocol: str) -> pd.DataFrame:
+    """Return the rows of one cohort and protocol."""
     return table.loc[(table["cohort"] == cohort) & (table["protocol"] == protocol)]

@@ -1,9 +1,7 @@
 """Where cells are executed. `LocalExecutor` uses this machine's cores; `ray.RayExecutor` those of a cluster."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields
-from itertools import islice
 from threading import Event
 from typing import NamedTuple, Protocol
 
@@ -16,15 +14,9 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.fit import fit
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights
+from dosimeter.parallel import default_workers, in_threads
 from dosimeter.sweeps.execute import Row, execute_cell
 from dosimeter.sweeps.plan import Cell
-
-AHEAD = 2
-"""Cells handed out for each worker: it never waits for the next one, and memory stays flat."""
-
-GPU_WORKERS = 2
-"""One prepares images while the other's are on the GPU."""
-
 
 Advance = Callable[[int], None]
 
@@ -62,13 +54,10 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """Executes cells in threads, one for each core, each thread computing on its own.
-
-    Convolutions, image decoding and digests all leave Python's lock, and a core that computes alone never waits for
-    another: two cells at once are faster than two cores on one convolution.
+    """Executes cells in threads, a cell for each core (see `parallel.in_threads`).
 
     Args:
-        workers: cells at once; by default one for each of torch's threads (OMP_NUM_THREADS limits them).
+        workers: cells at once; by default as many as keep the machine busy.
     """
 
     def __init__(self, workers: int | None = None) -> None:
@@ -83,23 +72,16 @@ class LocalExecutor:
         """Yield each cell with its rows as it is done; leaving the loop stops the others soon."""
         if not cells:
             return
-        n_cores = torch.get_num_threads()
-        workers = min(self._workers or (n_cores if classifier.device.type == "cpu" else GPU_WORKERS), len(cells))
-        threads = max(1, n_cores // workers)
-        engine = plan.engine or build_engine(plan.name, classifier, threads=threads)
+        workers = min(self._workers or default_workers(classifier.device), len(cells))
+        engine = plan.engine or build_engine(plan.name, classifier, threads=max(1, torch.get_num_threads() // workers))
         stop = Event()
-        waiting = iter(cells)
-        pool = ThreadPoolExecutor(workers, "sweep", initializer=torch.set_num_threads, initargs=(threads,))
+
+        def execute(cell: Cell) -> Done:
+            return Done(cell, execute_cell(cell, classifier, engine, stop=stop))
+
+        running = in_threads(execute, cells, workers=workers)
         try:
-            running: dict[Future[list[Row]], Cell] = {}
-            while True:
-                for cell in islice(waiting, AHEAD * workers - len(running)):
-                    running[pool.submit(execute_cell, cell, classifier, engine, stop=stop)] = cell
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield Done(running.pop(future), future.result())
+            yield from running
         finally:
             stop.set()
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(n_cores)  # the matrix library counts its threads for the whole process
+            running.close()

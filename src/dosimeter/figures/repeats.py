@@ -1,0 +1,56 @@
+"""Accuracy against epsilon over several seeds: how far a curve moves with the split and the training."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from dosimeter.analysis.wording import model_name
+from dosimeter.figures.style import (
+    GREY,
+    epsilon_axis,
+    in_order,
+    panels,
+    percent_axis,
+    series_look,
+    series_name,
+    styled,
+)
+
+
+@styled
+def repeated_curves(curves: pd.DataFrame, repeats: pd.DataFrame) -> Figure:
+    """Draw accuracy against epsilon, one panel a model: a thin line a seed, and their mean with its interval.
+
+    Args:
+        curves: rows of one cohort and protocol, as `analysis.curves.fgsm_accuracy` returns them for several seeds.
+        repeats: rows of the same, as `analysis.repeats.repeats` returns them.
+    """
+    models = in_order(curves["model"])
+    means = repeats[(repeats["quantity"] == "accuracy") & repeats["epsilon"].notna()]
+    figure, axes = panels(len(models), 1, height=0.9 + 2.5 * len(models), sharex=True)
+    for ax, model in zip(axes[:, 0], models, strict=True):
+        mine = curves[curves["model"] == model]
+        for (preset, storage), group in mine.groupby(["preset", "storage"]):
+            mean = means[(means["model"] == model) & (means["preset"] == preset) & (means["storage"] == storage)]
+            _series(ax, group, mean.sort_values("epsilon"), str(preset), str(storage))
+        percent_axis(ax, "accuracy")
+        epsilon_axis(ax, curves["epsilon"], label=model == models[-1], grey_levels=model == models[0])
+        ax.set_title(model_name(model))
+    keys = sorted(set(zip(curves["preset"], curves["storage"], strict=True)))
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], **series_look(*key)._asdict(), label=f"{series_name(*key)}, mean") for key in keys
+    ]
+    handles.append(Line2D([], [], color=GREY, linewidth=0.6, label="one seed"))
+    handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label="95 % interval of the mean"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _series(ax: Axes, curves: pd.DataFrame, mean: pd.DataFrame, preset: str, storage: str) -> None:
+    look = series_look(preset, storage)
+    for _, seed in curves.sort_values("epsilon").groupby("seed"):
+        ax.plot(seed["epsilon"], seed["accuracy"], color=look.color, linewidth=0.6, alpha=0.5)
+    ax.fill_between(mean["epsilon"], mean["low"], mean["high"], color=look.color, alpha=0.18, linewidth=0)
+    ax.plot(mean["epsilon"], mean["mean"], **look._asdict())

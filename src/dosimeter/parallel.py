@@ -1,0 +1,46 @@
+"""Work on all cores: one item a core, each computing on its own, results in order."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AHEAD = 2
+"""Items handed out for each worker: it never waits for the next one, and memory stays flat."""
+
+GPU_WORKERS = 2
+"""One prepares images while the other's are on the GPU."""
+
+
+def default_workers(device: torch.device) -> int:
+    """Return how many workers keep the machine busy: one for each of torch's threads (OMP_NUM_THREADS limits them)."""
+    return torch.get_num_threads() if device.type == "cpu" else GPU_WORKERS
+
+
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Generator[Result]:
+    """Yield `function(item)` for each item, in order, `workers` at a time.
+
+    Torch shares its threads among the workers. Convolutions, decoding and digests all leave Python's lock, and a core
+    that computes alone never waits for another: two items at once are faster than two cores on one. Leaving the loop
+    drops what was not begun and waits for the rest.
+    """
+    n_threads = torch.get_num_threads()
+    initargs = (max(1, n_threads // workers),)
+    pool = ThreadPoolExecutor(workers, "dosimeter", initializer=torch.set_num_threads, initargs=initargs)
+    waiting = iter(items)
+    running: deque[Future[Result]] = deque()
+    try:
+        while True:
+            running.extend(pool.submit(function, item) for item in islice(waiting, AHEAD * workers - len(running)))
+            if not running:
+                return
+            yield running.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(n_threads)  # the matrix library counts its threads for the whole process
