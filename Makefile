@@ -13,7 +13,7 @@ READY := $(VENV)/.ready-$(firstword $(shell cksum < pyproject.toml))
 # Each clone runs its own sources, whichever clone the environment was made from.
 export PYTHONPATH := $(CURDIR)/src
 
-.PHONY: study setup test lint
+.PHONY: study setup test lint bench
 
 study: setup
 	$(BIN)/python -m dosimeter study $(ARGS)
@@ -36,3 +36,9 @@ test: lint
 ifdef DOSIMETER_DATA
 	$(BIN)/python -m pytest -m real
 endif
+
+# The peers it is measured against. torchattacks pins an old release of requests, hence --no-deps.
+bench: setup
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m pip install --quiet --no-deps torchattacks==3.5.1
+	$(BIN)/python benchmarks/run_all.py

@@ -140,7 +140,7 @@ def _gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def read(path: Path) -> Responses:
-    """Read a merged table, every column as it is; of millions of rows, which take gigabytes, `read_compact` is better.
+    """Read a merged table, every column as it is. Millions of rows take gigabytes: then use `read_compact`.
 
     Raises:
         DosimeterError: the file is absent, not a response table, or of a newer schema.

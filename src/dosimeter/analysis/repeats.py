@@ -120,13 +120,13 @@ def in_words(rows: pd.DataFrame, row: Mapping[str, Any]) -> str:
     over = f"{found['n_repeats']} {what_varies(found['protocol'])}"
     if found["n_censored"]:
         return f" [beyond the largest asked in {found['n_censored']} of {over}]"
-    if pd.isna(found["low"]):
+    if found["minimum"] == found["maximum"]:
         return f" [the same in all {over}]" if found["n_repeats"] > 1 else ""
     if found["quantity"] == "epsilon50":
         mean, low, high = (f"{found[name]:.2g}" for name in ("mean", "low", "high"))
     else:
         mean, low, high = percent(found["mean"]), f"{100 * found['low']:.0f}", f"{100 * found['high']:.0f} %"
-    return f" [mean of {over} {mean}, {low} to {high}]"
+    return f" [mean of {over} {mean}{'' if pd.isna(found['low']) else f', {low} to {high}'}]"
 
 
 def _values(tables: Tables) -> pd.DataFrame:
@@ -160,10 +160,11 @@ def _summary(values: FloatArray, test_to_train: float) -> dict[str, float]:
     ordered = np.sort(values)
     n, n_censored = len(values), int(np.isinf(values).sum())
     known = values if n_censored == 0 else values[:0]
+    varies = len(known) > 1 and np.ptp(known) > 0
     low, high = interval_over_splits(known, test_to_train)
     numbers = {
         "mean": known.mean() if len(known) else np.nan,
-        "sd": known.std(ddof=1) if len(known) > 1 else np.nan,
+        "sd": known.std(ddof=1) if varies else 0.0 if len(known) > 1 else np.nan,  # of equal numbers exactly 0
         "low": np.maximum(low, 0.0),
         "high": np.minimum(high, 1.0),
         "median": ordered[(n - 1) // 2] if n else np.nan,

@@ -39,4 +39,6 @@ def print_plan(settings: StudyConfig) -> None:
         )
     for note in notes:
         print(f"note: {note}")
-    print(f"about {total_s / 60:.0f} min in all on this machine, if nothing is cached yet")
+    print(
+        f"about {total_s / 60:.0f} min in all on this machine with torch, if nothing is cached yet; a faster engine takes less"
+    )

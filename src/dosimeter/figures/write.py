@@ -218,7 +218,7 @@ _CAPTIONS = {
     "and after the attack, as in the paper; where none is left, among those answered correctly before. The classifier "
     "saw floats.",
     "repeats": "Thin lines are the seeds, each with its own training; the thick line is their mean, the band its 95 % "
-    "interval over {} (a corrected resampled t). The band is of the mean: a single seed may well lie outside.",
+    "interval over {}. It is of the mean: a single seed may well lie outside.",
     "unchanged": "Lower panels: the share of images that the attack left exactly as they were, because their "
     "gradient is zero everywhere (shaded) or because rounding to 8 bit undid the change. There the accuracy above says "
     "nothing of robustness.",

@@ -48,7 +48,7 @@ def without_attack(repeats: pd.DataFrame) -> View:
         area = _area(found["auc"])
         rows.append([*classifier_names(found["accuracy"]), Cell(count(found["accuracy"]["n_repeats"])), *shares, area])
     heads = (*_CLASSIFIER, "seeds", "accuracy", "sensitivity", "specificity", "AUC")
-    return View("Without attack: means over the seeds", [[Head(name) for name in heads]], rows, _NOTE)
+    return View("Without attack: means over the seeds", [[Head(name) for name in heads]], rows, _NOTE.format("splits"))
 
 
 def attacks(repeats: pd.DataFrame) -> View:
@@ -74,7 +74,8 @@ def attacks(repeats: pd.DataFrame) -> View:
         "Under attack: means over the seeds",
         [[Head(name) for name in heads]],
         rows,
-        _NOTE + " Epsilon50 of one seed is the epsilon at which half of its correctly answered images have flipped. "
+        _NOTE.format("splits")
+        + " Epsilon50 of one seed is the epsilon at which half of its correctly answered images have flipped. "
         "Where that lies beyond the largest epsilon asked in some seeds, there is no mean: the median over the seeds "
         "is given instead, if it is known.",
     )
@@ -93,13 +94,14 @@ def accuracy(curves: pd.DataFrame, cohort: str, protocol: str) -> View:
     for epsilon in sorted(curves["epsilon"].unique()):
         cells = [_share(column[epsilon]) if epsilon in column else Cell(DASH) for column in columns]
         rows.append([Cell(dose(epsilon), kind="name"), Cell(dose(epsilon * GREY_LEVELS_8BIT)), *cells])
-    varies = f"{curves['n_repeats'].max()} {what_varies(protocol)}"
-    return View(f"Accuracy against epsilon over {varies}: {cohort}, {protocol} protocol", [top, sub], rows, _NOTE)
+    over = what_varies(protocol)
+    caption = f"Accuracy against epsilon over {curves['n_repeats'].max()} {over}: {cohort}, {protocol} protocol"
+    return View(caption, [top, sub], rows, _NOTE.format(over))
 
 
 _NOTE = (
-    "Under a mean: its 95 % interval over splits, the corrected resampled t of Nadeau and Bengio (2003), and in "
-    "brackets the smallest and the largest of the seeds."
+    "Under a mean: its 95 % interval over {}, and in brackets the smallest and the largest of the seeds. Where all "
+    "seeds agree there is no interval."
 )
 
 
@@ -118,7 +120,7 @@ def _half(row: Mapping[str, Any] | None) -> list[Cell]:
     if row is None:
         return [Cell(DASH)] * 4
     if row["n_censored"]:
-        median = Cell(DASH if is_missing(row["median"]) else f"median {dose(row['median'])}")
+        median = Cell("beyond the largest" if is_missing(row["median"]) else f"median {dose(row['median'])}")
         return [median, Cell(DASH), Cell(count(row["n_repeats"])), Cell(count(row["n_censored"]))]
     interval, ends = ("" if is_missing(row[low]) else f"{dose(row[low])} to {dose(row[high])}" for low, high in _BOUNDS)
     mean = Cell(dose(row["mean"]), _note(interval, ends))

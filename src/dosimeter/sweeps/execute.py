@@ -76,12 +76,16 @@ class _Execution:
                 # The reader's own sentence may name the file, and a file a person: the log says it, the table not.
                 log.warning("case %s left out: %s", record.case_id, error)
                 rows.append(self._error_row(record, READ_ERROR))
+        unaimed = [
+            Target(case.case_id, case.label, self._classifier.prepare(case), torch.zeros(()), grad_zero=False)
+            for case in cases
+        ]
+        batch_size = self._cell.setting.batch_size
         targets: list[Target] = []
-        for case in cases:
-            try:
-                targets.append(self._aim(case))
-            except FloatingPointError as error:
-                rows.append(self._error_row(case.record, str(error)))
+        for start in range(0, len(unaimed), batch_size):
+            aimed, failed = self._aim(unaimed[start : start + batch_size])
+            targets += aimed
+            rows += failed
         for question, answer, on_grid in self._sweep(targets):
             record = self._records[question.target.case_id]
             if torch.isfinite(answer.logits).all():
@@ -90,13 +94,18 @@ class _Execution:
                 rows.append(self._error_row(record, "logits are not finite", question))
         return rows
 
-    def _aim(self, case: Case) -> Target:
-        image = self._classifier.prepare(case)
-        unaimed = Target(case.case_id, case.label, image, torch.zeros(()), grad_zero=False)
-        return aim(unaimed, self._attack, self._engine.network, self._classifier.device)
+    def _aim(self, targets: Sequence[Target]) -> tuple[list[Target], list[Row]]:
+        """Return the targets with their directions, and an error row for each that has none."""
+        try:
+            return aim(targets, self._attack, self._engine.network, self._classifier.device), []
+        except FloatingPointError as error:
+            if len(targets) == 1:
+                return [], [self._error_row(self._records[targets[0].case_id], str(error))]
+        alone = [self._aim([target]) for target in targets]
+        return [target for aimed, _ in alone for target in aimed], [row for _, failed in alone for row in failed]
 
     def _aim_again(self, target: Target) -> Target:
-        return aim(target, self._attack, self._classifier, self._classifier.device)
+        return aim([target], self._attack, self._classifier, self._classifier.device)[0]
 
     def _sweep(self, targets: Sequence[Target]) -> list[tuple[Question, Answer, bool]]:
         """Return every question and answer of the grid, then those of the flips' refinement."""
@@ -147,12 +156,16 @@ class _Execution:
         return {"case_id": record.case_id, "patient_id": patient, "label": record.label}
 
 
-def aim(target: Target, attack: Attack, network: nn.Module, device: torch.device) -> Target:
-    """Return `target` with the direction in which `attack` pushes it, the gradient taken through `network`."""
-    label = torch.tensor([target.label], device=device)
-    direction = attack.direction(network, target.image[None].to(device), label)
-    logits = None if direction.logits is None else direction.logits[0].float().cpu()
-    return target._replace(sign=direction.sign[0].cpu(), grad_zero=bool(direction.grad_zero[0]), logits=logits)
+def aim(targets: Sequence[Target], attack: Attack, network: nn.Module, device: torch.device) -> list[Target]:
+    """Return `targets` with the direction in which `attack` pushes each, the gradients taken through `network`."""
+    images = torch.stack([target.image for target in targets]).to(device)
+    direction = attack.direction(network, images, torch.tensor([target.label for target in targets], device=device))
+    signs, zeros = direction.sign.cpu(), direction.grad_zero.tolist()
+    answers = [None] * len(targets) if direction.logits is None else list(direction.logits.float().cpu())
+    return [
+        target._replace(sign=sign, grad_zero=zero, logits=logits)
+        for target, sign, zero, logits in zip(targets, signs, zeros, answers, strict=True)
+    ]
 
 
 def _confirmed(
