@@ -311,3 +311,19 @@ def test_a_mistake_keeps_the_settings_that_were_there(image_folder: Path, tmp_pa
     with pytest.raises(DosimeterError, match="nowhere"):
         run_study(settings(image_folder, tmp_path, cohort="csv:/nowhere.csv"))
     assert (tmp_path / "config.toml").read_text() == "old"
+
+
+@pytest.mark.usefixtures("only_tables")
+def test_repeats_are_seeds_of_their_own(image_folder: Path, tmp_path: Path) -> None:
+    run_study(settings(image_folder, tmp_path / "three", model="vgg16", seed=4, repeats=3))
+    frame = responses.read(tmp_path / "three" / "responses.parquet").frame
+    assert set(frame.seed) == {4, 5, 6}
+    assert frame.classifier.nunique() == 3
+    cases = frame.groupby("seed").case_id.unique().map(set)
+    assert cases[4] != cases[5]
+    table = pd.read_csv(tmp_path / "three" / "tables" / "repeats.csv")
+    assert set(table.n_repeats) == {3}
+    run_study(settings(image_folder, tmp_path / "one", model="vgg16", seed=5))
+    alone = responses.read(tmp_path / "one" / "responses.parquet").frame.drop(columns=["run_id", "duration_s"])
+    same = frame[frame.seed == 5].drop(columns=["run_id", "duration_s"]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(same, alone)

@@ -28,6 +28,7 @@ class Cost(NamedTuple):
 
     cohort: str
     protocol: str
+    seed: int
     model: str
     n_train: int
     n_test: int
@@ -54,7 +55,9 @@ def estimate(config: StudyConfig, trials: "Sequence[Trial]") -> Iterator[Cost]:
             n_forward = round(n_train + n_test + n_test * forwards_per_case(config))
             n_steps = config.epochs * math.ceil(n_train / config.batch_size)
             duration_s = n_forward * forward_s + n_steps * step_s
-            yield Cost(trial.cohort.name, trial.split.protocol, model, n_train, n_test, n_forward, duration_s)
+            yield Cost(
+                trial.cohort.name, trial.split.protocol, trial.split.seed, model, n_train, n_test, n_forward, duration_s
+            )
 
 
 def _forward_seconds(backbone: Backbone) -> float:

@@ -1,8 +1,9 @@
 """Work on all cores: one item a core, each computing on its own, results in order."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
@@ -21,6 +22,17 @@ GPU_WORKERS = 2
 def default_workers(device: torch.device) -> int:
     """Return how many workers keep the machine busy: one for each of torch's threads (OMP_NUM_THREADS limits them)."""
     return torch.get_num_threads() if device.type == "cpu" else GPU_WORKERS
+
+
+@contextmanager
+def torch_threads(n_threads: int) -> Iterator[None]:
+    """Let torch compute with `n_threads` threads while the block runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Generator[Result]:

@@ -253,7 +253,7 @@ class _Study:
     def _engine(self, trial: Trial, classifier: Classifier, scope: dict[str, str]) -> EnginePlan:
         """Return how the sweep is computed, as this run decided the first time: another engine means other rows."""
         key = digest_of([classifier.fingerprint, trial.split.test.sha256, self.config.engine])
-        decided = self.run.manifest.setdefault("engines", {})
+        decided = self.run.manifest.setdefault("engine_plans", {})
         if key in decided:
             try:
                 return EnginePlan(**decided[key])
@@ -264,6 +264,8 @@ class _Study:
         n_passes = len(trial.split.test) * len(self.config.epsilons) * storages
         with self.run.stage("engine", **scope):
             plan = plan_engine(self.config.engine, classifier, trial.split.test, n_passes=n_passes)
+        for sentence in plan.refused.values():
+            self.progress.note(sentence)
         decided[key] = plan.to_dict()
         self.run.save_manifest()
         return plan
@@ -325,7 +327,7 @@ class _Study:
             "environment": environment(self.device),
             "cohorts": [describe(trial) for trial in trials],
             "classifiers": [swept.card for swept in self._in_order],
-            "engines_used": [swept.engine for swept in self._in_order],
+            "engines": [swept.engine for swept in self._in_order],
             "incomplete": incomplete,
             "peak_memory_mib": peak_memory_mib(),
         }

@@ -34,11 +34,9 @@ def print_plan(settings: StudyConfig) -> None:
     for cost in estimate(config, trials):
         total_s += cost.duration_s
         print(
-            f"{cost.cohort} ({cost.protocol}), {cost.model}: {cost.n_train} images to train on, {cost.n_test} to "
-            f"attack, {cost.n_forward} forward passes, about {cost.duration_s / 60:.1f} min"
+            f"{cost.cohort} ({cost.protocol}, seed {cost.seed}), {cost.model}: {cost.n_train} images to train on, "
+            f"{cost.n_test} to attack, {cost.n_forward} forward passes, about {cost.duration_s / 60:.1f} min"
         )
     for note in notes:
         print(f"note: {note}")
-    print(
-        f"about {total_s / 60:.0f} min in all on this machine with torch, if nothing is cached yet; a faster engine takes less"
-    )
+    print(f"about {total_s / 60:.0f} min in all on this machine, if nothing is cached yet; less with another engine")

@@ -1,6 +1,5 @@
 """Which engine computes a sweep: those that agree with torch on the user's own images, and of them the fastest."""
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -18,8 +17,7 @@ from dosimeter.engines.ncnn import NcnnEngine
 from dosimeter.engines.winograd import WinogradEngine
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.models.base import Classifier
-
-log = logging.getLogger(__name__)
+from dosimeter.parallel import torch_threads
 
 LOGIT_TOLERANCE = 1e-4
 """Largest difference from torch's logits that an engine may show, as a share of the largest logit (at least 1)."""
@@ -110,42 +108,41 @@ def build_engine(name: str, classifier: Classifier, *, threads: int) -> Engine:
     return ENGINES[name][0](classifier, threads)
 
 
-def plan_engine(name: str, classifier: Classifier, cohort: Cohort, *, n_passes: int, threads: int = 1) -> EnginePlan:
+def plan_engine(name: str, classifier: Classifier, cohort: Cohort, *, n_passes: int) -> EnginePlan:
     """Return the plan for sweeping `cohort`: `name`, or for "auto" the fastest engine that agrees with torch.
+
+    Engines are compared as workers use them, a thread each.
 
     Args:
         name: a key of `ENGINES`, or "auto".
         cohort: the test images; the first few that can be read are what engines are checked on.
         n_passes: forward passes that the sweep will take, about.
-        threads: of each forward pass.
 
     Raises:
-        DosimeterError: the engine asked for by name is not available here, or does not agree with torch.
+        EngineUnavailable: the engine asked for by name is not available here, or does not agree with torch.
     """
     batch_size = find_batch_size(classifier)
     if name == "torch" or (name == "auto" and classifier.device.type != "cpu"):
         return EnginePlan("torch", batch_size)
-    sample = _take_sample(classifier, cohort)
-    if sample is None:
-        return EnginePlan("torch", batch_size, refused={name: "no image could be read to check it on"})
-    image_s, refused = {"torch": sample.image_s}, {}
-    passed: dict[str, tuple[Engine, float]] = {}
-    tolerance = LOGIT_TOLERANCE * max(1.0, float(sample.logits.abs().max()))
-    short = sample.image_s / PASSES_PER_GRADIENT * n_passes < WORTH_CHOOSING_S
-    for candidate in AUTOMATIC if name == "auto" else (name,):
-        if name == "auto" and short:
-            refused[candidate] = "the sweep is too short for a choice to pay"
-            continue
-        try:
-            engine = build_engine(candidate, classifier, threads=threads)
-            logits, image_s[candidate] = _answer(engine, sample.images, sample.labels, classifier.device)
-            passed[candidate] = engine, _agree(candidate, logits, sample.logits, tolerance)
-        except EngineUnavailable as refusal:
-            if name != "auto":
-                raise
-            log.info("%s", refusal)
-            refused[candidate] = str(refusal)
-    best = min(passed, key=lambda name: image_s[name], default="torch")
+    with torch_threads(1):
+        sample = _take_sample(classifier, cohort)
+        if sample is None:
+            return EnginePlan("torch", batch_size, refused={name: "No image could be read to check an engine on."})
+        short = sample.image_s / PASSES_PER_GRADIENT * n_passes < WORTH_CHOOSING_S
+        automatic = () if short else AUTOMATIC
+        image_s, refused = {"torch": sample.image_s}, {}
+        passed: dict[str, tuple[Engine, float]] = {}
+        tolerance = LOGIT_TOLERANCE * max(1.0, float(sample.logits.abs().max()))
+        for candidate in automatic if name == "auto" else (name,):
+            try:
+                engine = build_engine(candidate, classifier, threads=1)
+                logits, image_s[candidate] = _answer(engine, sample.images, sample.labels, classifier.device)
+                passed[candidate] = engine, _agree(candidate, logits, sample.logits, tolerance)
+            except EngineUnavailable as refusal:
+                if name != "auto":
+                    raise
+                refused[candidate] = str(refusal)
+    best = min(passed, key=lambda candidate: image_s[candidate], default="torch")
     if best == "torch" or (name == "auto" and image_s[best] > GAIN * image_s["torch"]):
         return EnginePlan("torch", batch_size, image_s=image_s, refused=refused)
     doubt = float(f"{2 * tolerance:.2g}")  # each of the two logits may be off; rounded, it names cells

@@ -104,6 +104,7 @@ def render(
         tables=list(all_tables(firsts, trials)),
         repeats=list(repeat_tables(tables["repeats"], trials)) if len(every) > 1 else [],
         pictures=embed(figures),
+        engines=meta.get("engines", []),
         stages=_stages(meta.get("stages", [])),
     )
 

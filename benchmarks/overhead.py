@@ -1,0 +1,115 @@
+"""The share of a VGG16 study that is not network passes: `python benchmarks/overhead.py`.
+
+A study of a few images on one core, where wall time is what everything costs together, with a clock in every network
+pass. The few images are then scaled to the paper's X-ray cohort: what is done for each image grows, what is done once
+(weights, the choice of the engine, the report) does not.
+"""
+
+import argparse
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from markdown import table
+from network_clock import NetworkClock
+from subjects import MODELS, cohort_names
+from timing import Timed, timed
+
+import dosimeter.study
+from dosimeter.config import StudyConfig
+from dosimeter.engines.choose import EnginePlan, plan_engine
+
+PAPER_IMAGES, PAPER_TEST_IMAGES = 268, 54
+GROWS_WITH = {"read": PAPER_IMAGES, "features": PAPER_IMAGES, "training": PAPER_IMAGES, "sweep": PAPER_TEST_IMAGES}
+"""Stages whose work is done for each image, and how many images a study of the paper's size has there."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=MODELS, default="vgg16")
+    parser.add_argument("--engine", nargs="+", default=("torch", "auto"))
+    parser.add_argument("--limit", type=int, default=20, help="images, a fifth of them attacked")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    lines = [measure(options.model, engine, options.limit) for engine in options.engine]
+    print(
+        f"{options.limit} images of {cohort_names()[0]}, one core. Scaled: to {PAPER_IMAGES} images, "
+        f"{PAPER_TEST_IMAGES} of them attacked.\n"
+    )
+    print("\n\n".join(_section(line) for line in lines))
+    if options.json:
+        options.json.write_text(json.dumps(lines))
+
+
+def measure(model: str, engine: str, limit: int) -> dict[str, Any]:
+    """Run a study and return each stage's seconds, in networks and outside them."""
+    clock = NetworkClock()
+    chosen: list[tuple[Timed[EnginePlan], float]] = []
+
+    def choose(*args: Any, **kwargs: Any) -> EnginePlan:
+        before = clock.seconds
+        run = timed(lambda: plan_engine(*args, **kwargs))
+        chosen.append((run, clock.seconds - before))
+        return run.result
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config = StudyConfig(
+            cohort=cohort_names()[:1],
+            model=(model,),
+            protocol=("paper",),
+            limit=limit,
+            engine=engine,
+            device="cpu",
+            workers=1,
+            out=folder / "run",
+        )
+        with (
+            mock.patch.object(dosimeter.study, "plan_engine", choose),
+            mock.patch("dosimeter.models.features.cache_dir", return_value=folder),  # no map is there yet
+            clock.running(),
+        ):
+            total_s, outcome = timed(lambda: dosimeter.study.run_study(config))
+        stages = Counter({each["stage"]: each["duration_s"] for each in outcome.run.manifest["stages"]})
+    ((choice, choosing_s),) = chosen
+    asked_s = clock.by_kind["answers"] + clock.by_kind["gradients"]
+    networks = {kind: clock.by_kind[kind] for kind in ("features", "training")}
+    networks |= {"engine": choosing_s, "sweep": asked_s - choosing_s}
+    stages["merging and the rest"] = total_s - stages.total()
+    n_images = {"read": limit, "features": limit, "training": limit, "sweep": round(limit / 5)}
+    factors = {name: GROWS_WITH[name] / n_images[name] if name in GROWS_WITH else 1.0 for name in stages}
+    return {
+        "engine": engine,
+        "chosen": choice.result.name,
+        "stages": {name: [seconds, networks.get(name, 0.0), factors[name]] for name, seconds in stages.items()},
+        "share": _share(stages, networks, dict.fromkeys(stages, 1.0)),
+        "share_scaled": _share(stages, networks, factors),
+    }
+
+
+def _share(stages: Mapping[str, float], networks: Mapping[str, float], factors: Mapping[str, float]) -> float:
+    """Return the share of time outside networks, each stage taken `factors` times."""
+    total = sum(seconds * factors[name] for name, seconds in stages.items())
+    return 1 - sum(seconds * factors[name] for name, seconds in networks.items()) / total
+
+
+def _section(line: Mapping[str, Any]) -> str:
+    rows = []
+    for name, (seconds, in_networks, factor) in line["stages"].items():
+        outside = seconds - in_networks
+        rows.append([name, f"{seconds:.2f}", f"{in_networks:.2f}", f"{outside:.2f}", f"{factor * outside:.2f}"])
+    header = ["stage", "seconds", "in networks", "outside", "outside, scaled"]
+    return (
+        f"Engine {line['engine']} ({line['chosen']}): {line['share']:.1%} of this study is outside networks, "
+        f"{line['share_scaled']:.1%} of one of the paper's size.\n\n{table(header, rows)}"
+    )
+
+
+if __name__ == "__main__":
+    main()
