@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from unittest import mock
 
+import numpy as np
 import torch
 from answers import Answers
 from timing import timed
 
 import dosimeter as dm
 from dosimeter.attacks.base import Attack
-from dosimeter.config import DEFAULT_EPSILONS
 from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.choose import EnginePlan, plan_engine
 from dosimeter.responses import Responses
+from dosimeter.units import DEFAULT_EPSILONS
 
 STUDY_PASSES = 54 * len(DEFAULT_EPSILONS) * 3
 """Passes of a study of the paper's 54 X-ray test images, under both presets: what an engine is chosen for."""
@@ -60,13 +61,14 @@ def sweep(
 ) -> Responses:
     """Return what `dosimeter.sweep` returns, computed by a plan made before."""
     with mock.patch("dosimeter.sweeps.api.plan_engine", return_value=plan):
-        return dm.sweep(
+        responses: Responses = dm.sweep(
             classifier, cohort, attack, epsilons=epsilons, storages=storages, refine=refine, engine=plan.name
         )
+    return responses
 
 
 def answers(responses: Responses, cohort: dm.Cohort, epsilons: Sequence[float]) -> Answers:
     """Return the answers to the cases of `cohort` at `epsilons`, in their order."""
     rows = responses.frame.set_index(["case_id", "epsilon"])["logits"].to_dict()
-    logits = [[torch.as_tensor(rows[record.case_id, epsilon]) for epsilon in epsilons] for record in cohort.records]
-    return Answers.of(torch.stack([torch.stack(each) for each in logits]))
+    logits = [[rows[record.case_id, epsilon] for epsilon in epsilons] for record in cohort.records]
+    return Answers.of(torch.from_numpy(np.array(logits)))

@@ -1,4 +1,4 @@
-"""The proof that a fast engine gives torch's answers: `python benchmarks/labels.py [--limit N]`.
+"""The proof that a fast engine gives torch's answers: `python benchmarks/labels.py [--test-images N]`.
 
 Whole studies' sweeps, every preset, storage and epsilon of the default grid and the refinement of every flip, once with
 torch and once with the engine that `auto` chooses; then every row is compared. Without DOSIMETER_DATA it is phantoms.
@@ -38,12 +38,13 @@ def main() -> None:
     parser.add_argument("--cohort", nargs="+", default=cohort_names())
     parser.add_argument("--model", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--engine", default="auto")
-    parser.add_argument("--limit", type=int, help="test images of each cohort; the head is trained on all the others")
+    parser.add_argument("--limit", type=int, help="images of each cohort, a fifth of them for testing; default: all")
+    parser.add_argument("--test-images", type=int, help="attack so many of these; default: all")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     options = parser.parse_args()
     lines = []
     for cohort, model in product(options.cohort, options.model):
-        lines.append(measure(cohort, model, options.engine, options.limit))
+        lines.append(measure(cohort, model, options))
         print(f"{cohort}, {model}: {lines[-1]}", file=sys.stderr, flush=True)
     print(
         f"{torch.get_num_threads()} threads. The engine's seconds include torch's second opinions, not the choice of "
@@ -55,11 +56,12 @@ def main() -> None:
         options.json.write_text(json.dumps(lines))
 
 
-def measure(cohort: str, model: str, engine: str, limit: int | None) -> dict[str, Any]:
+def measure(cohort: str, model: str, options: argparse.Namespace) -> dict[str, Any]:
     """Sweep the test images of a cohort twice and return how the sweeps differ."""
-    halves = dm.split(dm.load_cohort(cohort), "paper")
+    engine = options.engine
+    halves = dm.split(dm.load_cohort(cohort, limit=options.limit), "paper")
     classifier = dm.fit(model, halves)
-    n_images = min(limit or len(halves.test), len(halves.test))
+    n_images = min(options.test_images or len(halves.test), len(halves.test))
     places = np.linspace(0, len(halves.test) - 1, n_images).round().astype(int)  # of both classes
     test = halves.test.subset(places.tolist())
     plans = {name: dosimeter_sweep.choose(name, classifier, test) for name in ("torch", engine)}
@@ -73,15 +75,17 @@ def measure(cohort: str, model: str, engine: str, limit: int | None) -> dict[str
         share = 1 - clock.seconds / n_workers / seconds[name]
     chosen = plans[engine].plan.name  # type: ignore[union-attr]
     facts = {"cohort": cohort, "model": model, "engine": chosen, "n_images": len(test), "share_outside": share}
-    return facts | {"torch_s": seconds["torch"], "engine_s": seconds[engine], **compare(frames["torch"], frames[engine])}
+    return facts | {
+        "torch_s": seconds["torch"],
+        "engine_s": seconds[engine],
+        **compare(frames["torch"], frames[engine]),
+    }
 
 
 def _sweep(plan: EnginePlan, classifier: dm.Classifier, test: dm.Cohort) -> pd.DataFrame:
     frames = []
     for preset in PRESETS.values():
-        responses = dosimeter_sweep.sweep(
-            plan, classifier, test, preset.attack, storages=preset.storages, refine=True
-        )
+        responses = dosimeter_sweep.sweep(plan, classifier, test, preset.attack, storages=preset.storages, refine=True)
         frames.append(responses.frame.assign(preset=preset.name))
     return pd.concat(frames, ignore_index=True)
 
@@ -111,7 +115,9 @@ def compare(expected: pd.DataFrame, found: pd.DataFrame) -> dict[str, Any]:
 
 
 def _row(line: dict[str, Any]) -> list[str]:
-    counts = [f"{line[name]:,}" for name in ("n_images", "n_rows", "n_single", "n_labels", "n_flips", "n_flips_differing")]
+    counts = [
+        f"{line[name]:,}" for name in ("n_images", "n_rows", "n_single", "n_labels", "n_flips", "n_flips_differing")
+    ]
     seconds = [f"{line[name]:.0f}" for name in ("torch_s", "engine_s")]
     ratio = f"{line['engine_s'] / line['torch_s']:.2f}"
     names = [line[name] for name in ("cohort", "model", "engine")]

@@ -3,7 +3,7 @@
 import functools
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -34,7 +34,7 @@ class NetworkClock:
     """
 
     def __init__(self) -> None:
-        self.by_kind: Counter[str] = Counter()
+        self.by_kind: defaultdict[str, float] = defaultdict(float)
         self._lock = threading.Lock()
         self._inside = threading.local()
 

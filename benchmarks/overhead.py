@@ -8,20 +8,20 @@ pass. The few images are then scaled to the paper's X-ray cohort: what is done f
 import argparse
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
+from dosimeter_sweep import STUDY_PASSES
 from markdown import table
 from network_clock import NetworkClock
 from subjects import MODELS, cohort_names
 from timing import Timed, timed
 
 import dosimeter.study
-from dosimeter.config import StudyConfig
+from dosimeter.config import load_config
 from dosimeter.engines.choose import EnginePlan, plan_engine
 
 PAPER_IMAGES, PAPER_TEST_IMAGES = 268, 54
@@ -52,18 +52,19 @@ def measure(model: str, engine: str, limit: int) -> dict[str, Any]:
     clock = NetworkClock()
     chosen: list[tuple[Timed[EnginePlan], float]] = []
 
-    def choose(*args: Any, **kwargs: Any) -> EnginePlan:
+    def choose(*args: Any, n_passes: int) -> EnginePlan:
+        del n_passes  # the study scaled to decides whether a choice pays
         before = clock.seconds
-        run = timed(lambda: plan_engine(*args, **kwargs))
+        run = timed(lambda: plan_engine(*args, n_passes=STUDY_PASSES))
         chosen.append((run, clock.seconds - before))
         return run.result
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config = StudyConfig(
-            cohort=cohort_names()[:1],
-            model=(model,),
-            protocol=("paper",),
+        config = load_config(
+            cohort=cohort_names()[0],
+            model=model,
+            protocol="paper",
             limit=limit,
             engine=engine,
             device="cpu",
@@ -76,12 +77,12 @@ def measure(model: str, engine: str, limit: int) -> dict[str, Any]:
             clock.running(),
         ):
             total_s, outcome = timed(lambda: dosimeter.study.run_study(config))
-        stages = Counter({each["stage"]: each["duration_s"] for each in outcome.run.manifest["stages"]})
+        stages = {each["stage"]: float(each["duration_s"]) for each in outcome.run.manifest["stages"]}
     ((choice, choosing_s),) = chosen
     asked_s = clock.by_kind["answers"] + clock.by_kind["gradients"]
     networks = {kind: clock.by_kind[kind] for kind in ("features", "training")}
     networks |= {"engine": choosing_s, "sweep": asked_s - choosing_s}
-    stages["merging and the rest"] = total_s - stages.total()
+    stages["merging and the rest"] = total_s - sum(stages.values())
     n_images = {"read": limit, "features": limit, "training": limit, "sweep": round(limit / 5)}
     factors = {name: GROWS_WITH[name] / n_images[name] if name in GROWS_WITH else 1.0 for name in stages}
     return {

@@ -57,14 +57,14 @@ def study(n_images: int) -> dict[str, float]:
     install_small_network()
     import pyarrow.parquet as pq
 
-    from dosimeter.config import StudyConfig
+    from dosimeter.config import load_config
     from dosimeter.provenance import peak_memory_mib
     from dosimeter.study import run_study
 
     with tempfile.TemporaryDirectory() as folder:
-        config = StudyConfig(
-            cohort=("phantom-ct",),
-            model=("vgg16",),
+        config = load_config(
+            cohort="phantom-ct",
+            model="vgg16",
             limit=n_images,
             epochs=2,
             batch_size=64,

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import dosimeter_sweep
 import floor
@@ -33,6 +34,7 @@ from subjects import MODELS, Subject, load_subject
 from timing import Timed, interleave, ratios, spread, timed
 
 import dosimeter as dm
+from dosimeter.engines.choose import WORTH_CHOOSING_S
 
 EPSILONS = tuple(round(float(epsilon), 6) for epsilon in np.geomspace(0.0005, 0.09, 12))
 FLOOR_BATCHES = (1, 2, len(EPSILONS))
@@ -62,10 +64,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NUMBA_CACHE_DIR"] = folder  # so that the first choice of an engine compiles
         for model in options.model:
+            _progress(f"{model}: training a head")
             subject = load_subject(model, n_images=options.images)
-            os.environ["DOSIMETER_CACHE"], kept = folder, os.environ.get("DOSIMETER_CACHE")  # and converts
-            numbers["models"][model] = _measure(model, subject, options)
-            os.environ.pop("DOSIMETER_CACHE") if kept is None else os.environ.update(DOSIMETER_CACHE=kept)
+            with mock.patch.dict(os.environ, DOSIMETER_CACHE=folder):  # and converts
+                numbers["models"][model] = _measure(model, subject, options)
     print(_page(numbers, options))
     if options.json:
         options.json.write_text(json.dumps(numbers))
@@ -253,10 +255,11 @@ def _progress(line: str) -> None:
 def _page(numbers: Mapping[str, Any], options: argparse.Namespace) -> str:
     peers = ", ".join(f"{name} {version or 'not installed'}" for name, version in numbers["versions"].items())
     head = (
-        f"{len(EPSILONS)} epsilons from {EPSILONS[0]:g} to {EPSILONS[-1]:g}; {numbers['threads']} torch threads for all "
-        f"(dosimeter: as many workers); {options.repeats} interleaved repeats; {peers}. Dosimeter and the floor sweep "
-        f"all images, each peer {options.peer_images} in each repeat. Seconds are per image, median (range). "
-        "Documented: as the peer's documentation shows. Tuned: weights frozen, channels_last."
+        f"{len(EPSILONS)} epsilons from {EPSILONS[0]:g} to {EPSILONS[-1]:g}; {numbers['threads']} torch threads for "
+        f"all (dosimeter: as many workers); {options.repeats} interleaved repeats; {peers}. Dosimeter and the floor "
+        f"sweep all images, each peer {options.peer_images} in each repeat. Seconds are per image: median (range); "
+        "ratios are of the medians (range within repeats). Documented: as the peer's documentation shows. Tuned: "
+        "weights frozen, channels_last."
     )
     sections = [_section(model, each) for model, each in numbers["models"].items()]
     return "\n\n".join([head, *sections])
@@ -266,10 +269,13 @@ def _section(model: str, numbers: Mapping[str, Any]) -> str:
     header = ["party", "how", "s / image", "times the floor", "times dosimeter auto", "labels unlike the floor's"]
     rows = [_row(name, each) for name, each in numbers["parties"].items()]
     rows += [[name, why, *["-"] * 5] for name, why in numbers["missing"].items()]
+    images = (
+        f"{numbers['n_images']} images of {numbers['cohort']}, weights: {numbers['weights']}; "
+        f"{numbers['zero_gradients']} images without a gradient, which would flatter dosimeter."
+    )
     facts = [
         f"### {model}",
-        f"{numbers['n_images']} images of {numbers['cohort']}, weights: {numbers['weights']}; "
-        f"{numbers['zero_gradients']} images without a gradient.",
+        images,
         table([*header, "largest logit difference"], rows, text_columns=2),
         *(_about_choice(engine, each, numbers) for engine, each in numbers["choices"].items() if engine != "torch"),
     ]
@@ -295,11 +301,12 @@ def _about_choice(engine: str, choice: Mapping[str, Any], numbers: Mapping[str, 
     seen = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in choice["image_s"].items())
     refused = "".join(f" Refused: {name}: {why}" for name, why in choice["refused"].items())
     return (
-        f"Engine {engine}: {choice['engine']}, largest logit difference in its check {choice['error']:.1e}; what it saw "
-        f"for an image: {seen}. Choosing took {choice['seconds']:.1f} s the first time (with conversion and "
-        f"compilation), {choice['again_s']:.1f} s again; it is done once for a classifier. These {n_images} images took "
-        f"{sweep_s:.1f} s without it and {sweep_s + choice['again_s']:.1f} s with it, {sweep_s / floor_s:.2f} and "
-        f"{(sweep_s + choice['again_s']) / floor_s:.2f} times the floor.{refused}"
+        f"Engine {engine}: {choice['engine']}, batch {choice['batch_size']}, chosen as for a study of the paper's size "
+        f"(auto stays with torch where that ends within {WORTH_CHOOSING_S:g} s). Seconds an image it saw in its check: "
+        f"{seen}; largest logit difference {choice['error']:.1e}. Choosing took {choice['seconds']:.1f} s the first "
+        f"time, with conversion and compilation, {choice['again_s']:.1f} s again, once for a classifier. These "
+        f"{n_images} images took {sweep_s:.1f} s without the choice and {sweep_s + choice['again_s']:.1f} s with it, "
+        f"{sweep_s / floor_s:.2f} and {(sweep_s + choice['again_s']) / floor_s:.2f} times the floor.{refused}"
     )
 
 

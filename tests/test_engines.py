@@ -300,3 +300,14 @@ def test_every_engine_serves_every_device_or_says_no(name: str, device: str) -> 
     assert (logits.device.type, logits.dtype, logits.shape) == ("cpu", torch.float32, (2, 2))
     single = torch.cat([engine.logits(image[None]) for image in images])
     torch.testing.assert_close(logits, single, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.real
+def test_compiled_networks_agree_with_torch() -> None:
+    classifier = wide_classifier()
+    images = torch.rand(3, 3, 32, 32)
+    with torch.inference_mode():
+        expected = classifier(images)
+    torch.testing.assert_close(
+        build_engine("compile", classifier, threads=1).logits(images), expected, rtol=1e-4, atol=1e-5
+    )

@@ -1,0 +1,197 @@
+"""The benchmarks' own arithmetic, and that all parties of the sweep answer the same question."""
+
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from tiny import convolutional_classifier
+
+import dosimeter as dm
+from dosimeter.engines.choose import EnginePlan
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+EPSILONS = (0.001, 0.01, 0.05)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _benchmarks_importable() -> None:
+    sys.path.insert(0, str(FOLDER))
+    yield  # type: ignore[misc]
+    sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture
+def cohort() -> dm.Cohort:
+    """Four small phantoms."""
+    return dm.load_cohort("phantom-ct", limit=4)
+
+
+@pytest.fixture
+def classifier() -> dm.Classifier:
+    """A network so unsure that small doses change its answers."""
+    return convolutional_classifier(3)
+
+
+def _inputs(classifier: dm.Classifier, cohort: dm.Cohort) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.stack([classifier.prepare(case) for case in cohort]), torch.from_numpy(cohort.labels)
+
+
+def test_repeats_are_interleaved_and_rotated() -> None:
+    from timing import interleave
+
+    called: list[str] = []
+    parties = {name: lambda repeat, name=name: called.append(f"{name}{repeat}") for name in "ABC"}
+    runs = interleave(parties, repeats=3)
+    assert called == ["A0", "B0", "C0", "B1", "C1", "A1", "C2", "A2", "B2"]
+    assert all(len(each) == 3 for each in runs.values())
+
+
+def test_ratios_are_of_medians_with_the_range_within_repeats() -> None:
+    from timing import ratios
+
+    assert ratios([2.0, 6.0, 30.0], [1.0, 2.0, 10.0]) == (3.0, 2.0, 3.0)
+
+
+def test_the_floor_and_dosimeter_answer_alike(classifier: dm.Classifier, cohort: dm.Cohort) -> None:
+    import dosimeter_sweep
+    import floor
+    from answers import agreement
+
+    images, labels = _inputs(classifier, cohort)
+    expected = floor.sweep(classifier, images, labels, EPSILONS, batch_size=2)
+    attack = dm.FGSM(loss="cross_entropy", channels="free")
+    rows = dosimeter_sweep.sweep(EnginePlan("torch", 2), classifier, cohort, attack, epsilons=EPSILONS)
+    found = dosimeter_sweep.answers(rows, cohort, EPSILONS)
+    assert len(found.predicted.unique()) == 2
+    n, n_differing, error = agreement(found, expected)
+    assert (n, n_differing) == (len(cohort) * len(EPSILONS), 0)
+    assert error == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["Foolbox", "ART", "torchattacks"])
+@pytest.mark.parametrize("documented", [True, False])
+def test_a_peer_answers_as_the_floor(name: str, documented: bool, classifier: dm.Classifier, cohort: dm.Cohort) -> None:
+    import floor
+    from answers import agreement
+    from peers import PEERS, AsLoaded, in_batches
+
+    network = AsLoaded(classifier) if documented else classifier
+    try:
+        sweep = PEERS[name][1](network, size_px=classifier.size_px)
+    except ImportError:
+        pytest.skip(f"{name} is not installed")
+    images, labels = _inputs(classifier, cohort)
+    expected = floor.sweep(classifier, images, labels, EPSILONS, batch_size=1)
+    for batch_size in (1, 3):
+        found = in_batches(sweep, batch_size)(images, labels, EPSILONS)
+        assert agreement(found, expected).n_differing == 0
+        if found.logits is not None:
+            torch.testing.assert_close(found.logits, expected.logits, atol=1e-5, rtol=0)
+    assert any(parameter.requires_grad for parameter in network.parameters()) is documented
+    assert not any(module.training for module in network.modules())
+
+
+def test_disagreement_is_counted() -> None:
+    from answers import Answers, agreement
+
+    logits = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]])
+    other = logits.clone()
+    other[1, 0] = torch.tensor([2.0, 1.0])
+    assert agreement(Answers.of(other), Answers.of(logits)) == (4, 1, 2.0)
+    assert agreement(Answers(Answers.of(other).predicted, None), Answers.of(logits)) == (4, 1, None)
+
+
+def test_a_missing_peer_is_a_line_not_a_crash(
+    monkeypatch: pytest.MonkeyPatch, classifier: dm.Classifier, cohort: dm.Cohort
+) -> None:
+    import sweep
+    from subjects import Subject
+
+    for package in ("foolbox", "art.attacks.evasion", "torchattacks"):
+        monkeypatch.setitem(sys.modules, package, None)
+    subject = Subject(classifier, cohort, *_inputs(classifier, cohort))
+    parties = dict(sweep._peers(subject, 1))
+    assert set(parties.values()) == {"not installed"}
+    assert len(parties) == 6
+
+
+def test_the_clock_counts_a_pass_inside_a_pass_once(classifier: dm.Classifier) -> None:
+    from network_clock import NetworkClock
+
+    from dosimeter.engines.base import TorchEngine
+
+    with NetworkClock().running() as clock:
+        started = time.perf_counter()
+        TorchEngine(classifier).logits(torch.rand(2, 3, 32, 32))
+        elapsed = time.perf_counter() - started
+        dm.FGSM().direction(classifier, torch.rand(1, 3, 32, 32), torch.tensor([0]))
+    assert set(clock.by_kind) == {"answers", "gradients"}
+    assert 0 < clock.by_kind["answers"] <= elapsed
+    before = clock.seconds
+    TorchEngine(classifier).logits(torch.rand(2, 3, 32, 32))
+    assert clock.seconds == before
+
+
+def test_labels_and_flips_that_differ_are_counted(classifier: dm.Classifier, cohort: dm.Cohort) -> None:
+    import labels
+
+    frame = labels._sweep(EnginePlan("torch", 4), classifier, cohort)
+    same = labels.compare(frame, frame)
+    assert same["n_rows"] == len(frame)
+    assert same["n_flips"] > 0
+    assert [same[name] for name in ("n_single", "n_labels", "n_flips_differing", "logit_error")] == [0, 0, 0, 0.0]
+    # Without its refinement a flip is known less well: the ends are the same, the rows between are gone.
+    coarse = labels.compare(frame, frame[frame["on_grid"]])
+    assert coarse["n_single"] == (~frame["on_grid"]).sum()
+    assert coarse["n_flips_differing"] == same["n_flips"]
+    changed = frame.assign(predicted=frame["predicted"].where(frame["epsilon"] != 0.09, 1 - frame["predicted"]))
+    assert labels.compare(frame, changed)["n_labels"] == (frame["epsilon"] == 0.09).sum()
+
+
+@pytest.fixture
+def targets() -> ModuleType:
+    import targets
+
+    return targets
+
+
+def _party(**ratios: float) -> dict[str, object]:
+    return {"n_differing": 0, **{name: [value, value, value] for name, value in ratios.items()}}
+
+
+def test_targets_are_judged_by_the_worst_number(targets: ModuleType) -> None:
+    documented, tuned = _party(to_auto=9.0), _party(to_auto=3.9)
+    vgg16 = {
+        "Foolbox documented": documented,
+        "ART documented": documented,
+        **{f"{name} tuned": documented for name in ("Foolbox", "ART")},
+        "torchattacks tuned": tuned,
+        "dosimeter torch": _party(to_floor=1.05),
+        "dosimeter auto": _party(to_floor=0.55),
+    }
+    numbers = {
+        "sweep": {"models": {"vgg16": {"parties": vgg16}}},
+        "training": [{"model": "vgg16", "ratio": [250.0, 240.0, 260.0]}],
+        "scaling": [
+            {"n_threads": threads, "n_images": n_images, "peak_mib": mib}
+            for threads, n_images, mib in ((1, 500, 100), (1, 5000, 105), (2, 500, 100), (2, 5000, 112))
+        ],
+        "overhead": [{"share_scaled": 0.04}, {"share_scaled": 0.0712}],
+        "labels": [{"n_labels": 0, "n_flips_differing": 0}],
+    }
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in targets.judge(numbers).splitlines()[2:]]
+    assert [row[2:] for row in rows] == [
+        ["9 times", "reached"],
+        ["3.9 times", "**not reached**"],
+        ["1.05 times", "reached"],
+        ["0.55 times", "reached"],
+        ["not measured", ""],
+        ["250 times", "reached"],
+        ["1.12 times", "**not reached**"],
+        ["7.1 %", "reached"],
+        ["0", "reached"],
+    ]
+    assert targets.judge({}).count("not measured") == len(targets.TARGETS)
