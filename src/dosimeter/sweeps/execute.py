@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dosimeter.attacks.base import Attack
-from dosimeter.cohorts.base import Case, Record
+from dosimeter.cohorts.base import Record
 from dosimeter.engines.base import Engine, TorchEngine
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
@@ -68,18 +68,15 @@ class _Execution:
 
     def rows(self) -> list[Row]:
         rows: list[Row] = []
-        cases: list[Case] = []
+        unaimed: list[Target] = []
         for index, record in enumerate(self._cell.shard.records):
             try:
-                cases.append(self._cell.shard[index])
+                image = self._classifier.prepare(self._cell.shard[index])
+                unaimed.append(Target(record.case_id, record.label, image, torch.zeros(()), grad_zero=False))
             except (DosimeterError, OSError, ValueError) as error:
                 # The reader's own sentence may name the file, and a file a person: the log says it, the table not.
                 log.warning("case %s left out: %s", record.case_id, error)
                 rows.append(self._error_row(record, READ_ERROR))
-        unaimed = [
-            Target(case.case_id, case.label, self._classifier.prepare(case), torch.zeros(()), grad_zero=False)
-            for case in cases
-        ]
         batch_size = self._cell.setting.batch_size
         targets: list[Target] = []
         for start in range(0, len(unaimed), batch_size):

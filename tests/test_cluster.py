@@ -1,0 +1,330 @@
+import logging
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_sweeps import cohort
+from tiny import SIZE_PX, convolutional_classifier
+from torch import Tensor, nn
+
+from dosimeter.attacks.fgsm import PRESETS
+from dosimeter.cohorts.base import Cohort, Decoded
+from dosimeter.cohorts.images import to_grid
+from dosimeter.cohorts.split import split
+from dosimeter.engines.choose import EnginePlan
+from dosimeter.errors import DosimeterError
+from dosimeter.models.backbones import get_backbone
+from dosimeter.models.base import Classifier
+from dosimeter.models.preprocessing import PREPROCESSINGS
+from dosimeter.models.training import FitOptions
+from dosimeter.models.weights import Weights, digest, expected_shapes
+from dosimeter.sweeps import cluster
+from dosimeter.sweeps.cluster import ATTEMPTS, Crew, RayExecutor
+from dosimeter.sweeps.execute import Row, execute_cell
+from dosimeter.sweeps.executor import Executor, FitJob, LocalExecutor
+from dosimeter.sweeps.plan import SHARD_SIZE, Cell, Setting, plan_cells, pseudonymise_patients
+from dosimeter.sweeps.worker import Report, portable_cell, versions
+
+PLAN = EnginePlan("torch", 4)
+N_CPUS = 2
+
+
+def unreadable() -> Decoded:
+    raise OSError("/home/ana/patient-smith.png: gone")
+
+
+def cases(n: int = 3 * SHARD_SIZE) -> Cohort:
+    """Images larger than the classifier's grid, one of which cannot be read."""
+    whole = cohort(n, size=SIZE_PX + 8)
+    records = list(whole.records)
+    records[1] = replace(records[1], read=unreadable)
+    return replace(whole, records=tuple(records))
+
+
+def plan(classifier: Classifier, n: int = 3 * SHARD_SIZE) -> list[Cell]:
+    setting = Setting("paper", PRESETS["sound"], (0.0, 0.003, 0.02), 0, pseudonymise_patients(cases(n)))
+    return list(plan_cells(cases(n), classifier, setting))
+
+
+def rows_of(executor: Executor, cells: list[Cell], classifier: Classifier) -> list[Row]:
+    """All rows but their times, in the order of cells; fails if a cell came twice or with another's rows."""
+    done = {id(cell): rows for cell, rows in executor.run(cells, classifier, PLAN)}
+    assert set(done) == {id(cell) for cell in cells}
+    return timeless(row for cell in cells for row in done[id(cell)])
+
+
+def timeless(rows: Any) -> list[Row]:
+    return [{key: value for key, value in row.items() if key != "duration_s"} for row in rows]
+
+
+# --- what travels -------------------------------------------------------------------------------------------
+
+
+def test_a_portable_cell_has_the_same_rows_and_names_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    classifier = convolutional_classifier()
+    for cell in plan(classifier):
+        travelled = pickle.loads(pickle.dumps(portable_cell(cell, size_px=classifier.size_px)))
+        assert timeless(execute_cell(travelled, classifier)) == timeless(execute_cell(cell, classifier))
+    assert b"name-0" in pickle.dumps(cell.setting)
+    for private in (b"name-", b"smith", b"ana"):
+        assert private not in pickle.dumps(portable_cell(cell, size_px=classifier.size_px))
+    assert "smith" in caplog.text  # the driver's log tells what was wrong
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_an_image_on_its_grid_keeps_every_bit(bits: int) -> None:
+    generator = np.random.default_rng(bits)
+    image = generator.random((3, 50, 40)).astype(np.float32)
+    once = to_grid(Decoded(image, bits), size_px=SIZE_PX)
+    twice = to_grid(Decoded(pickle.loads(pickle.dumps(once)), bits), size_px=SIZE_PX)
+    assert once.tobytes() == twice.tobytes()
+
+
+# --- on a cluster -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cluster of one node on this machine, whose workers find this module."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([*sys.path, str(Path(__file__).parent)]))
+        patch.setenv("DOSIMETER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setattr(logging.getLogger("ray"), "level", logging.CRITICAL)
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": N_CPUS, "include_dashboard": False})
+        try:
+            yield nodes.address
+        finally:
+            nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def executor(address: str) -> Iterator[RayExecutor]:
+    with RayExecutor(address) as executor:
+        yield executor
+
+
+class Fatal(nn.Module):
+    """Passes images on, but the first process that makes `flag` dies."""
+
+    def __init__(self, flag: Path) -> None:
+        super().__init__()
+        self._flag = flag
+
+    def forward(self, images: Tensor) -> Tensor:
+        if len(images) > 1:  # a batch of the sweep, after the gradients
+            try:
+                self._flag.mkdir()
+            except FileExistsError:
+                return images
+            os.kill(os.getpid(), signal.SIGKILL)
+        return images
+
+
+class Broken(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        raise ZeroDivisionError("a mistake of ours")
+
+
+def test_rows_are_those_of_the_local_executor(executor: RayExecutor, capfd: pytest.CaptureFixture[str]) -> None:
+    classifier = convolutional_classifier()
+    cells = plan(classifier)
+    expected = rows_of(LocalExecutor(1), cells, classifier)
+    assert rows_of(executor, cells, classifier) == expected
+    assert sum(row["status"] == "error" for row in expected) == 1
+    other = convolutional_classifier(seed=1)
+    assert rows_of(executor, plan(other, 4), other) == rows_of(LocalExecutor(1), plan(other, 4), other)
+    assert list(executor.run([], classifier, PLAN)) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_killed_worker_loses_and_doubles_nothing(
+    executor: RayExecutor, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    classifier = convolutional_classifier()
+    expected = rows_of(LocalExecutor(1), plan(classifier), classifier)
+    classifier.base = nn.Sequential(Fatal(tmp_path / "killed"), classifier.base)
+    assert rows_of(executor, plan(classifier), classifier) == expected
+    assert (tmp_path / "killed").is_dir()
+    assert "was lost" in caplog.text
+    assert capfd.readouterr().out == ""
+
+
+def test_training_gives_the_classifier_that_local_training_gives(executor: RayExecutor) -> None:
+    images = cohort(12)
+    generator = torch.Generator().manual_seed(0)
+    state = {name: torch.randn(shape, generator=generator) / 30 for name, shape in expected_shapes("vgg16").items()}
+    unit = PREPROCESSINGS["unit"]
+    weights = Weights("vgg16", "random", "a test", "none", digest(state), state, unit, True, "")
+    head, options = get_backbone("vgg16").head, FitOptions(epochs=2)
+    jobs = [
+        FitJob("vgg16", split(images, "paper", seed=seed, test_share=0.5), seed, weights, head, options)
+        for seed in (0, 1)
+    ]
+    seen: list[int] = []
+    remote = dict(executor.fit(jobs, device="cpu", advance=seen.append))
+    assert seen == [12, 12]
+    for place, classifier in LocalExecutor(1).fit(jobs, device="cpu", advance=lambda _: None):
+        assert remote[place].fingerprint == classifier.fingerprint
+        assert {**remote[place].card, "duration_s": 0} == {**classifier.card, "duration_s": 0}
+
+
+def test_what_a_worker_raises_reaches_the_caller_as_it_is(executor: RayExecutor) -> None:
+    classifier = convolutional_classifier()
+    cells = plan(classifier)
+    with pytest.raises(DosimeterError, match=r"winograd engine is not available on node .* --engine torch"):
+        list(executor.run(cells, classifier, EnginePlan("winograd", 4)))
+    classifier.base = Broken()
+    with pytest.raises(ZeroDivisionError, match="a mistake of ours"):
+        list(executor.run(cells, classifier, PLAN))
+
+
+def test_leaving_the_loop_frees_the_cluster(executor: RayExecutor) -> None:
+    import ray
+
+    classifier = convolutional_classifier()
+    done = executor.run(plan(classifier), classifier, PLAN)
+    next(done)
+    assert ray.available_resources().get("CPU", 0) < N_CPUS
+    done.close()  # type: ignore[attr-defined]
+    patience = time.monotonic() + 20
+    while ray.available_resources().get("CPU", 0) < N_CPUS:
+        assert time.monotonic() < patience
+        time.sleep(0.1)
+
+
+def test_a_worker_with_other_software_is_refused(executor: RayExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "versions", lambda: {**versions(), "torch": "1.0"})
+    classifier = convolutional_classifier()
+    with (
+        RayExecutor(workers=1) as other,  # on the connection that is there
+        pytest.raises(DosimeterError, match=rf"driver's torch 1\.0, but node .* has {torch.__version__}\. Install"),
+    ):
+        list(other.run(plan(classifier), classifier, PLAN))
+    assert sys.modules["ray"].is_initialized()
+
+
+def test_unusual_devices_are_refused(executor: RayExecutor) -> None:
+    with pytest.raises(DosimeterError, match="cpu or cuda, got 'mps'"):
+        list(executor.fit([], device="mps", advance=lambda _: None))
+
+
+# --- no cluster ---------------------------------------------------------------------------------------------
+
+
+def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(DosimeterError, match=r"pip install 'dosimeter\[ray\]'"):
+        RayExecutor()
+
+
+def test_an_unreachable_cluster_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setattr(cluster, "import_ray", lambda: SimpleNamespace(is_initialized=lambda: False))
+    with pytest.raises(DosimeterError, match=r"'nonsense' cannot be joined \(Invalid address format.*ray start --head"):
+        RayExecutor("nonsense")
+    monkeypatch.setattr(cluster, "ANSWER_S", 2.0)
+    with pytest.raises(DosimeterError, match=r"no Ray cluster answered at '127.0.0.1:1' within 2 s\. Start one"):
+        RayExecutor("127.0.0.1:1")
+
+
+# --- sharing tasks, on a cluster that is made up --------------------------------------------------------------
+
+
+class Lost(Exception):
+    """In place of RayError."""
+
+    actor_init_failed = False
+
+
+class MadeUp:
+    """Stands in for ray: each call of `wait` completes the oldest call to some worker.
+
+    Args:
+        fates: what comes of calls to workers in their order: an exception is raised, anything else is ignored.
+    """
+
+    exceptions = SimpleNamespace(RayError=Lost, RayTaskError=ZeroDivisionError)
+
+    def __init__(self, n_cpus: int, fates: list[Any] | None = None) -> None:
+        self._n_cpus = n_cpus
+        self._fates = fates or []
+        self.queue: list[tuple[int, Any]] = []  # calls: the worker's number and the result
+        self.most_held = 0
+        self.n_workers = 0
+
+    def remote(self, _: type) -> Any:
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._start))
+
+    def _start(self, _: Any) -> Any:
+        number = self.n_workers = self.n_workers + 1
+        report = SimpleNamespace(remote=lambda: self.call(number, Report("10.0.0.1", versions())))
+        return SimpleNamespace(report=report, number=number)
+
+    def call(self, number: int, result: Any) -> tuple[int, int]:
+        self.queue.append((number, result))
+        self.most_held = max(self.most_held, sum(held == number for held, _ in self.queue))
+        return len(self.queue), number
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": self._n_cpus}
+
+    def wait(self, refs: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        return refs[:1], refs[1:]
+
+    def get(self, ref: tuple[int, int]) -> Any:
+        fate = self._fates.pop(0) if self._fates else None
+        if isinstance(fate, BaseException):
+            raise fate
+        return self.queue[ref[0] - 1][1]
+
+    def kill(self, _: Any) -> None:
+        pass
+
+
+def share(made_up: MadeUp, n_tasks: int, *, ahead: int = 2) -> dict[int, Any]:
+    crew = Crew(made_up, "cpu", limit=None)
+    return dict(crew.share(range(n_tasks), lambda worker, task: made_up.call(worker.number, 10 * task), ahead=ahead))
+
+
+def test_no_more_workers_than_tasks_and_every_task_once() -> None:
+    made_up = MadeUp(100)
+    assert share(made_up, 3) == {0: 0, 1: 10, 2: 20}
+    assert made_up.n_workers == 3
+
+
+def test_a_task_that_loses_every_worker_is_an_error() -> None:
+    died = Lost("it died\n\tip: 10.0.0.7\nmore")
+    survived = MadeUp(1, [None, died] * (ATTEMPTS - 1))
+    assert share(survived, 1) == {0: 0}
+    assert survived.n_workers == ATTEMPTS
+    with pytest.raises(DosimeterError, match=rf"{ATTEMPTS} workers were lost .* node 10\.0\.0\.7; .* --workers"):
+        share(MadeUp(1, [None, died] * ATTEMPTS), 1)
+
+
+def test_a_worker_that_cannot_start_is_an_error() -> None:
+    failed = Lost("The actor died because of an error (pid=7, ip=10.0.0.7)\nModuleNotFoundError: No module")
+    failed.actor_init_failed = True
+    with pytest.raises(DosimeterError, match=r"node 10\.0\.0\.7 is not \(ModuleNotFoundError: No module\)\. Install"):
+        share(MadeUp(1, [failed]), 1)
+
+
+def test_a_cluster_without_workers_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "NO_WORKER_S", 0.05)
+    monkeypatch.setattr(cluster, "WAIT_S", 0.02)
+    with pytest.raises(DosimeterError, match=r"a free CPU, but had none for 0\.05 s\. Start one"):
+        share(MadeUp(0), 1)
