@@ -24,6 +24,7 @@ import dosimeter as dm
 from dosimeter.analysis.flips import flip_epsilon
 from dosimeter.attacks.fgsm import PRESETS
 from dosimeter.engines.choose import EnginePlan
+from dosimeter.sweeps.plan import SHARD_SIZE
 
 KEYS = ["preset", "storage", "case_id", "epsilon"]
 FLIP_KEYS = ["preset", "storage", "case_id"]
@@ -71,7 +72,7 @@ def measure(cohort: str, model: str, options: argparse.Namespace) -> dict[str, A
             sys.exit(choice)
         with NetworkClock().running() as clock:
             seconds[name], frames[name] = timed(lambda plan=choice.plan: _sweep(plan, classifier, test))  # type: ignore[misc]
-        n_workers = min(torch.get_num_threads(), -(-len(test) // 8))
+        n_workers = min(torch.get_num_threads(), -(-len(test) // SHARD_SIZE))
         share = 1 - clock.seconds / n_workers / seconds[name]
     chosen = plans[engine].plan.name  # type: ignore[union-attr]
     facts = {"cohort": cohort, "model": model, "engine": chosen, "n_images": len(test), "share_outside": share}

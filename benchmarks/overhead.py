@@ -8,7 +8,7 @@ pass. The few images are then scaled to the paper's X-ray cohort: what is done f
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,11 +18,12 @@ from dosimeter_sweep import STUDY_PASSES
 from markdown import table
 from network_clock import NetworkClock
 from subjects import MODELS, cohort_names
-from timing import Timed, timed
+from timing import timed
 
 import dosimeter.study
 from dosimeter.config import load_config
 from dosimeter.engines.choose import EnginePlan, plan_engine
+from dosimeter.sweeps.pictures import picture
 
 PAPER_IMAGES, PAPER_TEST_IMAGES = 268, 54
 GROWS_WITH = {"read": PAPER_IMAGES, "features": PAPER_IMAGES, "training": PAPER_IMAGES, "sweep": PAPER_TEST_IMAGES}
@@ -49,16 +50,9 @@ def main() -> None:
 
 def measure(model: str, engine: str, limit: int) -> dict[str, Any]:
     """Run a study and return each stage's seconds, in networks and outside them."""
-    clock = NetworkClock()
-    chosen: list[tuple[Timed[EnginePlan], float]] = []
-
-    def choose(*args: Any, n_passes: int) -> EnginePlan:
-        del n_passes  # the study scaled to decides whether a choice pays
-        before = clock.seconds
-        run = timed(lambda: plan_engine(*args, n_passes=STUDY_PASSES))
-        chosen.append((run, clock.seconds - before))
-        return run.result
-
+    choosing, picturing = _Watch(), _Watch()
+    # The study that this one is scaled to decides whether a choice of the engine pays.
+    choose = choosing.of(_choose_for_a_study)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = load_config(
@@ -73,25 +67,51 @@ def measure(model: str, engine: str, limit: int) -> dict[str, Any]:
         )
         with (
             mock.patch.object(dosimeter.study, "plan_engine", choose),
+            mock.patch.object(dosimeter.study, "picture", picturing.of(picture)),
             mock.patch("dosimeter.models.features.cache_dir", return_value=folder),  # no map is there yet
-            clock.running(),
+            NetworkClock().running() as clock,
         ):
             total_s, outcome = timed(lambda: dosimeter.study.run_study(config))
         stages = {each["stage"]: float(each["duration_s"]) for each in outcome.run.manifest["stages"]}
-    ((choice, choosing_s),) = chosen
-    asked_s = clock.by_kind["answers"] + clock.by_kind["gradients"]
-    networks = {kind: clock.by_kind[kind] for kind in ("features", "training")}
-    networks |= {"engine": choosing_s, "sweep": asked_s - choosing_s}
+    stages["pictures"] = picturing.seconds
     stages["merging and the rest"] = total_s - sum(stages.values())
+    networks = {"engine": choosing.clock.seconds, "pictures": picturing.clock.seconds}
+    networks |= {kind: clock.by_kind[kind] - choosing.clock.by_kind[kind] for kind in ("features", "training")}
+    networks["sweep"] = clock.seconds - sum(networks.values())
     n_images = {"read": limit, "features": limit, "training": limit, "sweep": round(limit / 5)}
     factors = {name: GROWS_WITH[name] / n_images[name] if name in GROWS_WITH else 1.0 for name in stages}
     return {
         "engine": engine,
-        "chosen": choice.result.name,
+        "chosen": choosing.result.name,
         "stages": {name: [seconds, networks.get(name, 0.0), factors[name]] for name, seconds in stages.items()},
         "share": _share(stages, networks, dict.fromkeys(stages, 1.0)),
         "share_scaled": _share(stages, networks, factors),
     }
+
+
+class _Watch:
+    """Seconds that a function takes over all its calls, a clock of the networks inside it, and its last result."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.clock = NetworkClock()
+        self.result: Any = None
+
+    def of(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `function`, watched."""
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            with self.clock.running():
+                seconds, self.result = timed(lambda: function(*args, **kwargs))
+            self.seconds += seconds
+            return self.result
+
+        return watched
+
+
+def _choose_for_a_study(*args: Any, n_passes: int) -> EnginePlan:
+    del n_passes
+    return plan_engine(*args, n_passes=STUDY_PASSES)
 
 
 def _share(stages: Mapping[str, float], networks: Mapping[str, float], factors: Mapping[str, float]) -> float:

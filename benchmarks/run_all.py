@@ -57,7 +57,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[benchmark.script for benchmark in BENCHMARKS])
     parser.add_argument("--quick", action="store_true", help="a smoke test: prints numbers that mean nothing")
     parser.add_argument("--all-labels", action="store_true", help="compare every test image with torch: hours")
-    parser.add_argument("--out", type=Path, help="default: RESULTS.md beside this file; of a smoke test, the screen")
+    parser.add_argument(
+        "--out", type=Path, help="default: RESULTS.md beside this file; the screen with --quick or --only"
+    )
     options = parser.parse_args()
     started = time.perf_counter()
     numbers: dict[str, Any] = {}
@@ -76,7 +78,7 @@ def main() -> None:
         numbers |= {} if found is None else {benchmark.script: found}
     minutes = (time.perf_counter() - started) / 60
     page = "\n\n".join([_head(minutes, quick=options.quick), "## Targets", judge(numbers), *sections]) + "\n"
-    out = options.out or (None if options.quick else HERE / "RESULTS.md")
+    out = options.out or (None if options.quick or options.only else HERE / "RESULTS.md")
     if out is None:
         print(page)
     else:

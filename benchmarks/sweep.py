@@ -37,7 +37,8 @@ import dosimeter as dm
 from dosimeter.engines.choose import WORTH_CHOOSING_S
 
 EPSILONS = tuple(round(float(epsilon), 6) for epsilon in np.geomspace(0.0005, 0.09, 12))
-FLOOR_BATCHES = (1, 2, len(EPSILONS))
+FLOOR_IMAGES = 4
+"""What the floor tries its batches on."""
 ENGINES = ("torch", "auto", "ncnn")
 FLOOR, AUTO, TORCH = "floor", "dosimeter auto", "dosimeter torch"
 
@@ -104,7 +105,7 @@ def _measure(model: str, subject: Subject, options: argparse.Namespace) -> dict[
     parties: dict[str, Party] = {}
     missing: dict[str, str] = {}
     choices: dict[str, Choice] = {}
-    _progress(f"{model}: the floor's batch")
+    _progress(f"{model}: the floor's batches")
     parties[FLOOR] = _floor(subject)
     for engine in ENGINES:
         _progress(f"{model}: engine {engine}")
@@ -140,18 +141,14 @@ def _call(party: Party, repeat: int) -> Answers:
 
 
 def _floor(subject: Subject) -> Party:
-    """Return the floor with the batch that is fastest on one image."""
-    network, one = subject.classifier, (subject.images[:1], subject.labels[:1])
-    trials = {
-        size: min(timed(partial(floor.sweep, network, *one, EPSILONS, batch_size=size)).seconds for _ in range(2))
-        for size in FLOOR_BATCHES
-    }
-    best = min(trials, key=lambda size: trials[size])
+    """Return the floor with the batches that are fastest on a few images."""
+    network, images, labels = subject.classifier, subject.images, subject.labels
+    best = floor.find_batches(network, images[:FLOOR_IMAGES], labels[:FLOOR_IMAGES], EPSILONS)
 
     def run(places: slice) -> Answers:
-        return floor.sweep(network, subject.images[places], subject.labels[places], EPSILONS, batch_size=best)
+        return floor.sweep(network, images[places], labels[places], EPSILONS, best)
 
-    return Party(run, lambda repeat: slice(None), "epsilons one by one" if best == 1 else f"{best} epsilons a batch")
+    return Party(run, lambda repeat: slice(None), f"batch {best.answers}, of gradients {best.gradients}")
 
 
 def _dosimeter(subject: Subject, choice: Choice) -> Party:

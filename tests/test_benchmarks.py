@@ -61,7 +61,7 @@ def test_the_floor_and_dosimeter_answer_alike(classifier: dm.Classifier, cohort:
     from answers import agreement
 
     images, labels = _inputs(classifier, cohort)
-    expected = floor.sweep(classifier, images, labels, EPSILONS, batch_size=2)
+    expected = floor.sweep(classifier, images, labels, EPSILONS, floor.Batches(3, 2))
     attack = dm.FGSM(loss="cross_entropy", channels="free")
     rows = dosimeter_sweep.sweep(EnginePlan("torch", 2), classifier, cohort, attack, epsilons=EPSILONS)
     found = dosimeter_sweep.answers(rows, cohort, EPSILONS)
@@ -84,7 +84,7 @@ def test_a_peer_answers_as_the_floor(name: str, documented: bool, classifier: dm
     except ImportError:
         pytest.skip(f"{name} is not installed")
     images, labels = _inputs(classifier, cohort)
-    expected = floor.sweep(classifier, images, labels, EPSILONS, batch_size=1)
+    expected = floor.sweep(classifier, images, labels, EPSILONS, floor.Batches(1, 1))
     for batch_size in (1, 3):
         found = in_batches(sweep, batch_size)(images, labels, EPSILONS)
         assert agreement(found, expected).n_differing == 0
@@ -195,3 +195,28 @@ def test_targets_are_judged_by_the_worst_number(targets: ModuleType) -> None:
         ["0", "reached"],
     ]
     assert targets.judge({}).count("not measured") == len(targets.TARGETS)
+
+
+def test_overhead_is_what_is_left_of_each_stage_at_its_scale() -> None:
+    import overhead
+
+    stages, networks = {"sweep": 10.0, "report": 2.0}, {"sweep": 9.0}
+    assert overhead._share(stages, networks, {"sweep": 1.0, "report": 1.0}) == pytest.approx(3 / 12)
+    assert overhead._share(stages, networks, {"sweep": 10.0, "report": 1.0}) == pytest.approx(12 / 102)
+
+
+def test_a_peer_takes_other_images_in_each_repeat(classifier: dm.Classifier, cohort: dm.Cohort) -> None:
+    import sweep
+    from answers import Answers
+    from subjects import Subject
+
+    asked: list[int] = []
+
+    def peer(images: torch.Tensor, labels: torch.Tensor, epsilons: tuple[float, ...]) -> Answers:
+        asked.append(len(images))
+        return Answers(labels[:, None].expand(-1, len(epsilons)), None)
+
+    party = sweep._peer(peer, Subject(classifier, cohort, *_inputs(classifier, cohort)), 2)
+    assert [party.places(repeat) for repeat in range(3)] == [slice(0, 2), slice(2, 4), slice(0, 2)]
+    assert party.run(party.places(1)).predicted[:, 0].tolist() == cohort.labels[2:].tolist()
+    assert max(asked) == 2

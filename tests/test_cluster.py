@@ -4,7 +4,8 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -135,11 +136,6 @@ class Fatal(nn.Module):
         return images
 
 
-class Broken(nn.Module):
-    def forward(self, images: Tensor) -> Tensor:
-        raise ZeroDivisionError("a mistake of ours")
-
-
 def test_rows_are_those_of_the_local_executor(executor: RayExecutor, capfd: pytest.CaptureFixture[str]) -> None:
     classifier = convolutional_classifier()
     cells = plan(classifier)
@@ -165,57 +161,31 @@ def test_a_killed_worker_loses_and_doubles_nothing(
 
 
 def test_training_gives_the_classifier_that_local_training_gives(executor: RayExecutor) -> None:
-    images = cohort(12)
+    images = cohort(4)
     generator = torch.Generator().manual_seed(0)
     state = {name: torch.randn(shape, generator=generator) / 30 for name, shape in expected_shapes("vgg16").items()}
-    unit = PREPROCESSINGS["unit"]
-    weights = Weights("vgg16", "random", "a test", "none", digest(state), state, unit, True, "")
+    weights = Weights("vgg16", "random", "a test", "none", digest(state), state, PREPROCESSINGS["unit"], True, "")
     head, options = get_backbone("vgg16").head, FitOptions(epochs=2)
-    jobs = [
-        FitJob("vgg16", split(images, "paper", seed=seed, test_share=0.5), seed, weights, head, options)
-        for seed in (0, 1)
-    ]
+    halves = [split(images, "paper", seed=seed, test_share=0.5) for seed in (0, 1)]
+    jobs = [FitJob("vgg16", half, seed, weights, head, options) for seed, half in enumerate(halves)]
     seen: list[int] = []
     remote = dict(executor.fit(jobs, device="cpu", advance=seen.append))
-    assert seen == [12, 12]
+    assert seen == [4, 4]
     for place, classifier in LocalExecutor(1).fit(jobs, device="cpu", advance=lambda _: None):
         assert remote[place].fingerprint == classifier.fingerprint
         assert {**remote[place].card, "duration_s": 0} == {**classifier.card, "duration_s": 0}
 
 
-def test_what_a_worker_raises_reaches_the_caller_as_it_is(executor: RayExecutor) -> None:
-    classifier = convolutional_classifier()
-    cells = plan(classifier)
-    with pytest.raises(DosimeterError, match=r"winograd engine is not available on node .* --engine torch"):
-        list(executor.run(cells, classifier, EnginePlan("winograd", 4)))
-    classifier.base = Broken()
-    with pytest.raises(ZeroDivisionError, match="a mistake of ours"):
-        list(executor.run(cells, classifier, PLAN))
-
-
-def test_leaving_the_loop_frees_the_cluster(executor: RayExecutor) -> None:
+def test_an_engine_that_a_worker_lacks_is_an_error_and_frees_the_cluster(executor: RayExecutor) -> None:
     import ray
 
-    classifier = convolutional_classifier()
-    done = executor.run(plan(classifier), classifier, PLAN)
-    next(done)
-    assert ray.available_resources().get("CPU", 0) < N_CPUS
-    done.close()  # type: ignore[attr-defined]
+    classifier = convolutional_classifier()  # too small for the engine
+    with pytest.raises(DosimeterError, match=r"winograd engine is not available on node .* --engine torch"):
+        list(executor.run(plan(classifier), classifier, EnginePlan("winograd", 4)))
     patience = time.monotonic() + 20
     while ray.available_resources().get("CPU", 0) < N_CPUS:
         assert time.monotonic() < patience
         time.sleep(0.1)
-
-
-def test_a_worker_with_other_software_is_refused(executor: RayExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "versions", lambda: {**versions(), "torch": "1.0"})
-    classifier = convolutional_classifier()
-    with (
-        RayExecutor(workers=1) as other,  # on the connection that is there
-        pytest.raises(DosimeterError, match=rf"driver's torch 1\.0, but node .* has {torch.__version__}\. Install"),
-    ):
-        list(other.run(plan(classifier), classifier, PLAN))
-    assert sys.modules["ray"].is_initialized()
 
 
 def test_unusual_devices_are_refused(executor: RayExecutor) -> None:
@@ -251,34 +221,45 @@ class Lost(Exception):
     actor_init_failed = False
 
 
+class Raised(Exception):
+    """In place of RayTaskError."""
+
+    cause = ZeroDivisionError("a mistake of ours")
+
+
 class MadeUp:
-    """Stands in for ray: each call of `wait` completes the oldest call to some worker.
+    """Stands in for ray: whatever is called is done at once, if it is waited for.
 
     Args:
-        fates: what comes of calls to workers in their order: an exception is raised, anything else is ignored.
+        n_cpus: of the cluster.
+        fates: exceptions that come of calls in the order in which they are waited for; None is none.
     """
 
-    exceptions = SimpleNamespace(RayError=Lost, RayTaskError=ZeroDivisionError)
+    exceptions = SimpleNamespace(RayError=Lost, RayTaskError=Raised)
 
-    def __init__(self, n_cpus: int, fates: list[Any] | None = None) -> None:
+    def __init__(self, n_cpus: int, fates: Sequence[Exception | None] = ()) -> None:
         self._n_cpus = n_cpus
-        self._fates = fates or []
-        self.queue: list[tuple[int, Any]] = []  # calls: the worker's number and the result
-        self.most_held = 0
-        self.n_workers = 0
+        self._fates = list(fates)
+        self._results: list[Any] = []
+        self.held: Counter[str] = Counter()
+        self.calls: list[str] = []
+        self.started: list[str] = []
+        self.killed: list[str] = []
 
     def remote(self, _: type) -> Any:
         return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._start))
 
     def _start(self, _: Any) -> Any:
-        number = self.n_workers = self.n_workers + 1
-        report = SimpleNamespace(remote=lambda: self.call(number, Report("10.0.0.1", versions())))
-        return SimpleNamespace(report=report, number=number)
+        name = f"worker {len(self.started)}"
+        self.started.append(name)
+        report = SimpleNamespace(remote=lambda: self.call(name, Report("10.0.0.1", versions())))
+        return SimpleNamespace(report=report, name=name)
 
-    def call(self, number: int, result: Any) -> tuple[int, int]:
-        self.queue.append((number, result))
-        self.most_held = max(self.most_held, sum(held == number for held, _ in self.queue))
-        return len(self.queue), number
+    def call(self, name: str, result: Any) -> tuple[int, str]:
+        self._results.append(result)
+        self.held[name] += 1
+        self.calls.append(name)
+        return len(self._results) - 1, name
 
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": self._n_cpus}
@@ -286,45 +267,91 @@ class MadeUp:
     def wait(self, refs: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
         return refs[:1], refs[1:]
 
-    def get(self, ref: tuple[int, int]) -> Any:
+    def get(self, ref: tuple[int, str]) -> Any:
+        self.held[ref[1]] -= 1
         fate = self._fates.pop(0) if self._fates else None
-        if isinstance(fate, BaseException):
+        if fate is not None:
             raise fate
-        return self.queue[ref[0] - 1][1]
+        return self._results[ref[0]]
 
-    def kill(self, _: Any) -> None:
-        pass
+    def kill(self, actor: Any) -> None:
+        self.killed.append(actor.name)
 
 
-def share(made_up: MadeUp, n_tasks: int, *, ahead: int = 2) -> dict[int, Any]:
+def share(made_up: MadeUp, n_tasks: int, *, ahead: int = 2) -> Iterator[tuple[int, Any]]:
     crew = Crew(made_up, "cpu", limit=None)
-    return dict(crew.share(range(n_tasks), lambda worker, task: made_up.call(worker.number, 10 * task), ahead=ahead))
+    return crew.share(range(n_tasks), lambda worker, task: made_up.call(worker.name, 10 * task), ahead=ahead)
 
 
-def test_no_more_workers_than_tasks_and_every_task_once() -> None:
+def test_every_task_comes_once_with_its_own_result() -> None:
+    assert sorted(share(MadeUp(3), 20)) == [(place, 10 * place) for place in range(20)]
+
+
+def test_there_are_no_more_workers_than_tasks() -> None:
     made_up = MadeUp(100)
-    assert share(made_up, 3) == {0: 0, 1: 10, 2: 20}
-    assert made_up.n_workers == 3
+    assert len(list(share(made_up, 3))) == 3
+    assert len(made_up.started) == 3
+
+
+def test_workers_hold_two_tasks_but_at_the_end_one() -> None:
+    made_up = MadeUp(2)
+    held = [max(made_up.held.values()) for _ in share(made_up, 12)]
+    assert max(held) == 2
+    assert held[-4:] == [1, 1, 1, 0]
+
+
+def test_shares_within_each_other_leave_no_worker_idle() -> None:
+    made_up = MadeUp(2)
+    crew = Crew(made_up, "cpu", limit=None)
+
+    def hand_out(worker: Any, task: int) -> Any:
+        return made_up.call(worker.name, task)
+
+    outer = []
+    for place, _ in crew.share(range(5), hand_out, ahead=1):
+        before = Counter(made_up.calls)
+        assert sorted(crew.share(range(20), hand_out, ahead=2)) == [(task, task) for task in range(20)]
+        assert min((Counter(made_up.calls) - before).values()) > 5  # each worker had its part
+        outer.append(place)
+    assert sorted(outer) == [0, 1, 2, 3, 4]
+
+
+def test_leaving_the_loop_stops_the_workers() -> None:
+    made_up = MadeUp(2)
+    for _ in share(made_up, 12):
+        break
+    assert made_up.killed == made_up.started
+
+
+def test_what_a_worker_raises_reaches_the_caller_as_it_is() -> None:
+    with pytest.raises(ZeroDivisionError, match="a mistake of ours"):
+        list(share(MadeUp(1, [None, Raised()]), 1))
+
+
+def test_a_worker_with_other_software_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "versions", lambda: {**versions(), "torch": "1.0"})
+    with pytest.raises(DosimeterError, match=r"torch 1\.0, but node 10\.0\.0\.1 has 2\..* Install the same"):
+        list(share(MadeUp(1), 1))
 
 
 def test_a_task_that_loses_every_worker_is_an_error() -> None:
     died = Lost("it died\n\tip: 10.0.0.7\nmore")
     survived = MadeUp(1, [None, died] * (ATTEMPTS - 1))
-    assert share(survived, 1) == {0: 0}
-    assert survived.n_workers == ATTEMPTS
+    assert list(share(survived, 1)) == [(0, 0)]
+    assert len(survived.started) == ATTEMPTS
     with pytest.raises(DosimeterError, match=rf"{ATTEMPTS} workers were lost .* node 10\.0\.0\.7; .* --workers"):
-        share(MadeUp(1, [None, died] * ATTEMPTS), 1)
+        list(share(MadeUp(1, [None, died] * ATTEMPTS), 1))
 
 
 def test_a_worker_that_cannot_start_is_an_error() -> None:
     failed = Lost("The actor died because of an error (pid=7, ip=10.0.0.7)\nModuleNotFoundError: No module")
     failed.actor_init_failed = True
     with pytest.raises(DosimeterError, match=r"node 10\.0\.0\.7 is not \(ModuleNotFoundError: No module\)\. Install"):
-        share(MadeUp(1, [failed]), 1)
+        list(share(MadeUp(1, [failed]), 1))
 
 
 def test_a_cluster_without_workers_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "NO_WORKER_S", 0.05)
     monkeypatch.setattr(cluster, "WAIT_S", 0.02)
     with pytest.raises(DosimeterError, match=r"a free CPU, but had none for 0\.05 s\. Start one"):
-        share(MadeUp(0), 1)
+        list(share(MadeUp(0), 1))

@@ -14,7 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 
@@ -185,15 +185,25 @@ class _Member:
     actor: Any
     node: str = ""  # known once the worker has reported
     load: int = 0  # tasks handed to it
+    share: "_Share | None" = None  # of which its tasks are
 
 
-@dataclass
-class _Left:
-    """What is not done yet, by the tasks' places."""
+@dataclass(eq=False)
+class _Share:
+    """What one call of `Crew.share` is about; tasks go by their places."""
 
     waiting: deque[int]
-    running: dict[Any, tuple[_Member, int]] = field(default_factory=dict)  # by the reference of the result
+    n_running: int = 0
+    results: list[tuple[int, Any]] = field(default_factory=list)
     losses: Counter[int] = field(default_factory=Counter)
+
+
+class _Errand(NamedTuple):
+    """A task in a worker's hands."""
+
+    share: _Share
+    place: int
+    member: _Member
 
 
 class Crew:
@@ -214,6 +224,7 @@ class Crew:
         self._versions = versions()
         self._members: list[_Member] = []
         self._reports: dict[Any, _Member] = {}  # of workers that are starting
+        self._errands: dict[Any, _Errand] = {}  # by the reference of the result
         self._next_look = 0.0
         self._last_seen = 0.0  # when there last was a worker
 
@@ -221,6 +232,8 @@ class Crew:
         self, tasks: Sequence[Task], hand_out: Callable[[Any, Task], Any], *, ahead: int
     ) -> Iterator[tuple[int, Any]]:
         """Yield the place and the result of each task as it is done.
+
+        Several may be under way, one within another's loop: a worker does what it was handed first.
 
         Args:
             tasks: in the order in which they are handed out.
@@ -231,61 +244,78 @@ class Crew:
         Raises:
             DosimeterError: no worker can be had, workers differ from the driver, or a task loses all its workers.
         """
-        left = _Left(deque(range(len(tasks))))
-        results: list[tuple[int, Any]] = []
+        share = _Share(deque(range(len(tasks))))
         self._next_look, self._last_seen = 0.0, time.monotonic()
         try:
-            while True:
-                self._recruit(len(left.waiting) + len(left.running))
-                while member := self._next_free(left, ahead):
-                    place = left.waiting.popleft()
-                    member.load += 1
-                    left.running[hand_out(member.actor, tasks[place])] = member, place
+            while share.waiting or share.n_running or share.results:
+                self._recruit(len(share.waiting) + len(self._errands))
+                while member := self._next_free(share, ahead):
+                    place = share.waiting.popleft()
+                    self._note(hand_out(member.actor, tasks[place]), _Errand(share, place, member))
+                results, share.results = share.results, []
                 yield from results  # now that the workers are busy again
-                if not left.waiting and not left.running:
-                    return
-                results = self._collect(left)
+                if not results:
+                    self._collect()
         except BaseException:  # also when the caller leaves the loop
             self.dismiss()
             raise
 
     def dismiss(self) -> None:
         """Stop all workers, whatever they are doing."""
+        for ref in list(self._errands):
+            self._put_back(self._settle(ref))
         for member in self._members:
             self._ray.kill(member.actor)
         self._members.clear()
         self._reports.clear()
 
-    def _next_free(self, left: "_Left", ahead: int) -> _Member | None:
+    def _next_free(self, share: _Share, ahead: int) -> _Member | None:
         """Return the worker to which the next task goes, None if there is no task or each has enough."""
-        if len(left.waiting) <= len(self._members):
+        if len(share.waiting) <= len(self._members):
             ahead = 1
-        present = [member for member in self._members if member.node and member.load < ahead]
-        return min(present, key=lambda member: member.load, default=None) if left.waiting else None
+        free = [
+            member
+            for member in self._members
+            if member.node and (member.load == 0 or (member.share is share and member.load < ahead))
+        ]
+        return min(free, key=lambda member: member.load, default=None) if share.waiting else None
 
-    def _collect(self, left: "_Left") -> list[tuple[int, Any]]:
-        """Return what is done, after a second at most; welcome workers, and put back what was lost with one."""
+    def _note(self, ref: Any, errand: _Errand) -> None:
+        self._errands[ref] = errand
+        errand.share.n_running += 1
+        errand.member.load += 1
+        errand.member.share = errand.share
+
+    def _settle(self, ref: Any) -> _Errand:
+        errand = self._errands.pop(ref)
+        errand.share.n_running -= 1
+        errand.member.load -= 1
+        return errand
+
+    def _put_back(self, errand: _Errand) -> None:
+        errand.share.waiting.appendleft(errand.place)
+
+    def _collect(self) -> None:
+        """Take what is done, within a second; welcome workers, and put back what was lost with one."""
         self._check_presence()
-        refs = [*self._reports, *left.running]
+        refs = [*self._reports, *self._errands]
         if not refs:
             time.sleep(WAIT_S)
-            return []
-        results = []
+            return
         for ref in self._ray.wait(refs, timeout=WAIT_S)[0]:
             if ref in self._reports:
                 self._greet(ref)
                 continue
-            member, place = left.running.pop(ref)
-            member.load -= 1
+            errand = self._settle(ref)
+            share, place, member = errand
             try:
-                results.append((place, self._result(ref)))
+                share.results.append((place, self._result(ref)))
             except self._ray.exceptions.RayError as error:
                 self._lose(member, error)
-                left.waiting.appendleft(place)
-                left.losses[place] += 1
-                if left.losses[place] == ATTEMPTS:
+                self._put_back(errand)
+                share.losses[place] += 1
+                if share.losses[place] == ATTEMPTS:
                     raise _deadly(error) from error
-        return results
 
     def _check_presence(self) -> None:
         if any(member.node for member in self._members):
@@ -356,5 +386,5 @@ def _deadly(error: Exception) -> DosimeterError:
 
 def _node(error: Exception) -> str:
     """Return the node that one of Ray's errors names."""
-    found = re.search(r"\bip[:=] ?([^\s,]+)", str(error))
+    found = re.search(r"\bip[:=] ?([\w.:]+)", str(error))
     return found[1] if found else "unknown"
