@@ -1,8 +1,8 @@
 """The same study on this machine's cores and on a Ray cluster with as many: `python benchmarks/cluster.py`.
 
 The cluster is a head and two worker nodes, all on this machine, with one core a worker node. A third run loses a whole
-node in the middle of its sweep. Each study is a command of its own with a cache of its own, so its seconds are those that
-a user waits. For the 10 minutes that the target speaks of, give --limit 300 or so.
+node in the middle of its sweep. Each study is a command of its own with a cache of its own, so its seconds are those
+that a user waits. For the 10 minutes that the target speaks of, give --limit 300 or so.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from dosimeter.cache import cache_dir
 
 N_NODES = 2
 COHORTS = ("phantom-ct", "phantom-xray")
+STORE_BYTES = 512 << 20
 TIMES_AND_NAMES = ["duration_s", "run_id"]
 """What two runs of one study may differ in."""
 
@@ -80,15 +81,16 @@ def run_all(command: list[str], scratch: Path) -> dict[str, Study]:
     for name, loses_a_node in (("ray", False), ("ray, one of two nodes lost and replaced", True)):
         out = scratch / ("lossy" if loses_a_node else "whole")
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "DOSIMETER_CACHE": str(own_cache(out))}  # the workers' too
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
-            nodes = [cluster.add_node(num_cpus=1) for _ in range(N_NODES)]
+            nodes = [cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES) for _ in range(N_NODES)]
             started = time.perf_counter()
             study = start([*command, "--executor", "ray", "--address", cluster.address], out, {})
             if loses_a_node:
                 wait_for_parts(out / "parts", n_parts // 3, study)
                 cluster.remove_node(nodes[-1], allow_graceful=False)
-                cluster.add_node(num_cpus=1)
+                cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
             finish(study)
             studies[name] = read(out, time.perf_counter() - started)
         finally:
