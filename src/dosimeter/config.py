@@ -69,7 +69,9 @@ class StudyConfig(BaseModel):
     engine: str = Field("auto", description="what computes answers; auto: the fastest that agrees with torch")
     executor: str = Field("local", description="local: this machine's cores; ray: a cluster")
     address: str = Field("auto", description="of the Ray cluster; auto: the one this machine belongs to")
-    workers: int | None = Field(None, ge=1, description="cells computed at once; default: one for each core")
+    workers: int | None = Field(
+        None, ge=1, description="cells swept at once, a thread each; default: one for each core"
+    )
 
     @field_validator("epsilons", mode="before")
     @classmethod

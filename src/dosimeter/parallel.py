@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
+from threading import Event
 from typing import TypeVar
 
 import torch
@@ -21,7 +22,7 @@ GPU_WORKERS = 2
 
 def default_workers(device: torch.device) -> int:
     """Return how many workers keep the machine busy: one for each of torch's threads (OMP_NUM_THREADS limits them)."""
-    return torch.get_num_threads() if device.type == "cpu" else GPU_WORKERS
+    return {"cpu": torch.get_num_threads(), "cuda": GPU_WORKERS}.get(device.type, 1)
 
 
 @contextmanager
@@ -35,16 +36,18 @@ def torch_threads(n_threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def in_threads(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Generator[Result]:
+def in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, stop: Event | None = None
+) -> Generator[Result]:
     """Yield `function(item)` for each item, in order, `workers` at a time.
 
-    Torch shares its threads among the workers. Convolutions, decoding and digests all leave Python's lock, and a core
-    that computes alone never waits for another: two items at once are faster than two cores on one. Leaving the loop
-    drops what was not begun and waits for the rest.
+    Each worker computes with one thread, however many there are, so that results depend on neither the machine's cores
+    nor the number of workers. Convolutions, decoding and digests all leave Python's lock, and a core that computes
+    alone never waits for another: two items at once are faster than two cores on one. Leaving the loop drops what was
+    not begun, sets `stop` and waits for the rest.
     """
     n_threads = torch.get_num_threads()
-    initargs = (max(1, n_threads // workers),)
-    pool = ThreadPoolExecutor(workers, "dosimeter", initializer=torch.set_num_threads, initargs=initargs)
+    pool = ThreadPoolExecutor(workers, "dosimeter", initializer=torch.set_num_threads, initargs=(1,))
     waiting = iter(items)
     running: deque[Future[Result]] = deque()
     try:
@@ -54,5 +57,7 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], *, wor
                 return
             yield running.popleft().result()
     finally:
+        if stop is not None:
+            stop.set()
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(n_threads)  # the matrix library counts its threads for the whole process

@@ -22,7 +22,7 @@ from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.split import Split, shared_patients, split
 from dosimeter.config import StudyConfig
-from dosimeter.engines.choose import EnginePlan, plan_engine
+from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
 from dosimeter.models.backbones import HeadSpec, get_backbone
 from dosimeter.models.base import Classifier
@@ -154,6 +154,7 @@ class _Study:
         self.executor = executor
         self.device = pick_device(config.device)
         self.swept: dict[tuple[int, int], _Swept] = {}  # by the places of the model and of the trial
+        self.noted: set[str] = set()
         self.n_executed = 0  # cells whose rows were not there
 
     def execute(self, command: str) -> Outcome:
@@ -252,20 +253,25 @@ class _Study:
 
     def _engine(self, trial: Trial, classifier: Classifier, scope: dict[str, str]) -> EnginePlan:
         """Return how the sweep is computed, as this run decided the first time: another engine means other rows."""
-        key = digest_of([classifier.fingerprint, trial.split.test.sha256, self.config.engine])
+        versions = [f"{package}-{version}" for name in ENGINES for package, version in engine_versions(name).items()]
+        settings = [self.config.engine, self.device, torch.__version__, *versions]
+        key = digest_of([classifier.fingerprint, trial.split.test.sha256, *settings])
         decided = self.run.manifest.setdefault("engine_plans", {})
-        if key in decided:
-            try:
-                return EnginePlan(**decided[key])
-            except TypeError:
-                self.progress.note("the manifest's note of the engine is damaged: it is chosen again")
+        try:
+            plan = EnginePlan(**decided[key])
+            if plan.name in ENGINES:
+                return plan
+        except (KeyError, TypeError):  # not decided yet, or damaged
+            decided.pop(key, None)
         self.progress.begin(f"{scope['model']}: choosing an engine", 0)
         storages = sum(len(PRESETS[name].storages) for name in self.config.preset)
         n_passes = len(trial.split.test) * len(self.config.epsilons) * storages
         with self.run.stage("engine", **scope):
             plan = plan_engine(self.config.engine, classifier, trial.split.test, n_passes=n_passes)
         for sentence in plan.refused.values():
-            self.progress.note(sentence)
+            if sentence not in self.noted:
+                self.progress.note(sentence)
+                self.noted.add(sentence)
         decided[key] = plan.to_dict()
         self.run.save_manifest()
         return plan
@@ -279,7 +285,7 @@ class _Study:
                 epsilons=self.config.epsilons,
                 seed=trial.split.seed,
                 patients=patients,
-                engine=plan.name,
+                engine=plan.identity,
                 batch_size=plan.batch_size,
                 tolerance=plan.tolerance,
             )

@@ -1,8 +1,10 @@
 """Which engine computes a sweep: those that agree with torch on the user's own images, and of them the fastest."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from importlib import metadata
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +20,8 @@ from dosimeter.engines.winograd import WinogradEngine
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.models.base import Classifier
 from dosimeter.parallel import torch_threads
+
+log = logging.getLogger(__name__)
 
 LOGIT_TOLERANCE = 1e-4
 """Largest difference from torch's logits that an engine may show, as a share of the largest logit (at least 1)."""
@@ -55,6 +59,8 @@ ENGINES: dict[str, tuple[Callable[[Classifier, int], Engine], str]] = {
     ),
 }
 AUTOMATIC = ("winograd", "ncnn")
+PACKAGES = {"winograd": ("numba",), "ncnn": ("ncnn", "pnnx")}
+UNCHECKED = "No image gave finite answers to check an engine on: torch computes the sweep."
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ class EnginePlan:
         error: the largest difference from torch's logits that was seen, in logits.
         image_s: seconds for one gradient and PASSES_PER_GRADIENT forward passes, by engine.
         refused: what spoke against the others, by engine.
+        versions: of the packages that the engine needs beside torch.
         engine: the engine itself, if it was built to be checked.
     """
 
@@ -77,11 +84,17 @@ class EnginePlan:
     error: float = 0.0
     image_s: Mapping[str, float] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
     engine: Engine | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def identity(self) -> str:
+        """The engine and the versions that its answers depend on, beside torch's."""
+        return " ".join([self.name, *(f"{package}-{version}" for package, version in self.versions.items())])
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan for a JSON file, without the engine."""
-        return {key.name: getattr(self, key.name) for key in fields(self) if key.name != "engine"}
+        """Return the plan for a JSON file: without the engine, and without sentences that may name a folder."""
+        return {key.name: getattr(self, key.name) for key in fields(self) if key.name not in ("engine", "refused")}
 
 
 class _Sample(NamedTuple):
@@ -105,7 +118,27 @@ def build_engine(name: str, classifier: Classifier, *, threads: int) -> Engine:
     Raises:
         EngineUnavailable: it cannot serve this classifier on this machine.
     """
-    return ENGINES[name][0](classifier, threads)
+    try:
+        return ENGINES[name][0](classifier, threads)
+    except EngineUnavailable:
+        raise
+    except Exception as error:  # a tracer, a compiler or a package without a folder to write to may raise anything
+        log.info("the %s engine: %s", name, error)
+        reason = type(error).__name__
+        raise EngineUnavailable(
+            f"The {name} engine cannot serve this classifier ({reason}). Use --engine torch."
+        ) from error
+
+
+def engine_versions(name: str) -> dict[str, str]:
+    """Return the versions of the packages that the engine needs beside torch; "none" for one that is missing."""
+    found = {}
+    for package in PACKAGES.get(name, ()):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "none"
+    return found
 
 
 def plan_engine(name: str, classifier: Classifier, cohort: Cohort, *, n_passes: int) -> EnginePlan:
@@ -127,7 +160,7 @@ def plan_engine(name: str, classifier: Classifier, cohort: Cohort, *, n_passes: 
     with torch_threads(1):
         sample = _take_sample(classifier, cohort)
         if sample is None:
-            return EnginePlan("torch", batch_size, refused={name: "No image could be read to check an engine on."})
+            return EnginePlan("torch", batch_size, refused={name: UNCHECKED})
         short = sample.image_s / PASSES_PER_GRADIENT * n_passes < WORTH_CHOOSING_S
         automatic = () if short else AUTOMATIC
         image_s, refused = {"torch": sample.image_s}, {}
@@ -142,12 +175,23 @@ def plan_engine(name: str, classifier: Classifier, cohort: Cohort, *, n_passes: 
                 if name != "auto":
                     raise
                 refused[candidate] = str(refusal)
+            except FloatingPointError as failure:
+                refused[candidate] = f"The {candidate} engine fails on these images: {failure}."
     best = min(passed, key=lambda candidate: image_s[candidate], default="torch")
     if best == "torch" or (name == "auto" and image_s[best] > GAIN * image_s["torch"]):
         return EnginePlan("torch", batch_size, image_s=image_s, refused=refused)
     doubt = float(f"{2 * tolerance:.2g}")  # each of the two logits may be off; rounded, it names cells
     engine, error = passed[best]
-    return EnginePlan(best, batch_size, doubt, error, image_s, refused, engine)
+    return EnginePlan(
+        best,
+        batch_size,
+        tolerance=doubt,
+        error=error,
+        image_s=image_s,
+        refused=refused,
+        versions=engine_versions(best),
+        engine=engine,
+    )
 
 
 def find_batch_size(classifier: Classifier) -> int:
@@ -175,9 +219,9 @@ def _take_sample(classifier: Classifier, cohort: Cohort) -> _Sample | None:
     for index in range(len(cohort)):
         try:
             case = cohort[index]
+            images.append(classifier.prepare(case))
         except (DosimeterError, OSError, ValueError):
             continue  # the sweep itself reports it
-        images.append(classifier.prepare(case))
         labels.append(case.label)
         if len(images) == N_CHECKED:
             break
@@ -185,7 +229,10 @@ def _take_sample(classifier: Classifier, cohort: Cohort) -> _Sample | None:
         return None
     reference = TorchEngine(classifier)
     stacked, true = torch.stack(images), torch.tensor(labels)
-    logits, image_s = _answer(reference, stacked, true, classifier.device)
+    try:
+        logits, image_s = _answer(reference, stacked, true, classifier.device)
+    except FloatingPointError:  # the sweep itself reports it
+        return None
     return _Sample(stacked, true, logits, image_s)
 
 

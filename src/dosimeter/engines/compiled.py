@@ -21,7 +21,9 @@ class CompiledEngine:
             self.logits(torch.zeros(2, 3, size, size))
         except Exception as error:  # a missing compiler, or code it cannot follow, raises anything
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise EngineUnavailable(f"The compile engine cannot compile this classifier here: {reason}") from error
+            raise EngineUnavailable(
+                f"The compile engine cannot compile this classifier here ({reason}). Use --engine torch."
+            ) from error
 
     def logits(self, images: Tensor) -> Tensor:
         """Return logits (batch, n_classes), float32 on the CPU."""

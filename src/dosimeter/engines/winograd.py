@@ -166,7 +166,7 @@ class WinogradEngine:
 
     def __init__(self, classifier: Classifier) -> None:
         if classifier.device.type != "cpu":
-            raise EngineUnavailable("The winograd engine runs on a CPU only: on a GPU torch has the like.")
+            raise EngineUnavailable("The winograd engine runs on a CPU only. Use --engine torch.")
         load_kernels()
         sample = classifier.preprocessing.apply(torch.zeros(1, 3, classifier.size_px, classifier.size_px))
         layers = _chosen(classifier.base, sample)
@@ -233,7 +233,8 @@ def _chosen(network: nn.Module, sample: Tensor) -> list[str]:
     chosen = [name for name, gain in _gains(network, sample).items() if gain >= MIN_GAIN]
     if not chosen:
         raise EngineUnavailable(
-            "The winograd engine needs 3 x 3 convolutions of stride 1 with many channels; the network has none."
+            "The winograd engine needs 3 x 3 convolutions of stride 1 with many channels, and the network has none. "
+            "Use --engine torch."
         )
     return chosen
 
@@ -274,6 +275,6 @@ def _follower(parent: nn.Module, child: str) -> str | None:
     """Return the name of the ReLU that alone reads the layer `child`: the next in a sequence."""
     names = [name for name, _ in parent.named_children()]
     following = names[names.index(child) + 1 :][:1]
-    if isinstance(parent, nn.Sequential) and following and isinstance(parent.get_submodule(following[0]), nn.ReLU):
+    if type(parent) is nn.Sequential and following and isinstance(parent.get_submodule(following[0]), nn.ReLU):
         return following[0]
     return None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dosimeter.cohorts.base import Case, Decoded
 from dosimeter.cohorts.images import to_grid
+from dosimeter.errors import DosimeterError
 from dosimeter.models.preprocessing import Preprocessing
 
 
@@ -40,6 +41,10 @@ class Classifier(nn.Module):
         card: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if len(classes) < 2:
+            raise DosimeterError(
+                f"classes must name two or more, got {tuple(classes)}. Give a one-logit head a second, 0."
+            )
         self.base = base.to(memory_format=torch.channels_last)
         self.head = head
         self.preprocessing = preprocessing

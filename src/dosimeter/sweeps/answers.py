@@ -6,7 +6,7 @@ answers only what is clear: where the two best logits are closer than its tolera
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from threading import Event
 from typing import NamedTuple
 
@@ -126,44 +126,28 @@ def _digest(image: Tensor) -> bytes:
 
 
 class CheckedAnswers:
-    """Answers of a fast engine, with torch's wherever the fast one's decision is not clear.
-
-    A doubtful case is attacked again along torch's own gradient, so that its image is torch's too.
+    """Answers of a fast engine, with torch's to the same images wherever the fast one's decision is not clear.
 
     Args:
         fast: answers of the engine.
         reference: answers of torch.
         tolerance: two best logits closer than this are doubtful.
-        aim: returns a case's target along torch's gradient.
     """
 
-    def __init__(self, fast: Answers, reference: Answers, *, tolerance: float, aim: Callable[[Target], Target]) -> None:
+    def __init__(self, fast: Answers, reference: Answers, *, tolerance: float) -> None:
         self._fast = fast
+        self._reference = reference
         self._tolerance = tolerance
-        self._aim = aim
-        self._aimed: dict[str, Target] = {}
-        self.reference = reference
-
-    @property
-    def n_forward(self) -> int:
-        """Images that went through a network."""
-        return self._fast.n_forward + self.reference.n_forward
 
     def ask(self, questions: Iterable[Question]) -> list[Answer]:
         """Return one answer for each question, in order."""
         asked = list(questions)
         replies = self._fast.ask(asked)
         doubtful = [index for index, reply in enumerate(replies) if not reply.gap >= self._tolerance]
-        again = [asked[index]._replace(target=self._reference_target(asked[index].target)) for index in doubtful]
-        for index, reply in zip(doubtful, self.reference.ask(again), strict=True):
+        for index, reply in zip(doubtful, self.confirm([asked[index] for index in doubtful]), strict=True):
             replies[index] = reply
         return replies
 
     def confirm(self, questions: Sequence[Question]) -> list[Answer]:
-        """Return torch's answers to the very images that the fast engine was asked about."""
-        return self.reference.ask(questions)
-
-    def _reference_target(self, target: Target) -> Target:
-        if target.case_id not in self._aimed:
-            self._aimed[target.case_id] = self._aim(target)
-        return self._aimed[target.case_id]
+        """Return torch's answers."""
+        return self._reference.ask(questions)

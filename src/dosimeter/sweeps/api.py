@@ -41,7 +41,7 @@ def sweep(
         refine: bisect each image's flip epsilon to 1e-5; without it, flips are known to a step of the grid.
         engine: what computes the answers (`dosimeter list engines`); "auto" is the fastest that agrees with torch.
         batch_size: images per forward pass; by default found from the network's largest layer.
-        workers: cores to use; by default all of torch's.
+        workers: cells computed at once, a thread each; by default one for each core.
         advance: called with the number of cases done.
 
     Example:
@@ -61,6 +61,9 @@ def sweep(
             "a label is an index into them. Load the cohort with another `positive`."
         )
     check_name(engine)
+    for name, value in (("batch_size", batch_size), ("workers", workers)):
+        if value is not None and value < 1:
+            raise DosimeterError(f"{name} must be 1 or more, got {value}. Leave it out, and it is found.")
     attack = attack or FGSM()
     doses = parse_epsilons(epsilons)
     plan = plan_engine(engine, classifier, cohort, n_passes=len(cohort) * len(doses) * len(storages))
@@ -71,7 +74,7 @@ def sweep(
         epsilons=doses,
         seed=0,
         patients=pseudonymise_patients(cohort),
-        engine=plan.name,
+        engine=plan.identity,
         batch_size=plan.batch_size,
         tolerance=plan.tolerance,
         split=None,

@@ -54,7 +54,6 @@ class _Execution:
     def __init__(self, cell: Cell, classifier: Classifier, engine: Engine, stop: Event | None) -> None:
         self._cell = cell
         self._classifier = classifier
-        self._engine = engine
         self._attack = cell.setting.preset.attack
         self._common = _common(cell, classifier)
         self._records = {record.case_id: record for record in cell.shard.records}
@@ -64,7 +63,9 @@ class _Execution:
         if engine.name != TorchEngine.name:
             torch_engine = TorchEngine(classifier)
             reference = Answers(torch_engine, attack=self._attack.name, batch_size=batch_size, stop=stop)
-            self._answers = CheckedAnswers(fast, reference, tolerance=cell.setting.tolerance, aim=self._aim_again)
+            self._answers = CheckedAnswers(fast, reference, tolerance=cell.setting.tolerance)
+        # A flip refined to 1e-5 deserves torch's own direction; an engine's differs from it by rounding.
+        self._network = classifier if cell.setting.refine else engine.network
 
     def rows(self) -> list[Row]:
         rows: list[Row] = []
@@ -94,15 +95,12 @@ class _Execution:
     def _aim(self, targets: Sequence[Target]) -> tuple[list[Target], list[Row]]:
         """Return the targets with their directions, and an error row for each that has none."""
         try:
-            return aim(targets, self._attack, self._engine.network, self._classifier.device), []
+            return aim(targets, self._attack, self._network, self._classifier.device), []
         except FloatingPointError as error:
             if len(targets) == 1:
                 return [], [self._error_row(self._records[targets[0].case_id], str(error))]
         alone = [self._aim([target]) for target in targets]
         return [target for aimed, _ in alone for target in aimed], [row for _, failed in alone for row in failed]
-
-    def _aim_again(self, target: Target) -> Target:
-        return aim([target], self._attack, self._classifier, self._classifier.device)[0]
 
     def _sweep(self, targets: Sequence[Target]) -> list[tuple[Question, Answer, bool]]:
         """Return every question and answer of the grid, then those of the flips' refinement."""

@@ -1,11 +1,9 @@
-"""Where cells are executed. `LocalExecutor` uses this machine's cores; `ray.RayExecutor` those of a cluster."""
+"""Where cells are executed. `LocalExecutor` uses this machine's cores; `cluster.RayExecutor` those of a cluster."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from threading import Event
 from typing import NamedTuple, Protocol
-
-import torch
 
 from dosimeter.cohorts.split import Split
 from dosimeter.engines.choose import EnginePlan, build_engine
@@ -57,7 +55,7 @@ class LocalExecutor:
     """Executes cells in threads, a cell for each core (see `parallel.in_threads`).
 
     Args:
-        workers: cells at once; by default as many as keep the machine busy.
+        workers: cells at once; by default as many as keep the machine busy. Training uses all cores anyway.
     """
 
     def __init__(self, workers: int | None = None) -> None:
@@ -73,15 +71,10 @@ class LocalExecutor:
         if not cells:
             return
         workers = min(self._workers or default_workers(classifier.device), len(cells))
-        engine = plan.engine or build_engine(plan.name, classifier, threads=max(1, torch.get_num_threads() // workers))
+        engine = plan.engine or build_engine(plan.name, classifier, threads=1)
         stop = Event()
 
         def execute(cell: Cell) -> Done:
             return Done(cell, execute_cell(cell, classifier, engine, stop=stop))
 
-        running = in_threads(execute, cells, workers=workers)
-        try:
-            yield from running
-        finally:
-            stop.set()
-            running.close()
+        yield from in_threads(execute, cells, workers=workers, stop=stop)

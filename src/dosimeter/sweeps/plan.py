@@ -17,7 +17,7 @@ SWEEP_VERSION = 2
 """Raised whenever the same inputs would give other rows, so that old parts are not reused."""
 
 SHARD_SIZE = 8
-"""Cases in a cell: a killed run loses at most one cell's work."""
+"""Cases in a cell: a killed run loses at most the cells that were under way, a few for each core."""
 
 
 @dataclass(frozen=True)
