@@ -1,7 +1,8 @@
 # Two commands: `make study` runs the study and `make test` proves the code. Each sets up what it needs.
+# `make bench` measures it against its peers.
 #
 #   VENV=PATH       the virtual environment's folder; one may serve several clones
-#   ARGS="..."      more arguments for `dosimeter study`
+#   ARGS="..."      more arguments for the study or the benchmarks
 #   DOSIMETER_DATA  folder of the real images; without it the study runs on phantoms
 
 PYTHON ?= python3
