@@ -117,7 +117,7 @@ def test_strided_layers_agree_and_the_cache_folder_is_the_default(tmp_path: Path
 
 def test_a_batch_equals_its_images_one_by_one(tmp_path: Path) -> None:
     engine = NcnnEngine(block_classifier(), threads=1, folder=tmp_path)
-    images = images_for(engine._classifier, 4)
+    images = images_for(engine.network, 4)
     features = engine._features(images)
     assert torch.equal(features, torch.cat([engine._features(image[None]) for image in images]))
 
