@@ -38,6 +38,7 @@ BENCHMARKS = (
     Benchmark(
         "sweep", "The epsilon sweep, side by side", (), ("--images", "1", "--repeats", "1", "--model", "inception_v3")
     ),
+    Benchmark("overhead", "Everything but network passes", (), ("--limit", "10", "--engine", "torch")),
     Benchmark(
         "labels",
         "The same answers as torch's",
@@ -48,7 +49,6 @@ BENCHMARKS = (
         "training", "Head training", (), ("--limit", "10", "--repeats", "1", "--epochs", "3", "--model", "vgg16")
     ),
     Benchmark("scaling", "Whole studies with a small network", (), ("--images", "50", "60", "--threads", "1")),
-    Benchmark("overhead", "Everything but network passes", (), ("--limit", "10", "--engine", "torch")),
 )
 
 
@@ -62,8 +62,10 @@ def main() -> None:
     )
     options = parser.parse_args()
     started = time.perf_counter()
+    out = options.out or (None if options.quick or options.only else HERE / "RESULTS.md")
     numbers: dict[str, Any] = {}
     sections = []
+    page = ""
     for benchmark in BENCHMARKS:
         if options.only and benchmark.script not in options.only:
             continue
@@ -76,13 +78,13 @@ def main() -> None:
             f"## {benchmark.title}\n\n`python benchmarks/{' '.join((_file(benchmark), *arguments))}`\n\n{text}"
         )
         numbers |= {} if found is None else {benchmark.script: found}
-    minutes = (time.perf_counter() - started) / 60
-    page = "\n\n".join([_head(minutes, quick=options.quick), "## Targets", judge(numbers), *sections]) + "\n"
-    out = options.out or (None if options.quick or options.only else HERE / "RESULTS.md")
+        minutes = (time.perf_counter() - started) / 60
+        page = "\n\n".join([_head(minutes, quick=options.quick), "## Targets", judge(numbers), *sections]) + "\n"
+        if out is not None:
+            out.write_text(page, encoding="utf-8")  # after each, so that an interrupted run leaves what it measured
     if out is None:
         print(page)
     else:
-        out.write_text(page, encoding="utf-8")
         print(f"written: {out}", file=sys.stderr)
     if len(numbers) < len(sections):
         sys.exit(1)

@@ -115,7 +115,8 @@ class Worker:
         torch.set_num_threads(1)
         with self._lock:
             self._serve(served)
-        return execute_cell(cell, self._classifier, self._engine)
+            classifier, engine = self._classifier, self._engine
+        return execute_cell(cell, classifier, engine)
 
     def fit(self, arguments: dict[str, Any], weights: list[Any]) -> tuple[State, dict[str, Any]]:
         """Return the head's state and the card of the classifier that `models.fit.fit` makes.
