@@ -15,16 +15,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pyarrow.parquet as pq
 from markdown import table
 from ray.cluster_utils import Cluster
 from subjects import MODELS
-from timing import timed
 
 from dosimeter.cache import cache_dir
+from dosimeter.models.weights import load_weights
 
 N_NODES = 2
 COHORTS = ("phantom-ct", "phantom-xray")
@@ -59,6 +62,7 @@ def main() -> None:
     command = [sys.executable, "-m", "dosimeter", "study", "--model", options.model, "--limit", str(options.limit)]
     command += ["--epochs", str(options.epochs), "--engine", options.engine, "--device", "cpu"]
     command += [argument for cohort in COHORTS for argument in ("--cohort", cohort)]
+    load_weights(options.model)  # so that they are in the cache
     with tempfile.TemporaryDirectory() as scratch:
         studies = run_all(command, Path(scratch))
     numbers = {name: compare(studies["local"], study) for name, study in studies.items()}
@@ -74,46 +78,55 @@ def main() -> None:
 
 def run_all(command: list[str], scratch: Path) -> dict[str, Study]:
     """Run the study locally, on a cluster, and on a cluster that loses a node."""
-    local = scratch / "local"
-    seconds = timed(lambda: finish(start(command, local, {"OMP_NUM_THREADS": str(N_NODES)}))).seconds
-    studies = {"local": read(local, seconds)}
-    n_parts = len(list((local / "parts").iterdir()))
+    with own_cache(scratch / "local"):
+        began = time.perf_counter()
+        finish(start(command, scratch / "local", OMP_NUM_THREADS=str(N_NODES)))
+        studies = {"local": read(scratch / "local", time.perf_counter() - began)}
+    n_parts = len(list((scratch / "local" / "parts").iterdir()))
     for name, loses_a_node in (("ray", False), ("ray, one of two nodes lost and replaced", True)):
         out = scratch / ("lossy" if loses_a_node else "whole")
-        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "DOSIMETER_CACHE": str(own_cache(out))}  # the workers' too
-        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        try:
-            nodes = [cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES) for _ in range(N_NODES)]
-            started = time.perf_counter()
-            study = start([*command, "--executor", "ray", "--address", cluster.address], out, {})
+        with own_cache(out), cluster_here() as (cluster, nodes):
+            began = time.perf_counter()
+            study = start([*command, "--executor", "ray", "--address", cluster.address], out)
             if loses_a_node:
                 wait_for_parts(out / "parts", n_parts // 3, study)
                 cluster.remove_node(nodes[-1], allow_graceful=False)
-                cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+                add_node(cluster)
             finish(study)
-            studies[name] = read(out, time.perf_counter() - started)
-        finally:
-            cluster.shutdown()
-            del os.environ["DOSIMETER_CACHE"]
+            studies[name] = read(out, time.perf_counter() - began)
     return studies
 
 
-def start(command: list[str], out: Path, variables: dict[str, str]) -> "subprocess.Popen[bytes]":
-    """Begin a study into `out`, from a folder that holds nothing which Ray would put on the workers' path."""
-    cwd = out.parent / "cwd"
-    cwd.mkdir(exist_ok=True)
-    environment = {**os.environ, "DOSIMETER_CACHE": str(own_cache(out)), **variables}
-    return subprocess.Popen([*command, "--out", str(out)], cwd=cwd, env=environment, stdout=sys.stderr)
+@contextmanager
+def cluster_here() -> Iterator[tuple[Cluster, list[Any]]]:
+    """Give a cluster of a head without cores and the worker nodes."""
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        yield cluster, [add_node(cluster) for _ in range(N_NODES)]
+    finally:
+        cluster.shutdown()
 
 
-def own_cache(out: Path) -> Path:
-    """Return a cache folder for one study that holds the weights and nothing else, or studies would share features."""
+def add_node(cluster: Cluster) -> Any:
+    """Add a worker node with one core."""
+    return cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+
+
+@contextmanager
+def own_cache(out: Path) -> Iterator[None]:
+    """Give one study a cache folder that holds the weights and nothing else, or it would find another's features."""
     folder = out.with_suffix(".cache")
-    weights = Path(os.environ.get("DOSIMETER_BENCH_CACHE", cache_dir())) / "weights"
-    if not folder.exists() and weights.is_dir():
-        shutil.copytree(weights, folder / "weights")
-    return folder
+    shutil.copytree(cache_dir() / "weights", folder / "weights")
+    with mock.patch.dict(os.environ, DOSIMETER_CACHE=str(folder), RAY_USAGE_STATS_ENABLED="0"):
+        yield
+
+
+def start(command: list[str], out: Path, **variables: str) -> "subprocess.Popen[bytes]":
+    """Begin a study into `out`, in a folder that is empty: Ray puts the driver's on the workers' path."""
+    cwd = out.with_suffix(".cwd")
+    cwd.mkdir()
+    return subprocess.Popen([*command, "--out", str(out)], cwd=cwd, env={**os.environ, **variables}, stdout=sys.stderr)
 
 
 def finish(study: "subprocess.Popen[bytes]") -> None:
