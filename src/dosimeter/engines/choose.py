@@ -51,7 +51,7 @@ ENGINES: dict[str, tuple[Callable[[Classifier, int], Engine], str]] = {
     ),
     "ncnn": (
         lambda classifier, threads: NcnnEngine(classifier, threads=threads),
-        "the base converted to ncnn, gradients by torch; CPU, needs ncnn and pnnx",
+        "the base converted to ncnn, gradients as winograd's; CPU, needs ncnn and pnnx",
     ),
     "compile": (
         lambda classifier, threads: CompiledEngine(classifier),
@@ -59,7 +59,7 @@ ENGINES: dict[str, tuple[Callable[[Classifier, int], Engine], str]] = {
     ),
 }
 AUTOMATIC = ("winograd", "ncnn")
-PACKAGES = {"winograd": ("numba",), "ncnn": ("ncnn", "pnnx")}
+PACKAGES = {"winograd": ("numba",), "ncnn": ("ncnn", "pnnx", "numba")}
 UNCHECKED = "No image gave finite answers to check an engine on: torch computes the sweep."
 
 

@@ -1,7 +1,8 @@
 """The ncnn engine: a classifier's frozen base, converted once by pnnx and run by ncnn in single precision on the CPU.
 
 ncnn has Winograd convolutions for every 3 x 3 layer, so networks like VGG16 run below the cost of direct convolution.
-Preprocessing and head stay in torch: they are cheap. A converted base is kept in the cache folder.
+Preprocessing and head stay in torch: they are cheap. A converted base is kept in the cache folder. ncnn has no gradients:
+those are the winograd engine's, or torch's.
 
 Two things shape this file. A network that ncnn misreads can make it read outside its memory, so a new conversion is
 first run in a process that may die of it. And a conversion may be wrong without an error (pnnx drops the batch axis by
@@ -33,6 +34,7 @@ from torch import Tensor, nn
 
 from dosimeter.cache import cache_dir
 from dosimeter.engines.base import EngineUnavailable
+from dosimeter.engines.winograd import gradient_network
 from dosimeter.models.base import Classifier
 
 log = logging.getLogger(__name__)
@@ -75,7 +77,8 @@ class NcnnEngine:
     def __init__(self, classifier: Classifier, *, threads: int, folder: Path | None = None) -> None:
         assert threads >= 1, threads
         tools = _find_tools()
-        self.network = classifier
+        self.network = _gradient_network(classifier)
+        self._classifier = classifier
         self._ncnn = tools.ncnn
         size = classifier.size_px
         image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
@@ -89,13 +92,13 @@ class NcnnEngine:
     def logits(self, images: Tensor) -> Tensor:
         """Return logits (batch, n_classes), float32 on the CPU, for `images` (batch, 3, H, W) in [0, 1] on the CPU."""
         with torch.inference_mode():
-            feature_maps = self._features(images).to(self.network.device)
-            logits: Tensor = self.network.head(feature_maps)
+            feature_maps = self._features(images).to(self._classifier.device)
+            logits: Tensor = self._classifier.head(feature_maps)
             return logits.float().cpu()
 
     def _features(self, images: Tensor) -> Tensor:
         """Return what the base makes of images (batch, 3, H, W) in [0, 1]: (batch, C, H', W') for feature maps."""
-        ready = self.network.preprocessing.apply(images).float().contiguous()
+        ready = self._classifier.preprocessing.apply(images).float().contiguous()
         return torch.from_numpy(np.stack([self._run(image) for image in ready.numpy()]))
 
     def _run(self, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -112,7 +115,7 @@ class NcnnEngine:
     def _compare(self, image: Tensor) -> None:
         """Refuse a conversion that does not give torch's feature map for image (1, 3, size, size)."""
         with torch.inference_mode():
-            expected = self.network.features(image.to(self.network.device)).float().cpu()
+            expected = self._classifier.features(image.to(self._classifier.device)).float().cpu()
             found = self._features(image)
         if found.shape != expected.shape:
             raise _refusal(f"its base gives shape {tuple(expected.shape)} in torch, {tuple(found.shape)} in ncnn")
@@ -120,6 +123,15 @@ class NcnnEngine:
         if not deviation <= CONVERSION_TOLERANCE * largest:  # written so that NaN is refused
             raise _refusal(f"its base deviates by {deviation:.2g} from torch, whose largest value is {largest:.2g}")
         log.info("ncnn's base deviates by %.2g from torch, whose largest value is %.2g", deviation, largest)
+
+
+def _gradient_network(classifier: Classifier) -> Classifier:
+    """Return what gives the classifier's gradients soonest."""
+    try:
+        return gradient_network(classifier)
+    except EngineUnavailable as refusal:
+        log.info("ncnn's gradients are torch's: %s", refusal)
+        return classifier
 
 
 class _Tools(NamedTuple):

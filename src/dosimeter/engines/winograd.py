@@ -165,11 +165,7 @@ class WinogradEngine:
     name = "winograd"
 
     def __init__(self, classifier: Classifier) -> None:
-        if classifier.device.type != "cpu":
-            raise EngineUnavailable("The winograd engine runs on a CPU only. Use --engine torch.")
-        load_kernels()
-        sample = classifier.preprocessing.apply(torch.zeros(1, 3, classifier.size_px, classifier.size_px))
-        layers = _chosen(classifier.base, sample)
+        layers = _chosen(classifier)
         self._answering = classifier.with_base(answering(fold_batch_norm(classifier.base), layers))
         self.network = classifier.with_base(differentiable(classifier.base, layers))
 
@@ -178,6 +174,15 @@ class WinogradEngine:
         with torch.inference_mode():
             logits: Tensor = self._answering(images)
         return logits
+
+
+def gradient_network(classifier: Classifier) -> Classifier:
+    """Return a classifier with the same answers, bit for bit, whose gradients come sooner (see `GradientConv2d`).
+
+    Raises:
+        EngineUnavailable: as `WinogradEngine`.
+    """
+    return classifier.with_base(differentiable(classifier.base, _chosen(classifier)))
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
@@ -228,9 +233,13 @@ def _find(network: nn.Module, name: str) -> tuple[nn.Module, str, nn.Conv2d]:
     return parent, child, layer
 
 
-def _chosen(network: nn.Module, sample: Tensor) -> list[str]:
-    """Return the names of the layers that gain, or raise EngineUnavailable if there is none."""
-    chosen = [name for name, gain in _gains(network, sample).items() if gain >= MIN_GAIN]
+def _chosen(classifier: Classifier) -> list[str]:
+    """Return the names of the base's layers that gain here, or raise EngineUnavailable if there is none."""
+    if classifier.device.type != "cpu":
+        raise EngineUnavailable("The winograd engine runs on a CPU only. Use --engine torch.")
+    load_kernels()
+    sample = classifier.preprocessing.apply(torch.zeros(1, 3, classifier.size_px, classifier.size_px))
+    chosen = [name for name, gain in _gains(classifier.base, sample).items() if gain >= MIN_GAIN]
     if not chosen:
         raise EngineUnavailable(
             "The winograd engine needs 3 x 3 convolutions of stride 1 with many channels, and the network has none. "
