@@ -1,8 +1,9 @@
 """Seconds and peak memory of whole studies of more and more phantoms: `python benchmarks/scaling.py`.
 
-The network is the small one of `many_images`, in VGG16's place, so that what grows with the images is not hidden behind
-it. Four fifths of the images train the head, the others are attacked, under both presets at every default epsilon and
-with flips refined; then tables, figures and the report are made. Each study runs in a process of its own.
+The network is a small one in VGG16's place, and phantoms are drawn at 64 x 64, so that what grows with the images is
+not hidden behind them. Four fifths of the images train the head, the others are attacked, under both presets at every
+default epsilon and with flips refined; then tables, figures and the report are made. Each study runs in a process of
+its own.
 """
 
 import argparse
@@ -15,7 +16,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from many_images import install_small_network
 from markdown import table
 from timing import timed
 
@@ -35,7 +35,7 @@ def main() -> None:
     for n_threads, n_images in product(options.threads, options.images):
         lines.append({"n_threads": n_threads, "n_images": n_images, **_in_its_own_process(n_threads, n_images)})
         print(lines[-1], file=sys.stderr, flush=True)
-    header = ["threads and workers", "images", "rows", "seconds", "ms / image", "peak memory, MiB"]
+    header = ["threads and workers", "images", "rows", "seconds", "ms / image", "peak memory, MiB", "report, MB"]
     print(table(header, [_row(line) for line in lines]))
     if options.json:
         options.json.write_text(json.dumps(lines))
@@ -54,13 +54,14 @@ def _in_its_own_process(n_threads: int, n_images: int) -> dict[str, Any]:
 
 def study(n_images: int) -> dict[str, float]:
     """Run one study in this process and return what it took."""
-    install_small_network()
     import pyarrow.parquet as pq
+    from small_network import install_small_network
 
     from dosimeter.config import load_config
     from dosimeter.provenance import peak_memory_mib
     from dosimeter.study import run_study
 
+    install_small_network()
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(
             cohort="phantom-ct",
@@ -74,13 +75,15 @@ def study(n_images: int) -> dict[str, float]:
         )
         seconds, outcome = timed(lambda: run_study(config))
         n_rows = pq.read_metadata(outcome.run.responses).num_rows
-    return {"n_rows": n_rows, "seconds": seconds, "peak_mib": peak_memory_mib()}
+        report_mb = outcome.run.report.stat().st_size / 1e6
+    return {"n_rows": n_rows, "seconds": seconds, "peak_mib": peak_memory_mib(), "report_mb": report_mb}
 
 
 def _row(line: dict[str, Any]) -> list[str]:
     per_image = 1000 * line["seconds"] / line["n_images"]
     counts = [f"{line[name]:,}" for name in ("n_images", "n_rows")]
-    return [str(line["n_threads"]), *counts, f"{line['seconds']:.1f}", f"{per_image:.0f}", f"{line['peak_mib']:.0f}"]
+    costs = [f"{line['seconds']:.1f}", f"{per_image:.0f}", f"{line['peak_mib']:.0f}", f"{line['report_mb']:.1f}"]
+    return [str(line["n_threads"]), *counts, *costs]
 
 
 if __name__ == "__main__":

@@ -195,6 +195,31 @@ def test_targets_are_judged_by_the_worst_number(targets: ModuleType) -> None:
         ["0", "reached"],
     ]
     assert targets.judge({}).count("not measured") == len(targets.TARGETS)
+    assert targets.judge({}, long=True).count("not measured") == len(targets.LONG_TARGETS)
+
+
+def test_targets_of_long_benchmarks_are_read_from_their_numbers(targets: ModuleType) -> None:
+    numbers = {
+        "labels": [{"n_labels": 0, "n_flips_differing": 1}],
+        "scaling": [
+            {"n_images": 5000, "peak_mib": 1000, "report_mb": 3},
+            {"n_images": 50_000, "peak_mib": 1050, "report_mb": 4},
+        ],
+        "cluster": {
+            "ray": {"overhead": 0.021, "lost": 0, "doubled": 0, "tables": 0},
+            "ray, lossy": {"overhead": 0.5, "lost": 1, "doubled": 0, "tables": 0},
+        },
+    }
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in targets.judge(numbers, long=True).splitlines()[2:]
+    ]
+    assert [row[2:] for row in rows] == [
+        ["1", "**not reached**"],
+        ["1.05 times", "reached"],
+        ["4 MB", "reached"],
+        ["2.1 %", "reached"],
+        ["1", "**not reached**"],
+    ]
 
 
 def test_overhead_is_what_is_left_of_each_stage_at_its_scale() -> None:

@@ -1,8 +1,8 @@
 """The ncnn engine: a classifier's frozen base, converted once by pnnx and run by ncnn in single precision on the CPU.
 
 ncnn has Winograd convolutions for every 3 x 3 layer, so networks like VGG16 run below the cost of direct convolution.
-Preprocessing and head stay in torch: they are cheap. A converted base is kept in the cache folder. ncnn has no gradients:
-those are the winograd engine's, or torch's.
+Preprocessing and head stay in torch: they are cheap. A converted base is kept in the cache folder. ncnn has no
+gradients: those are the winograd engine's, or torch's.
 
 Two things shape this file. A network that ncnn misreads can make it read outside its memory, so a new conversion is
 first run in a process that may die of it. And a conversion may be wrong without an error (pnnx drops the batch axis by
