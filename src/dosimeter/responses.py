@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from dosimeter.atomic import replacing
 from dosimeter.errors import DosimeterError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METADATA_KEY = b"dosimeter"
 
 ROW_GROUP = 65_536
@@ -49,6 +49,9 @@ SCHEMA = pa.schema(
         ("attack", pa.string()),
         ("loss", pa.string()),
         ("channels", pa.string()),
+        ("effort", pa.string()),  # quick, standard, thorough; null for the presets of the paper's study
+        ("target", pa.int8()),  # the class that the attack is after; null: any but the true one
+        ("made_on", pa.string()),  # the model whose adversarial images these are; null: the one that answers
         ("norm", pa.string()),
         ("storage", pa.string()),  # float, png8
         ("seed", pa.int64()),
@@ -60,6 +63,9 @@ SCHEMA = pa.schema(
         ("clipped_fraction", pa.float64()),  # share of values that left [0, 1] before clipping
         ("unchanged", pa.bool_()),  # identical to the image evaluated at epsilon 0
         ("grad_zero", pa.bool_()),  # the gradient was exactly zero everywhere
+        ("found", pa.bool_()),  # the attack says that it succeeded within this epsilon; null: it makes no claim
+        ("n_gradients", pa.int32()),  # that the attack took for this case, for all epsilons together
+        ("n_queries", pa.int32()),  # answers that it asked for beside them
         # the response
         ("logits", pa.list_(pa.float32())),
         ("probabilities", pa.list_(pa.float64())),
@@ -71,6 +77,9 @@ SCHEMA = pa.schema(
         ("duration_s", pa.float64()),  # the cell's wall time, shared equally by its rows
     ]
 )
+
+ADDED = ("effort", "target", "made_on", "found", "n_gradients", "n_queries")
+"""Columns that tables of schema version 1 lack; read from such a table they are null."""
 
 
 class Responses(NamedTuple):
@@ -147,7 +156,7 @@ def read(path: Path) -> Responses:
     """
     meta = read_meta(path)
     with _refused_if_damaged(path):
-        return Responses(pq.read_table(path).to_pandas(), meta)
+        return Responses(pq.read_table(path, schema=SCHEMA).to_pandas(), meta)
 
 
 def read_compact(path: Path) -> Responses:
@@ -158,8 +167,9 @@ def read_compact(path: Path) -> Responses:
     """
     meta = read_meta(path)
     with _refused_if_damaged(path), pq.ParquetFile(path, read_dictionary=list(_NAMES)) as file:
-        batches = file.iter_batches(batch_size=ROW_GROUP, columns=_COMPACT.names)
-        return Responses(_compacted(batches, file.metadata.num_rows), meta)
+        there = [name for name in _COMPACT.names if name in file.schema_arrow.names]
+        batches = file.iter_batches(batch_size=ROW_GROUP, columns=there)
+        return Responses(_compacted(map(_completed, batches), file.metadata.num_rows), meta)
 
 
 def read_parts(parts: Sequence[Path]) -> pd.DataFrame:
@@ -185,7 +195,7 @@ def read_meta(path: Path) -> dict[str, Any]:
         raise DosimeterError(
             f"{path} has schema version {version}, this dosimeter reads up to {SCHEMA_VERSION}. Upgrade dosimeter."
         )
-    if missing := [name for name in SCHEMA.names if name not in schema.names]:
+    if missing := [name for name in SCHEMA.names if name not in (*schema.names, *ADDED)]:
         raise DosimeterError(f"{path} is not a response table of dosimeter: it has no column '{missing[0]}'.")
     return meta
 
@@ -213,8 +223,8 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The same rows in the same order. Names are categoricals whose categories are in alphabetical order; `label` and
-        `predicted` are int8, `correct` and `on_grid` bool, `unchanged` and `grad_zero` 0, 1 or NaN, a missing
-        `modality` is "". Instead of lists there are `probability` of class 1 and `score`, the logit of class 1 less
+        `predicted` are int8, `correct` and `on_grid` bool, `unchanged`, `grad_zero` and `found` 0, 1 or NaN, a missing
+        `modality`, `effort` or `made_on` is "". Instead of lists there are `probability` of class 1 and `score`, the logit of class 1 less
         that of class 0, which orders images as `probability` does but never saturates. `cluster` is the patient, or
         the case where the patient is unknown. Where a row's status is not "ok", what it lacks is -1, False or NaN.
 
@@ -223,16 +233,19 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
     """
     if "score" in frame:
         return frame
-    table = pa.Table.from_pandas(frame[_COMPACT.names], schema=_COMPACT, preserve_index=False)
+    whole = frame.reindex(columns=_COMPACT.names)
+    table = pa.Table.from_pandas(whole, schema=_COMPACT, preserve_index=False)
     return _compacted(table.to_batches(), len(table))
 
 
 _NAMES = (
     *("cohort", "modality", "protocol", "case_id", "patient_id", "model"),
-    *("preset", "attack", "loss", "channels", "storage", "status", "error"),
+    *("preset", "attack", "loss", "channels", "effort", "made_on", "storage", "status", "error"),
 )
+_BLANK = ("modality", "effort", "made_on")  # "" where there is none
 _NUMBERS = {"label": np.int8, "seed": np.int64, "epsilon": np.float64, "on_grid": np.bool_}
 _NUMBERS |= {"unchanged": np.float64, "grad_zero": np.float64, "predicted": np.int8, "correct": np.bool_}
+_NUMBERS |= {"found": np.float64, "n_gradients": np.float64, "n_queries": np.float64, "duration_s": np.float64}
 _COMPACT = pa.schema([SCHEMA.field(name) for name in (*_NAMES, *_NUMBERS, "logits", "probabilities")])
 _Codes = npt.NDArray[np.int32]
 
@@ -264,7 +277,7 @@ class _Name:
 
 def _compacted(batches: Iterable[pa.RecordBatch], n_rows: int) -> pd.DataFrame:
     """Return batches of the columns of `_COMPACT`, `n_rows` together, as `compact` describes them."""
-    names = {name: _Name(n_rows, blank="" if name == "modality" else None) for name in _NAMES}
+    names = {name: _Name(n_rows, blank="" if name in _BLANK else None) for name in _NAMES}
     numbers: dict[str, npt.NDArray[Any]] = {name: np.empty(n_rows, kind) for name, kind in _NUMBERS.items()}
     numbers |= {name: np.full(n_rows, np.nan) for name in ("probability", "score")}
     start = 0
@@ -282,6 +295,16 @@ def _compacted(batches: Iterable[pa.RecordBatch], n_rows: int) -> pd.DataFrame:
     columns: dict[str, Any] = {"cluster": _clusters(names["patient_id"], names["case_id"])}
     columns |= {name: names.pop(name).finish() for name in _NAMES}
     return pd.DataFrame(columns | numbers, copy=False)
+
+
+def _completed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch of an older table with the columns that it lacks, all null."""
+    there = {name: batch[name] for name in batch.schema.names}
+    columns = {
+        field.name: there.get(field.name, pa.nulls(len(batch), pa.string() if field.name in _NAMES else field.type))
+        for field in _COMPACT
+    }
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def _numbers(column: pa.Array, kind: type[np.generic]) -> npt.NDArray[Any]:

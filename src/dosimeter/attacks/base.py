@@ -1,40 +1,222 @@
 """What every attack shares: it proposes, the framework clips, checks and measures.
 
-An attack with one direction for all epsilons computes it once, from one gradient. `perturb` walks along it; nothing
-an attack returns is trusted to stay in its ball or in the image's range.
+There are two kinds. A `DirectionAttack` gives one direction for all epsilons (FGSM, noise, a minimum-norm attack: its
+adversarial image is a direction and how far to go). A `BudgetAttack` searches the ball of one epsilon (PGD, Square); the
+framework looks for the smallest epsilon of the grid at which it succeeds (see `sweeps.search`). Nothing an attack
+returns is trusted to stay in its ball, its mask or the image's range.
 """
 
-from typing import NamedTuple, Protocol
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from dosimeter.attacks.losses import LOSSES
 from dosimeter.errors import DosimeterError
 
 BALL_TOLERANCE = 1e-6
+
+SUCCESS_MARGIN = 1e-4
+"""An attack stops at a misclassification whose logits differ by this share of the largest (at least 1): a smaller one may
+be undone by the rounding of another batch."""
 
 
 class AttackError(DosimeterError):
     """An attack broke its contract; its numbers cannot be used."""
 
 
+# --- what an attack is given --------------------------------------------------------------------------------
+
+
+class Cost(NamedTuple):
+    """What an attack spent, images counted one by one: (batch,) int64 each."""
+
+    gradients: Tensor
+    queries: Tensor
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Images to attack and what an attack may do to them.
+
+    Attributes:
+        network: images (batch, 3, H, W) in [0, 1] to logits (batch, n_classes); differentiable, or `gradient` fails.
+        images: (batch, 3, H, W) in [0, 1].
+        labels: (batch,) true classes.
+        targets: (batch,) the class that each image should be given; None: any but the true one.
+        mask: (batch, 1, H, W), True where a pixel may move; None: everywhere.
+        levels: steps between black and white of the file to be written (255 for 8 bit); None: floats. What
+            `project` returns lies on that lattice.
+        answers: images to logits without a gradient, as fast as they can be had; by default the network's.
+        seed: of every random choice. Each image has a generator of its own, seeded by this and its pixels, so that a
+            batch equals its singles.
+        cost: what has been spent, counted by `gradient` and `ask`.
+    """
+
+    network: nn.Module
+    images: Tensor
+    labels: Tensor
+    targets: Tensor | None = None
+    mask: Tensor | None = None
+    levels: int | None = None
+    answers: Callable[[Tensor], Tensor] | None = None
+    seed: int = 0
+    cost: Cost = field(default=None)  # type: ignore[assignment]
+    generators: Sequence[torch.Generator] = ()
+    places: Tensor = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        n = len(self.images)
+        if self.cost is None:
+            object.__setattr__(self, "cost", Cost(torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)))
+        if self.places is None:
+            object.__setattr__(self, "places", torch.arange(n))
+        if not self.generators:
+            generators = [torch.Generator().manual_seed(_seed(image, self.seed)) for image in self.images]
+            object.__setattr__(self, "generators", generators)
+        assert len(self.labels) == len(self.generators) == len(self.places) == n
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, which: Tensor) -> "Problem":
+        """Return the problem of some of its images only, `which` being their places (m,); costs go to the same account."""
+        places = which.tolist()
+        here = which.to(self.images.device)
+        return replace(
+            self,
+            images=self.images[here],
+            labels=self.labels[here],
+            targets=None if self.targets is None else self.targets[here],
+            mask=None if self.mask is None else self.mask[here],
+            generators=[self.generators[place] for place in places],
+            places=self.places[which.cpu()],
+        )
+
+    def ask(self, images: Tensor) -> Tensor:
+        """Return the logits (batch, n_classes) of perturbed `images`: one query an image, no gradient."""
+        self.cost.queries.index_add_(0, self.places, torch.ones_like(self.places))
+        if self.answers is not None:
+            return self.answers(images).to(images.device)
+        with torch.no_grad():
+            logits: Tensor = self.network(images)
+        return logits
+
+    def gradient(self, images: Tensor, loss: str, channels: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what climbs `loss` at perturbed `images`: one gradient an image.
+
+        Returns:
+            logits (batch, n_classes); losses (batch,), which the attack wants large; their gradient (batch, 3, H, W),
+            the same in all planes if `channels` is "tied", 0 where the mask is.
+
+        Raises:
+            FloatingPointError: a gradient is not finite.
+            AttackError: the network has no gradient.
+        """
+        images = images.detach().requires_grad_(True)
+        with torch.enable_grad():
+            logits = self.network(images)
+            losses = self.losses(logits, loss)
+        if not losses.requires_grad:
+            raise no_gradient()
+        (gradient,) = torch.autograd.grad(losses.sum(), images, allow_unused=True)  # a sum: batching changes none
+        if gradient is None:
+            raise no_gradient()
+        self.cost.gradients.index_add_(0, self.places, torch.ones_like(self.places))
+        if not torch.isfinite(gradient).all():
+            raise FloatingPointError(f"the gradient of {loss} is not finite")
+        return logits.detach(), losses.detach(), self.allowed(gradient, channels)
+
+    def allowed(self, gradient: Tensor, channels: str) -> Tensor:
+        """Return a direction (batch, 3, H, W) as far as it may be followed: planes tied, nothing outside the mask."""
+        if channels == "tied":
+            gradient = gradient.sum(dim=1, keepdim=True).expand_as(gradient)
+        return gradient if self.mask is None else gradient * self.mask
+
+    def losses(self, logits: Tensor, loss: str) -> Tensor:
+        """Return what the attack wants large (batch,): the loss of the true class, or less that of the target."""
+        if self.targets is None:
+            return LOSSES[loss](logits, self.labels)
+        return -LOSSES[loss](logits, self.targets)
+
+    def fooled(self, logits: Tensor) -> Tensor:
+        """Return (batch,) True where `logits` are what the attack is after, by more than rounding."""
+        room = SUCCESS_MARGIN * logits.abs().amax(dim=1).clamp(min=1)
+        return self.losses(logits, "margin") > room
+
+    def project(self, images: Tensor, epsilon: Tensor) -> Tensor:
+        """Return the nearest `images` (batch, 3, H, W) within `epsilon` (batch,), the range, the mask and the lattice."""
+        reach = epsilon.view(-1, 1, 1, 1)
+        low, high = (self.images - reach).clamp(min=0), (self.images + reach).clamp(max=1)
+        images = images.clamp(low, high)
+        if self.levels is not None:
+            first, last = (low * self.levels - _SLACK).ceil(), (high * self.levels + _SLACK).floor()
+            images = (images * self.levels).round().clamp(first, last) / self.levels
+            images = torch.where(first <= last, images, self.images)  # no level within reach
+        return images if self.mask is None else torch.where(self.mask, images, self.images)
+
+    def random(self, draw: Callable[..., Tensor], *shape: int) -> Tensor:
+        """Return random numbers (batch, *shape) by `draw`, `torch.rand` or `torch.randn`, each image's from its own."""
+        rows = [draw(shape, generator=generator) for generator in self.generators]
+        return torch.stack(rows).to(self.images)
+
+
+_SLACK = 1e-4  # of a grey level: what float32 loses between a level and its multiple
+
+
+def _seed(image: Tensor, seed: int) -> int:
+    digest = hashlib.blake2b(image.detach().cpu().contiguous().numpy().tobytes(), digest_size=7, salt=seed.to_bytes(8, "big"))
+    return int.from_bytes(digest.digest(), "big")
+
+
+def no_gradient() -> AttackError:
+    """Return the error of an attack that needs a gradient where there is none."""
+    return AttackError(
+        "the attack needs a gradient, and the classifier has none from logits to image. Use one that needs answers only: "
+        "square, hopskipjump, random_sign, uniform_noise."
+    )
+
+
+# --- what an attack gives -----------------------------------------------------------------------------------
+
+
 class Direction(NamedTuple):
     """One direction for all epsilons.
 
     Attributes:
-        sign: (batch, 3, H, W), each value -1, 0 or 1.
+        sign: (batch, 3, H, W), each value in [-1, 1]; of a sign attack -1, 0 or 1.
         grad_zero: (batch,), True where the whole gradient was exactly zero: that image cannot be perturbed.
         logits: (batch, n_classes) of the unperturbed images, where the attack computed them on its way: they are not
             computed again.
+        reach: (batch,), how far to go along it at most; None: as far as epsilon. A minimum-norm attack goes as far as its
+            adversarial image, and where it found none, 0.
+        found: (batch,), True where the attack says that the image at `reach` is adversarial; None: it makes no claim.
     """
 
     sign: Tensor
     grad_zero: Tensor
     logits: Tensor | None = None
+    reach: Tensor | None = None
+    found: Tensor | None = None
+
+
+class Candidate(NamedTuple):
+    """The best image that a `BudgetAttack` found in its ball.
+
+    Attributes:
+        images: (batch, 3, H, W).
+        found: (batch,), True where the attack says that it is adversarial.
+    """
+
+    images: Tensor
+    found: Tensor
 
 
 class Attack(Protocol):
-    """A one-direction attack under the L-infinity norm."""
+    """An attack under the L-infinity norm: a frozen dataclass whose fields determine what it does."""
 
     @property
     def name(self) -> str:
@@ -42,14 +224,30 @@ class Attack(Protocol):
 
     @property
     def loss(self) -> str:
-        """Name of the loss it climbs."""
+        """Name of the loss it climbs, "none" if it climbs none."""
 
     @property
     def channels(self) -> str:
         """Whether the three planes of an image move together (`tied`) or apart (`free`)."""
 
-    def direction(self, classifier: nn.Module, images: Tensor, labels: Tensor) -> Direction:
-        """Return where to push `images` (batch, 3, H, W) in [0, 1] with true `labels` (batch,)."""
+
+@runtime_checkable
+class DirectionAttack(Attack, Protocol):
+    """One direction for all epsilons, from one run."""
+
+    def direction(self, problem: Problem) -> Direction:
+        """Return where to push the problem's images."""
+
+
+@runtime_checkable
+class BudgetAttack(Attack, Protocol):
+    """A search of one ball."""
+
+    def perturb(self, problem: Problem, epsilon: Tensor) -> Candidate:
+        """Return the worst images within `epsilon` (batch,), by what the attack maximises."""
+
+
+# --- what is done with it -----------------------------------------------------------------------------------
 
 
 class Dose(NamedTuple):
@@ -86,3 +284,51 @@ def check(image: Tensor, adversarial: Tensor, *, epsilon: float, attack: str) ->
     low, high = (float(bound) for bound in torch.aminmax(adversarial))
     if not 0 <= low <= high <= 1:
         raise AttackError(f"the attack {attack} left the image range [0, 1]: its image spans [{low:g}, {high:g}].")
+
+
+# --- what iterative attacks share ---------------------------------------------------------------------------
+
+
+@dataclass
+class Best:
+    """The best iterate of each image so far: an adversarial one, or else the one with the largest loss.
+
+    Attributes:
+        candidate: images (batch, 3, H, W) and whether each is adversarial.
+        losses: (batch,), of the candidate's images.
+    """
+
+    candidate: Candidate
+    losses: Tensor
+
+    @classmethod
+    def of(cls, problem: Problem) -> "Best":
+        """Begin with the images themselves, which count for nothing."""
+        n, device = len(problem), problem.images.device
+        found = torch.zeros(n, dtype=torch.bool, device=device)
+        return cls(Candidate(problem.images.clone(), found), torch.full((n,), -torch.inf, device=device))
+
+    @property
+    def open(self) -> Tensor:
+        """Places of the images that are not adversarial yet."""
+        return (~self.candidate.found).nonzero()[:, 0]
+
+    def note(self, places: Tensor, images: Tensor, losses: Tensor, fooled: Tensor) -> Tensor:
+        """Keep those of `images`, which stand at `places`, that are better than what was; return `fooled`.
+
+        Once an image is adversarial it stays: the first one found is kept.
+        """
+        known = self.candidate.found[places]
+        better = ~known & (fooled | (losses > self.losses[places]))
+        which = places[better]
+        self.candidate.images[which] = images[better].detach()
+        self.losses[which] = losses[better].detach()
+        self.candidate.found[which] = fooled[better]
+        return fooled
+
+
+def check_positive(**numbers: float) -> None:
+    """Raise DosimeterError, naming it, if a number is not positive."""
+    for name, value in numbers.items():
+        if not value > 0:
+            raise DosimeterError(f"{name} must be positive, got {value}.")

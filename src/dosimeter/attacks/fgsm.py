@@ -1,14 +1,11 @@
-"""The fast gradient sign method and its two presets."""
+"""The fast gradient sign method."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor, nn
-
-from dosimeter.attacks.base import Attack, Direction
-from dosimeter.attacks.losses import LOSSES
-from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.attacks.base import Direction, Problem
+from dosimeter.attacks.losses import check_loss
+from dosimeter.attacks.registry import Entry
 
 
 @dataclass(frozen=True)
@@ -31,58 +28,22 @@ class FGSM:
     name: str = "fgsm"
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise DosimeterError(f"loss '{self.loss}' is not known. {did_you_mean(self.loss, LOSSES)}")
-        if self.channels not in ("tied", "free"):
-            raise DosimeterError(f"channels must be 'tied' or 'free', got '{self.channels}'.")
+        check_loss(self.loss, self.channels)
 
-    def direction(self, classifier: nn.Module, images: Tensor, labels: Tensor) -> Direction:
+    def direction(self, problem: Problem) -> Direction:
         """Return the gradient's sign from one forward and one backward pass.
-
-        Args:
-            images: (batch, 3, H, W) in [0, 1].
-            labels: (batch,) true labels.
 
         Raises:
             FloatingPointError: a gradient is not finite.
         """
-        images = images.detach().requires_grad_(True)
-        with torch.enable_grad():
-            logits = classifier(images)
-            loss = LOSSES[self.loss](logits, labels).sum()  # a sum: batching changes no gradient
-        (gradient,) = torch.autograd.grad(loss, images)  # (batch, 3, H, W)
-        if not torch.isfinite(gradient).all():
-            raise FloatingPointError(f"the gradient of {self.loss} is not finite")
-        if self.channels == "tied":
-            gradient = gradient.sum(dim=1, keepdim=True).expand_as(images)
+        logits, _, gradient = problem.gradient(problem.images, self.loss, self.channels)
         grad_zero = (gradient == 0).flatten(1).all(dim=1)
-        return Direction(gradient.sign(), grad_zero, logits.detach())
+        return Direction(gradient.sign(), grad_zero, logits)
 
 
-@dataclass(frozen=True)
-class Preset:
-    """An attack and how its images are stored: what one curve of the report shows."""
-
-    name: str
-    attack: Attack
-    storages: tuple[str, ...]
-    note: str
-
-
-PRESETS: dict[str, Preset] = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            "paper",
-            FGSM(loss="keras_bce", channels="free"),
-            ("float",),
-            "as published: clipped Keras loss, three free planes, images never stored",
-        ),
-        Preset(
-            "sound",
-            FGSM(loss="margin", channels="tied"),
-            ("float", "png8"),
-            "margin loss, grey stays grey, as floats and as an 8-bit file",
-        ),
-    )
-}
+ENTRY = Entry(
+    build=lambda effort: FGSM(),
+    note="one step along the sign of the gradient; the cheapest upper bound",
+    needs_gradient=True,
+    source="Goodfellow et al. 2014, arXiv 1412.6572",
+)

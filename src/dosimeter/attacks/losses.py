@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy as torch_cross_entropy
 from torch.nn.functional import one_hot
 
+from dosimeter.errors import DosimeterError, did_you_mean
+
 KERAS_EPSILON = 1e-7
 
 
@@ -48,3 +50,11 @@ def keras_bce(logits: Tensor, labels: Tensor) -> Tensor:
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Loss] = {"margin": margin, "cross_entropy": cross_entropy, "keras_bce": keras_bce}
+
+
+def check_loss(loss: str, channels: str) -> None:
+    """Raise DosimeterError unless there is such a loss and such a way to move an image's planes."""
+    if loss not in LOSSES:
+        raise DosimeterError(f"loss '{loss}' is not known. {did_you_mean(loss, LOSSES)}")
+    if channels not in ("tied", "free"):
+        raise DosimeterError(f"channels must be 'tied' or 'free', got '{channels}'.")

@@ -1,0 +1,43 @@
+"""What one curve of the report shows: an attack and how its images are stored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dosimeter.attacks.base import Attack
+from dosimeter.attacks.fgsm import FGSM
+from dosimeter.attacks.registry import build
+
+
+@dataclass(frozen=True)
+class Preset:
+    """An attack and how its images are stored: what one curve of the report shows."""
+
+    name: str
+    attack: Attack
+    storages: tuple[str, ...]
+    note: str
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            "paper",
+            FGSM(loss="keras_bce", channels="free"),
+            ("float",),
+            "as published: clipped Keras loss, three free planes, images never stored",
+        ),
+        Preset(
+            "sound",
+            FGSM(loss="margin", channels="tied"),
+            ("float", "png8"),
+            "margin loss, grey stays grey, as floats and as an 8-bit file",
+        ),
+    )
+}
+
+
+def choose(presets: Sequence[str], attacks: Sequence[str], effort: str) -> list[Preset]:
+    """Return the presets of those names, then one for each attack, named after it and stored as floats."""
+    chosen = [PRESETS[name] for name in presets]
+    return chosen + [Preset(name, build(name, effort), ("float",), f"{effort} effort") for name in attacks]

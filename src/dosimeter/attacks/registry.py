@@ -1,0 +1,79 @@
+"""Every attack by its name: each module of this package that has an `ENTRY` is one.
+
+Adding an attack is adding a file; the command line, the sweep and the contract battery find it here.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import dosimeter.attacks
+from dosimeter.attacks.base import Attack
+from dosimeter.errors import DosimeterError, did_you_mean
+
+EFFORTS = ("quick", "standard", "thorough")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of an attack before it is built.
+
+    Attributes:
+        build: makes it for an effort, one of `EFFORTS`.
+        note: what it does, in a line.
+        needs_gradient: whether it differentiates the classifier; if not, answers are enough.
+        source: the paper.
+        searches: "direction", "budget" or "minimum": one direction for all epsilons, each ball anew, or the nearest
+            adversarial image.
+        control: it is no attack but what an attack is compared with.
+        needs_training: it learns on the training images first (see `Learner`).
+        extra: the optional dependency it needs, if any.
+    """
+
+    build: Callable[[str], Any]
+    note: str
+    needs_gradient: bool
+    source: str
+    searches: str = "direction"
+    control: bool = False
+    needs_training: bool = False
+    extra: str | None = None
+
+
+@cache
+def entries() -> dict[str, Entry]:
+    """Return every attack of this package, by the name of its module."""
+    names = (module.name for module in pkgutil.iter_modules(dosimeter.attacks.__path__))
+    modules = {name: importlib.import_module(f"dosimeter.attacks.{name}") for name in names if name != "registry"}
+    return {name: module.ENTRY for name, module in modules.items() if hasattr(module, "ENTRY")}
+
+
+def entry(name: str) -> Entry:
+    """Return an attack's entry.
+
+    Raises:
+        DosimeterError: there is none of that name.
+    """
+    if name not in entries():
+        raise DosimeterError(f"attack '{name}' is not known. {did_you_mean(name, entries())}")
+    return entries()[name]
+
+
+def build(name: str, effort: str = "standard") -> Attack:
+    """Return an attack as hard as `effort` says.
+
+    Raises:
+        DosimeterError: there is no such attack or effort, or an optional package is missing.
+    """
+    if effort not in EFFORTS:
+        raise DosimeterError(f"effort '{effort}' is not known. {did_you_mean(effort, EFFORTS)}")
+    attack: Attack = entry(name).build(effort)
+    return attack
+
+
+def parameters(attack: Attack) -> dict[str, Any]:
+    """Return all that determines what an attack does, as JSON types."""
+    return asdict(attack)  # type: ignore[call-overload, no-any-return]

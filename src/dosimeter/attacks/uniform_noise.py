@@ -1,0 +1,39 @@
+"""Noise without direction: the second control."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from dosimeter.attacks.base import Direction, Problem
+from dosimeter.attacks.registry import Entry
+
+
+@dataclass(frozen=True)
+class UniformNoise:
+    """Every pixel moved by a uniform amount in [-epsilon, epsilon].
+
+    Args:
+        channels: "tied" moves the three planes together, "free" each on its own.
+    """
+
+    channels: Literal["tied", "free"] = "tied"
+    loss: str = "none"
+    name: str = "uniform_noise"
+
+    def direction(self, problem: Problem) -> Direction:
+        """Return a number in [-1, 1) at every pixel."""
+        planes = problem.images.shape[1] if self.channels == "free" else 1
+        noise = 2 * problem.random(torch.rand, planes, *problem.images.shape[2:]) - 1
+        noise = noise.expand_as(problem.images)
+        noise = noise if problem.mask is None else noise * problem.mask
+        return Direction(noise, torch.zeros(len(problem), dtype=torch.bool))
+
+
+ENTRY = Entry(
+    build=lambda effort: UniformNoise(),
+    note="uniform noise: what a poor sensor might do",
+    needs_gradient=False,
+    source="control; Carlini et al. 2019, arXiv 1902.06705, section 5",
+    control=True,
+)
