@@ -22,7 +22,7 @@ from timing import timed
 
 import dosimeter as dm
 from dosimeter.analysis.flips import flip_epsilon
-from dosimeter.attacks.fgsm import PRESETS
+from dosimeter.attacks.presets import PRESETS
 from dosimeter.engines.choose import EnginePlan
 from dosimeter.sweeps.plan import SHARD_SIZE
 

@@ -34,6 +34,7 @@ from subjects import MODELS, Subject, load_subject
 from timing import Timed, interleave, ratios, spread, timed
 
 import dosimeter as dm
+from dosimeter.attacks.base import Problem
 from dosimeter.engines.choose import WORTH_CHOOSING_S
 
 EPSILONS = tuple(round(float(epsilon), 6) for epsilon in np.geomspace(0.0005, 0.09, 12))
@@ -199,7 +200,7 @@ def _zero_gradients(subject: Subject) -> int:
     """Return how many images have no gradient: dosimeter asks them once, so they would flatter it."""
     attack = dm.FGSM(loss="cross_entropy", channels="free")
     pairs = zip(subject.images.split(1), subject.labels.split(1), strict=True)
-    return sum(int(attack.direction(subject.classifier, *pair).grad_zero) for pair in pairs)
+    return sum(int(attack.direction(Problem(subject.classifier, *pair)).grad_zero) for pair in pairs)
 
 
 def _numbers(

@@ -5,11 +5,13 @@ import pytest
 import torch
 from tiny import SIZE_PX, convolutional_classifier, linear_classifier
 
-from dosimeter.attacks.base import AttackError, check, measure, perturb
-from dosimeter.attacks.fgsm import FGSM, PRESETS
+from dosimeter.attacks.base import AttackError, Problem, check, measure, perturb
+from dosimeter.attacks.fgsm import FGSM
 from dosimeter.attacks.losses import KERAS_EPSILON, LOSSES, cross_entropy, keras_bce, margin
+from dosimeter.attacks.presets import PRESETS
 from dosimeter.attacks.storage import STORAGES, as_png8
 from dosimeter.errors import DosimeterError
+from dosimeter.sweeps.paths import Ray
 
 ATTACKS = [FGSM(loss=loss, channels=channels) for loss in LOSSES for channels in ("tied", "free")]
 
@@ -58,7 +60,7 @@ def test_linear_margin_falls_by_epsilon_times_the_l1_norm() -> None:
     x, y, epsilon = torch.full((1, 3, 8, 8), 0.5), torch.tensor([1]), 0.01
     before = margin(classifier(x), y)
     for channels, norm in (("free", weight.abs().sum()), ("tied", weight.sum(dim=0).abs().sum())):
-        direction = FGSM(channels=channels).direction(classifier, x, y)
+        direction = FGSM(channels=channels).direction(Problem(classifier, x, y))
         after = margin(classifier(perturb(x, direction.sign, epsilon)), y)
         torch.testing.assert_close(after - before, epsilon * norm[None], rtol=1e-4, atol=1e-4)
 
@@ -70,15 +72,15 @@ def test_equals_foolbox(epsilon: float) -> None:
     _, expected, _ = foolbox.attacks.LinfFastGradientAttack(random_start=False)(
         reference, x, LABELS, epsilons=[epsilon]
     )
-    direction = FGSM(loss="cross_entropy", channels="free").direction(classifier, x, LABELS)
+    direction = FGSM(loss="cross_entropy", channels="free").direction(Problem(classifier, x, LABELS))
     assert (perturb(x, direction.sign, epsilon) - expected[0]).abs().max() <= 1e-6
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0])
 def test_margin_and_cross_entropy_have_the_same_sign_where_the_latter_is_not_zero(scale: float) -> None:
     classifier, x = convolutional_classifier(scale=scale), images()
-    by_margin = FGSM("margin", "free").direction(classifier, x, LABELS).sign
-    by_entropy = FGSM("cross_entropy", "free").direction(classifier, x, LABELS).sign
+    by_margin = FGSM("margin", "free").direction(Problem(classifier, x, LABELS)).sign
+    by_entropy = FGSM("cross_entropy", "free").direction(Problem(classifier, x, LABELS)).sign
     there = by_entropy != 0
     assert there.float().mean() > 0.8  # strides leave the last rows and columns out
     assert torch.equal(by_margin[there], by_entropy[there])
@@ -96,10 +98,10 @@ def test_where_softmax_rounds_to_one_only_margin_keeps_the_direction() -> None:
 def test_saturated_head_hides_its_gradient_from_keras_bce_only() -> None:
     classifier, x = convolutional_classifier(scale=1e4), images()
     labels = classifier(x).argmax(dim=1)
-    hidden = FGSM("keras_bce", "free").direction(classifier, x, labels)
+    hidden = FGSM("keras_bce", "free").direction(Problem(classifier, x, labels))
     assert hidden.grad_zero.all()
     assert not hidden.sign.any()
-    assert not FGSM("margin", "free").direction(classifier, x, labels).grad_zero.any()
+    assert not FGSM("margin", "free").direction(Problem(classifier, x, labels)).grad_zero.any()
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
@@ -108,19 +110,19 @@ class TestContract:
 
     def test_a_batch_equals_its_singles(self, attack: FGSM) -> None:
         classifier, x = convolutional_classifier(), images()
-        batch = attack.direction(classifier, x, LABELS)
+        batch = attack.direction(Problem(classifier, x, LABELS))
         for i in range(len(x)):
-            single = attack.direction(classifier, x[i : i + 1], LABELS[i : i + 1])
+            single = attack.direction(Problem(classifier, x[i : i + 1], LABELS[i : i + 1]))
             assert (single.sign[0] != batch.sign[i]).float().mean() < 1e-3  # a sign at zero may turn on the last bit
 
     def test_same_input_same_result(self, attack: FGSM) -> None:
         classifier, x = convolutional_classifier(), images()
-        first, second = (attack.direction(classifier, x, LABELS) for _ in range(2))
+        first, second = (attack.direction(Problem(classifier, x, LABELS)) for _ in range(2))
         assert torch.equal(first.sign, second.sign)
 
     def test_epsilon_zero_is_the_identity_and_others_keep_ball_and_bounds(self, attack: FGSM) -> None:
         classifier, x = convolutional_classifier(), images()
-        sign = attack.direction(classifier, x, LABELS).sign
+        sign = attack.direction(Problem(classifier, x, LABELS)).sign
         assert torch.equal(perturb(x, sign, 0.0), x)
         for epsilon in (1e-4, 0.01, 0.5, 1.0):
             check(x, perturb(x, sign, epsilon), epsilon=epsilon, attack=attack.name)
@@ -128,7 +130,7 @@ class TestContract:
     def test_the_classifier_is_untouched(self, attack: FGSM) -> None:
         classifier, x = convolutional_classifier(), images()
         before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
-        attack.direction(classifier, x, LABELS)
+        attack.direction(Problem(classifier, x, LABELS))
         assert not any(module.training for module in classifier.modules())
         assert all(parameter.grad is None and not parameter.requires_grad for parameter in classifier.parameters())
         assert all(torch.equal(before[name], tensor) for name, tensor in classifier.state_dict().items())
@@ -138,7 +140,7 @@ class TestContract:
 def test_tied_channels_keep_a_grey_image_grey_and_free_ones_colour_it() -> None:
     classifier = convolutional_classifier()
     grey = images()[:, :1].expand(-1, 3, -1, -1).contiguous()
-    planes = {c: FGSM(channels=c).direction(classifier, grey, LABELS).sign for c in ("tied", "free")}
+    planes = {c: FGSM(channels=c).direction(Problem(classifier, grey, LABELS)).sign for c in ("tied", "free")}
     assert torch.equal(planes["tied"][:, 0], planes["tied"][:, 1])
     assert not torch.equal(planes["free"][:, 0], planes["free"][:, 1])
 
@@ -146,7 +148,7 @@ def test_tied_channels_keep_a_grey_image_grey_and_free_ones_colour_it() -> None:
 def test_a_gradient_that_is_not_finite_is_an_error() -> None:
     classifier = linear_classifier(torch.full((3, 8, 8), torch.inf))
     with pytest.raises(FloatingPointError, match="not finite"):
-        FGSM().direction(classifier, torch.rand(1, 3, 8, 8), torch.tensor([1]))
+        FGSM().direction(Problem(classifier, torch.rand(1, 3, 8, 8), torch.tensor([1])))
 
 
 @pytest.mark.parametrize(("arguments", "message"), [({"loss": "margn"}, "margin"), ({"channels": "loose"}, "'tied'")])
@@ -169,7 +171,7 @@ def test_dose_by_hand() -> None:
     image, sign = torch.tensor([[[0.0, 0.5, 1.0]]]), torch.tensor([[[-1.0, 1.0, 1.0]]])
     adversarial = perturb(image, sign, 0.25)
     assert adversarial.tolist() == [[[0.0, 0.75, 1.0]]]
-    dose = measure(image, sign, 0.25, adversarial)
+    dose = measure(image, adversarial, outside=Ray(sign).outside(image, 0.25))
     assert dose == (0.25, 0.25, pytest.approx(2 / 3))
 
 

@@ -10,6 +10,7 @@ import torch
 from tiny import convolutional_classifier
 
 import dosimeter as dm
+from dosimeter.attacks.base import Problem
 from dosimeter.engines.choose import EnginePlan
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
@@ -127,7 +128,7 @@ def test_the_clock_counts_a_pass_inside_a_pass_once(classifier: dm.Classifier) -
         started = time.perf_counter()
         TorchEngine(classifier).logits(torch.rand(2, 3, 32, 32))
         elapsed = time.perf_counter() - started
-        dm.FGSM().direction(classifier, torch.rand(1, 3, 32, 32), torch.tensor([0]))
+        dm.FGSM().direction(Problem(classifier, torch.rand(1, 3, 32, 32), torch.tensor([0])))
     assert set(clock.by_kind) == {"answers", "gradients"}
     assert 0 < clock.by_kind["answers"] <= elapsed
     before = clock.seconds

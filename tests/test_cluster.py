@@ -18,7 +18,7 @@ from test_sweeps import cohort
 from tiny import SIZE_PX, convolutional_classifier
 from torch import Tensor, nn
 
-from dosimeter.attacks.fgsm import PRESETS
+from dosimeter.attacks.presets import PRESETS
 from dosimeter.cohorts.base import Cohort, Decoded
 from dosimeter.cohorts.images import to_grid
 from dosimeter.cohorts.split import split

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 import dosimeter as dm
+from dosimeter.attacks.base import Problem
 from dosimeter.attacks.fgsm import FGSM
 from dosimeter.cohorts.base import Cohort, Decoded
 from dosimeter.engines import choose, winograd
@@ -120,7 +121,7 @@ def test_engine_agrees_with_torch_and_leaves_the_classifier_alone() -> None:
         expected = classifier(images)
     torch.testing.assert_close(engine.logits(images), expected, rtol=1e-5, atol=1e-5)
     labels = torch.tensor([0, 1, 0])
-    ours, torch_s = (FGSM().direction(network, images, labels) for network in (engine.network, classifier))
+    ours, torch_s = (FGSM().direction(Problem(network, images, labels)) for network in (engine.network, classifier))
     assert torch.equal(ours.sign, torch_s.sign)
     assert ours.logits is not None
     assert torch_s.logits is not None

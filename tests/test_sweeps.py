@@ -6,7 +6,8 @@ import torch
 from tiny import convolutional_classifier, linear_classifier
 
 import dosimeter as dm
-from dosimeter.attacks.fgsm import PRESETS
+from dosimeter.attacks.base import Problem
+from dosimeter.attacks.presets import PRESETS
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pseudonymise
 from dosimeter.engines.base import TorchEngine
 from dosimeter.models.base import Classifier
@@ -14,6 +15,7 @@ from dosimeter.responses import SCHEMA
 from dosimeter.sweeps.answers import Answers, Question, Target
 from dosimeter.sweeps.execute import execute_cell
 from dosimeter.sweeps.flips import FLIP_TOLERANCE
+from dosimeter.sweeps.paths import Ray, Still
 from dosimeter.sweeps.pictures import picture
 from dosimeter.sweeps.plan import SHARD_SIZE, Setting, plan_cells, pseudonymise_patients
 
@@ -64,7 +66,7 @@ def test_probabilities_predictions_and_doses_agree_with_a_direct_computation() -
     rows = frame[frame.on_grid & (frame.epsilon == 0.003)].sort_values("case_id")
     for case, (_, row) in zip(cases, rows.iterrows(), strict=True):
         image = classifier.prepare(case)[None]
-        sign = dm.FGSM("margin", "free").direction(classifier, image, torch.tensor([case.label])).sign
+        sign = dm.FGSM("margin", "free").direction(Problem(classifier, image, torch.tensor([case.label]))).sign
         adversarial = (image + 0.003 * sign).clamp(0, 1)
         with torch.inference_mode():
             logits = classifier(adversarial)[0]
@@ -128,14 +130,14 @@ def test_identical_images_are_asked_once() -> None:
     classifier = convolutional_classifier()
     classifier.base = torch.nn.Sequential(Counting(), classifier.base)
     image = classifier.prepare(cohort(1)[0])
-    target = Target("a", 0, image, torch.zeros_like(image), grad_zero=True)
+    target = Target("a", 0, image, Still(), grad_zero=True)
     answers = Answers(TorchEngine(classifier), attack="fgsm", batch_size=2)
     replies = answers.ask(
         [Question(target, storage, e) for storage in ("float", "png8") for e in (0, 0.001, 0.01, 0.1)]
     )
     assert classifier.base[0].n == answers.n_forward == 1
     assert all(reply.unchanged for reply in replies)
-    moved = target._replace(sign=torch.ones_like(image), grad_zero=False)
+    moved = target._replace(path=Ray(torch.ones_like(image)), grad_zero=False)
     answers.ask([Question(moved, "png8", epsilon) for epsilon in (0.0005, 0.001, 0.003, 0.004)])
     assert answers.n_forward == 2  # three quarters and one grey level are the same file; less than half is no change
 

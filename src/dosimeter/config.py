@@ -16,6 +16,11 @@ from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 MODELS = ("vgg16", "inception_v3")
 PROTOCOLS = ("paper", "patient", "official")
 PRESETS = ("paper", "sound")
+ATTACKS = (
+    *("fgsm", "random_sign", "uniform_noise", "bim", "pgd", "mi_fgsm", "apgd", "square", "universal"),
+    *("fmn", "ddn", "deepfool", "carlini_wagner", "hopskipjump"),
+)
+EFFORTS = ("quick", "standard", "thorough")
 ENGINES = ("auto", "torch", "winograd", "ncnn", "compile")
 EXECUTORS = ("local", "ray")
 REAL_COHORTS = ("xray-268", "covid-ct")
@@ -44,6 +49,13 @@ class StudyConfig(BaseModel):
     model: Names = Field(MODELS, description="networks to transfer-learn")
     protocol: Names = Field((), description="paper, patient, official; empty: paper, and official where there is one")
     preset: Names = Field(PRESETS, description="attack presets")
+    attack: Names = Field((), description="further attacks, or `all` (see `dosimeter list attacks`)")
+    effort: str = Field("standard", description="of those attacks: quick, standard or thorough")
+    transfer: bool = Field(False, description="also ask every other model about each model's adversarial images")
+    target: str | None = Field(None, description="the class that images should be given; default: any but their own")
+    mask: Path | None = Field(None, description="image file of the network's size, white where a pixel may move")
+    bits: int | None = Field(None, description="attacks keep to the grey levels of files with so many bits")
+    declared_accuracy: dict[str, float] = Field({}, description="your own figure for a model's accuracy, to compare")
     epsilons: tuple[float, ...] = Field(DEFAULT_EPSILONS, description='doses, [0, 1] of the image range or "4/255"')
     seed: int = Field(0, ge=0, lt=2**31, description="of the split, the head's initial values, batches and dropout")
     repeats: int = Field(1, ge=1, le=1000, description="seeds, from `seed` on: each splits, trains and attacks anew")
@@ -78,10 +90,10 @@ class StudyConfig(BaseModel):
     def _epsilons(cls, value: Any) -> tuple[float, ...]:
         return parse_epsilons(value if isinstance(value, str | list | tuple) else [value])
 
-    @field_validator("engine", "executor")
+    @field_validator("engine", "executor", "effort")
     @classmethod
     def _one_of(cls, value: str, info: Any) -> str:
-        choices = {"engine": ENGINES, "executor": EXECUTORS}[info.field_name]
+        choices = {"engine": ENGINES, "executor": EXECUTORS, "effort": EFFORTS}[info.field_name]
         if value not in choices:
             raise DosimeterError(f"{info.field_name} '{value}' is not known. {did_you_mean(value, choices)}")
         return value
@@ -96,6 +108,24 @@ class StudyConfig(BaseModel):
         if info.field_name != "protocol" and not value:
             raise DosimeterError(f"{info.field_name} must name at least one of: {', '.join(choices)}.")
         return tuple(dict.fromkeys(value))
+
+    @field_validator("attack")
+    @classmethod
+    def _attacks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in (*ATTACKS, "all"):
+                raise DosimeterError(f"attack '{name}' is not known. {did_you_mean(name, ATTACKS)}")
+        return tuple(dict.fromkeys(each for name in value for each in (ATTACKS if name == "all" else (name,))))
+
+    @field_validator("declared_accuracy")
+    @classmethod
+    def _accuracies(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, share in value.items():
+            if name not in MODELS:
+                raise DosimeterError(f"declared_accuracy for '{name}': no such model. {did_you_mean(name, MODELS)}")
+            if not 0 <= share <= 1:
+                raise DosimeterError(f"declared_accuracy must be a share from 0 to 1, got {share} for {name}.")
+        return value
 
     @field_validator("weights")
     @classmethod
@@ -122,7 +152,7 @@ class StudyConfig(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that determine results: all but where they lie and who computes them."""
-        return self.model_dump(mode="json", exclude={"out", "data", "executor", "address", "workers"})
+        return self.model_dump(mode="json", exclude={"out", "data", "mask", "executor", "address", "workers"})
 
     @property
     def seeds(self) -> range:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from dosimeter.attacks.fgsm import PRESETS
+from dosimeter.attacks.presets import PRESETS
 from dosimeter.config import StudyConfig
 from dosimeter.models.backbones import Backbone, build_head, get_backbone
 from dosimeter.units import GREY_LEVELS_8BIT

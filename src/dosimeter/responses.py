@@ -224,9 +224,10 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The same rows in the same order. Names are categoricals whose categories are in alphabetical order; `label` and
         `predicted` are int8, `correct` and `on_grid` bool, `unchanged`, `grad_zero` and `found` 0, 1 or NaN, a missing
-        `modality`, `effort` or `made_on` is "". Instead of lists there are `probability` of class 1 and `score`, the logit of class 1 less
-        that of class 0, which orders images as `probability` does but never saturates. `cluster` is the patient, or
-        the case where the patient is unknown. Where a row's status is not "ok", what it lacks is -1, False or NaN.
+        `modality`, `effort` or `made_on` is "". Instead of lists there are `probability` of class 1 and `score`, the
+        logit of class 1 less that of class 0, which orders images as `probability` does but never saturates. `cluster`
+        is the patient, or the case where the patient is unknown. Where a row's status is not "ok", what it lacks is
+        -1, False or NaN.
 
     Raises:
         DosimeterError: a response does not have two classes.

@@ -17,7 +17,10 @@ import dosimeter
 from dosimeter import responses
 from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.atomic import write_text
-from dosimeter.attacks.fgsm import PRESETS
+from dosimeter.attacks.allowed import as_levels, as_target, read_mask
+from dosimeter.attacks.base import DirectionAttack
+from dosimeter.attacks.presets import PRESETS, Preset, choose
+from dosimeter.attacks.registry import parameters
 from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.split import Split, shared_patients, split
@@ -35,6 +38,7 @@ from dosimeter.provenance import environment, peak_memory_mib
 from dosimeter.report import redraw
 from dosimeter.runs import Run
 from dosimeter.sweeps.executor import Executor, FitJob, LocalExecutor
+from dosimeter.sweeps.learning import learn
 from dosimeter.sweeps.pictures import picture
 from dosimeter.sweeps.plan import Cell, Setting, plan_cells, pseudonymise_patients
 
@@ -153,6 +157,7 @@ class _Study:
         self.progress = progress
         self.executor = executor
         self.device = pick_device(config.device)
+        self.presets = choose(config.preset, config.attack, config.effort)
         self.swept: dict[tuple[int, int], _Swept] = {}  # by the places of the model and of the trial
         self.noted: set[str] = set()
         self.n_executed = 0  # cells whose rows were not there
@@ -264,7 +269,7 @@ class _Study:
         except (KeyError, TypeError):  # not decided yet, or damaged
             decided.pop(key, None)
         self.progress.begin(f"{scope['model']}: choosing an engine", 0)
-        storages = sum(len(PRESETS[name].storages) for name in self.config.preset)
+        storages = sum(len(preset.storages) for preset in self.presets)
         n_passes = len(trial.split.test) * len(self.config.epsilons) * storages
         with self.run.stage("engine", **scope):
             plan = plan_engine(self.config.engine, classifier, trial.split.test, n_passes=n_passes)
@@ -278,18 +283,31 @@ class _Study:
 
     def _plan(self, trial: Trial, classifier: Classifier, plan: EnginePlan) -> Iterator[Cell]:
         patients = pseudonymise_patients(trial.cohort)
-        for name in self.config.preset:
+        config = self.config
+        for preset in self.presets:
             setting = Setting(
                 protocol=trial.split.protocol,
-                preset=PRESETS[name],
+                preset=self._learned(preset, trial, classifier),
                 epsilons=self.config.epsilons,
                 seed=trial.split.seed,
                 patients=patients,
                 engine=plan.identity,
                 batch_size=plan.batch_size,
                 tolerance=plan.tolerance,
+                target=as_target(config.target, trial.cohort.classes),
+                mask=read_mask(config.mask, classifier.size_px),
+                levels=as_levels(config.bits),
+                exhaustive=config.effort == "thorough",
             )
             yield from plan_cells(trial.split.test, classifier, setting)
+
+    def _learned(self, preset: Preset, trial: Trial, classifier: Classifier) -> Preset:
+        """Return `preset` with what its attack learned on the training images, if it is one that learns."""
+        settings = [str(parameters(preset.attack)), str(trial.split.seed), classifier.fingerprint]
+        key = digest_of([*settings, trial.split.train.sha256, torch.__version__])
+        file = self.run.folder / "learned" / f"{key}.safetensors"
+        attack = learn(preset.attack, classifier, trial.split.train, seed=trial.split.seed, file=file)
+        return replace(preset, attack=attack)
 
     def _pictures(self, trial: Trial, classifier: Classifier, cells: Sequence[Cell]) -> list[dict[str, Any]]:
         """Return the images of the cases that the figures show, drawn once and kept beside the parts."""
@@ -303,7 +321,10 @@ class _Study:
             drawn = []
             for chosen in choose_exemplar(rows).to_dict("records"):
                 keys = {key: str(chosen[key]) for key in ("cohort", "protocol", "model", "preset", "case_id")}
+                if keys["preset"] not in PRESETS:
+                    continue  # the figures of single images are the paper's
                 attack = PRESETS[keys["preset"]].attack
+                assert isinstance(attack, DirectionAttack)
                 shown = picture(trial.split.test, keys["case_id"], classifier, attack)
                 drawn.append({**keys, "seed": trial.split.seed, **shown})
             write_text(file, json.dumps(drawn))
@@ -334,6 +355,9 @@ class _Study:
             "cohorts": [describe(trial) for trial in trials],
             "classifiers": [swept.card for swept in self._in_order],
             "engines": [swept.engine for swept in self._in_order],
+            "attacks": [
+                {"preset": preset.name, "effort": preset.effort, **parameters(preset.attack)} for preset in self.presets
+            ],
             "incomplete": incomplete,
             "peak_memory_mib": peak_memory_mib(),
         }

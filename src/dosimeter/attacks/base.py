@@ -1,14 +1,14 @@
 """What every attack shares: it proposes, the framework clips, checks and measures.
 
 There are two kinds. A `DirectionAttack` gives one direction for all epsilons (FGSM, noise, a minimum-norm attack: its
-adversarial image is a direction and how far to go). A `BudgetAttack` searches the ball of one epsilon (PGD, Square); the
-framework looks for the smallest epsilon of the grid at which it succeeds (see `sweeps.search`). Nothing an attack
+adversarial image is a direction and how far to go). A `BudgetAttack` searches the ball of one epsilon (PGD, Square);
+the framework looks for the smallest epsilon of the grid at which it succeeds (see `sweeps.search`). Nothing an attack
 returns is trusted to stay in its ball, its mask or the image's range.
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -20,8 +20,8 @@ from dosimeter.errors import DosimeterError
 BALL_TOLERANCE = 1e-6
 
 SUCCESS_MARGIN = 1e-4
-"""An attack stops at a misclassification whose logits differ by this share of the largest (at least 1): a smaller one may
-be undone by the rounding of another batch."""
+"""An attack stops at a misclassification whose logits differ by this share of the largest (at least 1): a smaller one
+may be undone by the rounding of another batch."""
 
 
 class AttackError(DosimeterError):
@@ -51,9 +51,11 @@ class Problem:
         levels: steps between black and white of the file to be written (255 for 8 bit); None: floats. What
             `project` returns lies on that lattice.
         answers: images to logits without a gradient, as fast as they can be had; by default the network's.
+        tick: called before each pass; it may raise, to end the attack.
         seed: of every random choice. Each image has a generator of its own, seeded by this and its pixels, so that a
             batch equals its singles.
-        cost: what has been spent, counted by `gradient` and `ask`.
+        account, entries: see `cost` and `places`; a part of a problem shares its account.
+        generators: one an image.
     """
 
     network: nn.Module
@@ -63,27 +65,40 @@ class Problem:
     mask: Tensor | None = None
     levels: int | None = None
     answers: Callable[[Tensor], Tensor] | None = None
+    tick: Callable[[], None] = lambda: None
     seed: int = 0
-    cost: Cost = field(default=None)  # type: ignore[assignment]
+    account: Cost | None = None
+    entries: Tensor | None = None
     generators: Sequence[torch.Generator] = ()
-    places: Tensor = field(default=None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         n = len(self.images)
-        if self.cost is None:
-            object.__setattr__(self, "cost", Cost(torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)))
-        if self.places is None:
-            object.__setattr__(self, "places", torch.arange(n))
+        if self.account is None:
+            nothing = torch.zeros(2, n, dtype=torch.long)
+            object.__setattr__(self, "account", Cost(*nothing))
+            object.__setattr__(self, "entries", torch.arange(n))
         if not self.generators:
             generators = [torch.Generator().manual_seed(_seed(image, self.seed)) for image in self.images]
             object.__setattr__(self, "generators", generators)
         assert len(self.labels) == len(self.generators) == len(self.places) == n
 
+    @property
+    def cost(self) -> Cost:
+        """What has been spent on all images that the account is for, counted by `gradient` and `ask`."""
+        assert self.account is not None
+        return self.account
+
+    @property
+    def places(self) -> Tensor:
+        """Where in `cost` this problem's images stand, (batch,)."""
+        assert self.entries is not None
+        return self.entries
+
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, which: Tensor) -> "Problem":
-        """Return the problem of some of its images only, `which` being their places (m,); costs go to the same account."""
+        """Return the problem of its images at the places `which` (m,); costs go to the same account."""
         places = which.tolist()
         here = which.to(self.images.device)
         return replace(
@@ -93,14 +108,19 @@ class Problem:
             targets=None if self.targets is None else self.targets[here],
             mask=None if self.mask is None else self.mask[here],
             generators=[self.generators[place] for place in places],
-            places=self.places[which.cpu()],
+            entries=self.places[which.cpu()],
         )
 
     def ask(self, images: Tensor) -> Tensor:
-        """Return the logits (batch, n_classes) of perturbed `images`: one query an image, no gradient."""
-        self.cost.queries.index_add_(0, self.places, torch.ones_like(self.places))
+        """Return the logits (n, n_classes) of perturbed `images` (n, 3, H, W): one query each, no gradient.
+
+        There are as many as the problem has, or, of a problem of one image, any number of its variants.
+        """
+        self.tick()
+        places = self.places.expand(len(images))
+        self.cost.queries.index_add_(0, places, torch.ones_like(places))
         if self.answers is not None:
-            return self.answers(images).to(images.device)
+            return self.answers(images.cpu()).to(images.device)
         with torch.no_grad():
             logits: Tensor = self.network(images)
         return logits
@@ -116,6 +136,7 @@ class Problem:
             FloatingPointError: a gradient is not finite.
             AttackError: the network has no gradient.
         """
+        self.tick()
         images = images.detach().requires_grad_(True)
         with torch.enable_grad():
             logits = self.network(images)
@@ -148,7 +169,7 @@ class Problem:
         return self.losses(logits, "margin") > room
 
     def project(self, images: Tensor, epsilon: Tensor) -> Tensor:
-        """Return the nearest `images` (batch, 3, H, W) within `epsilon` (batch,), the range, the mask and the lattice."""
+        """Return what is nearest to `images` (batch, 3, H, W) within `epsilon` (batch,), range, mask and lattice."""
         reach = epsilon.view(-1, 1, 1, 1)
         low, high = (self.images - reach).clamp(min=0), (self.images + reach).clamp(max=1)
         images = images.clamp(low, high)
@@ -168,15 +189,17 @@ _SLACK = 1e-4  # of a grey level: what float32 loses between a level and its mul
 
 
 def _seed(image: Tensor, seed: int) -> int:
-    digest = hashlib.blake2b(image.detach().cpu().contiguous().numpy().tobytes(), digest_size=7, salt=seed.to_bytes(8, "big"))
+    digest = hashlib.blake2b(
+        image.detach().cpu().contiguous().numpy().tobytes(), digest_size=7, salt=seed.to_bytes(8, "big")
+    )
     return int.from_bytes(digest.digest(), "big")
 
 
 def no_gradient() -> AttackError:
     """Return the error of an attack that needs a gradient where there is none."""
     return AttackError(
-        "the attack needs a gradient, and the classifier has none from logits to image. Use one that needs answers only: "
-        "square, hopskipjump, random_sign, uniform_noise."
+        "the attack needs a gradient, and the classifier has none from logits to image. Use one that needs answers "
+        "only: square, hopskipjump, random_sign or uniform_noise."
     )
 
 
@@ -191,8 +214,8 @@ class Direction(NamedTuple):
         grad_zero: (batch,), True where the whole gradient was exactly zero: that image cannot be perturbed.
         logits: (batch, n_classes) of the unperturbed images, where the attack computed them on its way: they are not
             computed again.
-        reach: (batch,), how far to go along it at most; None: as far as epsilon. A minimum-norm attack goes as far as its
-            adversarial image, and where it found none, 0.
+        reach: (batch,), how far to go along it at most; None: as far as epsilon. A minimum-norm attack goes as far as
+            its adversarial image, and where it found none, 0.
         found: (batch,), True where the attack says that the image at `reach` is adversarial; None: it makes no claim.
     """
 
@@ -263,15 +286,10 @@ def perturb(image: Tensor, sign: Tensor, epsilon: float) -> Tensor:
     return (image + epsilon * sign).clamp_(0, 1)
 
 
-def measure(image: Tensor, sign: Tensor, epsilon: float, stored: Tensor) -> Dose:
+def measure(image: Tensor, stored: Tensor, *, outside: float) -> Dose:
     """Return the realised dose of `stored`, what is left of the perturbed image after storage, against `image`."""
     difference = stored - image
-    outside = image + epsilon * sign
-    return Dose(
-        linf=float(difference.abs().amax()),
-        l2=float(difference.double().norm()),
-        clipped_fraction=float(((outside < 0) | (outside > 1)).float().mean()),
-    )
+    return Dose(linf=float(difference.abs().amax()), l2=float(difference.double().norm()), clipped_fraction=outside)
 
 
 def check(image: Tensor, adversarial: Tensor, *, epsilon: float, attack: str) -> None:
@@ -332,3 +350,12 @@ def check_positive(**numbers: float) -> None:
     for name, value in numbers.items():
         if not value > 0:
             raise DosimeterError(f"{name} must be positive, got {value}.")
+
+
+def check_attack(attack: object) -> None:
+    """Raise DosimeterError unless `attack` is one."""
+    if not isinstance(attack, DirectionAttack | BudgetAttack):
+        raise DosimeterError(
+            f"attack must have a method `direction` or `perturb` and the names `name`, `loss` and `channels`, got "
+            f"{type(attack).__name__}. Wrap an attack of Foolbox or ART in dosimeter.attacks.adapters."
+        )

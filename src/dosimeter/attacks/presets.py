@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.fgsm import FGSM
-from dosimeter.attacks.registry import build
+from dosimeter.attacks.registry import build, entry
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Preset:
     attack: Attack
     storages: tuple[str, ...]
     note: str
+    effort: str | None = None
 
 
 PRESETS: dict[str, Preset] = {
@@ -40,4 +41,4 @@ PRESETS: dict[str, Preset] = {
 def choose(presets: Sequence[str], attacks: Sequence[str], effort: str) -> list[Preset]:
     """Return the presets of those names, then one for each attack, named after it and stored as floats."""
     chosen = [PRESETS[name] for name in presets]
-    return chosen + [Preset(name, build(name, effort), ("float",), f"{effort} effort") for name in attacks]
+    return chosen + [Preset(name, build(name, effort), ("float",), entry(name).note, effort) for name in attacks]

@@ -3,12 +3,15 @@
 Adding an attack is adding a file; the command line, the sweep and the contract battery find it here.
 """
 
+import hashlib
 import importlib
 import pkgutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
+
+from torch import Tensor
 
 import dosimeter.attacks
 from dosimeter.attacks.base import Attack
@@ -75,5 +78,11 @@ def build(name: str, effort: str = "standard") -> Attack:
 
 
 def parameters(attack: Attack) -> dict[str, Any]:
-    """Return all that determines what an attack does, as JSON types."""
-    return asdict(attack)  # type: ignore[call-overload, no-any-return]
+    """Return all that determines what an attack does, as JSON types; of what it learned, the digest."""
+    values = {each.name: getattr(attack, each.name) for each in fields(attack)}  # type: ignore[arg-type]
+    values = {name: _digest(value) if isinstance(value, Tensor) else value for name, value in values.items()}
+    return {name: value for name, value in values.items() if isinstance(value, str | bool | int | float | None)}
+
+
+def _digest(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()

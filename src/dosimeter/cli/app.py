@@ -46,6 +46,15 @@ def study(
     model: Annotated[list[str] | None, typer.Option(help=_field("model"))] = None,
     protocol: Annotated[list[str] | None, typer.Option(help=_field("protocol"))] = None,
     preset: Annotated[list[str] | None, typer.Option(help=_field("preset"))] = None,
+    attack: Annotated[list[str] | None, typer.Option(help=_field("attack"))] = None,
+    effort: Annotated[str | None, typer.Option(help=_field("effort"))] = None,
+    transfer: Annotated[bool | None, typer.Option("--transfer", help=_field("transfer"))] = None,
+    target: Annotated[str | None, typer.Option(help=_field("target"))] = None,
+    mask: Annotated[Path | None, typer.Option(help=_field("mask"))] = None,
+    bits: Annotated[int | None, typer.Option(help=_field("bits"))] = None,
+    declared_accuracy: Annotated[
+        list[str] | None, typer.Option(help=_field("declared_accuracy") + ", as NAME=SHARE")
+    ] = None,
     epsilons: Annotated[str | None, typer.Option(help=_field("epsilons"))] = None,
     seed: Annotated[int | None, typer.Option(help=_field("seed"))] = None,
     repeats: Annotated[int | None, typer.Option(help=_field("repeats"))] = None,
@@ -76,6 +85,13 @@ def study(
         config,
         **{name: _joined(value) for name, value in (("cohort", cohort), ("model", model), ("protocol", protocol))},
         preset=_joined(preset),
+        attack=_joined(attack),
+        effort=effort,
+        transfer=transfer,
+        target=target,
+        mask=mask,
+        bits=bits,
+        declared_accuracy=_pairs("declared-accuracy", declared_accuracy),
         epsilons=epsilons,
         seed=seed,
         repeats=repeats,
@@ -84,7 +100,7 @@ def study(
         limit=limit,
         strict=strict,
         positive=positive,
-        weights=_pairs(weights),
+        weights=_pairs("weights", weights),
         preprocessing=preprocessing,
         pool=int(pool) if pool and pool.isdigit() else pool,
         epochs=epochs,
@@ -124,9 +140,23 @@ def list_(what: Annotated[str, typer.Argument(help="models, cohorts, attacks or 
         print(f"{name:<18} {note}")
 
 
+@app.command()
+def show(
+    what: Annotated[str, typer.Argument(help="attack")], name: Annotated[str, typer.Argument(help="its name")]
+) -> None:
+    """Show all that is known of one thing: `dosimeter show attack pgd`."""
+    from dosimeter.cli.listing import attack_facts
+    from dosimeter.errors import DosimeterError
+
+    if what != "attack":
+        raise DosimeterError(f"'{what}' cannot be shown. Try `dosimeter show attack {name}`.")
+    for fact, value in attack_facts(name):
+        print(f"{fact:<10} {value}")
+
+
 def _shown(arguments: list[str], settings: StudyConfig, config: Path | None) -> str:
     """Return the command line without the folders it names: a folder may name a person, and the report shows it."""
-    paths = [settings.data, settings.out, config, *settings.weights.values()]
+    paths = [settings.data, settings.out, settings.mask, config, *settings.weights.values()]
     paths += [Path(name.partition(":")[2]) for name in settings.cohort if ":" in name]
     shown = [re.sub(f"{re.escape(os.sep)}+", lambda _: os.sep, argument) for argument in arguments]
     for path in paths:
@@ -140,12 +170,12 @@ def _joined(values: list[str] | None) -> str | None:
     return None if values is None else ",".join(values)
 
 
-def _pairs(values: list[str] | None) -> dict[str, str] | None:
-    """Return NAME=FILE options as a mapping."""
+def _pairs(option: str, values: list[str] | None) -> dict[str, str] | None:
+    """Return the NAME=VALUE of an option as a mapping."""
     if values is None:
         return None
     pairs = [value.partition("=") for value in values]
     for name, equals, file in pairs:
         if not (name and equals and file):
-            raise typer.BadParameter(f"--weights takes NAME=FILE, got '{name}{equals}{file}'. Try vgg16=weights.pth.")
+            raise typer.BadParameter(f"--{option} takes NAME=VALUE, got '{name}{equals}{file}'. Try vgg16=VALUE.")
     return {name: file for name, _, file in pairs}

@@ -1,6 +1,11 @@
 """What `dosimeter list` shows."""
 
+from typing import TYPE_CHECKING
+
 from dosimeter.errors import DosimeterError, did_you_mean
+
+if TYPE_CHECKING:
+    from dosimeter.attacks.presets import Preset
 
 
 def listing(what: str) -> list[tuple[str, str]]:
@@ -14,15 +19,11 @@ def listing(what: str) -> list[tuple[str, str]]:
 
         return list(COHORTS.items())
     if what == "attacks":
-        from dosimeter.attacks.fgsm import PRESETS
+        from dosimeter.attacks.presets import PRESETS
+        from dosimeter.attacks.registry import entries
 
-        return [
-            (
-                f"fgsm ({preset.name})",
-                f"{preset.attack.loss}, {preset.attack.channels}, {'/'.join(preset.storages)}: {preset.note}",
-            )
-            for preset in PRESETS.values()
-        ]
+        presets = [(f"preset {name}", f"fgsm, {_shown(preset)}: {preset.note}") for name, preset in PRESETS.items()]
+        return [*presets, *((name, entry.note) for name, entry in entries().items())]
     if what == "engines":
         from dosimeter.engines.choose import ENGINES
 
@@ -33,3 +34,36 @@ def listing(what: str) -> list[tuple[str, str]]:
     raise DosimeterError(
         f"'{what}' cannot be listed. {did_you_mean(what, ('models', 'cohorts', 'attacks', 'engines'))}"
     )
+
+
+def attack_facts(name: str) -> list[tuple[str, str]]:
+    """Return (what, value) of an attack: what it needs, where it comes from, and its settings for each effort."""
+    from dosimeter.attacks.registry import EFFORTS, build, entry, parameters
+
+    known = entry(name)
+    facts = [
+        ("what", known.note),
+        ("finds", _SEARCHES[known.searches]),
+        ("needs", "a gradient" if known.needs_gradient else "answers only"),
+        ("source", known.source),
+    ]
+    if known.extra:
+        facts.append(("package", f"pip install 'dosimeter[{known.extra}]'"))
+    for effort in EFFORTS:
+        try:
+            settings = parameters(build(name, effort))
+        except DosimeterError as error:
+            settings = {"": str(error)}
+        facts.append((effort, ", ".join(f"{key} {value}" for key, value in settings.items() if key != "name")))
+    return facts
+
+
+_SEARCHES = {
+    "direction": "one direction for all epsilons",
+    "budget": "the worst image of one ball; the sweep looks for the smallest ball of the grid that succeeds",
+    "minimum": "the nearest adversarial image, hence every epsilon from one run",
+}
+
+
+def _shown(preset: "Preset") -> str:
+    return f"{preset.attack.loss}, {preset.attack.channels}, {'/'.join(preset.storages)}"

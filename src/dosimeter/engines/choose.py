@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dosimeter.attacks.base import perturb
+from dosimeter.attacks.base import Problem, perturb
 from dosimeter.attacks.fgsm import FGSM
 from dosimeter.cohorts.base import Cohort
 from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
@@ -242,7 +242,8 @@ def _answer(engine: Engine, images: Tensor, labels: Tensor, device: torch.device
 
     def aim(index: int) -> Tensor:
         one = slice(index, index + 1)
-        return attack.direction(engine.network, images[one].to(device), labels[one].to(device)).sign.cpu()
+        problem = Problem(engine.network, images[one].to(device), labels[one].to(device))
+        return attack.direction(problem).sign.cpu()
 
     engine.logits(images + 0 * aim(0))  # warms up what the timing is not about
     started = time.perf_counter()

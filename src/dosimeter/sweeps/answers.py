@@ -13,9 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import Dose, check, measure, perturb
+from dosimeter.attacks.base import Dose, check, measure
 from dosimeter.attacks.storage import STORAGES
 from dosimeter.engines.base import Engine
+from dosimeter.sweeps.paths import Path
 
 
 class Stopped(Exception):
@@ -27,16 +28,20 @@ class Target(NamedTuple):
 
     Attributes:
         image: (3, H, W) in [0, 1].
-        sign: (3, H, W), the attack's direction.
+        path: its adversarial images.
+        grad_zero: whether its gradient was exactly zero.
         logits: (n_classes,) of the unperturbed image, if the attack computed them.
+        n_gradients, n_queries: what the attack spent on it.
     """
 
     case_id: str
     label: int
     image: Tensor
-    sign: Tensor
-    grad_zero: bool
+    path: Path
+    grad_zero: bool = False
     logits: Tensor | None = None
+    n_gradients: int = 0
+    n_queries: int = 0
 
 
 class Question(NamedTuple):
@@ -101,13 +106,13 @@ class Answers:
     def _store(self, question: Question) -> tuple[bytes, Tensor, Dose, bool]:
         target, storage, epsilon = question
         store = STORAGES[storage]
-        adversarial = perturb(target.image, target.sign, epsilon)
+        adversarial = target.path.at(target.image, epsilon)
         check(target.image, adversarial, epsilon=epsilon, attack=self._attack)
         image, unperturbed = store(adversarial), store(target.image)
         digest = _digest(image)
         if epsilon == 0 and target.logits is not None:
             self._known.setdefault(_digest(target.image), target.logits)
-        dose = measure(target.image, target.sign, epsilon, image)
+        dose = measure(target.image, image, outside=target.path.outside(target.image, epsilon))
         return digest, image, dose, torch.equal(image, unperturbed)
 
     def _forward(self, pending: dict[bytes, Tensor]) -> None:

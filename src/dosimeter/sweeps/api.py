@@ -3,9 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from numpy.typing import ArrayLike
+
+from dosimeter.attacks.adapters import adapt
+from dosimeter.attacks.allowed import as_levels, as_mask, as_target
 from dosimeter.attacks.base import Attack
-from dosimeter.attacks.fgsm import FGSM, Preset
+from dosimeter.attacks.fgsm import FGSM
+from dosimeter.attacks.presets import Preset
+from dosimeter.attacks.registry import build
 from dosimeter.attacks.storage import STORAGES
+from dosimeter.attacks.universal import UniversalPerturbation
 from dosimeter.cohorts.base import Cohort
 from dosimeter.engines.choose import check_name, plan_engine
 from dosimeter.errors import DosimeterError, did_you_mean
@@ -13,6 +20,7 @@ from dosimeter.models.base import Classifier
 from dosimeter.responses import Responses, to_frame
 from dosimeter.sweeps.execute import Row
 from dosimeter.sweeps.executor import LocalExecutor
+from dosimeter.sweeps.learning import learn
 from dosimeter.sweeps.plan import Setting, plan_cells, pseudonymise_patients
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 
@@ -20,10 +28,16 @@ from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 def sweep(
     classifier: Classifier,
     cohort: Cohort,
-    attack: Attack | None = None,
+    attack: Attack | str | None = None,
     *,
+    effort: str = "standard",
     epsilons: str | Sequence[float | str] = DEFAULT_EPSILONS,
     storages: Sequence[str] = ("float",),
+    training: Cohort | None = None,
+    target: str | None = None,
+    mask: ArrayLike | None = None,
+    bits: int | None = None,
+    seed: int = 0,
     refine: bool = True,
     engine: str = "auto",
     batch_size: int | None = None,
@@ -35,9 +49,17 @@ def sweep(
     Use it in a notebook; `run_study` does the same to disk, resumes, and draws the report.
 
     Args:
-        attack: by default `FGSM()`: margin loss, tied channels.
+        attack: one of `dosimeter list attacks`, or an attack object, also of Foolbox or ART; by default `FGSM()`:
+            margin loss, tied channels.
+        effort: "quick", "standard" or "thorough", for an attack given by its name. With "thorough" a search looks into
+            the ball of every epsilon.
         epsilons: fractions of the image range, numbers or text such as "4/255"; 0 is always asked.
         storages: "float", "png8", or both.
+        training: what an attack learns on that learns (universal).
+        target: the class that images should be given; by default any but their own.
+        mask: (size_px, size_px), what is not zero may move; by default every pixel.
+        bits: the attack keeps to the grey levels of a file with so many; by default it moves floats.
+        seed: of the attack's random choices.
         refine: bisect each image's flip epsilon to 1e-5; without it, flips are known to a step of the grid.
         engine: what computes the answers (`dosimeter list engines`); "auto" is the fastest that agrees with torch.
         batch_size: images per forward pass; by default found from the network's largest layer.
@@ -64,21 +86,27 @@ def sweep(
     for name, value in (("batch_size", batch_size), ("workers", workers)):
         if value is not None and value < 1:
             raise DosimeterError(f"{name} must be 1 or more, got {value}. Leave it out, and it is found.")
-    attack = attack or FGSM()
+    chosen = FGSM() if attack is None else build(attack, effort) if isinstance(attack, str) else adapt(attack)
+    if isinstance(chosen, UniversalPerturbation):
+        chosen = learn(chosen, classifier, _training(training), seed=seed)
     doses = parse_epsilons(epsilons)
     plan = plan_engine(engine, classifier, cohort, n_passes=len(cohort) * len(doses) * len(storages))
     plan = plan if batch_size is None else replace(plan, batch_size=batch_size)
     setting = Setting(
         protocol=classifier.card.get("protocol", ""),
-        preset=Preset(f"{attack.loss}, {attack.channels}", attack, tuple(storages), ""),
+        preset=Preset(_name(attack, chosen), chosen, tuple(storages), "", effort if isinstance(attack, str) else None),
         epsilons=doses,
-        seed=0,
+        seed=seed,
         patients=pseudonymise_patients(cohort),
         engine=plan.identity,
         batch_size=plan.batch_size,
         tolerance=plan.tolerance,
         split=None,
         refine=refine,
+        target=as_target(target, cohort.classes),
+        mask=as_mask(mask, classifier.size_px),
+        levels=as_levels(bits),
+        exhaustive=effort == "thorough",
     )
     cells = list(plan_cells(cohort, classifier, setting))
     rows: dict[str, list[Row]] = {}
@@ -88,3 +116,16 @@ def sweep(
     frame = to_frame(row for cell in cells for row in rows[cell.cell_id])
     cards = [{**classifier.card, "classifier": classifier.name}]
     return Responses(frame, {"classifiers": cards, "engines": [{"classifier": classifier.name, **plan.to_dict()}]})
+
+
+def _training(cohort: Cohort | None) -> Cohort:
+    if cohort is None:
+        raise DosimeterError("training must be given for an attack that learns on images. Give split(...).train.")
+    return cohort
+
+
+def _name(asked: Attack | str | None, attack: Attack) -> str:
+    """Return the name of the curve: the attack's as it was asked for, or how FGSM is set."""
+    if isinstance(asked, str):
+        return asked
+    return f"{attack.loss}, {attack.channels}" if attack.name == FGSM.name else attack.name

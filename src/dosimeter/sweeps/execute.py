@@ -1,4 +1,4 @@
-"""Executing a cell: one gradient a case, every epsilon and storage from it, then the flips refined."""
+"""Executing a cell: the attack once a case, every epsilon and storage from that, then the flips refined."""
 
 import logging
 import time
@@ -7,17 +7,19 @@ from threading import Event
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from dosimeter.attacks.base import Attack
+from dosimeter.attacks.base import Attack, BudgetAttack, DirectionAttack, Problem
 from dosimeter.cohorts.base import Record
 from dosimeter.engines.base import Engine, TorchEngine
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
 from dosimeter.responses import READ_ERROR
-from dosimeter.sweeps.answers import Answer, Answers, CheckedAnswers, Question, Target
+from dosimeter.sweeps.answers import Answer, Answers, CheckedAnswers, Question, Stopped, Target
 from dosimeter.sweeps.flips import Bracket, bisect, first_bracket
-from dosimeter.sweeps.plan import Cell
+from dosimeter.sweeps.paths import Path, Ray, Still
+from dosimeter.sweeps.plan import Cell, Setting
+from dosimeter.sweeps.search import search
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
@@ -28,7 +30,12 @@ class EngineDisagrees(Exception):
 
 
 def execute_cell(
-    cell: Cell, classifier: Classifier, engine: Engine | None = None, *, stop: Event | None = None
+    cell: Cell,
+    classifier: Classifier,
+    engine: Engine | None = None,
+    *,
+    maker: Classifier | None = None,
+    stop: Event | None = None,
 ) -> list[Row]:
     """Return the rows of `cell`, with the columns of `responses.SCHEMA`.
 
@@ -36,14 +43,15 @@ def execute_cell(
 
     Args:
         engine: computes the answers; by default torch, which also stands in where an engine is found wrong.
+        maker: the classifier that is attacked, if it is not the one that answers: a transfer.
         stop: raises `answers.Stopped` soon after it is set.
     """
     started = time.perf_counter()
     try:
-        rows = _Execution(cell, classifier, engine or TorchEngine(classifier), stop).rows()
+        rows = _Execution(cell, classifier, engine or TorchEngine(classifier), maker, stop).rows()
     except EngineDisagrees as error:
         log.warning("cell %s is computed again with torch: %s", cell.cell_id, error)
-        rows = _Execution(cell, classifier, TorchEngine(classifier), stop).rows()
+        rows = _Execution(cell, classifier, TorchEngine(classifier), maker, stop).rows()
     share = (time.perf_counter() - started) / max(len(rows), 1)
     return [{**row, "duration_s": share} for row in rows]
 
@@ -51,7 +59,9 @@ def execute_cell(
 class _Execution:
     """One cell under one engine."""
 
-    def __init__(self, cell: Cell, classifier: Classifier, engine: Engine, stop: Event | None) -> None:
+    def __init__(
+        self, cell: Cell, classifier: Classifier, engine: Engine, maker: Classifier | None, stop: Event | None
+    ) -> None:
         self._cell = cell
         self._classifier = classifier
         self._attack = cell.setting.preset.attack
@@ -64,8 +74,13 @@ class _Execution:
             torch_engine = TorchEngine(classifier)
             reference = Answers(torch_engine, attack=self._attack.name, batch_size=batch_size, stop=stop)
             self._answers = CheckedAnswers(fast, reference, tolerance=cell.setting.tolerance)
-        # A flip refined to 1e-5 deserves torch's own direction; an engine's differs from it by rounding.
-        self._network = classifier if cell.setting.refine else engine.network
+        self._network, self._ask = engine.network, engine.logits
+        if maker is not None:
+            self._network, self._ask = maker, TorchEngine(maker).logits
+        elif cell.setting.refine and isinstance(self._attack, DirectionAttack):
+            # A flip refined to 1e-5 deserves torch's own direction; an engine's differs from it by rounding.
+            self._network = classifier
+        self._stop = stop
 
     def rows(self) -> list[Row]:
         rows: list[Row] = []
@@ -73,13 +88,15 @@ class _Execution:
         for index, record in enumerate(self._cell.shard.records):
             try:
                 image = self._classifier.prepare(self._cell.shard[index])
-                unaimed.append(Target(record.case_id, record.label, image, torch.zeros(()), grad_zero=False))
+                unaimed.append(Target(record.case_id, record.label, image, Still()))
             except (DosimeterError, OSError, ValueError) as error:
                 # The reader's own sentence may name the file, and a file a person: the log says it, the table not.
                 log.warning("case %s left out: %s", record.case_id, error)
                 rows.append(self._error_row(record, READ_ERROR))
-        batch_size = self._cell.setting.batch_size
-        targets: list[Target] = []
+        target = self._cell.setting.target
+        targets = [each for each in unaimed if each.label == target]  # they are what they should become
+        unaimed = [each for each in unaimed if each.label != target]
+        batch_size = self._batch_size()
         for start in range(0, len(unaimed), batch_size):
             aimed, failed = self._aim(unaimed[start : start + batch_size])
             targets += aimed
@@ -92,15 +109,42 @@ class _Execution:
                 rows.append(self._error_row(record, "logits are not finite", question))
         return rows
 
+    def _batch_size(self) -> int:
+        """Return how many images are attacked together: a search drops those that are done, so it begins with all."""
+        setting = self._cell.setting
+        return setting.batch_size if isinstance(self._attack, DirectionAttack) else len(self._cell.shard)
+
     def _aim(self, targets: Sequence[Target]) -> tuple[list[Target], list[Row]]:
-        """Return the targets with their directions, and an error row for each that has none."""
+        """Return the targets with their paths, and an error row for each that has none."""
         try:
-            return aim(targets, self._attack, self._network, self._classifier.device), []
+            return aim(targets, self._attack, self._problem(targets), self._cell.setting), []
         except FloatingPointError as error:
             if len(targets) == 1:
                 return [], [self._error_row(self._records[targets[0].case_id], str(error))]
         alone = [self._aim([target]) for target in targets]
         return [target for aimed, _ in alone for target in aimed], [row for _, failed in alone for row in failed]
+
+    def _problem(self, targets: Sequence[Target]) -> Problem:
+        setting = self._cell.setting
+        device = self._classifier.device
+        images = torch.stack([target.image for target in targets]).to(device)
+        labels = torch.tensor([target.label for target in targets], device=device)
+        mask = setting.mask
+        return Problem(
+            self._network,
+            images,
+            labels,
+            targets=None if setting.target is None else torch.full_like(labels, setting.target),
+            mask=None if mask is None else mask.to(device).expand(len(targets), 1, *images.shape[2:]),
+            levels=setting.levels,
+            answers=self._ask,
+            tick=self._tick,
+            seed=setting.seed,
+        )
+
+    def _tick(self) -> None:
+        if self._stop is not None and self._stop.is_set():
+            raise Stopped
 
     def _sweep(self, targets: Sequence[Target]) -> list[tuple[Question, Answer, bool]]:
         """Return every question and answer of the grid, then those of the flips' refinement."""
@@ -134,6 +178,9 @@ class _Execution:
             **answer.dose._asdict(),
             "unchanged": answer.unchanged,
             "grad_zero": question.target.grad_zero,
+            "found": question.target.path.found(question.epsilon),
+            "n_gradients": question.target.n_gradients,
+            "n_queries": question.target.n_queries,
             "logits": answer.logits.tolist(),
             "probabilities": torch.softmax(answer.logits.double(), dim=0).tolist(),
             "predicted": predicted,
@@ -151,15 +198,27 @@ class _Execution:
         return {"case_id": record.case_id, "patient_id": patient, "label": record.label}
 
 
-def aim(targets: Sequence[Target], attack: Attack, network: nn.Module, device: torch.device) -> list[Target]:
-    """Return `targets` with the direction in which `attack` pushes each, the gradients taken through `network`."""
-    images = torch.stack([target.image for target in targets]).to(device)
-    direction = attack.direction(network, images, torch.tensor([target.label for target in targets], device=device))
-    signs, zeros = direction.sign.cpu(), direction.grad_zero.tolist()
-    answers = [None] * len(targets) if direction.logits is None else list(direction.logits.float().cpu())
+def aim(targets: Sequence[Target], attack: Attack, problem: Problem, setting: Setting) -> list[Target]:
+    """Return `targets` with the path on which `attack` pushes each, `problem` being theirs."""
+    n = len(targets)
+    zeros: list[bool] = [False] * n
+    logits: list[Tensor | None] = [None] * n
+    paths: Sequence[Path]
+    if isinstance(attack, DirectionAttack):
+        direction = attack.direction(problem)
+        reach = [float("inf")] * n if direction.reach is None else direction.reach.tolist()
+        hits = [None] * n if direction.found is None else direction.found.tolist()
+        zeros = direction.grad_zero.tolist()
+        logits = [None] * n if direction.logits is None else list(direction.logits.float().cpu())
+        signs = direction.sign.cpu()
+        paths = [Ray(*each, setting.levels) for each in zip(signs, reach, hits, strict=True)]
+    else:
+        assert isinstance(attack, BudgetAttack), attack
+        paths = search(attack, problem, setting.epsilons, exhaustive=setting.exhaustive)
+    spent = zip(problem.cost.gradients.tolist(), problem.cost.queries.tolist(), strict=True)
     return [
-        target._replace(sign=sign, grad_zero=zero, logits=logits)
-        for target, sign, zero, logits in zip(targets, signs, zeros, answers, strict=True)
+        target._replace(path=path, grad_zero=zero, logits=answer, n_gradients=gradients, n_queries=queries)
+        for target, path, zero, answer, (gradients, queries) in zip(targets, paths, zeros, logits, spent, strict=True)
     ]
 
 
@@ -201,6 +260,9 @@ def _common(cell: Cell, classifier: Classifier) -> Row:
         "attack": attack.name,
         "loss": attack.loss,
         "channels": attack.channels,
-        "norm": "linf",
+        "effort": cell.setting.preset.effort,
+        "target": cell.setting.target,
+        "made_on": cell.setting.made_on,
+        "norm": getattr(attack, "norm", "linf"),
         "seed": cell.setting.seed,
     }

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dosimeter.attacks.base import Attack
+from dosimeter.attacks.base import DirectionAttack, Problem
 from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
 
 
-def picture(cohort: Cohort, case_id: str, classifier: Classifier, attack: Attack) -> dict[str, str]:
+def picture(cohort: Cohort, case_id: str, classifier: Classifier, attack: DirectionAttack) -> dict[str, str]:
     """Return a case's image and its attack's direction as base64 PNGs, grey where all planes agree.
 
     Returns:
@@ -23,7 +23,8 @@ def picture(cohort: Cohort, case_id: str, classifier: Classifier, attack: Attack
     case = cohort[index]
     image = classifier.prepare(case)
     labels = torch.tensor([case.label], device=classifier.device)
-    sign = attack.direction(classifier, image[None].to(classifier.device), labels).sign[0].cpu()
+    problem = Problem(classifier, image[None].to(classifier.device), labels)
+    sign = attack.direction(problem).sign[0].cpu()
     return {"original_png": _png(image * 255), "direction_png": _png(sign * 127.5 + 127.5)}
 
 

@@ -3,17 +3,19 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import PIL
 import torch
+from torch import Tensor
 
-from dosimeter.attacks.fgsm import Preset
+from dosimeter.attacks.presets import Preset
+from dosimeter.attacks.registry import parameters
 from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
 from dosimeter.sweeps.flips import FLIP_TOLERANCE
 
-SWEEP_VERSION = 2
+SWEEP_VERSION = 3
 """Raised whenever the same inputs would give other rows, so that old parts are not reused."""
 
 SHARD_SIZE = 8
@@ -31,6 +33,11 @@ class Setting:
             identity.
         batch_size: images per forward pass.
         tolerance: of the engine, in logits: torch decides where the two best are closer.
+        target: the class that images should be given; None: any but their own.
+        mask: (1, H, W), True where a pixel may move; None: everywhere.
+        levels: steps between black and white of the lattice that attacks keep to; None: floats.
+        exhaustive: whether a search looks into every ball (see `search`).
+        made_on: name of the model that is attacked, if another one answers; `maker` is its fingerprint.
         refine: whether flips are bisected to `FLIP_TOLERANCE`; if not, they are known to a step of the grid.
     """
 
@@ -44,6 +51,12 @@ class Setting:
     tolerance: float = 0.0
     split: str | None = "test"
     refine: bool = True
+    target: int | None = None
+    mask: Tensor | None = None
+    levels: int | None = None
+    exhaustive: bool = False
+    made_on: str | None = None
+    maker: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,8 @@ def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
         "patients": [setting.patients.get(record.patient_id or "") for record in shard.records],
         "protocol": setting.protocol,
         "classifier": classifier.fingerprint,
-        "preset": asdict(setting.preset),
+        "preset": [setting.preset.name, parameters(setting.preset.attack), setting.preset.storages],
+        "allowed": [setting.target, _digest(setting.mask), setting.levels, setting.exhaustive, setting.maker],
         "epsilons": setting.epsilons,
         "flip_tolerance": FLIP_TOLERANCE if setting.refine else None,
         "seed": setting.seed,
@@ -85,3 +99,7 @@ def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
         "device": classifier.device.type,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _digest(mask: Tensor | None) -> str | None:
+    return None if mask is None else hashlib.sha256(mask.numpy().tobytes()).hexdigest()

@@ -1,0 +1,216 @@
+"""Attacks of other libraries in the sweep: a Foolbox or ART attack object becomes one of ours.
+
+The framework checks their images as it checks everyone's. They attack one image at a time: then what they ask is
+counted, their random numbers are the image's own, and one image's failure is its own.
+"""
+
+import copy
+import threading
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dosimeter.attacks.base import Attack, Candidate, Direction, Problem, check_attack
+from dosimeter.errors import DosimeterError
+
+_randomness = threading.Lock()  # these libraries draw from the process's generators
+
+
+class _Planes(nn.Module):
+    """A problem of one image as the network that another library sees: what may move in, logits out, all counted.
+
+    Attributes:
+        start: (1, 1 or 3, H, W), one plane if the planes of the image move together.
+    """
+
+    def __init__(self, problem: Problem, channels: str) -> None:
+        super().__init__()
+        self._problem = problem
+        planes = 1 if channels == "tied" else problem.images.shape[1]
+        self.start = problem.images[:, :planes].contiguous()
+
+    def images(self, planes: Tensor) -> Tensor:
+        """Return images (n, 3, H, W) for `planes` (n, 1 or 3, H, W)."""
+        problem = self._problem
+        moved = (problem.images + (planes - self.start)).clamp(0, 1)
+        return moved if problem.mask is None else torch.where(problem.mask, moved, problem.images)
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """Return logits; differentiable where a gradient is asked for."""
+        images = self.images(planes)
+        if not (torch.is_grad_enabled() and images.requires_grad):
+            return self._problem.ask(images)
+        self._problem.cost.gradients.index_add_(0, self._problem.places, torch.ones_like(self._problem.places))
+        logits: Tensor = self._problem.network(images)
+        return logits
+
+
+def _alone(problem: Problem) -> list[Problem]:
+    return [problem.take(torch.tensor([place])) for place in range(len(problem))]
+
+
+def _seeded(problem: Problem, run: Any) -> Any:
+    """Return what `run` returns, its random numbers being those of the problem's one image."""
+    seed = int(torch.randint(2**31, (1,), generator=problem.generators[0]))
+    with _randomness, torch.random.fork_rng(devices=[]):
+        before = np.random.get_state()  # noqa: NPY002 - the libraries draw from it
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            return run()
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
+
+
+@dataclass(frozen=True)
+class FoolboxMinimum:
+    """A minimum-norm attack of Foolbox (`foolbox.attacks.base.MinimizationAttack`)."""
+
+    attack: Any = field(repr=False)
+    description: str
+    channels: Literal["tied", "free"] = "tied"
+    name: str = "foolbox"
+    loss: str = "none"
+
+    def direction(self, problem: Problem) -> Direction:
+        """Return the way to the nearest adversarial image that the attack finds, and how far it is."""
+        moves, reaches, hits = [], [], []
+        for each in _alone(problem):
+            moved = self._moved(each)
+            reach = float(moved.abs().amax())
+            moves.append(moved / reach if reach else moved)
+            reaches.append(reach)
+            hits.append(bool(each.fooled(each.ask((each.images + moved).clamp(0, 1)))[0]))
+        none = torch.zeros(len(problem), dtype=torch.bool)
+        found = torch.tensor(hits)
+        return Direction(torch.cat(moves), none, reach=torch.tensor(reaches) * found, found=found)
+
+    def _moved(self, problem: Problem) -> Tensor:
+        import foolbox
+
+        planes = _Planes(problem, self.channels).eval()
+        model = foolbox.PyTorchModel(planes, bounds=(0, 1), device=problem.images.device)
+        criterion = _criterion(problem)
+
+        def run() -> Tensor:
+            adversarial, _, _ = self.attack(model, planes.start, criterion, epsilons=None)
+            return planes.images(adversarial.detach()) - problem.images
+
+        try:
+            return _seeded(problem, run)  # type: ignore[no-any-return]
+        except ValueError as error:
+            if "init_attack failed" not in str(error) and "Initialization" not in str(error):
+                raise
+            return torch.zeros_like(problem.images)  # it has no image to start from
+
+
+@dataclass(frozen=True)
+class FoolboxBudget:
+    """An attack of Foolbox on one ball (`foolbox.attacks.base.FixedEpsilonAttack`)."""
+
+    attack: Any = field(repr=False)
+    description: str
+    channels: Literal["tied", "free"] = "tied"
+    name: str = "foolbox"
+    loss: str = "none"
+
+    def perturb(self, problem: Problem, epsilon: Tensor) -> Candidate:
+        """Return what the attack makes of each image within its epsilon."""
+        import foolbox
+
+        images = []
+        for each, dose in zip(_alone(problem), epsilon.tolist(), strict=True):
+            planes = _Planes(each, self.channels).eval()
+            model = foolbox.PyTorchModel(planes, bounds=(0, 1), device=each.images.device)
+
+            def run(model: Any = model, planes: _Planes = planes, each: Problem = each, dose: float = dose) -> Tensor:
+                _, (adversarial,), _ = self.attack(model, planes.start, _criterion(each), epsilons=[dose])
+                return planes.images(adversarial.detach())
+
+            images.append(_seeded(each, run))
+        found = problem.project(torch.cat(images), epsilon)
+        return Candidate(found, problem.fooled(problem.ask(found)))
+
+
+@dataclass(frozen=True)
+class ArtBudget:
+    """An evasion attack of the Adversarial Robustness Toolbox that takes `eps`; it is given our network."""
+
+    attack: Any = field(repr=False)
+    description: str
+    channels: Literal["tied", "free"] = "tied"
+    name: str = "art"
+    loss: str = "none"
+
+    def perturb(self, problem: Problem, epsilon: Tensor) -> Candidate:
+        """Return what the attack makes of each image within its epsilon."""
+        from art.estimators.classification import PyTorchClassifier
+
+        images = []
+        for each, dose in zip(_alone(problem), epsilon.tolist(), strict=True):
+            planes = _Planes(each, self.channels).eval()
+            attack = copy.copy(self.attack)
+            attack._estimator = PyTorchClassifier(
+                planes, nn.CrossEntropyLoss(), tuple(planes.start.shape[1:]), self._n_classes(each), clip_values=(0, 1)
+            )
+            attack.set_params(eps=dose)
+            true = (each.labels if each.targets is None else each.targets).cpu().numpy()
+
+            def run(attack: Any = attack, planes: _Planes = planes, true: Any = true) -> Tensor:
+                adversarial = attack.generate(planes.start.cpu().numpy(), y=true)
+                return planes.images(torch.from_numpy(adversarial).to(planes.start))
+
+            images.append(_seeded(each, run))
+        found = problem.project(torch.cat(images), epsilon)
+        return Candidate(found, problem.fooled(problem.ask(found)))
+
+    def _n_classes(self, problem: Problem) -> int:
+        return int(problem.ask(problem.images).shape[1])
+
+
+def _criterion(problem: Problem) -> Any:
+    import foolbox
+
+    if problem.targets is None:
+        return foolbox.criteria.Misclassification(problem.labels)
+    return foolbox.criteria.TargetedMisclassification(problem.targets)
+
+
+def adapt(attack: Any, *, channels: Literal["tied", "free"] = "tied") -> Attack:
+    """Return `attack` as one of ours: itself, or an attack object of Foolbox or ART in a wrapper.
+
+    Args:
+        attack: ours, one of `foolbox.attacks`, or an evasion attack of ART that was made on any estimator and takes
+            `eps`.
+        channels: of a wrapped attack: "tied" shows it one plane of a grey image.
+
+    Raises:
+        DosimeterError: it is none of these.
+
+    Example:
+        >>> adapt(foolbox.attacks.LinfPGD(steps=20))  # doctest: +SKIP
+    """
+    library = type(attack).__module__.partition(".")[0]
+    name = f"{library}.{type(attack).__name__}"
+    if library == "foolbox":
+        from foolbox.attacks.base import FixedEpsilonAttack, MinimizationAttack
+
+        if isinstance(attack, MinimizationAttack):
+            return FoolboxMinimum(attack, _described(attack), channels, name)
+        if isinstance(attack, FixedEpsilonAttack):
+            return FoolboxBudget(attack, _described(attack), channels, name)
+    if library == "art" and hasattr(attack, "generate"):
+        if "eps" not in getattr(attack, "attack_params", ()):
+            raise DosimeterError(f"attack {name} must have a parameter eps to be swept, but has none. Use another.")
+        return ArtBudget(attack, _described(attack), channels, name)
+    check_attack(attack)
+    return attack  # type: ignore[no-any-return]
+
+
+def _described(attack: Any) -> str:
+    """Return an attack's settings, for the record and for the identity of its rows."""
+    simple = {key: value for key, value in sorted(vars(attack).items()) if isinstance(value, bool | int | float | str)}
+    return f"{type(attack).__name__}({', '.join(f'{key}={value!r}' for key, value in simple.items())})"

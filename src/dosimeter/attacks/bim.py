@@ -1,0 +1,29 @@
+"""The basic iterative method: FGSM in small steps."""
+
+from dosimeter.attacks.pgd import PGD
+from dosimeter.attacks.registry import Entry
+
+TRAVEL = 1.25
+"""How far the steps go in all, as a share of epsilon."""
+
+STEPS = {"quick": 10, "standard": 10, "thorough": 40}
+
+
+def bim(steps: int = 10) -> PGD:
+    """Return PGD from the image itself, without a random start, with steps of 1.25 epsilon / `steps`.
+
+    The paper takes steps of one grey level and 1.25 times as many as epsilon has grey levels, at most: the same way in
+    all, whatever the number of steps. Unlike the paper's, the best iterate is kept.
+
+    Source: Kurakin et al. 2016 (arXiv 1607.02533), section 2.2.
+    """
+    return PGD(steps=steps, step_size=TRAVEL / max(steps, 1), start="image", name="bim")
+
+
+ENTRY = Entry(
+    build=lambda effort: bim(STEPS[effort]),
+    note="FGSM in 10 (thorough: 40) small steps from the image, best iterate kept",
+    needs_gradient=True,
+    source="Kurakin et al. 2016, arXiv 1607.02533",
+    searches="budget",
+)

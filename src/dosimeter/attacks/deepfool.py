@@ -1,0 +1,111 @@
+"""DeepFool: to the nearest boundary of the linearised classifier, again and again."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from dosimeter.attacks.base import SUCCESS_MARGIN, Direction, Problem, check_positive
+from dosimeter.attacks.fmn import TINY, Start, begin, size, slope
+from dosimeter.attacks.losses import check_loss
+from dosimeter.attacks.registry import Entry
+from dosimeter.errors import DosimeterError
+
+
+class Boundary(NamedTuple):
+    """The nearest boundary of the linearised classifier: how far it is (batch,) and the gradient (batch, 3, H, W) to it."""
+
+    distance: Tensor
+    gradient: Tensor
+
+
+@dataclass(frozen=True)
+class DeepFool:
+    """Step by step to where the linearised classifier changes its mind; the first adversarial image counts.
+
+    The cheapest of the minimum-norm attacks, some steps an image, and the least exact: it overshoots, and does not
+    come back. Compare FMN.
+
+    Args:
+        steps: at most. Each costs a gradient for every other class considered.
+        norm: "linf" or "l2", by which "near" is meant.
+        overshoot: by what share each image is pushed beyond the boundary.
+        candidates: other classes considered, of the largest logits.
+        channels: as `FGSM`.
+
+    Source: Moosavi-Dezfooli et al. 2016 (arXiv 1511.04599), algorithm 2 and equations 10 to 12.
+    """
+
+    steps: int = 30
+    norm: Literal["linf", "l2"] = "linf"
+    overshoot: float = 0.02
+    candidates: int = 10
+    channels: Literal["tied", "free"] = "tied"
+    loss: str = field(default="margin", init=False)
+    name: str = "deepfool"
+
+    def __post_init__(self) -> None:
+        check_loss(self.loss, self.channels)
+        check_positive(steps=self.steps, overshoot=self.overshoot, candidates=self.candidates)
+        if self.norm not in ("linf", "l2"):
+            raise DosimeterError(f"norm must be 'linf' or 'l2', got '{self.norm}'.")
+
+    def direction(self, problem: Problem) -> Direction:
+        """Return the way to the first adversarial images.
+
+        Raises:
+            FloatingPointError: a gradient is not finite.
+        """
+        start = begin(problem, self.norm, self.loss, self.channels)
+        if len(start.place):
+            self._search(start)
+        return start.nearest.direction()
+
+    def _search(self, start: Start) -> None:
+        nearest, place, part, losses, gradient = start
+        images, move, logits = part.images, torch.zeros_like(part.images), nearest.logits[place]
+        for _ in range(self.steps):
+            distance, gradient = self._boundary(part, images, logits, losses, gradient)
+            move = move + distance.view(-1, 1, 1, 1) * self._steepest(gradient)
+            images = part.project(part.images + (1 + self.overshoot) * move, torch.ones_like(distance))
+            logits, losses, gradient = part.gradient(images, self.loss, self.channels)
+            which = (~nearest.note(place, images, part.fooled(logits))).nonzero()[:, 0]
+            if not len(which):
+                return
+            place, part, images, move = place[which], part.take(which), images[which], move[which]
+            logits, losses, gradient = logits[which], losses[which], gradient[which]
+
+    def _boundary(self, part: Problem, images: Tensor, logits: Tensor, losses: Tensor, gradient: Tensor) -> Boundary:
+        """Return the nearest of the boundaries to the candidates; that to the second best class is known already."""
+        room = SUCCESS_MARGIN * logits.abs().amax(dim=1).clamp(min=1)  # beyond it an image counts as fooled
+        best = Boundary((room - losses) / slope(gradient, self.norm, self.channels), gradient)
+        if part.targets is not None:
+            return best
+        others = logits.masked_fill(one_hot(part.labels, logits.shape[1]).bool(), -torch.inf).argsort(descending=True)
+        for classes in others[:, 1 : min(self.candidates, logits.shape[1] - 1)].unbind(dim=1):
+            # While the true class leads, a target's margin is its logit minus the true one.
+            _, losses, gradient = replace(part, targets=classes).gradient(images, self.loss, self.channels)
+            distance = (room - losses) / slope(gradient, self.norm, self.channels)
+            nearer = distance < best.distance
+            closest = torch.where(nearer.view(-1, 1, 1, 1), gradient, best.gradient)
+            best = Boundary(torch.where(nearer, distance, best.distance), closest)
+        return best
+
+    def _steepest(self, gradient: Tensor) -> Tensor:
+        """Return the move of unit norm that the loss rises most along."""
+        if self.norm == "linf":
+            return gradient.sign()
+        return gradient / size(gradient, "l2").clamp(min=TINY).view(-1, 1, 1, 1)
+
+
+STEPS = {"quick": 10, "standard": 30, "thorough": 50}
+
+ENTRY = Entry(
+    build=lambda effort: DeepFool(steps=STEPS[effort]),
+    note="nearest linearised boundary, at most 10, 30 or 50 steps; quick, not exact",
+    needs_gradient=True,
+    source="Moosavi-Dezfooli et al. 2016, arXiv 1511.04599",
+    searches="minimum",
+)

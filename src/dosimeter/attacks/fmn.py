@@ -1,0 +1,177 @@
+"""The fast minimum-norm attack, and what attacks that look for the nearest adversarial image share."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dosimeter.attacks.base import Direction, Problem, check_positive
+from dosimeter.attacks.losses import check_loss
+from dosimeter.attacks.registry import Entry
+from dosimeter.errors import DosimeterError
+
+TINY = torch.finfo(torch.float32).tiny
+
+
+def size(move: Tensor, norm: str) -> Tensor:
+    """Return how far (batch,) images move, by the norm "linf", "l2" or "l1"."""
+    return torch.linalg.vector_norm(move.flatten(1), ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1)
+
+
+def slope(gradient: Tensor, norm: str, channels: str) -> Tensor:
+    """Return how fast (batch,) the loss rises along the steepest move of unit `norm`: the gradient's dual norm.
+
+    Of tied planes each `gradient` (batch, 3, H, W) holds the sum, of which a plane's move earns its share.
+    """
+    planes = gradient.shape[1] if channels == "tied" else 1
+    return (size(gradient, {"linf": "l1", "l2": "l2"}[norm]) / planes).clamp(min=TINY)
+
+
+@dataclass
+class Nearest:
+    """The nearest adversarial image to each image so far.
+
+    The search is in floats, whatever the lattice of the file to be written: what is stored is rounded, and asked about,
+    later.
+
+    Attributes:
+        problem: of all images.
+        norm: by which "near" is meant.
+        images: (batch, 3, H, W), the image itself where none was found.
+        sizes: (batch,), how far they are, infinity where none was found.
+        logits, grad_zero: as `Direction`'s.
+    """
+
+    problem: Problem
+    norm: str
+    images: Tensor
+    sizes: Tensor
+    logits: Tensor
+    grad_zero: Tensor
+
+    def note(self, place: Tensor, images: Tensor, fooled: Tensor) -> Tensor:
+        """Keep those of `images`, which stand at `place`, that fooled and are nearer than what was; return `fooled`."""
+        sizes = size(images - self.problem.images[place], self.norm)
+        better = fooled & (sizes < self.sizes[place])
+        self.images[place[better]] = images[better]
+        self.sizes[place[better]] = sizes[better]
+        return fooled
+
+    def direction(self) -> Direction:
+        """Return the way to the nearest adversarial images."""
+        move = self.images - self.problem.images
+        reach = size(move, "linf")
+        sign = move / reach.clamp(min=TINY).view(-1, 1, 1, 1)
+        return Direction(sign, self.grad_zero, self.logits, reach, self.sizes.isfinite())
+
+
+class Start(NamedTuple):
+    """What is known before the first step.
+
+    Attributes:
+        nearest: knows the images that are misclassified as they are.
+        place: (n,), places of the others that have a gradient.
+        part: their problem.
+        losses, gradient: (n,) and (n, 3, H, W), at the images themselves.
+    """
+
+    nearest: Nearest
+    place: Tensor
+    part: Problem
+    losses: Tensor
+    gradient: Tensor
+
+
+def begin(problem: Problem, norm: str, loss: str, channels: str) -> Start:
+    """Return the start of a search for the nearest adversarial images, after one gradient."""
+    problem = replace(problem, levels=None)
+    logits, losses, gradient = problem.gradient(problem.images, loss, channels)
+    fooled, grad_zero = problem.fooled(logits), (gradient == 0).flatten(1).all(dim=1)
+    sizes = torch.full_like(losses, math.inf).masked_fill(fooled, 0)
+    nearest = Nearest(problem, norm, problem.images.clone(), sizes, logits, grad_zero)
+    place = (~fooled & ~grad_zero).nonzero()[:, 0]
+    return Start(nearest, place, problem.take(place), losses[place], gradient[place])
+
+
+def anneal(first: float, last: float, step: int, steps: int) -> float:
+    """Return what falls from `first` to `last` along half a cosine, at `step` of `steps`."""
+    return last + (first - last) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+@dataclass(frozen=True)
+class FMN:
+    """The nearest adversarial image under L-infinity: a ball that shrinks while it holds one and grows while not.
+
+    One run gives each image's flip epsilon, hence the whole curve, at the cost of one PGD. An image that it finds is
+    adversarial; the true minimum may be nearer.
+
+    Args:
+        steps: gradients.
+        step_size: L2 length of the first step; the last is a hundredth of it.
+        gamma: by what share the ball first changes; lastly by 0.001.
+        channels: as `FGSM`.
+
+    Source: Pintor et al. 2021 (arXiv 2102.12827), algorithm 1.
+    """
+
+    steps: int = 100
+    step_size: float = 1.0
+    gamma: float = 0.05
+    channels: Literal["tied", "free"] = "tied"
+    loss: str = field(default="margin", init=False)
+    norm: str = field(default="linf", init=False)
+    name: str = "fmn"
+
+    def __post_init__(self) -> None:
+        check_loss(self.loss, self.channels)
+        check_positive(steps=self.steps, step_size=self.step_size, gamma=self.gamma)
+        check_below_one(gamma=self.gamma)
+
+    def direction(self, problem: Problem) -> Direction:
+        """Return the way to the nearest adversarial images found.
+
+        Raises:
+            FloatingPointError: a gradient is not finite.
+        """
+        start = begin(problem, self.norm, self.loss, self.channels)
+        if len(start.place):
+            self._search(start)
+        return start.nearest.direction()
+
+    def _search(self, start: Start) -> None:
+        nearest, place, part, losses, gradient = start
+        images, epsilon = part.images, torch.full_like(losses, math.inf)
+        fooled = torch.zeros_like(losses, dtype=torch.bool)
+        for step in range(self.steps):
+            if step > 0:
+                logits, losses, gradient = part.gradient(images, self.loss, self.channels)
+                fooled = nearest.note(place, images, part.fooled(logits))
+            gamma = anneal(self.gamma, 0.001, step, self.steps)
+            least = nearest.sizes[place]
+            boundary = size(images - part.images, "linf") + losses.abs() / slope(gradient, "linf", self.channels)
+            wider = torch.where(least.isinf(), boundary, epsilon * (1 + gamma))
+            epsilon = torch.where(fooled, torch.minimum(epsilon * (1 - gamma), least), wider).clamp(max=1)
+            length = anneal(self.step_size, self.step_size / 100, step, self.steps)
+            ahead = gradient / size(gradient, "l2").clamp(min=TINY).view(-1, 1, 1, 1)
+            images = part.project(images + length * ahead, epsilon)
+        nearest.note(place, images, part.fooled(part.ask(images)))
+
+
+def check_below_one(**numbers: float) -> None:
+    """Raise DosimeterError, naming it, if a number is not below 1."""
+    for name, value in numbers.items():
+        if not value < 1:
+            raise DosimeterError(f"{name} must be below 1, got {value}.")
+
+
+STEPS = {"quick": 20, "standard": 50, "thorough": 200}
+
+ENTRY = Entry(
+    build=lambda effort: FMN(steps=STEPS[effort]),
+    note="nearest adversarial image, largest change of a pixel; 20, 50 or 200 steps",
+    needs_gradient=True,
+    source="Pintor et al. 2021, arXiv 2102.12827",
+    searches="minimum",
+)

@@ -1,0 +1,53 @@
+"""What an attack learns on the training images before it is swept over the test images."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dosimeter.atomic import replacing
+from dosimeter.attacks.base import Attack
+from dosimeter.attacks.universal import Universal, UniversalPerturbation
+from dosimeter.cohorts.base import Case, Cohort
+from dosimeter.errors import DosimeterError
+from dosimeter.models.base import Classifier
+
+
+def learn(attack: Attack, classifier: Classifier, training: Cohort, *, seed: int, file: Path | None = None) -> Attack:
+    """Return `attack`, or what it becomes by learning on `training`.
+
+    Args:
+        file: where a learned perturbation is kept, and taken from if it is there.
+
+    Raises:
+        DosimeterError: no training image can be read.
+    """
+    if not isinstance(attack, UniversalPerturbation):
+        return attack
+    n_learned = attack.batches * attack.batch_size
+    if file is not None and file.is_file():
+        plane = load_file(file)["plane"]
+        return Universal(plane, n_learned=n_learned, channels=attack.channels, loss=attack.loss)
+
+    def batch_of(places: list[int]) -> tuple[Tensor, Tensor]:
+        cases = [_readable(training, place) for place in places]
+        images = torch.stack([classifier.prepare(case) for case in cases]).to(classifier.device)
+        return images, torch.tensor([case.label for case in cases], device=classifier.device)
+
+    learned = attack.learn(classifier, batch_of, n_images=len(training), seed=seed)
+    if file is not None:
+        file.parent.mkdir(exist_ok=True)
+        with replacing(file) as temporary:
+            save_file({"plane": learned.plane.contiguous()}, temporary)
+    return learned
+
+
+def _readable(cohort: Cohort, place: int) -> Case:
+    """Return the case at `place`, or the next one whose image can be read."""
+    for step in range(len(cohort)):
+        try:
+            return cohort[(place + step) % len(cohort)]
+        except (DosimeterError, OSError, ValueError):
+            continue  # the study named it when it trained
+    raise DosimeterError(f"no training image of {cohort.name} can be read, so the universal attack cannot learn.")

@@ -1,0 +1,121 @@
+"""What an attack found for one case, as a path: the image at any epsilon."""
+
+from bisect import bisect_right
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from dosimeter.attacks.base import perturb
+
+_SLACK = 1e-4  # of a grey level: what float32 loses between a level and its multiple
+
+
+class Path(Protocol):
+    """A case's adversarial images."""
+
+    def at(self, image: Tensor, epsilon: float) -> Tensor:
+        """Return the adversarial image (3, H, W) within `epsilon` of `image`."""
+
+    def outside(self, image: Tensor, epsilon: float) -> float:
+        """Return the share of values that left [0, 1] before clipping."""
+
+    def found(self, epsilon: float) -> bool | None:
+        """Return whether the attack says that it succeeded within `epsilon`; None: it makes no claim."""
+
+
+class Still:
+    """The image itself, at every epsilon: it is not attacked."""
+
+    def at(self, image: Tensor, epsilon: float) -> Tensor:
+        """Return `image`."""
+        return image
+
+    def outside(self, image: Tensor, epsilon: float) -> float:
+        """Return 0."""
+        return 0.0
+
+    def found(self, epsilon: float) -> bool | None:
+        """Return None."""
+        return None
+
+
+class Ray(NamedTuple):
+    """One direction for all epsilons.
+
+    Attributes:
+        sign: (3, H, W), in [-1, 1].
+        reach: the farthest step.
+        hit: whether the image at `reach` is adversarial, says the attack; None: it says nothing.
+        levels: steps between black and white of the lattice that images lie on; None: floats.
+    """
+
+    sign: Tensor
+    reach: float = float("inf")
+    hit: bool | None = None
+    levels: int | None = None
+
+    def at(self, image: Tensor, epsilon: float) -> Tensor:
+        """Return clip(image + min(epsilon, reach) * sign, 0, 1), on the lattice if there is one."""
+        step = min(epsilon, self.reach)
+        if self.levels is None:
+            return perturb(image, self.sign, step)
+        moved = (step * self.sign * self.levels + _SLACK * self.sign).trunc()
+        return (image * self.levels + moved).clamp(0, self.levels) / self.levels if moved.any() else image.clone()
+
+    def outside(self, image: Tensor, epsilon: float) -> float:
+        """Return the share of values that left [0, 1] before clipping."""
+        moved = image + min(epsilon, self.reach) * self.sign
+        return float(((moved < 0) | (moved > 1)).float().mean())
+
+    def found(self, epsilon: float) -> bool | None:
+        """Return whether `epsilon` is enough to get to the adversarial image."""
+        return None if self.hit is None else self.hit and epsilon >= self.reach
+
+
+class Finds:
+    """What a search of several balls found. A success is one in every larger ball too.
+
+    Args:
+        continuous: whether images between those found may be had by going part of the way.
+    """
+
+    def __init__(self, *, continuous: bool = True) -> None:
+        self._images: dict[float, tuple[Tensor, bool]] = {}
+        self._continuous = continuous
+
+    def put(self, epsilon: float, image: Tensor, *, hit: bool) -> None:
+        """Note the best image (3, H, W) of the ball `epsilon`, and whether it is adversarial."""
+        self._images[epsilon] = image, hit
+
+    def at(self, image: Tensor, epsilon: float) -> Tensor:
+        """Return what was found at `epsilon`; if it was not searched, the nearest that lies within it.
+
+        That is the first success within it; else, part of the way to the first success beyond it; else the best image
+        of the largest ball within it.
+        """
+        if epsilon in self._images:
+            return self._images[epsilon][0]
+        hits = sorted(dose for dose, (_, hit) in self._images.items() if hit)
+        if hits and hits[0] <= epsilon:
+            return self._images[hits[0]][0]
+        if hits and self._continuous:
+            goal = self._images[hits[0]][0]
+            moved = goal - image
+            share = min(1.0, epsilon / max(float(moved.abs().amax()), 1e-12))
+            return (image + share * moved).clamp(0, 1)
+        searched = sorted(self._images)
+        place = bisect_right(searched, epsilon)
+        return self._images[searched[place - 1]][0] if place else image
+
+    def outside(self, image: Tensor, epsilon: float) -> float:
+        """Return 0: a projection does not tell."""
+        return 0.0
+
+    def found(self, epsilon: float) -> bool | None:
+        """Return whether there is an adversarial image within `epsilon`; None between searches."""
+        if epsilon in self._images:
+            return self._images[epsilon][1]
+        if any(hit and dose <= epsilon for dose, (_, hit) in self._images.items()):
+            return True
+        hits = [dose for dose, (_, hit) in self._images.items() if hit]
+        return None if hits else False
