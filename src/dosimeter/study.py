@@ -21,9 +21,6 @@ from dosimeter.attacks.allowed import as_levels, as_target, read_mask
 from dosimeter.attacks.base import DirectionAttack
 from dosimeter.attacks.presets import PRESETS, Preset, choose
 from dosimeter.attacks.registry import parameters
-from dosimeter.cohorts import load_cohort
-from dosimeter.cohorts.base import Cohort
-from dosimeter.cohorts.split import Split, shared_patients, split
 from dosimeter.config import StudyConfig
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
@@ -37,26 +34,15 @@ from dosimeter.progress import Progress
 from dosimeter.provenance import environment, peak_memory_mib
 from dosimeter.report import redraw
 from dosimeter.runs import Run
-from dosimeter.sweeps.executor import Executor, FitJob, LocalExecutor
+from dosimeter.sweeps.executor import Audience, Executor, FitJob, LocalExecutor
 from dosimeter.sweeps.learning import learn
 from dosimeter.sweeps.pictures import picture
 from dosimeter.sweeps.plan import Cell, Setting, plan_cells, pseudonymise_patients
+from dosimeter.trials import Trial, cohorts_of, describe, plan_trials
 
 log = logging.getLogger(__name__)
 
 MANIFEST_EVERY_S = 5.0
-
-
-class Trial(NamedTuple):
-    """A cohort split by a protocol: what every model is trained and attacked on."""
-
-    cohort: Cohort
-    split: Split
-
-    @property
-    def scope(self) -> dict[str, str]:
-        """Its keys in the manifest's stages."""
-        return {"cohort": self.cohort.name, "protocol": self.split.protocol}
 
 
 class Outcome(NamedTuple):
@@ -98,35 +84,6 @@ def open_executor(config: StudyConfig) -> Iterator[Executor]:
             yield executor
 
 
-def plan_trials(config: StudyConfig) -> tuple[list[Trial], list[str]]:
-    """Load the cohorts and split them; return the trials and a sentence for each that could not be made."""
-    trials: list[Trial] = []
-    notes: list[str] = []
-    for name in config.cohort:
-        cohort = load_cohort(
-            name,
-            data=config.data,
-            limit=config.limit,
-            strict=config.strict,
-            positive=config.positive,
-            seed=config.seed,
-        )
-        has_official = any(record.official_split == "test" for record in cohort.records)
-        for protocol in config.protocol or (("paper", "official") if has_official else ("paper",)):
-            try:
-                trials += [Trial(cohort, split(cohort, protocol, seed=seed)) for seed in config.seeds]
-            except DosimeterError as error:
-                notes.append(f"{cohort.name}: the {protocol} protocol was left out: {error}")
-    if not trials:
-        raise DosimeterError(" ".join(notes))
-    first = (trials[0].split.protocol, trials[0].split.seed)
-    names = [trial.cohort.name for trial in trials if (trial.split.protocol, trial.split.seed) == first]
-    for name in names:
-        if names.count(name) > 1:
-            raise DosimeterError(f"cohort: two are called '{name}' in the outputs. Rename one, or run two studies.")
-    return trials, notes
-
-
 def pick_device(name: str) -> str:
     """Return `name`, or for "auto" a GPU if there is one; raise DosimeterError if it is not there."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -159,6 +116,7 @@ class _Study:
         self.device = pick_device(config.device)
         self.presets = choose(config.preset, config.attack, config.effort)
         self.swept: dict[tuple[int, int], _Swept] = {}  # by the places of the model and of the trial
+        self.waiting: dict[tuple[int, int], Classifier] = {}  # to be swept together, by the same places
         self.noted: set[str] = set()
         self.n_executed = 0  # cells whose rows were not there
 
@@ -167,7 +125,7 @@ class _Study:
         with self.run.stage("read"):
             trials, incomplete = plan_trials(self.config)
         write_text(self.run.folder / "config.toml", self.config.to_toml())  # a mistake keeps the old one
-        for cohort in _cohorts(trials):
+        for cohort in cohorts_of(trials):
             for name, reason in cohort.skipped:
                 self.progress.note(f"{cohort.name}: {name} was left out: {reason}")
         for place, model in enumerate(self.config.model):
@@ -178,7 +136,13 @@ class _Study:
                 incomplete.append(str(error))
                 continue
             for trial_place, classifier in self._classifiers(model, weights, trials):
-                self.swept[place, trial_place] = self._sweep(trials[trial_place], classifier)
+                if self.config.transfer:
+                    self.waiting[place, trial_place] = classifier  # until all are there to hear each other's images
+                else:
+                    self.swept[place, trial_place] = self._sweep(trials[trial_place], classifier)
+        for (place, trial_place), classifier in self.waiting.items():
+            others = [each for (_, trial), each in self.waiting.items() if trial == trial_place and each != classifier]
+            self.swept[place, trial_place] = self._sweep(trials[trial_place], classifier, others)
         if not self.swept:
             raise DosimeterError("no model has weights. " + " ".join(incomplete))
         if self._finished(incomplete):
@@ -235,16 +199,17 @@ class _Study:
             self.progress.note(f"{folder} is damaged: the classifier is trained again")
             return None
 
-    def _sweep(self, trial: Trial, classifier: Classifier) -> _Swept:
+    def _sweep(self, trial: Trial, classifier: Classifier, others: Sequence[Classifier] = ()) -> _Swept:
         scope = {**trial.scope, "model": classifier.card["model"]}
         plan = self._engine(trial, classifier, scope)
-        cells = list(self._plan(trial, classifier, plan))
+        audience = [(each, self._engine(trial, each, {**scope, "model": each.card["model"]})) for each in others]
+        cells = list(self._plan(trial, classifier, plan, audience))
         todo = [cell for cell in cells if not responses.is_done(self.run.part(cell.cell_id))]
         self.n_executed += len(todo)
         title = f"{scope['model']} on {trial.cohort.name} ({trial.split.protocol}): sweep"
         self.progress.begin(title, sum(len(cell.shard) for cell in todo))
         saved = started = time.perf_counter()
-        for cell, rows in self.executor.run(todo, classifier, plan):
+        for cell, rows in self.executor.run(todo, classifier, plan, audience):
             responses.write_part(rows, self.run.part(cell.cell_id))
             self.progress.advance(len(cell.shard))
             if time.perf_counter() - saved > MANIFEST_EVERY_S:
@@ -281,7 +246,7 @@ class _Study:
         self.run.save_manifest()
         return plan
 
-    def _plan(self, trial: Trial, classifier: Classifier, plan: EnginePlan) -> Iterator[Cell]:
+    def _plan(self, trial: Trial, classifier: Classifier, plan: EnginePlan, audience: Audience) -> Iterator[Cell]:
         patients = pseudonymise_patients(trial.cohort)
         config = self.config
         for preset in self.presets:
@@ -298,6 +263,7 @@ class _Study:
                 mask=read_mask(config.mask, classifier.size_px),
                 levels=as_levels(config.bits),
                 exhaustive=config.effort == "thorough",
+                audience=tuple(f"{other.fingerprint} {theirs.identity}" for other, theirs in audience),
             )
             yield from plan_cells(trial.split.test, classifier, setting)
 
@@ -341,7 +307,7 @@ class _Study:
 
     def _merge(self, trials: list[Trial], incomplete: list[str], command: str) -> None:
         """Write responses.parquet: all rows, and what the tables and figures need beside them."""
-        names = [cohort.name for cohort in _cohorts(trials)]
+        names = [cohort.name for cohort in cohorts_of(trials)]
         shown_paths = {"cohort": names, "weights": {model: file.name for model, file in self.config.weights.items()}}
         cells = self._cells
         facts = {
@@ -382,34 +348,6 @@ class _Study:
     def _digest(self, incomplete: list[str]) -> str:
         """Return a digest of what a finished run holds and of what drew it."""
         return digest_of([dosimeter.__version__, str(responses.SCHEMA_VERSION), *self._cells, *incomplete])
-
-
-def _cohorts(trials: Sequence[Trial]) -> list[Cohort]:
-    """Return each cohort once."""
-    return list({trial.cohort.name: trial.cohort for trial in trials}.values())
-
-
-def describe(trial: Trial) -> dict[str, Any]:
-    """Return what the report says of a cohort and its split; no file name, no patient id."""
-    cohort, halves = trial
-    return {
-        "cohort": cohort.name,
-        "modality": cohort.modality,
-        "protocol": halves.protocol,
-        "seed": halves.seed,
-        "classes": list(cohort.classes),
-        "n": len(cohort),
-        "counts": cohort.counts,
-        "sha256": cohort.sha256,
-        "skipped": len(cohort.skipped),
-        "n_train": len(halves.train),
-        "n_test": len(halves.test),
-        "train_counts": halves.train.counts,
-        "test_counts": halves.test.counts,
-        "n_test_sharing_patient": shared_patients(halves),
-        "n_unused": halves.n_unused,
-        "provenance": cohort.provenance,
-    }
 
 
 def digest_of(parts: list[str]) -> str:

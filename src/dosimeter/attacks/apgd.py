@@ -64,7 +64,7 @@ class Climb:
         self.peak_gradient = torch.where(there, gradient, self.peak_gradient)
 
     def adapt(self, least_rises: float) -> None:
-        """At a checkpoint: halve the step and return to the peak where the climb stalls (the paper's conditions 1, 2)."""
+        """At a checkpoint, halve the step and return to the peak where the climb stalls (conditions 1 and 2)."""
         stalled = (self.rises < least_rises) | (~self.halved & (self.peak_losses == self.mark))
         there = stalled.view(-1, 1, 1, 1)
         self.step = torch.where(there, self.step / 2, self.step)

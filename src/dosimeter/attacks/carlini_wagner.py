@@ -7,8 +7,8 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import SUCCESS_MARGIN, Direction, Problem, check_positive
-from dosimeter.attacks.fmn import TINY, Start, begin, size, slope
+from dosimeter.attacks.base import Direction, Problem, check_positive
+from dosimeter.attacks.fmn import TINY, Start, begin, lack, size, slope
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
 
@@ -112,14 +112,13 @@ class CarliniWagner:
         Raises:
             FloatingPointError: a gradient is not finite.
         """
-        start = begin(problem, self.norm, self.loss, self.channels)
+        start = begin(problem, self.norm, self.channels)
         if len(start.place):
             self._search(start)
         return start.nearest.direction()
 
     def _search(self, start: Start) -> None:
-        needed = 2 * (-start.losses).clamp(min=SUCCESS_MARGIN) / slope(start.gradient, self.norm, self.channels) ** 2
-        constant = self.constant * needed
+        constant = self.constant * 2 * start.missing / slope(start.gradient, self.norm, self.channels) ** 2
         low, high = torch.zeros_like(constant), torch.full_like(constant, math.inf)
         for _ in range(self.searches):
             found = self._descend(start, constant)
@@ -128,22 +127,23 @@ class CarliniWagner:
 
     def _descend(self, start: Start, constant: Tensor) -> Tensor:
         """Return (n,) True where an adversarial image was met; the nearest are noted."""
-        nearest, place, part, losses, gradient = start
+        nearest, place, part, missing, gradient = start
         descent = Descent.of(part.images, constant, self.channels)
-        found = torch.zeros_like(losses, dtype=torch.bool)
-        fooled, everywhere = found, torch.ones_like(losses)
+        found = torch.zeros_like(missing, dtype=torch.bool)
+        fooled, everywhere = found, torch.ones_like(missing)
         planes = part.images.shape[1] // descent.low.shape[1]  # that share a move
         period = max(math.ceil(self.steps / 10), LEAST_CHECK)
         for step in range(self.steps):
             if step > 0:
                 images = part.project(part.images + descent.move(), everywhere)
-                logits, losses, gradient = part.gradient(images, self.loss, self.channels)
+                logits, _, gradient = part.gradient(images, self.loss, self.channels)
                 fooled = nearest.note(place[descent.place], images, part.fooled(logits))
                 found[descent.place] |= fooled
             if self.abort_early and step > 0 and step % period == 0:
-                total = size(images - part.images, "l2") ** 2 + descent.constant * (-losses).clamp(min=0)
+                total = size(images - part.images, "l2") ** 2 + descent.constant * lack(part, logits).clamp(min=0)
                 which = (total <= 0.9999 * descent.checked).nonzero()[:, 0]
-                if not len(which): return found
+                if not len(which):
+                    return found
                 descent.checked = total
                 descent, part = descent.take(which), part.take(which)
                 gradient, fooled, everywhere = gradient[which], fooled[which], everywhere[which]

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dosimeter.attacks.base import SUCCESS_MARGIN, Direction, Problem, check_positive
-from dosimeter.attacks.fmn import TINY, Start, begin, size, slope
+from dosimeter.attacks.base import Direction, Problem, check_positive
+from dosimeter.attacks.fmn import TINY, Start, begin, lack, size, slope
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
 from dosimeter.errors import DosimeterError
 
 
 class Boundary(NamedTuple):
-    """The nearest boundary of the linearised classifier: how far it is (batch,) and the gradient (batch, 3, H, W) to it."""
+    """A boundary of the linearised classifier: how far it is (batch,) and the gradient (batch, 3, H, W) to it."""
 
     distance: Tensor
     gradient: Tensor
@@ -58,40 +58,43 @@ class DeepFool:
         Raises:
             FloatingPointError: a gradient is not finite.
         """
-        start = begin(problem, self.norm, self.loss, self.channels)
+        start = begin(problem, self.norm, self.channels)
         if len(start.place):
             self._search(start)
         return start.nearest.direction()
 
     def _search(self, start: Start) -> None:
-        nearest, place, part, losses, gradient = start
+        nearest, place, part, _, gradient = start
         images, move, logits = part.images, torch.zeros_like(part.images), nearest.logits[place]
         for _ in range(self.steps):
-            distance, gradient = self._boundary(part, images, logits, losses, gradient)
+            distance, gradient = self._boundary(part, images, logits, gradient)
             move = move + distance.view(-1, 1, 1, 1) * self._steepest(gradient)
             images = part.project(part.images + (1 + self.overshoot) * move, torch.ones_like(distance))
-            logits, losses, gradient = part.gradient(images, self.loss, self.channels)
+            logits, _, gradient = part.gradient(images, self.loss, self.channels)
             which = (~nearest.note(place, images, part.fooled(logits))).nonzero()[:, 0]
             if not len(which):
                 return
             place, part, images, move = place[which], part.take(which), images[which], move[which]
-            logits, losses, gradient = logits[which], losses[which], gradient[which]
+            logits, gradient = logits[which], gradient[which]
 
-    def _boundary(self, part: Problem, images: Tensor, logits: Tensor, losses: Tensor, gradient: Tensor) -> Boundary:
-        """Return the nearest of the boundaries to the candidates; that to the second best class is known already."""
-        room = SUCCESS_MARGIN * logits.abs().amax(dim=1).clamp(min=1)  # beyond it an image counts as fooled
-        best = Boundary((room - losses) / slope(gradient, self.norm, self.channels), gradient)
+    def _boundary(self, part: Problem, images: Tensor, logits: Tensor, gradient: Tensor) -> Boundary:
+        """Return the nearest boundary; `gradient`, the margin's, is that of the boundary to the second best class."""
+        best = self._towards(part, logits, gradient)
         if part.targets is not None:
             return best
         others = logits.masked_fill(one_hot(part.labels, logits.shape[1]).bool(), -torch.inf).argsort(descending=True)
         for classes in others[:, 1 : min(self.candidates, logits.shape[1] - 1)].unbind(dim=1):
             # While the true class leads, a target's margin is its logit minus the true one.
-            _, losses, gradient = replace(part, targets=classes).gradient(images, self.loss, self.channels)
-            distance = (room - losses) / slope(gradient, self.norm, self.channels)
-            nearer = distance < best.distance
-            closest = torch.where(nearer.view(-1, 1, 1, 1), gradient, best.gradient)
-            best = Boundary(torch.where(nearer, distance, best.distance), closest)
+            to_class = replace(part, targets=classes)
+            _, _, gradient = to_class.gradient(images, self.loss, self.channels)
+            other = self._towards(to_class, logits, gradient)
+            nearer = other.distance < best.distance
+            closest = torch.where(nearer.view(-1, 1, 1, 1), other.gradient, best.gradient)
+            best = Boundary(torch.where(nearer, other.distance, best.distance), closest)
         return best
+
+    def _towards(self, problem: Problem, logits: Tensor, gradient: Tensor) -> Boundary:
+        return Boundary(lack(problem, logits) / slope(gradient, self.norm, self.channels), gradient)
 
     def _steepest(self, gradient: Tensor) -> Tensor:
         """Return the move of unit norm that the loss rises most along."""

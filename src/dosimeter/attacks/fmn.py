@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import Direction, Problem, check_positive
+from dosimeter.attacks.base import SUCCESS_MARGIN, Direction, Problem, check_positive
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
 from dosimeter.errors import DosimeterError
@@ -27,6 +27,11 @@ def slope(gradient: Tensor, norm: str, channels: str) -> Tensor:
     """
     planes = gradient.shape[1] if channels == "tied" else 1
     return (size(gradient, {"linf": "l1", "l2": "l2"}[norm]) / planes).clamp(min=TINY)
+
+
+def lack(problem: Problem, logits: Tensor) -> Tensor:
+    """Return how much (batch,) the margin must rise until the images of these `logits` count as fooled."""
+    return SUCCESS_MARGIN * logits.abs().amax(dim=1).clamp(min=1) - problem.losses(logits, "margin")
 
 
 @dataclass
@@ -74,25 +79,27 @@ class Start(NamedTuple):
         nearest: knows the images that are misclassified as they are.
         place: (n,), places of the others that have a gradient.
         part: their problem.
-        losses, gradient: (n,) and (n, 3, H, W), at the images themselves.
+        missing: (n,), what their margin lacks.
+        gradient: (n, 3, H, W), the margin's at the images themselves.
     """
 
     nearest: Nearest
     place: Tensor
     part: Problem
-    losses: Tensor
+    missing: Tensor
     gradient: Tensor
 
 
-def begin(problem: Problem, norm: str, loss: str, channels: str) -> Start:
-    """Return the start of a search for the nearest adversarial images, after one gradient."""
+def begin(problem: Problem, norm: str, channels: str) -> Start:
+    """Return the start of a search for the nearest adversarial images, after one gradient of the margin."""
     problem = replace(problem, levels=None)
-    logits, losses, gradient = problem.gradient(problem.images, loss, channels)
-    fooled, grad_zero = problem.fooled(logits), (gradient == 0).flatten(1).all(dim=1)
-    sizes = torch.full_like(losses, math.inf).masked_fill(fooled, 0)
+    logits, _, gradient = problem.gradient(problem.images, "margin", channels)
+    missing, fooled = lack(problem, logits), problem.fooled(logits)
+    grad_zero = (gradient == 0).flatten(1).all(dim=1)
+    sizes = torch.full_like(missing, math.inf).masked_fill(fooled, 0)
     nearest = Nearest(problem, norm, problem.images.clone(), sizes, logits, grad_zero)
     place = (~fooled & ~grad_zero).nonzero()[:, 0]
-    return Start(nearest, place, problem.take(place), losses[place], gradient[place])
+    return Start(nearest, place, problem.take(place), missing[place], gradient[place])
 
 
 def anneal(first: float, last: float, step: int, steps: int) -> float:
@@ -105,7 +112,8 @@ class FMN:
     """The nearest adversarial image under L-infinity: a ball that shrinks while it holds one and grows while not.
 
     One run gives each image's flip epsilon, hence the whole curve, at the cost of one PGD. An image that it finds is
-    adversarial; the true minimum may be nearer.
+    adversarial; the true minimum may be nearer. Until one is found the ball reaches to the linearised boundary and,
+    unlike the paper's, a share `gamma` beyond: where a classifier is flat the search would come to rest on the boundary.
 
     Args:
         steps: gradients.
@@ -135,26 +143,25 @@ class FMN:
         Raises:
             FloatingPointError: a gradient is not finite.
         """
-        start = begin(problem, self.norm, self.loss, self.channels)
+        start = begin(problem, self.norm, self.channels)
         if len(start.place):
             self._search(start)
         return start.nearest.direction()
 
     def _search(self, start: Start) -> None:
-        nearest, place, part, losses, gradient = start
-        images, epsilon = part.images, torch.full_like(losses, math.inf)
-        fooled = torch.zeros_like(losses, dtype=torch.bool)
+        nearest, place, part, missing, gradient = start
+        images, epsilon = part.images, torch.full_like(missing, math.inf)
+        fooled = torch.zeros_like(missing, dtype=torch.bool)
         for step in range(self.steps):
             if step > 0:
-                logits, losses, gradient = part.gradient(images, self.loss, self.channels)
-                fooled = nearest.note(place, images, part.fooled(logits))
-            gamma = anneal(self.gamma, 0.001, step, self.steps)
-            least = nearest.sizes[place]
-            boundary = size(images - part.images, "linf") + losses.abs() / slope(gradient, "linf", self.channels)
-            wider = torch.where(least.isinf(), boundary, epsilon * (1 + gamma))
-            epsilon = torch.where(fooled, torch.minimum(epsilon * (1 - gamma), least), wider).clamp(max=1)
-            length = anneal(self.step_size, self.step_size / 100, step, self.steps)
+                logits, _, gradient = part.gradient(images, self.loss, self.channels)
+                missing, fooled = lack(part, logits), nearest.note(place, images, part.fooled(logits))
+            gamma, least = anneal(self.gamma, 0.001, step, self.steps), nearest.sizes[place]
+            boundary = size(images - part.images, "linf") + missing / slope(gradient, "linf", self.channels)
+            wider = (1 + gamma) * torch.where(least.isinf(), boundary, epsilon)
+            epsilon = torch.where(fooled, torch.minimum((1 - gamma) * epsilon, least), wider).clamp(max=1)
             ahead = gradient / size(gradient, "l2").clamp(min=TINY).view(-1, 1, 1, 1)
+            length = anneal(self.step_size, self.step_size / 100, step, self.steps)
             images = part.project(images + length * ahead, epsilon)
         nearest.note(place, images, part.fooled(part.ask(images)))
 

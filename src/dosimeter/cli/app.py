@@ -91,7 +91,7 @@ def study(
         target=target,
         mask=mask,
         bits=bits,
-        declared_accuracy=_pairs("declared-accuracy", declared_accuracy),
+        declared_accuracy=_pairs(declared_accuracy, "--declared-accuracy takes NAME=SHARE", "vgg16=0.93"),
         epsilons=epsilons,
         seed=seed,
         repeats=repeats,
@@ -100,7 +100,7 @@ def study(
         limit=limit,
         strict=strict,
         positive=positive,
-        weights=_pairs("weights", weights),
+        weights=_pairs(weights, "--weights takes NAME=FILE", "vgg16=weights.pth"),
         preprocessing=preprocessing,
         pool=int(pool) if pool and pool.isdigit() else pool,
         epochs=epochs,
@@ -170,12 +170,12 @@ def _joined(values: list[str] | None) -> str | None:
     return None if values is None else ",".join(values)
 
 
-def _pairs(option: str, values: list[str] | None) -> dict[str, str] | None:
+def _pairs(values: list[str] | None, rule: str, example: str) -> dict[str, str] | None:
     """Return the NAME=VALUE of an option as a mapping."""
     if values is None:
         return None
     pairs = [value.partition("=") for value in values]
-    for name, equals, file in pairs:
-        if not (name and equals and file):
-            raise typer.BadParameter(f"--{option} takes NAME=VALUE, got '{name}{equals}{file}'. Try vgg16=VALUE.")
-    return {name: file for name, _, file in pairs}
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise typer.BadParameter(f"{rule}, got '{name}{equals}{value}'. Try {example}.")
+    return {name: value for name, _, value in pairs}

@@ -25,7 +25,7 @@ from dosimeter.models.backbones import get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import assemble
 from dosimeter.parallel import AHEAD, GPU_WORKERS
-from dosimeter.sweeps.executor import JOB, Advance, Done, FitJob
+from dosimeter.sweeps.executor import JOB, Advance, Audience, Done, FitJob
 from dosimeter.sweeps.plan import Cell
 from dosimeter.sweeps.worker import (
     ImageStore,
@@ -130,8 +130,16 @@ class RayExecutor:
             advance(len(job.split.train) + len(job.split.test))
             yield place, classifier.to(device)
 
-    def run(self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan) -> Iterator[Done]:
-        """Yield each cell with its rows as it is done; leaving the loop stops the workers."""
+    def run(
+        self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan, audience: Audience = ()
+    ) -> Iterator[Done]:
+        """Yield each cell with its rows as it is done; leaving the loop stops the workers.
+
+        Raises:
+            DosimeterError: there is an audience, which is not sent to workers.
+        """
+        if audience:
+            raise DosimeterError("transfer is measured by the local executor only. Leave out --executor ray.")
         if not cells:
             return
         device = classifier.device.type

@@ -2,9 +2,9 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,14 @@ log = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 
+class Listener(NamedTuple):
+    """A classifier that answers, how, and how far its engine may be off in a logit."""
+
+    classifier: Classifier
+    engine: Engine
+    tolerance: float
+
+
 class EngineDisagrees(Exception):
     """Torch answered a question differently that the engine was sure of."""
 
@@ -34,7 +42,7 @@ def execute_cell(
     classifier: Classifier,
     engine: Engine | None = None,
     *,
-    maker: Classifier | None = None,
+    audience: Sequence[Listener] = (),
     stop: Event | None = None,
 ) -> list[Row]:
     """Return the rows of `cell`, with the columns of `responses.SCHEMA`.
@@ -43,15 +51,15 @@ def execute_cell(
 
     Args:
         engine: computes the answers; by default torch, which also stands in where an engine is found wrong.
-        maker: the classifier that is attacked, if it is not the one that answers: a transfer.
+        audience: other classifiers that are asked about the same images: whether the attack transfers.
         stop: raises `answers.Stopped` soon after it is set.
     """
     started = time.perf_counter()
     try:
-        rows = _Execution(cell, classifier, engine or TorchEngine(classifier), maker, stop).rows()
+        rows = _Execution(cell, classifier, engine or TorchEngine(classifier), audience, stop).rows()
     except EngineDisagrees as error:
         log.warning("cell %s is computed again with torch: %s", cell.cell_id, error)
-        rows = _Execution(cell, classifier, TorchEngine(classifier), maker, stop).rows()
+        rows = _Execution(cell, classifier, TorchEngine(classifier), audience, stop).rows()
     share = (time.perf_counter() - started) / max(len(rows), 1)
     return [{**row, "duration_s": share} for row in rows]
 
@@ -60,27 +68,33 @@ class _Execution:
     """One cell under one engine."""
 
     def __init__(
-        self, cell: Cell, classifier: Classifier, engine: Engine, maker: Classifier | None, stop: Event | None
+        self, cell: Cell, classifier: Classifier, engine: Engine, audience: Sequence[Listener], stop: Event | None
     ) -> None:
         self._cell = cell
         self._classifier = classifier
         self._attack = cell.setting.preset.attack
         self._common = _common(cell, classifier)
         self._records = {record.case_id: record for record in cell.shard.records}
-        batch_size = cell.setting.batch_size
-        fast = Answers(engine, attack=self._attack.name, batch_size=batch_size, stop=stop)
-        self._answers: Answers | CheckedAnswers = fast
-        if engine.name != TorchEngine.name:
-            torch_engine = TorchEngine(classifier)
-            reference = Answers(torch_engine, attack=self._attack.name, batch_size=batch_size, stop=stop)
-            self._answers = CheckedAnswers(fast, reference, tolerance=cell.setting.tolerance)
-        self._network, self._ask = engine.network, engine.logits
-        if maker is not None:
-            self._network, self._ask = maker, TorchEngine(maker).logits
-        elif cell.setting.refine and isinstance(self._attack, DirectionAttack):
-            # A flip refined to 1e-5 deserves torch's own direction; an engine's differs from it by rounding.
-            self._network = classifier
         self._stop = stop
+        self._engine = engine
+        self._audience = audience
+        self._answers = self._open(Listener(classifier, engine, cell.setting.tolerance))
+        # A flip refined to 1e-5 deserves torch's own direction; an engine's differs from it by rounding.
+        own = cell.setting.refine and isinstance(self._attack, DirectionAttack)
+        self._network = classifier if own else engine.network
+
+    def _open(self, listener: Listener) -> Answers | CheckedAnswers:
+        """Return what answers for a classifier, with torch's second opinion if another engine does."""
+        options: Any = {
+            "attack": self._attack.name,
+            "batch_size": self._cell.setting.batch_size,
+            "stop": self._stop,
+        }
+        fast = Answers(listener.engine, **options)
+        if listener.engine.name == TorchEngine.name:
+            return fast
+        reference = Answers(TorchEngine(listener.classifier), **options)
+        return CheckedAnswers(fast, reference, tolerance=listener.tolerance)
 
     def rows(self) -> list[Row]:
         rows: list[Row] = []
@@ -107,7 +121,27 @@ class _Execution:
                 rows.append(self._row(record, question, answer, on_grid))
             else:
                 rows.append(self._error_row(record, "logits are not finite", question))
-        return rows
+        return rows + [row for listener in self._audience for row in self._heard(listener, targets)]
+
+    def _heard(self, listener: Listener, targets: Sequence[Target]) -> Iterator[Row]:
+        """Yield the rows of another classifier that is asked about the same images, on the grid alone."""
+        setting = self._cell.setting
+        made_on = self._common["model"]
+        common = _common(self._cell, listener.classifier)
+        common |= {"made_on": made_on, "preset": f"{setting.preset.name} from {made_on}"}
+        questions = [
+            Question(target._replace(logits=None), storage, epsilon)
+            for target in targets
+            for storage in setting.preset.storages
+            for epsilon in setting.epsilons
+        ]
+        for question, answer in zip(questions, self._open(listener).ask(questions), strict=True):
+            record = self._records[question.target.case_id]
+            if torch.isfinite(answer.logits).all():
+                row = self._row(record, question, answer, on_grid=True)
+                yield row | common | {"found": None, "n_gradients": None, "n_queries": None}
+            else:
+                yield self._error_row(record, "logits are not finite", question) | common
 
     def _batch_size(self) -> int:
         """Return how many images are attacked together: a search drops those that are done, so it begins with all."""
@@ -137,7 +171,7 @@ class _Execution:
             targets=None if setting.target is None else torch.full_like(labels, setting.target),
             mask=None if mask is None else mask.to(device).expand(len(targets), 1, *images.shape[2:]),
             levels=setting.levels,
-            answers=self._ask,
+            answers=self._engine.logits,
             tick=self._tick,
             seed=setting.seed,
         )
@@ -262,7 +296,6 @@ def _common(cell: Cell, classifier: Classifier) -> Row:
         "channels": attack.channels,
         "effort": cell.setting.preset.effort,
         "target": cell.setting.target,
-        "made_on": cell.setting.made_on,
         "norm": getattr(attack, "norm", "linf"),
         "seed": cell.setting.seed,
     }

@@ -13,10 +13,12 @@ from dosimeter.models.fit import fit
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights
 from dosimeter.parallel import default_workers, in_threads
-from dosimeter.sweeps.execute import Row, execute_cell
+from dosimeter.sweeps.execute import Listener, Row, execute_cell
 from dosimeter.sweeps.plan import Cell
 
 Advance = Callable[[int], None]
+Audience = Sequence[tuple[Classifier, EnginePlan]]
+"""Classifiers that are asked about the images made on another, and how they answer."""
 
 
 class Done(NamedTuple):
@@ -47,8 +49,10 @@ class Executor(Protocol):
     def fit(self, jobs: Sequence[FitJob], *, device: str, advance: Advance) -> Iterator[tuple[int, Classifier]]:
         """Yield the place of each job and its classifier as it is done, calling `advance(1)` for each image seen."""
 
-    def run(self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan) -> Iterator[Done]:
-        """Yield each cell with its rows as it is done."""
+    def run(
+        self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan, audience: Audience = ()
+    ) -> Iterator[Done]:
+        """Yield each cell with its rows as it is done, those of the `audience` among them."""
 
 
 class LocalExecutor:
@@ -66,15 +70,21 @@ class LocalExecutor:
         for place, job in enumerate(jobs):
             yield place, fit(**{name: getattr(job, name) for name in JOB}, device=device, advance=advance)
 
-    def run(self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan) -> Iterator[Done]:
+    def run(
+        self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan, audience: Audience = ()
+    ) -> Iterator[Done]:
         """Yield each cell with its rows as it is done; leaving the loop stops the others soon."""
         if not cells:
             return
         workers = min(self._workers or default_workers(classifier.device), len(cells))
         engine = plan.engine or build_engine(plan.name, classifier, threads=1)
+        listeners = [
+            Listener(other, theirs.engine or build_engine(theirs.name, other, threads=1), theirs.tolerance)
+            for other, theirs in audience
+        ]
         stop = Event()
 
         def execute(cell: Cell) -> Done:
-            return Done(cell, execute_cell(cell, classifier, engine, stop=stop))
+            return Done(cell, execute_cell(cell, classifier, engine, audience=listeners, stop=stop))
 
         yield from in_threads(execute, cells, workers=workers, stop=stop)

@@ -37,7 +37,7 @@ class Setting:
         mask: (1, H, W), True where a pixel may move; None: everywhere.
         levels: steps between black and white of the lattice that attacks keep to; None: floats.
         exhaustive: whether a search looks into every ball (see `search`).
-        made_on: name of the model that is attacked, if another one answers; `maker` is its fingerprint.
+        audience: fingerprint and engine of each other classifier that answers about the same images.
         refine: whether flips are bisected to `FLIP_TOLERANCE`; if not, they are known to a step of the grid.
     """
 
@@ -55,8 +55,7 @@ class Setting:
     mask: Tensor | None = None
     levels: int | None = None
     exhaustive: bool = False
-    made_on: str | None = None
-    maker: str | None = None
+    audience: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
         "protocol": setting.protocol,
         "classifier": classifier.fingerprint,
         "preset": [setting.preset.name, parameters(setting.preset.attack), setting.preset.storages],
-        "allowed": [setting.target, _digest(setting.mask), setting.levels, setting.exhaustive, setting.maker],
+        "allowed": [setting.target, _digest(setting.mask), setting.levels, setting.exhaustive, setting.audience],
         "epsilons": setting.epsilons,
         "flip_tolerance": FLIP_TOLERANCE if setting.refine else None,
         "seed": setting.seed,
