@@ -15,6 +15,9 @@ from dosimeter.attacks.registry import Entry
 SHRINK = 0.999999
 """Black and white would be infinite in tanh space."""
 
+LARGEST = 1e10
+"""Of all constants: more would be of no use to float32."""
+
 LEAST_CHECK = 10
 """Adam's loss goes up and down: an early stop looks back over no fewer steps than this."""
 
@@ -118,19 +121,20 @@ class CarliniWagner:
         return start.nearest.direction()
 
     def _search(self, start: Start) -> None:
-        constant = self.constant * 2 * start.missing / slope(start.gradient, self.norm, self.channels) ** 2
+        needed = 2 * start.missing / slope(start.gradient, self.norm, self.channels) ** 2
+        constant = (self.constant * needed).clamp(max=LARGEST)
         low, high = torch.zeros_like(constant), torch.full_like(constant, math.inf)
         for _ in range(self.searches):
             found = self._descend(start, constant)
             low, high = torch.where(found, low, constant), torch.where(found, constant, high)
-            constant = torch.where(high.isinf(), 10 * constant, (low + high) / 2)
+            constant = torch.where(high.isinf(), 10 * constant, (low + high) / 2).clamp(max=LARGEST)
 
     def _descend(self, start: Start, constant: Tensor) -> Tensor:
         """Return (n,) True where an adversarial image was met; the nearest are noted."""
         nearest, place, part, missing, gradient = start
         descent = Descent.of(part.images, constant, self.channels)
         found = torch.zeros_like(missing, dtype=torch.bool)
-        fooled, everywhere = found, torch.ones_like(missing)
+        fooled, everywhere = found.clone(), torch.ones_like(missing)
         planes = part.images.shape[1] // descent.low.shape[1]  # that share a move
         period = max(math.ceil(self.steps / 10), LEAST_CHECK)
         for step in range(self.steps):

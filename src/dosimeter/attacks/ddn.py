@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 
 from dosimeter.attacks.base import Direction, Problem, check_positive
-from dosimeter.attacks.fmn import TINY, Start, anneal, begin, check_below_one, size, slope
+from dosimeter.attacks.fmn import Start, anneal, begin, check_below_one, slope, unit
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
 
@@ -64,11 +64,9 @@ class DDN:
                 logits, _, gradient = part.gradient(images, self.loss, self.channels)
                 fooled = nearest.note(place, images, part.fooled(logits))
             radius = radius * torch.where(fooled, 1 - self.gamma, 1 + self.gamma)
-            ahead = gradient / size(gradient, "l2").clamp(min=TINY).view(-1, 1, 1, 1)
-            length = anneal(1.0, 0.01, step, self.steps) * radius
-            move = images - part.images + length.view(-1, 1, 1, 1) * ahead
-            move = move * (radius / size(move, "l2").clamp(min=TINY)).view(-1, 1, 1, 1)
-            images = part.project(part.images + move, everywhere)
+            length = (anneal(1.0, 0.01, step, self.steps) * radius).view(-1, 1, 1, 1)
+            move = unit(images - part.images + length * unit(gradient))
+            images = part.project(part.images + radius.view(-1, 1, 1, 1) * move, everywhere)
         nearest.note(place, images, part.fooled(part.ask(images)))
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from dosimeter.attacks.base import Direction, Problem, check_positive
-from dosimeter.attacks.fmn import TINY, Start, begin, lack, size, slope
+from dosimeter.attacks.fmn import Start, begin, lack, slope, unit
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
 from dosimeter.errors import DosimeterError
@@ -94,13 +94,12 @@ class DeepFool:
         return best
 
     def _towards(self, problem: Problem, logits: Tensor, gradient: Tensor) -> Boundary:
-        return Boundary(lack(problem, logits) / slope(gradient, self.norm, self.channels), gradient)
+        distance = lack(problem, logits) / slope(gradient, self.norm, self.channels)
+        return Boundary(distance.clamp(max=gradient[0].numel() ** 0.5), gradient)  # no farther than from black to white
 
     def _steepest(self, gradient: Tensor) -> Tensor:
         """Return the move of unit norm that the loss rises most along."""
-        if self.norm == "linf":
-            return gradient.sign()
-        return gradient / size(gradient, "l2").clamp(min=TINY).view(-1, 1, 1, 1)
+        return gradient.sign() if self.norm == "linf" else unit(gradient)
 
 
 STEPS = {"quick": 10, "standard": 30, "thorough": 50}

@@ -17,7 +17,18 @@ TINY = torch.finfo(torch.float32).tiny
 
 def size(move: Tensor, norm: str) -> Tensor:
     """Return how far (batch,) images move, by the norm "linf", "l2" or "l1"."""
-    return torch.linalg.vector_norm(move.flatten(1), ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1)
+    flat = move.flatten(1)
+    largest = flat.abs().amax(dim=1)
+    if norm == "linf":
+        return largest
+    shares = flat / largest.clamp(min=TINY)[:, None]  # the squares of a vanishing gradient would be 0
+    sizes: Tensor = torch.linalg.vector_norm(shares, ord=int(norm[1:]), dim=1)
+    return largest * sizes
+
+
+def unit(move: Tensor) -> Tensor:
+    """Return `move` (batch, 3, H, W) at an L2 length of 1, or 0 where it is 0."""
+    return move / size(move, "l2").clamp(min=TINY).view(-1, 1, 1, 1)
 
 
 def slope(gradient: Tensor, norm: str, channels: str) -> Tensor:
@@ -113,7 +124,7 @@ class FMN:
 
     One run gives each image's flip epsilon, hence the whole curve, at the cost of one PGD. An image that it finds is
     adversarial; the true minimum may be nearer. Until one is found the ball reaches to the linearised boundary and,
-    unlike the paper's, a share `gamma` beyond: where a classifier is flat the search would come to rest on the boundary.
+    unlike the paper's, a share `gamma` beyond: of a linear classifier the search would come to rest on the boundary.
 
     Args:
         steps: gradients.
@@ -160,9 +171,8 @@ class FMN:
             boundary = size(images - part.images, "linf") + missing / slope(gradient, "linf", self.channels)
             wider = (1 + gamma) * torch.where(least.isinf(), boundary, epsilon)
             epsilon = torch.where(fooled, torch.minimum((1 - gamma) * epsilon, least), wider).clamp(max=1)
-            ahead = gradient / size(gradient, "l2").clamp(min=TINY).view(-1, 1, 1, 1)
             length = anneal(self.step_size, self.step_size / 100, step, self.steps)
-            images = part.project(images + length * ahead, epsilon)
+            images = part.project(images + length * unit(gradient), epsilon)
         nearest.note(place, images, part.fooled(part.ask(images)))
 
 

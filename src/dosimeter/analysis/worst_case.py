@@ -1,0 +1,64 @@
+"""The worst case: of each image, whichever attack of the model breaks it first.
+
+An average over attacks says nothing: an attacker takes the one that works, and may take another for the next image.
+"""
+
+import numpy as np
+import pandas as pd
+
+from dosimeter.analysis.base import CLASSIFIER, groups
+from dosimeter.analysis.taxonomy import WORST_CASE, roles
+
+_OWN = ["score", "probability", "unchanged", "grad_zero", "found", "n_gradients", "n_queries", "duration_s"]
+
+
+def with_worst_case(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return `rows` and, after them, those of one more preset, the worst case.
+
+    It stands for every classifier, seed and storage with at least two attacks of the role "attack": not controls, not
+    images made on another model, not the published preset. An image counts as broken at an epsilon if any of them
+    breaks it at this or at any smaller one, since balls are nested; so its curve never rises. Only images that all of
+    them answered are in it. Its rows have an answer, but no score and no cost.
+
+    Args:
+        rows: as `base.answered` returns them; if the worst case is among them already, they are returned as they are.
+
+    Source: Carlini et al. 2019, arXiv 1902.06705, section 5 (the mean over images of the minimum over attacks).
+    """
+    if WORST_CASE in rows["preset"].cat.categories:
+        return rows
+    named = {
+        name: rows[name].cat.set_categories(pd.Index(sorted([*rows[name].cat.categories, WORST_CASE])))
+        for name in ("preset", "attack")
+    }
+    rows = rows.assign(**named)
+    own = rows[roles(rows) == "attack"]
+    parts = [
+        _worst(group)
+        for _, group in groups(own, [*CLASSIFIER, "seed", "storage"])
+        if group["preset"].nunique() > 1
+    ]
+    return pd.concat([rows, *parts], ignore_index=True) if parts else rows
+
+
+def _worst(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the worst case over the attacks of one classifier, seed and storage."""
+    keys = ["case_id", "epsilon"]
+    grid = rows[rows["on_grid"]].sort_values(keys, kind="stable")
+    each = grid.groupby(keys, observed=True)["correct"]
+    withstood, n_answers = each.transform("all"), each.transform("size")
+    grid = grid.assign(correct=withstood)[n_answers == rows["preset"].nunique()].drop_duplicates(keys)
+    grid["correct"] = grid.groupby("case_id", observed=True)["correct"].cummin()
+    refined = rows[~rows["on_grid"] & ~rows["correct"]].drop_duplicates(keys)  # where flips are, off the grid
+    worst = pd.concat([grid, refined])
+    label = worst["label"].to_numpy()
+    return worst.assign(
+        preset=pd.Categorical.from_codes(
+            np.full(len(worst), rows["preset"].cat.categories.get_loc(WORST_CASE)), dtype=rows["preset"].dtype
+        ),
+        attack=pd.Categorical.from_codes(
+            np.full(len(worst), rows["attack"].cat.categories.get_loc(WORST_CASE)), dtype=rows["attack"].dtype
+        ),
+        predicted=np.where(worst["correct"], label, 1 - label).astype(np.int8),
+        **dict.fromkeys(_OWN, np.nan),
+    )

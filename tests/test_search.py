@@ -1,0 +1,247 @@
+"""Searching attacks, paths, what a user may forbid, transfer: the sweep of more than FGSM."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import foolbox
+import numpy as np
+import pytest
+import torch
+from test_sweeps import cohort
+from tiny import convolutional_classifier, linear_classifier
+
+import dosimeter as dm
+from dosimeter.attacks.adapters import adapt
+from dosimeter.attacks.allowed import read_mask
+from dosimeter.attacks.base import AttackError, Candidate, Problem
+from dosimeter.attacks.pgd import PGD
+from dosimeter.attacks.registry import build, entries
+from dosimeter.attacks.universal import UniversalPerturbation
+from dosimeter.config import ATTACKS, EFFORTS, load_config
+from dosimeter.errors import DosimeterError
+from dosimeter.sweeps.paths import Finds, Ray, Still
+from dosimeter.sweeps.search import search
+
+EPSILONS = (0.0, 0.001, 0.003, 0.01, 0.03)
+
+
+def grid(frame, **columns):  # type: ignore[no-untyped-def]
+    rows = frame[frame["on_grid"]]
+    for name, value in columns.items():
+        rows = rows[rows[name] == value]
+    return rows
+
+
+@dataclass(frozen=True)
+class FromAbove:
+    """Succeeds from an epsilon on, and notes what it was asked."""
+
+    threshold: float
+    name: str = "from_above"
+    loss: str = "none"
+    channels: str = "tied"
+
+    def perturb(self, problem: Problem, epsilon: torch.Tensor) -> Candidate:
+        ASKED.extend(epsilon.tolist())
+        moved = (problem.images + epsilon.view(-1, 1, 1, 1)).clamp(0, 1)
+        return Candidate(moved, epsilon >= self.threshold - 1e-9)
+
+
+ASKED: list[float] = []
+
+
+def problem(n: int = 2) -> Problem:
+    classifier = convolutional_classifier()
+    images = torch.stack([classifier.prepare(case) for case in cohort(n)])
+    return Problem(classifier, images, classifier(images).argmax(dim=1))
+
+
+@pytest.mark.parametrize("threshold", [0.001, 0.01, 0.03, 0.5])
+def test_bisection_finds_the_first_success_that_looking_everywhere_finds(threshold: float) -> None:
+    attack = FromAbove(threshold)
+    ASKED.clear()
+    quick = search(attack, problem(), EPSILONS)
+    n_quick = len(ASKED)
+    ASKED.clear()
+    whole = search(attack, problem(), EPSILONS, exhaustive=True)
+    assert n_quick <= 2 * 3 < len(ASKED)
+    for epsilon in EPSILONS:
+        assert bool(quick[0].found(epsilon)) == bool(whole[0].found(epsilon)) == (epsilon >= threshold)
+
+
+def test_an_image_that_is_wrong_from_the_start_is_not_attacked() -> None:
+    given = problem()
+    wrong = Problem(given.network, given.images, 1 - given.labels)
+    ASKED.clear()
+    finds = search(FromAbove(0.01), wrong, EPSILONS)
+    assert not ASKED
+    assert finds[0].found(0.0)
+    assert torch.equal(finds[0].at(wrong.images[0], 0.03), wrong.images[0])
+
+
+def test_an_attack_that_leaves_its_ball_is_named() -> None:
+    @dataclass(frozen=True)
+    class Cheat(FromAbove):
+        def perturb(self, problem: Problem, epsilon: torch.Tensor) -> Candidate:
+            return Candidate((problem.images + 0.2).clamp(0, 1), epsilon > 0)
+
+    with pytest.raises(AttackError, match="cheat left its ball"):
+        search(Cheat(0.1, name="cheat"), problem(), EPSILONS)
+
+
+def test_finds_give_the_nearest_image_within_the_ball() -> None:
+    image = torch.full((3, 2, 2), 0.5)
+    finds = Finds()
+    finds.put(0.01, image + 0.01, hit=False)
+    finds.put(0.1, image + 0.08, hit=True)
+    assert torch.equal(finds.at(image, 0.01), image + 0.01)
+    torch.testing.assert_close(finds.at(image, 0.2), image + 0.08)
+    torch.testing.assert_close(finds.at(image, 0.04), image + 0.04)  # half way to the success
+    assert [finds.found(epsilon) for epsilon in (0.01, 0.04, 0.1, 0.2)] == [False, None, True, True]
+
+
+def test_a_ray_ends_at_its_reach_and_keeps_to_levels() -> None:
+    image = torch.full((3, 2, 2), 100 / 255)
+    ray = Ray(torch.ones_like(image), reach=0.01, hit=True)
+    torch.testing.assert_close(ray.at(image, 0.5), image + 0.01)
+    assert [ray.found(0.005), ray.found(0.01)] == [False, True]
+    stepped = Ray(torch.ones_like(image), levels=255)
+    for epsilon, level in ((0.0039, 100), (0.004, 101), (0.0078, 101), (0.00785, 102)):
+        torch.testing.assert_close(stepped.at(image, epsilon) * 255, torch.full_like(image, level))
+    assert Still().at(image, 1.0) is image
+
+
+def test_pgd_is_never_weaker_than_fgsm_in_the_sweep() -> None:
+    classifier, images = convolutional_classifier(), cohort(16)
+    curves = {
+        name: grid(dm.sweep(classifier, images, name, epsilons=EPSILONS, workers=1).frame).groupby("epsilon")["correct"]
+        for name in ("fgsm", "pgd")
+    }
+    assert (curves["pgd"].sum() <= curves["fgsm"].sum()).all()
+    assert curves["pgd"].sum()[0.003] < curves["fgsm"].sum()[0.0]
+
+
+@pytest.mark.parametrize("name", [name for name, entry in entries().items() if not entry.needs_training])
+def test_rows_of_every_attack_keep_what_they_claim(name: str) -> None:
+    classifier, images = convolutional_classifier(), cohort(8)
+    frame = dm.sweep(classifier, images, name, effort="quick", epsilons=EPSILONS, workers=2).frame
+    assert (frame["status"] == "ok").all()
+    assert (frame["linf"] <= frame["epsilon"] + 1e-6).all()
+    claimed = frame[frame["found"] == True]  # noqa: E712 - nulls
+    assert not claimed["correct"].any()
+    again = dm.sweep(classifier, images, name, effort="quick", epsilons=EPSILONS, workers=1).frame
+    assert frame.drop(columns="duration_s").equals(again.drop(columns="duration_s"))
+    assert set(frame["effort"]) == {"quick"}
+
+
+def test_cost_is_counted_for_each_image() -> None:
+    classifier, images = convolutional_classifier(), cohort(6)
+    first = dm.sweep(classifier, images, "fgsm", workers=1).frame.drop_duplicates("case_id")
+    assert set(first["n_gradients"]) == {1}
+    square = dm.sweep(classifier, images, "square", effort="quick", workers=1).frame.drop_duplicates("case_id")
+    assert set(square["n_gradients"]) == {0}
+    assert (square["n_queries"] > 0).all()
+
+
+def test_a_mask_a_target_and_bits_are_kept() -> None:
+    classifier, images = convolutional_classifier(), cohort(6)
+    mask = np.zeros((32, 32))
+    mask[8:24, 8:24] = 1
+    for name in ("fgsm", "pgd", "fmn"):
+        masked = dm.sweep(classifier, images, name, effort="quick", epsilons=EPSILONS, mask=mask, workers=1).frame
+        assert (masked["l2"] <= masked["epsilon"] * np.sqrt(3 * 16 * 16) + 1e-6).all()
+        assert not masked.loc[masked["correct"] & (masked["epsilon"] > 0), "unchanged"].all()
+        aimed = dm.sweep(classifier, images, name, epsilons=EPSILONS, target="opacity", effort="quick", workers=1).frame
+        assert aimed.loc[aimed["label"] == 1, "unchanged"].all()  # they are what they should become
+        assert set(aimed["target"]) == {1}
+    stepped = dm.sweep(classifier, images, "pgd", epsilons=EPSILONS, bits=8, effort="quick", workers=1).frame
+    levels = stepped["linf"] * 255
+    assert (np.abs(levels - levels.round()) < 1e-3).all()
+    assert (grid(stepped, epsilon=0.003)["unchanged"]).all()  # less than a grey level cannot be written
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mask": np.ones((8, 8))}, "mask must have the size of the classifier's images, 32 x 32, got 8 x 8"),
+        ({"mask": np.zeros((32, 32))}, "at least one pixel"),
+        ({"target": "opacty"}, "Did you mean 'opacity'"),
+        ({"bits": 1}, "bits must be from 2 to 16"),
+        ({"effort": "hard", "attack": "pgd"}, "effort 'hard' is not known"),
+        ({"attack": "pdg"}, "Did you mean 'pgd'"),
+        ({"attack": object()}, "must have a method `direction` or `perturb`"),
+        ({"attack": "universal"}, "training must be given"),
+        ({"epsilons": [2]}, "Did you mean 2/255"),
+    ],
+)
+def test_mistakes_are_one_sentence(options: dict[str, object], message: str) -> None:
+    with pytest.raises(DosimeterError, match=message):
+        dm.sweep(convolutional_classifier(), cohort(2), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("settings", [{"steps": -1}, {"restarts": 0}, {"loss": "margn"}, {"channels": "loose"}])
+def test_settings_of_attacks_are_checked(settings: dict[str, object]) -> None:
+    with pytest.raises(DosimeterError):
+        PGD(**settings)  # type: ignore[arg-type]
+
+
+def test_a_mask_is_read_from_a_file(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
+    mask = read_mask(tmp_path / "mask.png", 32)
+    assert mask is not None
+    assert int(mask.sum()) == 32
+    with pytest.raises(DosimeterError, match="cannot be read as an image"):
+        read_mask(tmp_path / "none.png", 32)
+
+
+def test_the_universal_perturbation_of_a_linear_classifier_is_its_weight_s_sign() -> None:
+    weight = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    classifier = linear_classifier(weight, bias=10.0)  # all images are of class 1
+    images = torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 0.4 + 0.3
+
+    def batch_of(places: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        return images[places], torch.ones(len(places), dtype=torch.long)
+
+    learned = UniversalPerturbation(batches=20, epsilon=0.01).learn(classifier, batch_of, n_images=20, seed=0)
+    expected = -weight.sum(dim=0, keepdim=True).sign().expand(3, -1, -1)
+    torch.testing.assert_close(learned.plane, expected)
+
+
+def test_the_universal_perturbation_is_one_for_all() -> None:
+    classifier, images = convolutional_classifier(), cohort(6)
+    options = {"effort": "quick", "epsilons": (0.01,), "refine": False, "training": cohort(12)}
+    frames = [dm.sweep(classifier, images, "universal", workers=n, **options).frame for n in (1, 2)]  # type: ignore[arg-type]
+    assert frames[0]["logits"].map(list).equals(frames[1]["logits"].map(list))
+    assert (grid(frames[0], epsilon=0.01)["l2"].round(4).nunique()) == 1
+
+
+def test_a_foreign_attack_is_swept_and_a_stranger_refused() -> None:
+    classifier, images = convolutional_classifier(), cohort(6)
+    theirs = dm.sweep(classifier, images, foolbox.attacks.LinfPGD(steps=10), epsilons=EPSILONS, workers=1).frame
+    ours = dm.sweep(classifier, images, PGD(steps=10), epsilons=EPSILONS, workers=1).frame
+    counts = [grid(frame).groupby("epsilon")["correct"].sum() for frame in (theirs, ours)]
+    assert (counts[1] <= counts[0]).all()
+    assert (theirs["n_gradients"] > 0).any()
+    nearest = dm.sweep(classifier, images, foolbox.attacks.LinfDeepFoolAttack(), epsilons=EPSILONS, workers=1).frame
+    assert set(nearest["attack"]) == {"foolbox.LinfDeepFoolAttack"}
+    with pytest.raises(DosimeterError, match="Wrap an attack"):
+        adapt(print)
+
+
+def test_names_of_settings_and_registry_agree() -> None:
+    assert set(ATTACKS) == set(entries())
+    assert load_config(attack="all").attack == ATTACKS
+    assert load_config(attack="pgd, square", effort="quick").attack == ("pgd", "square")
+    for name in entries():
+        for effort in EFFORTS:
+            assert build(name, effort).name == name
+    for options, message in (
+        ({"attack": "pdg"}, "Did you mean 'pgd'"),
+        ({"effort": "hard"}, "effort 'hard'"),
+        ({"declared_accuracy": {"vgg16": 93}}, "share from 0 to 1"),
+        ({"declared_accuracy": {"vgg": 0.9}}, "no such model"),
+    ):
+        with pytest.raises(DosimeterError, match=message):
+            load_config(**options)
