@@ -5,6 +5,9 @@ import pytest
 import tiny
 from PIL import Image
 
+import dosimeter.study
+from dosimeter import responses
+from dosimeter.analysis.tables import build_tables, write_tables
 from dosimeter.cohorts import Decoded, load_cohort, to_grid
 
 
@@ -42,3 +45,17 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("DOSIMETER_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture
+def only_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The study writes its tables and a blank report: the drawing is most of a small study's time."""
+
+    def write(folder: Path) -> Path:
+        write_tables(build_tables(responses.read(folder / "responses.parquet")), folder / "tables")
+        (folder / "figures").mkdir(exist_ok=True)
+        for name in ("report.html", "summary.json"):
+            (folder / name).write_text("not drawn")
+        return folder / "report.html"
+
+    monkeypatch.setattr(dosimeter.study, "redraw", write)

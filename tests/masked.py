@@ -44,7 +44,9 @@ def opacities(start: int, n: int) -> Cohort:
     """Return n images, as many of each class."""
 
     def record(index: int) -> Record:
-        return Record(pseudonymise(index, f"{index:064x}"), index % 2, f"{index:064x}", lambda: Decoded(_draw(index), 8))
+        return Record(
+            pseudonymise(index, f"{index:064x}"), index % 2, f"{index:064x}", lambda: Decoded(_draw(index), 8)
+        )
 
     return Cohort("opacities", CLASSES, tuple(record(index) for index in range(start, start + n)), modality="xray")
 
@@ -66,7 +68,9 @@ def _training() -> tuple[Tensor, Tensor]:
 def _network(seed: int) -> tuple[nn.Sequential, nn.Sequential]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        base = nn.Sequential(nn.Conv2d(3, 12, 5, stride=2, padding=2), nn.ReLU(), nn.Conv2d(12, 12, 3, stride=2), nn.ReLU())
+        base = nn.Sequential(
+            nn.Conv2d(3, 12, 5, stride=2, padding=2), nn.ReLU(), nn.Conv2d(12, 12, 3, stride=2), nn.ReLU()
+        )
         head = nn.Sequential(nn.Flatten(), nn.Linear(12 * 7 * 7, 32), nn.ReLU(), nn.Linear(32, 2))
     return base, head
 

@@ -12,7 +12,6 @@ import pytest
 import dosimeter.study
 import dosimeter.sweeps.executor
 from dosimeter import responses
-from dosimeter.analysis.tables import build_tables, write_tables
 from dosimeter.cohorts.base import Case, Cohort
 from dosimeter.config import StudyConfig, load_config
 from dosimeter.errors import DosimeterError
@@ -28,20 +27,6 @@ pytestmark = pytest.mark.usefixtures("tiny_networks")
 def settings(images: Path, out: Path, **changes: object) -> StudyConfig:
     usual = {"cohort": f"csv:{images / 'cases.csv'}", "epochs": 3, "epsilons": "0.001,0.003,0.009,0.08", "out": out}
     return load_config(None, **{**usual, **changes})
-
-
-@pytest.fixture
-def only_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The study writes its tables and a blank report: the drawing is most of a small study's time."""
-
-    def write(folder: Path) -> Path:
-        write_tables(build_tables(responses.read(folder / "responses.parquet")), folder / "tables")
-        (folder / "figures").mkdir(exist_ok=True)
-        for name in ("report.html", "summary.json"):
-            (folder / name).write_text("not drawn")
-        return folder / "report.html"
-
-    monkeypatch.setattr(dosimeter.study, "redraw", write)
 
 
 class Notes(Progress):

@@ -72,7 +72,7 @@ def robust_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
         specificity. Of the worst case accuracy is its own envelope.
     """
     rows = with_worst_case(answered(frame))
-    table = fgsm_accuracy(rows).merge(_attacks(rows), on=[*IDENTITY, "modality"], how="left")
+    table = fgsm_accuracy(rows).merge(attack_facts(rows), on=[*IDENTITY, "modality"], how="left")
     return _ordered(table, ROBUST)
 
 
@@ -116,7 +116,7 @@ def class_flips(frame: pd.DataFrame) -> pd.DataFrame:
         for names, group in groups(rows[rows["on_grid"]], [*GROUP, *ATTACK[:-1]])
     ]
     table = _shares(parts, [*GROUP, *ATTACK[:-1], "label"])
-    return _ordered(table.assign(direction=table["label"].map(DIRECTIONS)), FLIPS, ["label", "epsilon"])
+    return _ordered(table.assign(direction=table["label"].map(DIRECTIONS)), FLIPS)
 
 
 @each_seed
@@ -140,7 +140,7 @@ def transfer(frame: pd.DataFrame) -> pd.DataFrame:
     white = [(names | {"made_on": names["model"]}, group) for names, group in groups(own, [*GROUP, "attack"])]
     parts = [_flip_counts(group, []).assign(**names) for names, group in (*moved, *white)]
     table = _shares(parts, [*GROUP, "attack", "made_on"])
-    return in_attack_order(table, ["cohort", "protocol", "made_on", "model"], ["storage", "epsilon"])[TRANSFER]
+    return in_attack_order(table, ["cohort", "protocol", "made_on", "model"])[TRANSFER]
 
 
 @each_seed
@@ -232,20 +232,16 @@ def _joined(one: FloatArray, other: FloatArray, phi: FloatArray) -> FloatArray:
     return np.sqrt(np.maximum(one**2 - 2 * phi * one * other + other**2, 0))
 
 
-def _attacks(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return what each curve is of: IDENTITY, modality and ATTACK but for the role."""
+def attack_facts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the attack of each curve: IDENTITY, modality and ATTACK but for the role."""
     return plain(rows[[*IDENTITY, "modality", *ATTACK[:-1]]].drop_duplicates(IDENTITY))
 
 
-def _ordered(table: pd.DataFrame, columns: list[str], last: list[str] | None = None) -> pd.DataFrame:
-    """Return the columns of `table`, with its roles, attacks in their order."""
+def _ordered(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Return the columns of `table`, with the role of each row, attacks in their order."""
     if table.empty:
         return pd.DataFrame(columns=columns)
-    table = in_attack_order(table.assign(role=roles(table)), ["cohort", "protocol", "model"])
-    if last:
-        keys = ["cohort", "protocol", "model"]
-        table = in_attack_order(table, keys, [*(name for name in ("storage",) if name in table), *last])
-    return table[columns]
+    return in_attack_order(table.assign(role=roles(table)), ["cohort", "protocol", "model"])[columns]
 
 
 def _trial(names: dict[str, Any]) -> tuple[Any, ...]:

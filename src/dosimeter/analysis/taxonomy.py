@@ -4,7 +4,8 @@ The catalogues give security people words they share. An id says what kind of at
 certificate and no claim of conformity.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -168,12 +169,11 @@ def taxonomy(frame: pd.DataFrame) -> pd.DataFrame:
     return in_attack_order(table, ["cohort", "protocol", "model"])[COLUMNS]
 
 
-def in_attack_order(table: pd.DataFrame, first: list[str], last: list[Any] | None = None) -> pd.DataFrame:
-    """Return `table` sorted by the columns `first`, then its presets in the order of `place`, then by `last`."""
+def in_attack_order(table: pd.DataFrame, first: Sequence[str]) -> pd.DataFrame:
+    """Return `table` sorted by the columns `first`, then its presets in the order of `place`, otherwise as it is."""
     ranked = {preset: index for index, preset in enumerate(sorted(table["preset"].unique(), key=place))}
     ordered = table.assign(_place=table["preset"].map(ranked).astype(int))
-    keys = [*first, "_place", *(last or [])]
-    return ordered.sort_values(keys, kind="stable", ignore_index=True).drop(columns="_place")
+    return ordered.sort_values([*first, "_place"], kind="stable", ignore_index=True).drop(columns="_place")
 
 
 def _access(role: str, attack: str) -> Access:

@@ -9,6 +9,7 @@ from torch import Tensor
 from dosimeter.attacks.base import Best, Candidate, Problem, check_positive
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
+from dosimeter.errors import DosimeterError
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class MIFGSM:
 
     Args:
         steps: gradients.
-        momentum: share of the sum that each step keeps; 1 forgets nothing.
+        momentum: share of the sum that each step keeps; 1 forgets nothing, 0 everything (see `bim`).
         step_size: of a step, as a share of epsilon; the paper's is 1 / steps.
         loss, channels: as `FGSM`.
 
@@ -36,7 +37,9 @@ class MIFGSM:
 
     def __post_init__(self) -> None:
         check_loss(self.loss, self.channels)
-        check_positive(steps=self.steps, momentum=self.momentum, step_size=self.step_size)
+        check_positive(steps=self.steps, step_size=self.step_size)
+        if not 0 <= self.momentum <= 1:
+            raise DosimeterError(f"momentum must be in [0, 1], got {self.momentum}. The paper's is 1.")
 
     def perturb(self, problem: Problem, epsilon: Tensor) -> Candidate:
         """Return the best of all iterates."""
@@ -51,11 +54,17 @@ class MIFGSM:
             place, part, dose = place[which], part.take(which), dose[which]
             size = gradient.abs().sum(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(gradient.dtype).tiny)
             trend = (self.momentum * trend + gradient / size)[which]
-            images = part.project(images[which] + self.step_size * dose.view(-1, 1, 1, 1) * trend.sign(), dose)
+            step = stride(part, self.step_size * dose).view(-1, 1, 1, 1)
+            images = part.project(images[which] + step * trend.sign(), dose)
         else:
             logits = part.ask(images)
             best.note(place, images, part.losses(logits, self.loss), part.fooled(logits))
         return best.candidate
+
+
+def stride(problem: Problem, step: Tensor) -> Tensor:
+    """Return `step` where images are floats, else no less than a grey level: rounding would undo a shorter one."""
+    return step if problem.levels is None else step.clamp(min=1 / problem.levels)
 
 
 STEPS = {"quick": 10, "standard": 10, "thorough": 40}

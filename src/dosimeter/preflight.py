@@ -1,0 +1,405 @@
+"""Pre-flight: what an attack will meet when it asks a classifier, measured before the sweep.
+
+Numbers only, each with the count of images behind it; `analysis.evaluation` says what they mean. A gradient that is
+not there is a finding; a classifier that does not answer at all is an error.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from dosimeter.attacks.base import AttackError, Problem, perturb
+from dosimeter.attacks.losses import check_loss, margin
+from dosimeter.attacks.pgd import PGD
+from dosimeter.cohorts.base import Cohort
+from dosimeter.errors import DosimeterError
+from dosimeter.models.base import Classifier
+
+BATCH = 4
+"""Images per pass: what the sweep takes too."""
+
+PASSES = 5
+N_REPEATED = 16  # images of the repeated passes, of the single ones and of the unbounded attack
+N_DIFFERENCES = 8  # images whose gradient is compared with finite differences
+N_RANDOM = 2  # random directions of each
+
+UNIT_TOLERANCE = 1e-5
+SATURATED = 1e-6
+ERROR_TOLERANCE = 0.25  # between slope and gradient, as a share of the gradient's size
+RISE = 0.01  # of the largest logit: the change of the margin that a finite difference should make
+STEPS = (1e-5, 4 / 255)  # least and largest step of a finite difference
+LADDER = (1.0, 1 / 8, 8.0)  # steps tried, in multiples of the first
+ONE_LEVEL = 1 / 255
+UNBOUNDED = {"steps": 50, "step_size": 0.02, "start": "image"}  # epsilon 1; small steps meet small perturbations first
+
+Facts = dict[str, Any]
+
+
+def examine(
+    classifier: Classifier,
+    cohort: Cohort,
+    *,
+    loss: str = "margin",
+    channels: str = "tied",
+    declared_accuracy: float | None = None,
+    n_images: int = 32,
+    seed: int = 0,
+) -> Facts:
+    """Return what can be known of a classifier before it is attacked, as JSON types.
+
+    Args:
+        loss, channels: of the attack that will follow, as `FGSM`.
+        declared_accuracy: the user's own figure for the cohort, in [0, 1].
+        n_images: drawn from the cohort; images that cannot be read are passed over.
+        seed: of the draw and of random directions.
+
+    Raises:
+        DosimeterError: no image can be read, or the classifier does not answer images with logits.
+    """
+    check_loss(loss, channels)
+    if n_images < 1:
+        raise DosimeterError(f"n_images must be 1 or more, got {n_images}. 32 show most of what goes wrong.")
+    if declared_accuracy is not None and not 0 <= declared_accuracy <= 1:
+        raise DosimeterError(f"declared_accuracy must be a share from 0 to 1, got {declared_accuracy}.")
+    images, labels = _draw(classifier, cohort, n_images, seed)
+    subject = _Subject(classifier, images, labels, loss, channels, seed)
+    logits = subject.logits(images)
+    climbed = _climb(subject, loss, channels)
+    right = logits.argmax(dim=1) == labels
+    return {
+        "cohort": cohort.name,
+        "protocol": classifier.card.get("protocol", ""),
+        "model": classifier.card.get("model", "classifier"),
+        "classifier": classifier.name,
+        "seed": seed,
+        "loss": loss,
+        "channels": channels,
+        "n": len(images),
+        "training": _training(classifier),
+        "randomness": _randomness(subject, logits),
+        "batching": _batching(subject, logits),
+        "outputs": _outputs(logits),
+        "accuracy": {
+            "n": len(images),
+            "n_cohort": len(cohort),
+            "correct": int(right.sum()),
+            "majority": int(labels.bincount().max()),
+            "declared": declared_accuracy,
+        },
+        "graph": {"n": len(images), "error": climbed.error},
+        "identity": _identity(logits, climbed),
+        "gradient": _gradient(climbed, right, channels),
+        "differences": _differences(subject, logits),
+        "step": _step(subject, climbed),
+        "unbounded": _unbounded(subject, climbed, right),
+    }
+
+
+# --- asking -------------------------------------------------------------------------------------------------
+
+
+class _Subject(NamedTuple):
+    """A classifier and the images that it is examined on: (n, 3, H, W) and (n,) on the CPU."""
+
+    classifier: Classifier
+    images: Tensor
+    labels: Tensor
+    loss: str
+    channels: str
+    seed: int
+
+    def logits(self, images: Tensor, batch: int = BATCH) -> Tensor:
+        """Return logits (n, n_classes) as the sweep would have them, float32 on the CPU."""
+        return torch.cat([_answer(self.classifier, part) for part in images.split(batch)])
+
+    def problem(self, places: Tensor) -> Problem:
+        """Return what an attack is given of the images at `places` (m,)."""
+        device = self.classifier.device
+        return Problem(self.classifier, self.images[places].to(device), self.labels[places].to(device), seed=self.seed)
+
+
+def _draw(classifier: Classifier, cohort: Cohort, n_images: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return images (n, 3, H, W) and labels (n,) of cases drawn from the cohort."""
+    images: list[Tensor] = []
+    labels: list[int] = []
+    for index in np.random.default_rng(seed).permutation(len(cohort)).tolist():
+        if len(images) == n_images:
+            break
+        try:
+            case = cohort[index]
+            images.append(classifier.prepare(case))
+            labels.append(case.label)
+        except (DosimeterError, OSError, ValueError):
+            continue  # the sweep names it
+    if not images:
+        raise DosimeterError(f"none of the {len(cohort)} images of {cohort.name} can be read. See `dosimeter data`.")
+    return torch.stack(images), torch.tensor(labels)
+
+
+def _answer(classifier: Classifier, images: Tensor) -> Tensor:
+    try:
+        with torch.inference_mode():
+            logits = classifier(images.to(classifier.device))
+    except Exception as error:  # the user's network may raise anything
+        raise DosimeterError(
+            f"the classifier failed on images of shape {tuple(images.shape)} in [0, 1]: {_in_a_line(error)}. "
+            "Call it on such a tensor first."
+        ) from error
+    wanted = (len(images), len(classifier.classes))
+    if not isinstance(logits, Tensor) or logits.shape != wanted:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise DosimeterError(
+            f"the classifier must return logits of shape {wanted}, one column for each class, got {got}. "
+            "Unwrap its output; give a one-logit head a second, 0."
+        )
+    return logits.float().cpu()
+
+
+def _in_a_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(" .:")
+
+
+class _Climbed(NamedTuple):
+    """One gradient an image, as an attack takes it.
+
+    Attributes:
+        logits: (n, n_classes), from the passes that were differentiated; NaN where there was none.
+        gradient: (n, 3, H, W), 0 where `finite` is False.
+        losses: (n,).
+        finite: (n,), True where the gradient is there and finite.
+        error: why there is none at all; None if there is.
+    """
+
+    logits: Tensor
+    gradient: Tensor
+    losses: Tensor
+    finite: Tensor
+    error: str | None = None
+
+
+def _climb(subject: _Subject, loss: str, channels: str, n: int | None = None) -> _Climbed:
+    """Return the gradients of the first `n` images, all by default, at epsilon 0."""
+    images = subject.images[:n]
+    n_images = len(images)
+    logits, losses = torch.full((n_images, len(subject.classifier.classes)), torch.nan), torch.zeros(n_images)
+    climbed = _Climbed(logits, torch.zeros_like(images), losses, torch.zeros(n_images, dtype=torch.bool))
+    waiting = list(torch.arange(n_images).split(BATCH))
+    while waiting:
+        places = waiting.pop()
+        problem = subject.problem(places)
+        nowhere = torch.zeros(len(places), device=problem.images.device)
+        try:
+            answer, height, gradient = problem.gradient(problem.project(problem.images, nowhere), loss, channels)
+        except FloatingPointError:
+            waiting += places.split(1) if len(places) > 1 else ()
+            continue
+        except AttackError:
+            return climbed._replace(error="no gradient reaches the image")
+        except RuntimeError as error:  # torch cannot differentiate it
+            return climbed._replace(error=_in_a_line(error))
+        climbed.logits[places], climbed.losses[places] = answer.float().cpu(), height.float().cpu()
+        climbed.gradient[places], climbed.finite[places] = gradient.float().cpu(), True
+    return climbed
+
+
+# --- answers ------------------------------------------------------------------------------------------------
+
+
+def _training(classifier: Classifier) -> Facts:
+    """Return the modules that are in training mode, and how many of them answer differently there."""
+    modules = [module for module in classifier.modules() if module.training]
+    alive = [module for module in modules if isinstance(module, _DropoutNd | _BatchNorm)]
+    kinds = sorted({type(module).__name__ for module in alive or modules})
+    return {"n": len(list(classifier.modules())), "training": len(modules), "matter": len(alive), "kinds": kinds}
+
+
+def _apart(first: Tensor, second: Tensor) -> Facts:
+    """Return how far two sets of logits (n, n_classes) for the same images are apart.
+
+    changed: images whose prediction differs; largest: the largest difference, as a share of the logits' size.
+    """
+    size = first.norm(dim=1)
+    size = size.clamp(min=max(float(size.median()), 1e-12))  # logits near zero are all rounding
+    largest = float(((first - second).norm(dim=1) / size).max()) if len(first) else 0.0
+    changed = int((first.argmax(dim=1) != second.argmax(dim=1)).sum())
+    return {"n": len(first), "changed": changed, "largest": largest}
+
+
+def _randomness(subject: _Subject, logits: Tensor) -> Facts:
+    first, images = logits[:N_REPEATED], subject.images[:N_REPEATED]
+    others = [subject.logits(images) for _ in range(PASSES - 1)]
+    changed = torch.stack([other.argmax(dim=1) != first.argmax(dim=1) for other in others]).any(dim=0)
+    largest = max(_apart(first, other)["largest"] for other in others)
+    return {"n": len(first), "passes": PASSES, "changed": int(changed.sum()), "largest": largest}
+
+
+def _batching(subject: _Subject, logits: Tensor) -> Facts:
+    single = subject.logits(subject.images[:N_REPEATED], batch=1)
+    return {**_apart(logits[:N_REPEATED], single), "batch": min(BATCH, len(logits))}
+
+
+def _outputs(logits: Tensor) -> Facts:
+    """Return whether the outputs look like probabilities, and how many of them are 1 in all but name."""
+    finite = torch.isfinite(logits).all(dim=1)
+    rows = logits[finite]
+    unit = len(rows) > 0 and bool(((rows >= -UNIT_TOLERANCE) & (rows <= 1 + UNIT_TOLERANCE)).all())
+    look = "logits"
+    if unit and bool(((rows.sum(dim=1) - 1).abs() <= UNIT_TOLERANCE).all()):
+        look = "softmax"
+    elif unit and rows.shape[1] == 2 and bool((rows == 0).all(dim=0).any()):
+        look = "sigmoid"  # one probability beside a column of zeros
+    saturated = int((torch.softmax(rows, dim=1).amax(dim=1) > 1 - SATURATED).sum())
+    return {"n": len(logits), "not_finite": int((~finite).sum()), "look": look, "saturated": saturated}
+
+
+# --- gradients ----------------------------------------------------------------------------------------------
+
+
+def _identity(logits: Tensor, climbed: _Climbed) -> Facts:
+    """Return whether an attack of epsilon 0 meets the classifier that answers."""
+    return _apart(logits[climbed.finite], climbed.logits[climbed.finite])
+
+
+def _gradient(climbed: _Climbed, right: Tensor, channels: str) -> Facts:
+    """Return the gradients that are not finite or exactly zero, of all and of the correctly classified images."""
+    if climbed.error:
+        return {"n": 0}
+    pixels = climbed.gradient[:, :1] if channels == "tied" else climbed.gradient
+    flat = (pixels == 0).all(dim=1).flatten(1)  # (n, pixels): all planes of the pixel
+    zero = climbed.finite & flat.all(dim=1)
+    there = climbed.finite & ~zero
+    return {
+        "n": len(right),
+        "n_right": int(right.sum()),
+        "not_finite": int((~climbed.finite).sum()),
+        "zero": int(zero.sum()),
+        "zero_right": int((zero & right).sum()),
+        "n_pixels": int(there.sum()) * flat.shape[1],
+        "zero_pixels": int(flat[there].sum()),
+    }
+
+
+def _step(subject: _Subject, climbed: _Climbed) -> Facts:
+    """Return how the loss follows its gradient over a step of one grey level: its rise as a share of the promised."""
+    places = (climbed.finite & (climbed.gradient != 0).flatten(1).any(dim=1)).nonzero()[:, 0][:N_REPEATED]
+    if not len(places):
+        return {"n": 0}
+    images, gradient = subject.images[places], climbed.gradient[places]
+    moved = perturb(images, gradient.sign(), ONE_LEVEL)
+    if subject.channels == "tied":
+        gradient = gradient / images.shape[1]  # each plane holds the sum of all
+    promised = (gradient * (moved - images)).flatten(1).sum(dim=1)
+    logits = subject.logits(moved)
+    problem = subject.problem(places)
+    losses = problem.losses(logits.to(problem.labels.device), subject.loss).cpu()
+    risen = losses - climbed.losses[places]
+    ratio = risen / promised.clamp(min=1e-30)
+    return {"n": len(places), "fallen": int((risen < 0).sum()), "median_ratio": float(ratio.median())}
+
+
+def _unbounded(subject: _Subject, climbed: _Climbed, right: Tensor) -> Facts:
+    """Return how many correctly classified images an attack without a bound leaves.
+
+    An image whose gradient is exactly zero, or not finite, cannot be moved: it is left without trying.
+    """
+    places = right.nonzero()[:, 0][:N_REPEATED]
+    if climbed.error or not len(places):
+        return {"n": 0}
+    movable = climbed.finite & (climbed.gradient != 0).flatten(1).any(dim=1)
+    attack = PGD(**UNBOUNDED, loss=subject.loss, channels=subject.channels)  # type: ignore[arg-type]
+    left = int((~movable[places]).sum())
+    for part in places[movable[places]].split(BATCH):
+        left += len(part) - _n_reached(attack, subject, part)
+    return {"n": len(places), "left": left, **UNBOUNDED}
+
+
+def _n_reached(attack: PGD, subject: _Subject, places: Tensor) -> int:
+    """Return for how many images the attack succeeds within the whole range; those that overflow it does not reach."""
+    problem = subject.problem(places)
+    try:
+        everywhere = torch.ones(len(places), device=problem.images.device)
+        return int(attack.perturb(problem, everywhere).found.sum())
+    except FloatingPointError:
+        return 0 if len(places) == 1 else sum(_n_reached(attack, subject, place) for place in places.split(1))
+
+
+# --- finite differences -------------------------------------------------------------------------------------
+
+
+class _Slope(NamedTuple):
+    """Along one direction from one image: what the gradient says, what the margin does, and the gradient's size."""
+
+    said: float
+    done: float
+    size: float
+
+    @property
+    def error(self) -> float:
+        return abs(self.done - self.said) / self.size
+
+    @property
+    def wrong(self) -> bool:
+        return self.done * self.said <= 0
+
+
+def _differences(subject: _Subject, logits: Tensor) -> Facts:
+    """Return how the gradient of the margin agrees with central finite differences of it.
+
+    Along the sign of the gradient, where the gradient's size is its L1 norm, and along random signs, where it is its
+    L2 norm: what a random direction gives on average. Random directions along which the gradient says next to nothing
+    are passed over.
+    """
+    climbed = _climb(subject, "margin", "free", N_DIFFERENCES)
+    places = (climbed.finite & (climbed.gradient != 0).flatten(1).any(dim=1)).nonzero()[:, 0].tolist()
+    generator = torch.Generator().manual_seed(subject.seed)
+    own, random = [], []
+    for place in places:
+        gradient, scale = climbed.gradient[place], float(logits[place].abs().max())
+        own.append(_slope(subject, place, gradient, gradient.sign(), scale, along=1))
+        for _ in range(N_RANDOM):
+            signs = torch.randint(0, 2, gradient.shape, generator=generator) * 2.0 - 1
+            random.append(_slope(subject, place, gradient, signs, scale, along=2))
+    own, random = (
+        [slope for slope in own if slope.size > 0],
+        [slope for slope in random if abs(slope.said) > slope.size / 4],
+    )
+    return {
+        "n": len(own),
+        "wrong": sum(slope.wrong for slope in own),
+        "off": sum(slope.error > ERROR_TOLERANCE for slope in own),
+        "n_random": len(random),
+        "wrong_random": sum(slope.wrong for slope in random),
+        "off_random": sum(slope.error > ERROR_TOLERANCE for slope in random),
+        "tolerance": ERROR_TOLERANCE,
+    }
+
+
+def _slope(subject: _Subject, place: int, gradient: Tensor, signs: Tensor, scale: float, *, along: int) -> _Slope:
+    """Return the slope of the margin along `signs`, by the step of `LADDER` that agrees best.
+
+    A step is so long that the margin should change by the share `RISE` of the largest logit: long enough for float32
+    whatever the logits' scale, short enough for a network of ReLUs. Pixels without room for it on both sides stay.
+    """
+    label = subject.labels[place, None]
+    image, best = subject.images[place], _Slope(0.0, 0.0, 0.0)
+    typical = float(gradient.double().norm(along))
+    for factor in LADDER:
+        step = min(max(factor * RISE * scale / typical, STEPS[0]), STEPS[1])
+        room = (image >= step) & (image <= 1 - step)
+        direction = signs * room
+        inside = gradient.double() * room
+        size = float(inside.norm(along))
+        if size == 0:
+            continue
+        logits = subject.logits(torch.stack([image + step * direction, image - step * direction]))
+        ends = margin(logits.double(), label.expand(2))
+        slope = _Slope(float((inside * direction).sum()), float(ends[0] - ends[1]) / (2 * step), size)
+        if best.size == 0 or slope.error < best.error:
+            best = slope
+        if best.error < ERROR_TOLERANCE:
+            break
+    return best

@@ -1,0 +1,59 @@
+"""Studies with further attacks: transfer, learning, masks, resume."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_study import settings
+
+from dosimeter import responses
+from dosimeter.errors import DosimeterError
+from dosimeter.study import run_study
+
+pytestmark = pytest.mark.usefixtures("tiny_networks", "only_tables")
+
+
+def test_attacks_are_swept_beside_the_presets_and_resumed(image_folder: Path, tmp_path: Path) -> None:
+    config = settings(image_folder, tmp_path, attack="pgd,universal,random_sign,fmn", effort="quick")
+    assert not run_study(config).incomplete
+    frame, meta = responses.read(tmp_path / "responses.parquet")
+    assert set(frame["preset"]) == {"paper", "sound", "pgd", "universal", "random_sign", "fmn"}
+    assert set(frame.loc[frame["preset"].isin(["paper", "sound"]), "effort"].isna()) == {True}
+    by_preset = {each["preset"]: each for each in meta["attacks"]}
+    assert by_preset["pgd"]["steps"] == 10
+    assert by_preset["pgd"]["effort"] == "quick"
+    learned = list((tmp_path / "learned").iterdir())
+    assert len(learned) == 2  # one for each model
+    assert run_study(config).reused
+
+
+def test_transfer_asks_every_other_model_about_the_same_images(image_folder: Path, tmp_path: Path) -> None:
+    config = settings(image_folder, tmp_path, attack="pgd", effort="quick", transfer=True, preset="sound")
+    run_study(config)
+    frame, _ = responses.read(tmp_path / "responses.parquet")
+    for source, target in (("vgg16", "inception_v3"), ("inception_v3", "vgg16")):
+        for preset in ("sound", "pgd"):
+            own = frame[(frame["preset"] == preset) & (frame["model"] == source) & frame["on_grid"]]
+            heard = frame[(frame["preset"] == f"{preset} from {source}") & (frame["model"] == target)]
+            keys = ["case_id", "storage", "epsilon"]
+            pairs = own.merge(heard, on=keys, suffixes=("", "_heard"))
+            assert len(pairs) == len(own) == len(heard)
+            np.testing.assert_allclose(pairs["linf"], pairs["linf_heard"])
+            np.testing.assert_allclose(pairs["l2"], pairs["l2_heard"])
+            assert set(heard["made_on"]) == {source}
+        clean = frame[(frame["epsilon"] == 0) & (frame["storage"] == "float")]
+        for _, rows in clean.groupby(["model", "case_id"]):
+            logits = np.stack(rows["logits"])
+            np.testing.assert_allclose(logits, logits[:1].repeat(len(logits), axis=0), atol=1e-5)
+
+
+def test_a_mask_of_another_size_and_a_class_that_is_not_there_are_refused(image_folder: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "mask.png")
+    for changes, message in (
+        ({"mask": tmp_path / "mask.png"}, "32 x 32, got 8 x 8"),
+        ({"target": "pneumonia"}, "target 'pneumonia' is no class"),
+        ({"bits": 32}, "bits must be from 2 to 16"),
+    ):
+        with pytest.raises(DosimeterError, match=message):
+            run_study(settings(image_folder, tmp_path / "run", **changes))
