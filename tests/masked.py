@@ -6,7 +6,6 @@ that FGSM breaks it at a few hundredths of the range.
 
 import io
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 
 import numpy as np

@@ -34,6 +34,35 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"loss": "keras_bce", "channels": "free", "storages": ("float",)},
     "sound": {"loss": "margin", "channels": "tied", "storages": ("float", "png8")},
 }
+
+
+class FakeAttack(NamedTuple):
+    """An attack beside the presets of the paper's study: how it compares with FGSM, and what it spends on an image."""
+
+    strength: float  # of the slope that FGSM has on tied channels
+    n_gradients: int
+    n_queries: int
+    loss: str = "margin"
+    claims: bool = True  # whether it says that it succeeded, and stops there
+
+
+ATTACKS = {
+    "fgsm": FakeAttack(1.0, 1, 0, claims=False),
+    "random_sign": FakeAttack(0.02, 0, 0, "none", claims=False),
+    "uniform_noise": FakeAttack(0.01, 0, 0, "none", claims=False),
+    "bim": FakeAttack(1.12, 40, 20),
+    "pgd": FakeAttack(1.2, 80, 30),
+    "mi_fgsm": FakeAttack(1.1, 40, 20),
+    "apgd": FakeAttack(1.25, 200, 40),
+    "square": FakeAttack(0.7, 0, 900),
+    "universal": FakeAttack(0.45, 0, 0, claims=False),
+    "fmn": FakeAttack(1.22, 50, 1),
+    "ddn": FakeAttack(0.9, 50, 1),
+    "deepfool": FakeAttack(0.85, 12, 1),
+    "carlini_wagner": FakeAttack(0.95, 150, 4),
+    "hopskipjump": FakeAttack(0.5, 0, 5000, "none"),
+}
+TRANSFER_STRENGTH = 0.4
 RESOLUTION = 1e-5
 REBOUND_FROM = 0.02
 FREE_GAIN = 1.3
@@ -68,6 +97,8 @@ def make_responses(
     protocols: Sequence[str] = ("paper",),
     models: Sequence[str] = MODELS,
     presets: Sequence[str] = ("paper", "sound"),
+    attacks: Sequence[str] = (),
+    transfers: Sequence[str] = (),
     epsilons: Sequence[float] = EPSILONS,
     n_cases: int = 24,
     patients: bool = True,
@@ -77,7 +108,10 @@ def make_responses(
     phantom: bool = False,
     repeats: int = 1,
 ) -> Responses:
-    """Return a response table and its meta, the same for the same arguments; the repeats have the seeds 0, 1, ..."""
+    """Return a response table and its meta, the same for the same arguments; the repeats have the seeds 0, 1, ...
+
+    `attacks` are names of `ATTACKS`, a preset each; the images of `transfers` are also shown to every other model.
+    """
     rows: list[dict[str, Any]] = []
     chosen: list[dict[str, Any]] = []
     for cohort, protocol, model, seed in product(cohorts, protocols, models, range(repeats)):
@@ -85,17 +119,21 @@ def make_responses(
         if seed:  # the same images, answered otherwise
             first = _make_cases(cohort, protocol, model, n_cases, patients, seed=0)
             cases = [case._replace(case_id=same.case_id) for case, same in zip(cases, first, strict=True)]
-        for preset in presets:
-            for storage in PRESETS[preset]["storages"]:
+        moved = [f"{attack} from {source}" for attack in transfers for source in models if source != model]
+        for preset in (*presets, *attacks, *moved):
+            for storage in PRESETS.get(preset, {"storages": ("float",)})["storages"]:
                 setting = Setting(cohort, protocol, model, preset, storage, seed)
                 new = list(_case_rows(setting, cohorts[cohort], cases, epsilons, refine))
                 rows += new
-                if exemplars and storage == "float":
+                if exemplars and storage == "float" and preset in PRESETS:
                     chosen += _make_exemplar(setting, new)
     if error_row and rows:
         rows.append(_error_row(rows[0]))
     pairs = list(product(cohorts, protocols, range(repeats)))
-    return Responses(to_frame(rows), _make_meta(cohorts, pairs, models, n_cases, patients, phantom, chosen))
+    meta = _make_meta(cohorts, pairs, models, n_cases, patients, phantom, chosen)
+    if attacks:
+        meta["attacks"] = [{"preset": name, "effort": "standard", "steps": 10, "name": name} for name in attacks]
+    return Responses(to_frame(rows), meta)
 
 
 def write_large_run(
@@ -168,6 +206,7 @@ def _make_cases(cohort: str, protocol: str, model: str, n_cases: int, patients: 
     key = [seed, *(sum(map(ord, word)) for word in (cohort, protocol, model))]
     rng = np.random.default_rng(key)
     inception = model == "inception_v3"
+    names = np.random.default_rng(key[:3])  # the same for every model
     cases = []
     for index in range(n_cases):
         saturated = inception and index % 3 != 0
@@ -176,7 +215,7 @@ def _make_cases(cohort: str, protocol: str, model: str, n_cases: int, patients: 
         slope = rng.uniform(300, 700) * (12.0 if saturated else 1.0) * (2.0 if inception else 1.0)
         cases.append(
             FakeCase(
-                case_id=f"{index:05d}-{rng.integers(2**32):08x}",
+                case_id=f"{index:05d}-{names.integers(2**32):08x}",
                 patient_id=f"p{index // 2:04d}" if patients else None,
                 label=index % 2,
                 clean=float(clean),
@@ -212,12 +251,16 @@ def _bisect(
 
 
 def _row(setting: Setting, modality: str, case: FakeCase, epsilon: float, *, on_grid: bool) -> dict[str, Any]:
-    preset = PRESETS[setting.preset]
-    grad_zero = case.saturated and preset["loss"] == "keras_bce"
     dose = round(epsilon * 255) / 255 if setting.storage == "png8" else epsilon
-    dose = 0.0 if grad_zero else dose
-    slope = case.slope * (FREE_GAIN if preset["channels"] == "free" else 1.0)
-    margin = case.clean - slope * dose + case.rebound * max(0.0, dose - REBOUND_FROM)
+    if setting.preset in PRESETS:
+        preset = PRESETS[setting.preset]
+        grad_zero = case.saturated and preset["loss"] == "keras_bce"
+        dose = 0.0 if grad_zero else dose
+        slope = case.slope * (FREE_GAIN if preset["channels"] == "free" else 1.0)
+        margin = case.clean - slope * dose + case.rebound * max(0.0, dose - REBOUND_FROM)
+        how = {"loss": preset["loss"], "channels": preset["channels"], "grad_zero": grad_zero}
+    else:
+        margin, how = _attacked(setting.preset, case, dose)
     sign = 1 if case.label == 1 else -1
     logits = np.float32([-sign * margin / 2, sign * margin / 2])
     shifted = np.exp(logits.astype(np.float64) - logits.max())
@@ -226,17 +269,36 @@ def _row(setting: Setting, modality: str, case: FakeCase, epsilon: float, *, on_
         cohort=setting.cohort, modality=modality, protocol=setting.protocol, model=setting.model,
         preset=setting.preset, storage=setting.storage, seed=setting.seed,
         case_id=case.case_id, patient_id=case.patient_id,
-        label=case.label, classifier=f"{setting.model}-{12345678 + setting.seed}", loss=preset["loss"],
-        channels=preset["channels"], epsilon=epsilon, on_grid=on_grid, linf=dose, l2=dose * 388.0,
-        clipped_fraction=min(0.3, dose), unchanged=dose == 0.0, grad_zero=grad_zero, logits=logits.tolist(),
+        label=case.label, classifier=f"{setting.model}-{12345678 + setting.seed}",
+        epsilon=epsilon, on_grid=on_grid, linf=dose, l2=dose * 388.0,
+        clipped_fraction=min(0.3, dose), unchanged=dose == 0.0, logits=logits.tolist(),
         probabilities=(shifted / shifted.sum()).tolist(), predicted=predicted,
-        correct=predicted == case.label,
+        correct=predicted == case.label, **how,
     )  # fmt: skip
+
+
+def _attacked(preset: str, case: FakeCase, dose: float) -> tuple[float, dict[str, Any]]:
+    """Return the margin that an attack of `ATTACKS` leaves at `dose`, and its columns.
+
+    Its strength varies a little from image to image. An attack that claims to succeed stops right behind the boundary.
+    """
+    name, _, source = preset.partition(" from ")
+    attack = ATTACKS[name]
+    rng = np.random.default_rng([*map(ord, preset), int(case.case_id[-8:], 16)])
+    strength = attack.strength * rng.uniform(0.95, 1.05) * (TRANSFER_STRENGTH * rng.uniform(0.2, 1.8) if source else 1)
+    margin = case.clean - strength * case.slope * dose
+    if attack.claims and case.clean > 0:
+        margin = max(margin, -0.02)
+    return margin, {
+        "attack": name, "loss": attack.loss, "channels": "tied", "effort": "standard", "made_on": source or None,
+        "found": margin < 0 if attack.claims else None, "n_gradients": attack.n_gradients,
+        "n_queries": attack.n_queries, "duration_s": 0.002 + 0.0004 * (2 * attack.n_gradients + attack.n_queries),
+    }  # fmt: skip
 
 
 def _error_row(row: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("run_id", "cell_id", "cohort", "modality", "protocol", "split", "label", "model", "classifier")
-    kept += ("defence", "preset", "attack", "loss", "channels", "norm", "storage", "seed")
+    kept += ("defence", "preset", "attack", "loss", "channels", "effort", "made_on", "norm", "storage", "seed")
     return {
         **{name: row[name] for name in kept},
         "case_id": "99999-deadbeef",

@@ -186,7 +186,7 @@ class TestContract:
         if not ENTRIES[name].needs_gradient:
             assert torch.equal(attacked(build(name), sealed).images, usual(name, n_classes).images)
             return
-        with pytest.raises(AttackError, match="needs a gradient.*square"):
+        with pytest.raises(AttackError, match=r"needs a gradient.*square"):
             attacked(build(name), sealed)
 
 
@@ -259,6 +259,6 @@ def test_a_minimum_attack_says_how_far_and_gives_the_clean_logits(name: str) -> 
     assert to.found.all() or not ENTRIES[name].needs_gradient  # a black box may find nothing
     assert to.found[0]  # it was misclassified as it is
     assert ((to.reach > 0) == (to.found & (torch.arange(5) > 0))).all()
-    assert torch.equal(to.sign.abs().amax(dim=(1, 2, 3)), (to.reach > 0).float())
+    assert (to.sign[to.reach > 0].abs().amax(dim=(1, 2, 3)) == 1).all()
     if to.logits is not None:
         torch.testing.assert_close(to.logits, network(2)(images()))

@@ -1,5 +1,6 @@
 """What a run was made with: versions, machine, memory."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -36,3 +37,8 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or "unknown"
+
+
+def digest_of(parts: list[str]) -> str:
+    """Return a short digest of a list of strings."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

@@ -1,6 +1,5 @@
 """The study: cohorts -> classifiers -> sweep -> responses.parquet -> report, one straight line."""
 
-import hashlib
 import json
 import logging
 import time
@@ -24,6 +23,7 @@ from dosimeter.attacks.registry import parameters
 from dosimeter.config import StudyConfig
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
+from dosimeter.examinations import Examinations
 from dosimeter.models.backbones import HeadSpec, get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import recipe
@@ -31,7 +31,7 @@ from dosimeter.models.saved import ClassifierDamaged, load_classifier, save_clas
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, WeightsUnavailable, load_weights
 from dosimeter.progress import Progress
-from dosimeter.provenance import environment, peak_memory_mib
+from dosimeter.provenance import digest_of, environment, peak_memory_mib
 from dosimeter.report import redraw
 from dosimeter.runs import Run
 from dosimeter.sweeps.executor import Audience, Executor, FitJob, LocalExecutor
@@ -103,6 +103,8 @@ class _Swept(NamedTuple):
     card: dict[str, Any]
     engine: dict[str, Any]
     exemplars: list[dict[str, Any]]
+    preflights: list[dict[str, Any]]
+    convergence: list[dict[str, Any]]
 
 
 class _Study:
@@ -115,6 +117,7 @@ class _Study:
         self.executor = executor
         self.device = pick_device(config.device)
         self.presets = choose(config.preset, config.attack, config.effort)
+        self.examinations = Examinations(config, run, progress, self.presets)
         self.swept: dict[tuple[int, int], _Swept] = {}  # by the places of the model and of the trial
         self.waiting: dict[tuple[int, int], Classifier] = {}  # to be swept together, by the same places
         self.noted: set[str] = set()
@@ -219,7 +222,10 @@ class _Study:
         self.run.save_manifest(status="running")
         card = {**classifier.card, "classifier": classifier.name, "sha256": classifier.fingerprint}
         engine = {**scope, "seed": trial.split.seed, **plan.to_dict()}
-        return _Swept(cells, card, engine, self._pictures(trial, classifier, cells))
+        exemplars = self._pictures(trial, classifier, cells)
+        examined = self.examinations.preflights(trial, classifier)
+        converged = self.examinations.convergence(trial, classifier, cells)
+        return _Swept(cells, card, engine, exemplars, examined, converged)
 
     def _engine(self, trial: Trial, classifier: Classifier, scope: dict[str, str]) -> EnginePlan:
         """Return how the sweep is computed, as this run decided the first time: another engine means other rows."""
@@ -324,6 +330,8 @@ class _Study:
             "attacks": [
                 {"preset": preset.name, "effort": preset.effort, **parameters(preset.attack)} for preset in self.presets
             ],
+            "preflights": [facts for swept in self._in_order for facts in swept.preflights],
+            "convergence": [facts for swept in self._in_order for facts in swept.convergence],
             "incomplete": incomplete,
             "peak_memory_mib": peak_memory_mib(),
         }
@@ -348,11 +356,6 @@ class _Study:
     def _digest(self, incomplete: list[str]) -> str:
         """Return a digest of what a finished run holds and of what drew it."""
         return digest_of([dosimeter.__version__, str(responses.SCHEMA_VERSION), *self._cells, *incomplete])
-
-
-def digest_of(parts: list[str]) -> str:
-    """Return a short digest of a list of strings."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
 def _slug(name: str) -> str:

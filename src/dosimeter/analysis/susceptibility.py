@@ -44,10 +44,8 @@ def susceptibility(frame: pd.DataFrame) -> pd.DataFrame:
     curves = table.groupby(_CURVE, sort=False)
     rank = table["flip_epsilon"].fillna(np.inf).groupby([table[name] for name in _CURVE]).rank()
     table = table.assign(rank=rank, n=curves["case_id"].transform("size"))
-    table = table.sort_values(["rank", "case_id"], kind="stable")
-    return in_attack_order(table, ["cohort", "protocol", "model"]).sort_values(
-        ["cohort", "protocol", "model"], kind="stable", ignore_index=True
-    )[RANKS]
+    table = table.sort_values(["storage", "rank", "case_id"], kind="stable")
+    return in_attack_order(table, ["cohort", "protocol", "model"])[RANKS]
 
 
 @each_seed

@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from dosimeter.analysis.attacks import area, class_flips, cost, gain, robust_accuracy, transfer
+from dosimeter.analysis.base import answered
 from dosimeter.analysis.clean import clean_metrics, confusion, training
 from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.drops import probability_drop
 from dosimeter.analysis.flips import epsilon50, flip_epsilon
 from dosimeter.analysis.repeats import repeats
+from dosimeter.analysis.susceptibility import most_susceptible, rank_agreement, susceptibility
+from dosimeter.analysis.taxonomy import STUDY_PRESETS, is_fgsm, taxonomy
+from dosimeter.analysis.worst_case import with_worst_case
 from dosimeter.responses import Responses, compact
 
 CAPTIONS = {
@@ -21,7 +26,18 @@ CAPTIONS = {
     "flip_epsilon": "The smallest epsilon that changes each image's answer.",
     "epsilon50": "The epsilon at which half of the correctly classified images have flipped.",
     "repeats": "Means over the seeds, with 95 % intervals over splits (corrected resampled t).",
+    "robust_accuracy": "Accuracy under every attack, with Wilson's 95 % interval, and the worst case over attacks.",
+    "area": "Area under the accuracy curve, epsilon being linear, as a share of the largest possible.",
+    "class_flips": "Images of each class that each attack flips, of those answered correctly without attack.",
+    "gain": "What each attack does beyond random signs of the same epsilon.",
+    "susceptibility": "The order in which images fall under each attack.",
+    "rank_agreement": "Rank correlation of two models' flip epsilons.",
+    "most_susceptible": "The images that fall first under the worst case over attacks.",
+    "transfer": "Images made on one model, answered by another: the share that flips.",
+    "cost": "Gradients, queries and seconds of each attack, an image and in all.",
+    "taxonomy": "What each attack needs, and what MITRE ATLAS and NIST AI 100-2 call it.",
 }
+_OF_ATTACKS = (robust_accuracy, area, class_flips, gain, susceptibility, rank_agreement, most_susceptible, transfer, cost)
 LATEX_ROWS = 5_000
 """Rows of a LaTeX table at most, some hundred pages: a table of one row an image goes on in its CSV file."""
 
@@ -31,22 +47,31 @@ _ESCAPES = str.maketrans(
 
 
 def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
-    """Return every table of a run, by the name of its file; a key of `CAPTIONS` each, `repeats` only of several seeds.
+    """Return every table of a run, by the name of its file: a key of `CAPTIONS` each.
 
-    Where there are several seeds the tables have a column `seed`.
+    `repeats` is there only of several seeds; then the tables have a column `seed`. The tables of attacks, from
+    `robust_accuracy` on, are there only if the run has more than `taxonomy.STUDY_PRESETS`; `fgsm_accuracy` and
+    `probability_drop` are of the classifier's own FGSM images even then, and epsilon50 has the worst case too.
     """
     frame = compact(responses.frame)
+    own = is_fgsm(frame)
+    fgsm = frame if own.all() else frame[own]
+    several = not set(frame["preset"].unique()).issubset(STUDY_PRESETS)
+    every = with_worst_case(answered(frame)) if several else frame
     tables = {
         "clean_metrics": clean_metrics(frame),
         "confusion": confusion(frame),
         "training": training(responses.meta),
-        "fgsm_accuracy": fgsm_accuracy(frame),
-        "probability_drop": probability_drop(frame),
+        "fgsm_accuracy": fgsm_accuracy(fgsm),
+        "probability_drop": probability_drop(fgsm),
         "flip_epsilon": flip_epsilon(frame),
-        "epsilon50": epsilon50(frame),
+        "epsilon50": epsilon50(every),
     }
     if "seed" in tables["clean_metrics"]:
         tables["repeats"] = repeats(tables, responses.meta)
+    if several:
+        tables |= {analyse.__name__: analyse(every) for analyse in _OF_ATTACKS}
+        tables["taxonomy"] = taxonomy(frame)
     return tables
 
 

@@ -91,8 +91,11 @@ KINDS = {
 WORST_CASE = "worst case"
 """Name of what is not one attack: of each image, the attack that needed the smallest epsilon."""
 
-STUDY = "paper"
+PUBLISHED = "paper"
 """The preset that repeats the published study; it is shown, and bounds nothing."""
+
+STUDY_PRESETS = (PUBLISHED, "sound")
+"""The two settings of FGSM that every study has. Of a run of these alone there are no tables of attacks."""
 
 ROLES = ("attack", "worst case", "published", "transfer", "control")
 """What a curve tells: an attack of the model that answers; the worst case over those; the published setting; images
@@ -105,9 +108,9 @@ COLUMNS = [
 
 
 def attack_title(preset: str) -> str:
-    """Return what people call the attack of a preset: "carlini_wagner" is Carlini-Wagner, "sound" is itself."""
+    """Return what people call the attack of a preset: "carlini_wagner" is Carlini-Wagner, "sound" one of two FGSM's."""
     attack, _, source = preset.partition(" from ")
-    title = KINDS[attack].title if attack in KINDS else attack
+    title = f"FGSM, {attack} preset" if attack in STUDY_PRESETS else KINDS[attack].title if attack in KINDS else attack
     return f"{title} from {model_name(source)}" if source else title
 
 
@@ -119,7 +122,7 @@ def family(attack: str) -> str:
 def place(preset: str) -> tuple[int, int, str]:
     """Return where a preset stands among others: FGSM's own, attacks, unknown ones, the worst case; then by source."""
     attack, _, source = preset.partition(" from ")
-    known = [STUDY, "sound", *KINDS]
+    known = [*STUDY_PRESETS, *KINDS]
     last = len(known) + (attack == WORST_CASE)
     return bool(source), known.index(attack) if attack in known else last, preset
 
@@ -132,9 +135,9 @@ def roles(rows: pd.DataFrame) -> npt.NDArray[np.object_]:
     """
     attack, preset = rows["attack"], rows["preset"]
     controls = [name for name, kind in KINDS.items() if kind.family == "control"]
-    conditions = [attack == WORST_CASE, rows["made_on"] != "", attack.isin(controls), preset == STUDY]
-    chosen = np.select([np.asarray(each) for each in conditions], ["worst case", "transfer", "control", "published"], "attack")
-    return chosen.astype(object)
+    conditions = [attack == WORST_CASE, rows["made_on"] != "", attack.isin(controls), preset == PUBLISHED]
+    names = ["worst case", "transfer", "control", "published"]
+    return np.select([np.asarray(each) for each in conditions], names, "attack").astype(object)
 
 
 def is_fgsm(rows: pd.DataFrame) -> "pd.Series[bool]":

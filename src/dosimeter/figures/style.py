@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter
 
+from dosimeter.analysis.taxonomy import KINDS, STUDY_PRESETS, WORST_CASE, attack_title, family
 from dosimeter.analysis.wording import HALF_GREY_LEVEL, MODEL_NAMES
 from dosimeter.units import GREY_LEVELS_8BIT
 
@@ -22,6 +23,7 @@ P = ParamSpec("P")
 
 BLACK, GREY = "#1a1a1a", "#767676"
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
+SKY = "#56B4E9"
 
 WIDTH = 5.8
 """Width of a figure in inches: its 9 point text stays legible when a phone shows it."""
@@ -78,6 +80,10 @@ _SERIES = {
 _SPARE = (Look(PURPLE, "-.", "v"), Look(ORANGE, ":", "D"), Look(GREY, "-", "P"))
 _STORAGES = {"float": "floats", "png8": "8-bit PNG"}
 
+# Where many attacks share an axes: a colour for each family, a marker for each attack.
+_FAMILIES = {"one step": BLUE, "iterative": ORANGE, "minimum norm": GREEN, "black box": PURPLE, "universal": SKY}
+_MARKERS = dict(zip(KINDS, ("s", "v", "^", "o", "D", "<", ">", "P", "X", "h", "*", "p", "+", "x"), strict=True))
+
 
 def series_look(preset: str, storage: str) -> Look:
     """Return the look of a preset's curve, the same in every figure."""
@@ -87,7 +93,20 @@ def series_look(preset: str, storage: str) -> Look:
 
 def series_name(preset: str, storage: str) -> str:
     """Return what a legend calls a preset's curve."""
-    return f"{preset} preset, {_STORAGES.get(storage, storage)}"
+    attack = preset.partition(" from ")[0]
+    name = attack_title(preset) if attack in (*KINDS, WORST_CASE) else f"{preset} preset"
+    return f"{name}, {_STORAGES.get(storage, storage)}"
+
+
+def attack_look(preset: str) -> Look:
+    """Return the look of an attack's curve where many share an axes."""
+    if preset == WORST_CASE:
+        return Look(BLACK, "-", "", linewidth=4.2)  # shows around what lies on it
+    if preset in STUDY_PRESETS:
+        return series_look(preset, "float")._replace(linewidth=1.1)
+    attack = preset.partition(" from ")[0]
+    line = ":" if family(attack) in ("one step", "control") else "-"
+    return Look(_FAMILIES.get(family(attack), GREY), line, _MARKERS.get(attack, "1"), linewidth=0.9, markersize=3.6)
 
 
 def in_order(models: Iterable[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Every figure of a run, drawn from the table and written as SVG and PNG."""
 
+import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,15 @@ from matplotlib.figure import Figure
 from dosimeter.analysis.base import answered, clean_answers
 from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.analysis.repeats import first_repeat, seeds, what_varies
+from dosimeter.analysis.taxonomy import WORST_CASE, is_fgsm
 from dosimeter.analysis.wording import model_name
+from dosimeter.figures.attacks import (
+    class_flip_curves,
+    cost_against_strength,
+    security_curves,
+    susceptibility_scatter,
+    transfer_matrices,
+)
 from dosimeter.figures.curves import accuracy_curves, zero_gradients
 from dosimeter.figures.drops import drop_epsilon, single_image_drop
 from dosimeter.figures.pictures import adversarial_pictures, triptychs
@@ -37,6 +46,7 @@ class FigureFile(NamedTuple):
         path_svg: vector file.
         path_png: raster file, 150 dots per inch.
         repeats: whether it shows all seeds of the run.
+        attacks: whether it shows attacks beyond the paper's study.
     """
 
     name: str
@@ -47,6 +57,7 @@ class FigureFile(NamedTuple):
     path_svg: Path
     path_png: Path
     repeats: bool = False
+    attacks: bool = False
 
 
 class _Drawing(NamedTuple):
@@ -59,6 +70,7 @@ class _Drawing(NamedTuple):
         title: what it shows.
         draw: makes it.
         model: the one model shown, if it is one.
+        attacks: as in `FigureFile`.
     """
 
     place: int | None
@@ -66,10 +78,11 @@ class _Drawing(NamedTuple):
     title: str
     draw: Callable[[], Figure]
     model: str = ""
+    attacks: bool = False
 
 
 class _Trial(NamedTuple):
-    """What one cohort and protocol needs for its figures."""
+    """What one cohort and protocol needs for its figures; answers and doses are of FGSM alone."""
 
     cohort: str
     protocol: str
@@ -87,7 +100,8 @@ def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], dire
     """Draw every figure that the table has numbers for into `directory`, which is made if needed.
 
     Figures carry the paper's numbers: 4 to 8 for X-ray, 9 to 13 for CT, and 14 for the one it lacks; cohorts of another
-    modality get names without numbers. Of a run of several seeds they show the first, and one more figure shows all.
+    modality get names without numbers, and so do those of attacks beyond FGSM. Of a run of several seeds they show the
+    first, and one more figure shows all.
 
     Args:
         responses: a run's table and meta.
@@ -107,7 +121,8 @@ def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], dire
             repeats = drawing.subject == "repeats"
             caption = caption.format(what_varies(trial.protocol)) if repeats else caption + one
             svg, png = save(drawing.draw(), directory / name)
-            written.append(FigureFile(name, title, caption, trial.cohort, trial.protocol, svg, png, repeats))
+            where = (trial.cohort, trial.protocol)
+            written.append(FigureFile(name, title, caption, *where, svg, png, repeats, drawing.attacks))
     return written
 
 
@@ -120,19 +135,20 @@ def slug(text: str) -> str:
 def _trials(responses: Responses, every: Mapping[str, pd.DataFrame]) -> Iterator[_Trial]:
     responses, tables = first_repeat(responses, every)
     rows = answered(responses.frame)
-    clean, doses = clean_answers(rows), choose_exemplar(rows)
+    own = is_fgsm(rows)
+    fgsm = rows if own.all() else rows[own]
+    clean, doses = clean_answers(rows), choose_exemplar(fgsm)
     cards = {(card["cohort"], card["protocol"]): card for card in responses.meta.get("cohorts", [])}
     exemplars = responses.meta.get("exemplars", [])
-    for cohort, protocol in rows[["cohort", "protocol"]].drop_duplicates().itertuples(index=False):
-        answers = _of(rows, cohort, protocol)
+    for cohort, protocol, modality in rows[["cohort", "protocol", "modality"]].drop_duplicates().itertuples(index=False):
         negative, positive = cards.get((cohort, protocol), {}).get("classes", ("class 0", "class 1"))
         yield _Trial(
             cohort=cohort,
             protocol=protocol,
-            modality=str(answers["modality"].iloc[0]),
+            modality=str(modality),
             classes=(negative, positive),
             tables={name: _of(table, cohort, protocol) for name, table in tables.items()},
-            answers=answers,
+            answers=_of(fgsm, cohort, protocol),
             clean=_of(clean, cohort, protocol),
             doses=_of(doses, cohort, protocol),
             exemplars=[item for item in exemplars if (item["cohort"], item["protocol"]) == (cohort, protocol)],
@@ -156,6 +172,8 @@ def _drawings(trial: _Trial) -> Iterator[_Drawing]:
     curves = trial.tables["fgsm_accuracy"]
     if (curves["epsilon"] > 0).any():
         yield from _attacked(trial, curves)
+    if "robust_accuracy" in trial.tables:
+        yield from _attacks(trial)
 
 
 def _pictures(trial: _Trial, model: str) -> Iterator[_Drawing]:
@@ -178,6 +196,31 @@ def _attacked(trial: _Trial, curves: pd.DataFrame) -> Iterator[_Drawing]:
         title = f"Accuracy against epsilon over {what_varies(trial.protocol)}"
         every = trial.every
         yield _Drawing(None, "repeats", title, lambda: repeated_curves(every["fgsm_accuracy"], every["repeats"]))
+
+
+def _attacks(trial: _Trial) -> Iterator[_Drawing]:
+    robust, flips, ranks, agreement, moved, cost = (
+        trial.tables[name]
+        for name in ("robust_accuracy", "class_flips", "susceptibility", "rank_agreement", "transfer", "cost")
+    )
+    floats = robust[robust["storage"] == "float"]
+    if (floats["epsilon"] > 0).any():
+        draw = functools.partial(security_curves, robust)
+        yield _Drawing(None, "security", "Accuracy under every attack", draw, attacks=True)
+    if ((flips["storage"] == "float") & flips["role"].isin(["attack", "worst case"])).any():
+        draw = functools.partial(class_flip_curves, flips, trial.classes)
+        yield _Drawing(None, "harm", "Images flipped, by class", draw, attacks=True)
+    ranks = ranks[ranks["preset"] == WORST_CASE]
+    if ranks["model"].nunique() > 1 and ranks["flip_epsilon"].notna().any():
+        draw = functools.partial(susceptibility_scatter, ranks, agreement[agreement["preset"] == WORST_CASE], trial.classes)
+        yield _Drawing(None, "susceptibility", "Which images fall first", draw, attacks=True)
+    if (moved["storage"] == "float").any():
+        draw = functools.partial(transfer_matrices, moved)
+        yield _Drawing(None, "transfer", "Images made on one model, answered by another", draw, attacks=True)
+    half = trial.tables["epsilon50"]
+    if not cost.empty and not half.empty:
+        draw = functools.partial(cost_against_strength, cost, half)
+        yield _Drawing(None, "cost", "Cost against strength", draw, attacks=True)
 
 
 def _number(trial: _Trial, drawing: _Drawing) -> int | None:
@@ -219,6 +262,23 @@ _CAPTIONS = {
     "saw floats.",
     "repeats": "Thin lines are the seeds, each with its own training; the thick line is their mean, the band its 95 % "
     "interval over {}. It is of the mean: a single seed may well lie outside.",
+    "security": "Images as floats. The thick black curve is the worst case: an image counts as lost as soon as any attack of "
+    "the model itself breaks it at this or a smaller epsilon; it is no average over attacks. The published preset is drawn "
+    "beside it and not part of it, since it colours a grey image; so are random signs and uniform noise (grey), which are "
+    "controls. Bands, 95 % Wilson intervals, are given for the worst case and FGSM's sound preset, whose envelope is the thin dotted line. A family of attacks "
+    "shares a colour, each has its own marker.",
+    "harm": "The share of the images answered correctly without attack whose answer flips, by their true class. A patient "
+    "missed and a false alarm do not do the same harm. Bands are 95 % Wilson intervals of the worst case.",
+    "susceptibility": "Each point is an image that both models answer correctly: the smallest epsilon at which any attack "
+    "changes the answer, on the one and on the other. Points beyond a dotted line never flipped. On the grey line an image "
+    "is equally fragile on both. The rank correlation has a 95 % interval from a bootstrap by patient.",
+    "transfer": "The share of the images that the target answers correctly whose answer the adversarial image flips; n is "
+    "their number. A row is an attack, a column an epsilon. On the diagonal, bold, the image was made on the model that "
+    "answers: the white box. Wilson intervals are in tables/transfer.csv.",
+    "cost": "Further down is stronger, further left is cheaper. Passes are gradients and queries together, the median over "
+    "images, for all epsilons; a gradient costs about as much as two queries. The universal perturbation was learned "
+    "beforehand on training images, which is not counted. Lines are 95 % bootstrap intervals by patient; on the dotted "
+    "line fewer than half of the images flipped at all.",
     "unchanged": "Lower panels: the share of images that the attack left exactly as they were, because their "
     "gradient is zero everywhere (shaded) or because rounding to 8 bit undid the change. There the accuracy above says "
     "nothing of robustness.",

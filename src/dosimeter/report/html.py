@@ -13,11 +13,13 @@ from PIL import Image
 
 from dosimeter.analysis.findings import Finding, findings
 from dosimeter.analysis.repeats import first_repeat, seeds
+from dosimeter.analysis.taxonomy import attack_title, place
 from dosimeter.analysis.verdict import verdict
 from dosimeter.analysis.wording import model_name
 from dosimeter.figures import FigureFile
 from dosimeter.figures.style import series_name
 from dosimeter.report import numbers
+from dosimeter.report.attacks import attack_kind, attack_sentences, attack_tables
 from dosimeter.report.repeats import repeat_tables
 from dosimeter.report.tables import all_tables
 from dosimeter.responses import Responses
@@ -34,6 +36,7 @@ LOSSES = {
     "keras_bce": "cross-entropy of probabilities clipped to [1e-7, 1 - 1e-7] (the paper's framework)",
     "margin": "logit of the other class less that of the true class; its gradient does not vanish",
     "cross_entropy": "cross-entropy from logits",
+    "none": "none",
 }
 CHANNELS = {
     "free": "each colour channel moves on its own",
@@ -81,6 +84,7 @@ def render(
     every = seeds(responses)
     trials = [(card["cohort"], card["protocol"]) for card in first.meta["cohorts"]]
     cohorts = ", ".join(dict.fromkeys(cohort for cohort, _ in trials))
+    several = "robust_accuracy" in firsts
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
         autoescape=True,
@@ -89,7 +93,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters |= {name: getattr(numbers, name) for name in ("percent", "seconds", "moment")}
-    environment.filters["model"] = model_name
+    environment.filters |= {"model": model_name, "attack": attack_title}
     return environment.get_template("report.html").render(
         title=title or f"Robustness to small perturbations: {cohorts}",
         css=_template("style.css"),
@@ -101,7 +105,10 @@ def render(
         failures=_failures(responses.frame),
         verdict=verdict(responses, tables),
         findings=_by_claim(findings(responses, tables)),
-        tables=list(all_tables(firsts, trials)),
+        tables=list(all_tables(_of_study(firsts), trials)),
+        number=_numbers(several=several, repeats=len(every) > 1),
+        attacks=list(attack_tables(firsts, trials, first.meta)) if several else [],
+        attack_sentences=attack_sentences(firsts, first.meta) if several else [],
         repeats=list(repeat_tables(tables["repeats"], trials)) if len(every) > 1 else [],
         pictures=embed(figures),
         engines=meta.get("engines", []),
@@ -144,24 +151,37 @@ def _data_url(mime: str, content: bytes) -> str:
     return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
+def _numbers(*, several: bool, repeats: bool) -> dict[str, int]:
+    """Return the number of each section that is there, by its anchor."""
+    optional = {"attacks": several, "repeats": repeats}
+    names = ("done", "verdict", "tables", "figures", "attacks", "repeats", "claims", "provenance", "limits")
+    return {name: index for index, name in enumerate((each for each in names if optional.get(each, True)), start=1)}
+
+
 def _template(name: str) -> str:
     return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _presets(frame: pd.DataFrame) -> list[dict[str, str]]:
     """Return what each preset of the run does, one entry for each storage."""
-    columns = ["preset", "attack", "loss", "channels", "storage"]
-    rows = frame.loc[frame["status"] == "ok", columns].drop_duplicates().sort_values(["preset", "storage"])
+    columns = ["preset", "attack", "loss", "channels", "effort", "storage"]
+    rows = frame.loc[frame["status"] == "ok", columns].drop_duplicates().to_dict("records")
     return [
         {
             "name": series_name(row["preset"], row["storage"]),
-            "attack": row["attack"].upper(),
+            "attack": attack_kind(row["attack"], row["effort"]),
             "loss": LOSSES.get(row["loss"], row["loss"]),
             "channels": CHANNELS.get(row["channels"], row["channels"]),
             "storage": "rounded to the levels of an 8-bit file" if row["storage"] == "png8" else "not rounded",
         }
-        for row in rows.to_dict("records")
+        for row in sorted(rows, key=lambda row: (place(row["preset"]), row["storage"]))
     ]
+
+
+def _of_study(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the tables with what stands beside the paper's numbers: FGSM alone."""
+    half = tables["epsilon50"]
+    return {**tables, "epsilon50": half[half["preset"].isin(tables["fgsm_accuracy"]["preset"].unique())]}
 
 
 def _failures(frame: pd.DataFrame) -> list[dict[Any, Any]]:

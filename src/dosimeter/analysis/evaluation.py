@@ -1,0 +1,173 @@
+"""The verdict on an evaluation: was the classifier attacked as hard as it can be, or was the attack fooled?
+
+A classifier under a weak attack looks robust. Every check here asks whether that happened, and says PASS, CAUTION or
+UNRELIABLE with its number, its rule, its source and what to do. An evaluation is one classifier under one family of
+attacks: "paper", FGSM as published, by itself; "sound", every other attack together.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from dosimeter.analysis import checks_after, checks_before
+from dosimeter.analysis.base import clean_answers, each_seed, groups
+from dosimeter.analysis.checks import VERDICTS, Curve, Facts, Trial, make_curve
+from dosimeter.analysis.taxonomy import PUBLISHED, roles
+from dosimeter.responses import READ_ERROR
+
+SOUND = "sound"
+"""The family of all attacks but the published preset."""
+
+RULES = (*checks_before.RULES, *checks_after.RULES)
+"""Every check, in the order of the report."""
+
+IDENTITY = ["cohort", "protocol", "model"]
+_LOSS = {SOUND: "margin", PUBLISHED: "keras_bce"}
+_NOT_OF = {"other_attacks": SOUND}  # these have no others
+
+
+class Check(NamedTuple):
+    """What one check says of one evaluation."""
+
+    id: str
+    title: str
+    verdict: str
+    measured: str
+    rule: str
+    source: str
+    remedy: str
+
+
+COLUMNS = [*IDENTITY, "preset", *Check._fields]
+OVERALL = [*IDENTITY, "preset", "verdict", "because"]
+
+
+def evaluate(
+    frame: pd.DataFrame, preflights: Sequence[Facts] = (), *, convergence: Sequence[Facts] = ()
+) -> pd.DataFrame:
+    """Return what every check says of every evaluation.
+
+    Args:
+        frame: a response table; empty before the runs.
+        preflights: what `preflight.examine` returned, for each classifier once with the loss of each family.
+        convergence: what `sweeps.convergence` found, with cohort, protocol and model (and seed, if there are several).
+
+    Returns:
+        One row per (cohort, protocol, model, preset, check), `preset` being the family. A check that had nothing to
+        measure is not there.
+    """
+
+    @each_seed
+    def judged(rows: pd.DataFrame) -> pd.DataFrame:
+        found = [
+            {**names, "preset": family, **check._asdict()}
+            for names, family, trial in _trials(rows, preflights, convergence)
+            for check in judge(trial, family)
+        ]
+        return pd.DataFrame(found, columns=COLUMNS)
+
+    return judged(frame)
+
+
+def judge(trial: Trial, family: str = SOUND) -> list[Check]:
+    """Return what every check that had something to measure says of one evaluation."""
+    found = []
+    for rule in RULES:
+        finding = None if _NOT_OF.get(rule.id) == family else rule.judge(trial)
+        if finding is not None:
+            found.append(Check(rule.id, rule.title, *finding, rule.rule, rule.source, rule.remedy))
+    return found
+
+
+def overall(checks: pd.DataFrame) -> pd.DataFrame:
+    """Return the verdict on every evaluation: the worst of its checks.
+
+    Args:
+        checks: as `evaluate` returns them.
+
+    Returns:
+        One row per evaluation: verdict, and `because`, the titles of the checks that say so, "" for PASS.
+    """
+    keys = [name for name in (*IDENTITY, "seed", "preset") if name in checks]
+    rows = []
+    for names, group in checks.groupby(keys, sort=False):
+        verdict = max(group["verdict"], key=VERDICTS.index)
+        guilty = group[group["verdict"] == verdict] if verdict != VERDICTS[0] else group[:0]
+        rows.append({**dict(zip(keys, names, strict=True)), "verdict": verdict, "because": "; ".join(guilty["title"])})
+    return pd.DataFrame(rows, columns=[*keys, "verdict", "because"] if keys else OVERALL)
+
+
+# --- the evidence -------------------------------------------------------------------------------------------
+
+
+def _trials(
+    rows: pd.DataFrame, preflights: Sequence[Facts], convergence: Sequence[Facts]
+) -> Iterator[tuple[dict[str, Any], str, Trial]]:
+    """Yield every evaluation of one seed with its evidence."""
+    seed = int(rows["seed"].iloc[0]) if len(rows) else None
+    floats = rows[(rows["storage"] == "float") & rows["on_grid"] | (rows["status"] != "ok")]
+    tables = {tuple(names.values()): (names, group) for names, group in groups(floats, IDENTITY)}
+    for fact in preflights:
+        if _is_of(fact, {}, seed):
+            names = {name: fact[name] for name in IDENTITY}
+            tables.setdefault(tuple(names.values()), (names, floats[:0]))
+    for key in sorted(tables):
+        names, group = tables[key]
+        measured = [fact for fact in preflights if _is_of(fact, names, seed)]
+        more = [fact for fact in convergence if _is_of(fact, names, seed)]
+        yield from ((names, *each) for each in _families(group, measured, more))
+
+
+def _is_of(fact: Facts, names: Mapping[str, Any], seed: int | None) -> bool:
+    same = all(fact[name] == value for name, value in names.items())
+    return same and (seed is None or fact.get("seed", seed) == seed)
+
+
+def _families(
+    rows: pd.DataFrame, preflights: Sequence[Facts], convergence: Sequence[Facts]
+) -> Iterator[tuple[str, Trial]]:
+    """Yield the evaluations of one classifier."""
+    ok = rows[rows["status"] == "ok"]
+    curves: dict[str, list[Curve]] = {}
+    for names, group in groups(ok.assign(role=roles(ok)), ["preset", "role"]):
+        if (curve := make_curve(group)) is not None:
+            curves.setdefault(names["role"], []).append(curve)
+    for family, role, other in ((PUBLISHED, "published", "attack"), (SOUND, "attack", "published")):
+        facts = _facts(preflights, _LOSS[family])
+        if not curves.get(role) and facts.get("loss") != _LOSS[family]:
+            continue
+        yield (
+            family,
+            Trial(
+                facts=facts,
+                attacks=curves.get(role, ()),
+                others=curves.get(other, ()),
+                controls=curves.get("control", ()),
+                transfers=curves.get("transfer", ()),
+                convergence=convergence[0] if convergence and family == SOUND else None,
+                accuracy=_accuracy(clean_answers(ok)),
+                failed=_failed(rows, published=family == PUBLISHED),
+            ),
+        )
+
+
+def _facts(preflights: Sequence[Facts], loss: str) -> dict[str, Any]:
+    """Return what was measured with this loss; else with another one, less what depends on it."""
+    for fact in preflights:
+        if fact["loss"] == loss:
+            return dict(fact)
+    return {name: fact for name, fact in (*preflights, {})[0].items() if name not in checks_before.BY_LOSS}
+
+
+def _accuracy(clean: pd.DataFrame) -> tuple[int, int, int] | None:
+    if clean.empty:
+        return None
+    return int(clean["correct"].sum()), int(clean["label"].value_counts().max()), len(clean)
+
+
+def _failed(rows: pd.DataFrame, *, published: bool) -> tuple[int, int] | None:
+    """Return the cases that lack an answer to an attack of the family, and how many cases there are."""
+    own = rows[((rows["preset"] == PUBLISHED) == published) & (rows["error"] != READ_ERROR)]
+    n = own["case_id"].nunique()
+    return (own.loc[own["status"] != "ok", "case_id"].nunique(), n) if n else None

@@ -1,0 +1,104 @@
+"""What a study examines beside its rows, so that its numbers can be judged: gradients before, convergence after.
+
+Each finding lies in the run's folder as a file of its own, under a key that digests all it depends on.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from dosimeter import responses
+from dosimeter.atomic import write_text
+from dosimeter.attacks.pgd import PGD
+from dosimeter.attacks.presets import PRESETS, Preset
+from dosimeter.config import StudyConfig
+from dosimeter.models.base import Classifier
+from dosimeter.preflight import examine
+from dosimeter.progress import Progress
+from dosimeter.provenance import digest_of
+from dosimeter.runs import Run
+from dosimeter.sweeps.convergence import examine_convergence
+from dosimeter.sweeps.plan import Cell
+from dosimeter.trials import Trial
+
+N_IMAGES = {"quick": 8, "standard": 16, "thorough": 64}
+"""Images on which a classifier is examined before it is attacked, by effort."""
+
+Facts = dict[str, Any]
+
+
+class Examinations:
+    """The examinations of one study.
+
+    Args:
+        presets: what is swept.
+    """
+
+    def __init__(self, config: StudyConfig, run: Run, progress: Progress, presets: Sequence[Preset]) -> None:
+        self._config = config
+        self._run = run
+        self._progress = progress
+        self._presets = presets
+
+    def preflights(self, trial: Trial, classifier: Classifier) -> list[Facts]:
+        """Return what `preflight.examine` finds for the paper's loss and for the sound one, if attacks climb them."""
+        names = {preset.name for preset in self._presets}
+        losses = [PRESETS["paper"]] * ("paper" in names) + [PRESETS["sound"]] * bool(names - {"paper"})
+        return [self._preflight(preset, trial, classifier) for preset in losses]
+
+    def _preflight(self, preset: Preset, trial: Trial, classifier: Classifier) -> Facts:
+        model = classifier.card["model"]
+        options: dict[str, Any] = {
+            "loss": preset.attack.loss,
+            "channels": preset.attack.channels,
+            "declared_accuracy": self._config.declared_accuracy.get(model),
+            "n_images": N_IMAGES[self._config.effort],
+            "seed": trial.split.seed,
+        }
+
+        def compute() -> Facts:
+            self._progress.begin(f"{model}: examining its gradients", 0)
+            return examine(classifier, trial.split.test, **options)
+
+        key = digest_of([classifier.fingerprint, trial.split.test.sha256, str(options), torch.__version__])
+        facts = self._kept("preflight", key, compute, {**trial.scope, "model": model})
+        return {**facts, **trial.scope, "evaluation": preset.name}
+
+    def convergence(self, trial: Trial, classifier: Classifier, cells: Sequence[Cell]) -> list[Facts]:
+        """Return whether more of PGD would have broken more, if it was swept and left any image."""
+        found = []
+        for preset in self._presets:
+            if not isinstance(preset.attack, PGD):
+                continue
+            facts = self._converged(preset.attack, preset.name, trial, classifier, cells)
+            if facts:
+                scope = {**trial.scope, "model": classifier.card["model"], "seed": trial.split.seed}
+                found.append({**scope, "preset": preset.name, **facts})
+        return found
+
+    def _converged(self, attack: PGD, name: str, trial: Trial, classifier: Classifier, cells: Sequence[Cell]) -> Facts:
+        parts = [self._run.part(cell.cell_id) for cell in cells if cell.setting.preset.name == name]
+
+        def compute() -> Facts:
+            self._progress.begin(f"{classifier.card['model']}: {name} with twice the steps", 0)
+            rows = responses.read_parts(parts)
+            rows = rows[(rows["made_on"] == "") & (rows["storage"] == "float")]
+            seed = trial.split.seed
+            return examine_convergence(attack, classifier, trial.split.test, rows, seed=seed) or {}
+
+        key = digest_of([part.stem for part in parts])
+        return self._kept("convergence", key, compute, {**trial.scope, "model": classifier.card["model"]})
+
+    def _kept(self, kind: str, key: str, compute: Callable[[], Facts], scope: Mapping[str, str]) -> Facts:
+        """Return the facts that the run holds under `key`, or compute them and keep them there."""
+        file = self._run.folder / "examined" / f"{kind}-{key}.json"
+        try:
+            facts: Facts = json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # not there yet, or damaged
+            with self._run.stage(kind, **scope):
+                facts = compute()
+            file.parent.mkdir(exist_ok=True)
+            write_text(file, json.dumps(facts))
+        return facts
