@@ -6,9 +6,12 @@ that FGSM breaks it at a few hundredths of the range.
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -16,9 +19,15 @@ from torch.nn.functional import cross_entropy, interpolate, log_softmax, softmax
 
 from dosimeter.attacks.base import Problem
 from dosimeter.attacks.pgd import PGD
+from dosimeter.attacks.presets import Preset, choose
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pseudonymise
 from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
+from dosimeter.preflight import examine
+from dosimeter.responses import compact, to_frame
+from dosimeter.sweeps.convergence import examine_convergence
+from dosimeter.sweeps.execute import execute_cell
+from dosimeter.sweeps.plan import Setting, plan_cells
 
 SIZE_PX = 32
 CLASSES = ("clear", "opacity")
@@ -227,3 +236,55 @@ MASKED: dict[str, Callable[[], Classifier]] = {
     "normalised twice": lambda: _behind(PREPROCESSINGS["torchvision"].apply, "normalised twice"),
     "probabilities for logits": lambda: _followed(lambda logits: softmax(logits, dim=1), "probabilities for logits"),
 }
+
+
+# --- an evaluation ------------------------------------------------------------------------------------------
+
+EPSILONS = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1)
+ATTACKS = ("pgd", "apgd", "square", "random_sign", "uniform_noise")
+DECLARED = 1.0
+"""The accuracy that the convolutional network and all that stand before or behind it should have."""
+
+
+class Evidence(NamedTuple):
+    """What `evaluate` takes."""
+
+    frame: pd.DataFrame
+    preflights: list[dict[str, Any]]
+    convergence: list[dict[str, Any]]
+
+
+def examined(classifier: Classifier, *, n: int = N_TEST) -> Evidence:
+    """Return a whole evaluation of a classifier of the zoo, as a study would make it, every ball searched.
+
+    Without a gradient it has the attacks that need none.
+    """
+    cohort = opacities(N_TRAIN, n)
+    preflights = [
+        examine(classifier, cohort, loss=loss, channels=channels, declared_accuracy=DECLARED)
+        for loss, channels in (("margin", "tied"), ("keras_bce", "free"))
+    ]
+    presets = choose(("paper", "sound"), ATTACKS, "quick")
+    if preflights[0]["graph"]["error"]:
+        presets = [preset for preset in presets if preset.name in ("square", "random_sign", "uniform_noise")]
+    frames = [_swept(classifier, cohort, preset) for preset in presets]
+    convergence = []
+    for preset, frame in zip(presets, frames, strict=True):
+        if isinstance(preset.attack, PGD):
+            found = examine_convergence(preset.attack, classifier, cohort, compact(frame), seed=0)
+            names = {name: frame[name].iloc[0] for name in ("cohort", "protocol", "model")}
+            convergence += [{**names, **found}] if found else []
+    return Evidence(pd.concat(frames, ignore_index=True), preflights, convergence)
+
+
+def _swept(classifier: Classifier, cohort: Cohort, preset: Preset) -> pd.DataFrame:
+    setting = Setting(
+        protocol="paper",
+        preset=preset if preset.effort is None else replace(preset, effort="thorough"),
+        epsilons=(0.0, *EPSILONS),
+        seed=0,
+        patients={},
+        refine=False,
+        exhaustive=True,
+    )
+    return to_frame(row for cell in plan_cells(cohort, classifier, setting) for row in execute_cell(cell, classifier))

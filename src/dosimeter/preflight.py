@@ -23,9 +23,9 @@ BATCH = 4
 """Images per pass: what the sweep takes too."""
 
 PASSES = 5
-N_REPEATED = 16  # images of the repeated passes, of the single ones and of the unbounded attack
-N_DIFFERENCES = 8  # images whose gradient is compared with finite differences
-N_RANDOM = 2  # random directions of each
+N_REPEATED = 8  # images of the repeated passes, of the single ones and of finite differences
+N_MOVED = 16  # images of the attacks
+N_RANDOM = 2  # random directions of each image's finite differences
 
 UNIT_TOLERANCE = 1e-5
 SATURATED = 1e-6
@@ -285,7 +285,7 @@ def _gradient(climbed: _Climbed, right: Tensor, channels: str) -> Facts:
 
 def _step(subject: _Subject, climbed: _Climbed) -> Facts:
     """Return how the loss follows its gradient over a step of one grey level: its rise as a share of the promised."""
-    places = (climbed.finite & (climbed.gradient != 0).flatten(1).any(dim=1)).nonzero()[:, 0][:N_REPEATED]
+    places = (climbed.finite & (climbed.gradient != 0).flatten(1).any(dim=1)).nonzero()[:, 0][:N_MOVED]
     if not len(places):
         return {"n": 0}
     images, gradient = subject.images[places], climbed.gradient[places]
@@ -306,7 +306,7 @@ def _unbounded(subject: _Subject, climbed: _Climbed, right: Tensor) -> Facts:
 
     An image whose gradient is exactly zero, or not finite, cannot be moved: it is left without trying.
     """
-    places = right.nonzero()[:, 0][:N_REPEATED]
+    places = right.nonzero()[:, 0][:N_MOVED]
     if climbed.error or not len(places):
         return {"n": 0}
     movable = climbed.finite & (climbed.gradient != 0).flatten(1).any(dim=1)
@@ -353,7 +353,7 @@ def _differences(subject: _Subject, logits: Tensor) -> Facts:
     L2 norm: what a random direction gives on average. Random directions along which the gradient says next to nothing
     are passed over.
     """
-    climbed = _climb(subject, "margin", "free", N_DIFFERENCES)
+    climbed = _climb(subject, "margin", "free", N_REPEATED)
     places = (climbed.finite & (climbed.gradient != 0).flatten(1).any(dim=1)).nonzero()[:, 0].tolist()
     generator = torch.Generator().manual_seed(subject.seed)
     own, random = [], []

@@ -130,8 +130,8 @@ def monotone(trial: Trial) -> Finding | None:
         sentences.append(f"Accuracy never rises under {', '.join(curve.attack for curve in searched)}.")
     if note[0]:
         sentences.append(
-            f"Under FGSM accuracy rises by {note[0]} images from epsilon {note[1]:g} to {note[2]:g}, as one step may; the "
-            "envelope counts an image as broken from its first flip on."
+            f"Under FGSM accuracy rises by {note[0]} images from epsilon {note[1]:g} to {note[2]:g}, as one step may; "
+            "the envelope counts an image as broken from its first flip on."
         )
     return Finding(worse(unreliable=rise > 1, caution=False), " ".join(sentences))
 
@@ -139,8 +139,8 @@ def monotone(trial: Trial) -> Finding | None:
 @check(
     "No black box is stronger than the gradient",
     rule="UNRELIABLE if a black box leaves fewer images than the white box, by more than 0.2 points and 1 image (if "
-    "the white box is FGSM alone: more than 25 points; else CAUTION); CAUTION if more than 1 % of the correctly classified "
-    "images are broken by the black box alone",
+    "the white box is FGSM alone: more than 25 points; else CAUTION); CAUTION if more than 1 % of the correctly "
+    "classified images are broken by the black box alone",
     source=f"AutoAttack's 0.2 points (Croce and Hein 2020, arXiv 2003.01690); {OBFUSCATED}; {OURS}",
     remedy="The gradient leads astray: find the layer that hides it, or report the black box's accuracy.",
 )
@@ -245,8 +245,8 @@ def worst_case(trial: Trial) -> Finding | None:
 
 @check(
     "No other attack shows that this one is blind",
-    rule="UNRELIABLE if FGSM on another loss leaves fewer images, by more than 5 points and 1 image at some epsilon, or "
-    "any other attack by more than 25",
+    rule="UNRELIABLE if FGSM on another loss leaves fewer images, by more than 5 points and 1 image at some epsilon, "
+    "or any other attack by more than 25",
     source=f"{CARLINI}; {OBFUSCATED}; {OURS}",
     remedy="Do not quote this curve as robustness: its loss hides the gradient, or its single step misses most of what "
     "there is. Quote the other attack's.",
