@@ -9,13 +9,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from response_factory import make_responses, response_row
+from response_factory import ATTACKS, make_responses, response_row
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from dosimeter.analysis.base import answered
 from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.analysis.tables import build_tables
+from dosimeter.analysis.taxonomy import KINDS, WORST_CASE
 from dosimeter.figures import write_figures
+from dosimeter.figures.attacks import (
+    class_flip_curves,
+    cost_against_strength,
+    security_curves,
+    susceptibility_scatter,
+    transfer_matrices,
+)
 from dosimeter.figures.curves import accuracy_curves, zero_gradients
 from dosimeter.figures.drops import drop_epsilon, median_drop, single_image_drop
 from dosimeter.figures.pictures import (
@@ -28,7 +36,7 @@ from dosimeter.figures.pictures import (
     adversarial_pictures,
     triptychs,
 )
-from dosimeter.figures.style import in_order, save
+from dosimeter.figures.style import attack_look, in_order, save, series_name
 from dosimeter.figures.training import METRICS, metric_bars, roc_curves, roc_points, training_curves
 from dosimeter.figures.write import slug
 from dosimeter.responses import Responses, to_frame
@@ -45,6 +53,19 @@ def run() -> Responses:
 @pytest.fixture(scope="module")
 def tables(run: Responses) -> dict[str, pd.DataFrame]:
     return build_tables(run)
+
+
+@pytest.fixture(scope="module")
+def attacked() -> Responses:
+    return make_responses(
+        cohorts={"xray-268": "xray"}, epsilons=EPSILONS, n_cases=12, attacks=tuple(ATTACKS), transfers=("pgd",)
+    )
+
+
+@pytest.fixture(scope="module")
+def many(attacked: Responses) -> dict[str, pd.DataFrame]:
+    """The tables of a run with every attack."""
+    return build_tables(attacked)
 
 
 def answers_of(*cases: tuple[int, float, float]) -> pd.DataFrame:
@@ -256,3 +277,96 @@ def test_reading_a_run_needs_neither_torch_nor_pyplot() -> None:
     code = "import sys, dosimeter.report, dosimeter.figures; print({'torch', 'matplotlib.pyplot'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "set()"
+
+
+# --- many attacks
+
+
+def test_security_curves_draw_every_attack_but_transfers_and_the_worst_case_thickest(
+    many: dict[str, pd.DataFrame],
+) -> None:
+    robust = many["robust_accuracy"]
+    figure = security_curves(robust)
+    ax = figure.axes[0]
+    thickest = max(ax.get_lines(), key=lambda line: line.get_linewidth())
+    worst = robust.query(f"model == 'vgg16' and preset == '{WORST_CASE}'")
+    np.testing.assert_array_equal(thickest.get_ydata(), worst["accuracy"])
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[:3] == ["FGSM, paper preset", "FGSM, sound preset", "FGSM"]
+    assert labels[-2:] == ["worst case over attacks", "95 % interval"]
+    assert len(labels) == len(KINDS) + 4
+    assert not any(" from " in label for label in labels)
+    assert len(ax.collections) == 2  # bands of the worst case and the sound preset alone
+
+
+def test_every_attack_has_a_marker_of_its_own_and_controls_are_grey() -> None:
+    looks = {name: attack_look(name) for name in KINDS}
+    assert len({look.marker for look in looks.values()}) == len(looks)
+    grey = {name for name, look in looks.items() if look.color == attack_look("random_sign").color}
+    assert grey == {"random_sign", "uniform_noise"}
+
+
+def test_class_flips_are_drawn_with_the_classes_names(many: dict[str, pd.DataFrame]) -> None:
+    figure = class_flip_curves(many["class_flips"], CLASSES)
+    worst = many["class_flips"].query(f"model == 'vgg16' and preset == '{WORST_CASE}' and label == 1")
+    thick = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
+    np.testing.assert_array_equal(thick[0].get_ydata(), worst["share"])
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[:2] == ["COVID-19 answered as other", "other answered as COVID-19"]
+
+
+def test_susceptibility_scatter_puts_what_never_flips_beyond_the_line() -> None:
+    ranks = pd.DataFrame({
+        "model": ["vgg16"] * 3 + ["inception_v3"] * 3, "case_id": list("abcabd"), "label": [1, 0, 1, 1, 0, 1],
+        "flip_epsilon": [0.001, 0.004, 0.002, 0.002, np.nan, 0.003],
+    })  # fmt: skip
+    agreement = pd.DataFrame({
+        "model": ["inception_v3"], "other": ["vgg16"], "n": [2], "spearman": [1.0], "spearman_low": [np.nan],
+        "spearman_high": [np.nan],
+    })  # fmt: skip
+    ax = susceptibility_scatter(ranks, agreement, CLASSES).axes[0]
+    positive, negative = (points.get_offsets() for points in ax.collections)
+    np.testing.assert_allclose(positive, [[0.001, 0.002]])  # c and d are right on one model only
+    line = max(edge.get_xdata()[0] for edge in ax.get_lines() if len(set(edge.get_xdata())) == 1)
+    assert negative[0][0] == 0.004
+    assert negative[0][1] > line > 0.004
+    assert ax.get_title(loc="left").startswith("rank correlation 1.00\nof n = 2 images")
+
+
+def test_transfer_matrices_write_shares_and_counts(many: dict[str, pd.DataFrame]) -> None:
+    moved = many["transfer"]
+    figure = transfer_matrices(moved)
+    assert len(figure.axes) == 3
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["PGD, 0.001", "0.003", "0.009"]
+    texts = {tuple(text.get_position()): text for text in figure.axes[1].texts}
+    row = moved.query("made_on == 'vgg16' and model == 'inception_v3' and epsilon == 0.003").iloc[0]
+    assert texts[1, 0].get_text() == f"{100 * row['share']:.0f} %\nn = {row['n']}"
+    assert texts[0, 0].get_fontweight() == "bold"  # the white box
+
+
+def test_cost_against_strength_puts_the_censored_at_the_edge(many: dict[str, pd.DataFrame]) -> None:
+    figure = cost_against_strength(many["cost"], many["epsilon50"])
+    points = {line.get_marker(): line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 1}
+    square = many["epsilon50"].query("model == 'vgg16' and preset == 'square'")["epsilon50"].iloc[0]
+    passes, strength = points[attack_look("square").marker].get_data()
+    assert (float(passes[0]), float(strength[0])) == (ATTACKS["square"].n_queries, square)
+    _, edge = points[attack_look("random_sign").marker].get_data()
+    assert edge[0] == pytest.approx(1.5 * EPSILONS[-1])
+
+
+def test_a_run_with_attacks_adds_figures_without_numbers(
+    attacked: Responses, many: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    figures = write_figures(attacked, many, tmp_path)
+    beyond = [figure.name.removeprefix("xray-268-paper-") for figure in figures if figure.attacks]
+    assert beyond == ["security", "harm", "susceptibility", "transfer", "cost"]
+    study = [figure.name for figure in figures if not figure.attacks]
+    assert all("-fig" in name for name in study)
+    assert all(figure.path_svg.is_file() and figure.path_png.is_file() for figure in figures)
+
+
+def test_the_study_s_figures_show_fgsm_alone(attacked: Responses, many: dict[str, pd.DataFrame]) -> None:
+    labels = [text.get_text() for text in accuracy_curves(many["fgsm_accuracy"]).legends[0].get_texts()]
+    assert labels[:4] == ["FGSM, floats", "paper preset, floats", "sound preset, floats", "sound preset, 8-bit PNG"]
+    assert series_name("carlini_wagner", "float") == "Carlini-Wagner, floats"
+    assert series_name("margin, tied", "png8") == "margin, tied preset, 8-bit PNG"

@@ -1,3 +1,8 @@
+"""summary.json beyond the study: robust accuracy of every attack, the worst case, verdicts on the evaluation."""
+
+import json
+
+import pytest
 from response_factory import make_responses
 
 from dosimeter.analysis.tables import build_tables
@@ -12,3 +17,45 @@ def test_a_network_whose_every_image_failed_makes_the_run_incomplete() -> None:
     summary = summarise(run, build_tables(run))
     assert summary["status"] == "incomplete"
     assert summary["n_failed"] >= 8
+
+
+@pytest.fixture(scope="module")
+def attacked() -> Responses:
+    return make_responses(
+        cohorts={"xray-268": "xray"}, epsilons=(0.0, 1e-3, 4e-3, 9e-3), n_cases=8, attacks=("pgd", "random_sign"),
+        transfers=("pgd",),
+    )  # fmt: skip
+
+
+def test_every_attack_has_its_robust_accuracy_at_the_nearest_doses(attacked: Responses) -> None:
+    tables = build_tables(attacked)
+    summary = json.loads(json.dumps(summarise(attacked, tables), allow_nan=False))
+    for result in summary["results"]:
+        attacks = {(attack["preset"], attack["storage"]): attack for attack in result["attacks"]}
+        assert {attack["role"] for attack in attacks.values()} == {
+            *("attack", "control", "published", "transfer", "worst case")
+        }
+        for (preset, storage), attack in attacks.items():
+            robust = tables["robust_accuracy"]
+            own = (robust["model"] == result["model"]) & (robust["preset"] == preset) & (robust["storage"] == storage)
+            robust = robust[own & (robust["epsilon"] > 0)]
+            assert [point["epsilon"] for point in attack["robust_accuracy"]] == [1e-3, 4e-3, 9e-3]
+            assert [point["value"] for point in attack["robust_accuracy"]] == robust["accuracy"].to_list()
+        assert attacks["pgd", "float"]["taxonomy"]["atlas"] == "AML.T0043.000 White-Box Optimization"
+        assert attacks["random_sign", "float"]["taxonomy"]["atlas"] is None
+        assert attacks["worst case", "float"]["taxonomy"] is None
+
+
+def test_evaluations_are_summarised_with_their_verdict_and_its_reasons(attacked: Responses) -> None:
+    results = {result["model"]: result for result in summarise(attacked, build_tables(attacked))["results"]}
+    judged = {each["preset"]: each for each in results["inception_v3"]["evaluations"]}
+    assert judged["paper"]["verdict"] == "UNRELIABLE"  # its gradients vanish
+    assert "Gradients are not zero" in judged["paper"]["because"]
+    assert {check["verdict"] for check in judged["paper"]["checks"]} >= {"PASS", "UNRELIABLE"}
+
+
+def test_a_study_without_attacks_says_nothing_of_them() -> None:
+    run = make_responses(cohorts={"xray-268": "xray"}, epsilons=(0.0, 0.009), n_cases=8)
+    for result in summarise(run, build_tables(run))["results"]:
+        assert "evaluations" not in result
+        assert all("robust_accuracy" not in attack for attack in result["attacks"])

@@ -14,7 +14,7 @@ from dosimeter.analysis.base import GROUP, answered, each_seed, groups, places, 
 from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.findings import CHECKED_EPSILONS
 from dosimeter.analysis.intervals import FloatArray, Interval, bootstrap_by_group, weighted_mean, wilson
-from dosimeter.analysis.taxonomy import in_attack_order, roles
+from dosimeter.analysis.taxonomy import WORST_CASE, in_attack_order, roles
 from dosimeter.analysis.worst_case import with_worst_case
 
 CONTROL = "random_sign"
@@ -185,6 +185,7 @@ def cost(frame: pd.DataFrame) -> pd.DataFrame:
         confidence interval, and `_total`. Null where the table has no record.
     """
     rows = answered(frame)
+    rows = rows[rows["attack"] != WORST_CASE]
     keys = ["cohort", "protocol", "model", "modality", "preset", *ATTACK[:-1]]
     parts = []
     for names, group in groups(rows, keys):
@@ -262,8 +263,8 @@ def _answers(rows: pd.DataFrame) -> tuple[pd.DataFrame, FloatArray, FloatArray]:
 def _areas(rows: pd.DataFrame, names: dict[str, Any]) -> Iterator[dict[str, Any]]:
     clean, doses, correct = _answers(rows)
     whole = ~np.isnan(correct).any(axis=1)
-    limits = dict.fromkeys(float(doses[doses <= limit].max(initial=0)) for limit in (np.inf, SMALL_LIMIT))
-    limits = [limit for limit in limits if limit > 0]
+    largest = (float(doses[doses <= limit].max(initial=0)) for limit in (np.inf, SMALL_LIMIT))
+    limits = [limit for limit in dict.fromkeys(largest) if limit > 0]
     if not limits or not whole.any():
         return
     kept = [doses <= limit for limit in limits]
@@ -272,7 +273,7 @@ def _areas(rows: pd.DataFrame, names: dict[str, Any]) -> Iterator[dict[str, Any]
         axis=1,
     )  # (n, limits)
     statistic = weighted_mean(areas, np.ones(areas.shape, dtype=bool))
-    low, high = bootstrap_by_group(statistic, clean.loc[whole, "cluster"].to_numpy(object))
+    low, high = bootstrap_by_group(statistic, clean["cluster"].to_numpy(object)[whole])
     for place, limit in enumerate(limits):
         bounds = {"area_low": low[place], "area_high": high[place]}
         yield {**names, "epsilon_max": limit, "n": len(areas), "area": areas[:, place].mean(), **bounds}
@@ -282,9 +283,11 @@ def _flip_counts(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Return, for each epsilon above 0 and value of `by`, the images right at epsilon 0 and those that flipped."""
     clean = rows[(rows["epsilon"] == 0) & rows["correct"]]
     kept = rows[(rows["epsilon"] > 0) & (places(rows["case_id"], clean["case_id"]) >= 0)]
-    counts = kept.assign(flipped=~kept["correct"]).groupby([*by, "epsilon"], as_index=False)["flipped"]
-    table = counts.agg("size").rename(columns={"size": "n"})
-    return table.assign(flipped=counts.agg("sum")["flipped"].astype(int))
+    kept = kept.assign(flipped=~kept["correct"])
+    counts: pd.DataFrame = kept.groupby([*by, "epsilon"], as_index=False).agg(
+        n=("flipped", "size"), flipped=("flipped", "sum")
+    )
+    return counts
 
 
 def _shares(parts: list[pd.DataFrame], names: list[str]) -> pd.DataFrame:
@@ -303,12 +306,13 @@ def _gains(rows: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
     table = counted.groupby("epsilon", as_index=False)[names].sum()
     table.insert(1, "n", counted.groupby("epsilon").size().to_numpy())
     share = {name: (table["both"] + table[f"{name}_only"]) / table["n"] for name in ("attack", "control")}
-    low, high = paired_difference(*(table[name] for name in names), table["n"])
+    both, attack_only, control_only = (table[name] for name in names)
+    low, high = paired_difference(both, attack_only, control_only, table["n"])
     start = table["epsilon"] == 0
     table = table.assign(
         drop=share["attack"] - share["attack"][start].sum(),
         control_drop=share["control"] - share["control"][start].sum(),
-        gain=(table["attack_only"] - table["control_only"]) / table["n"],
+        gain=(attack_only - control_only) / table["n"],
         gain_low=low,
         gain_high=high,
     )

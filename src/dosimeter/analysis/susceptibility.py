@@ -129,7 +129,7 @@ def _ranks(weights: FloatArray, level: npt.NDArray[np.int64]) -> FloatArray:
 
 
 def _flips(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return `flip_epsilon` of the images right without attack, with role and cluster, of attacks that have an order."""
+    """Return `flip_epsilon` of the images right without attack, with role and cluster; of no control, no transfer."""
     rows = with_worst_case(answered(frame))
     rows = rows[np.isin(roles(rows), ["attack", "worst case", "published"])]
     table = flip_epsilon(rows)
@@ -144,7 +144,10 @@ def _n_attacks(frame: pd.DataFrame) -> pd.DataFrame:
     rows = plain(answered(frame)[["cohort", "protocol", "model", "preset", "attack", "made_on", "storage"]]
                  .drop_duplicates())  # fmt: skip
     rows = rows[(roles(rows) == "attack") & (rows["storage"] == "float")]
-    return rows.groupby(["cohort", "protocol", "model"]).size().rename("n_attacks").reset_index()
+    counts: pd.DataFrame = rows.groupby(["cohort", "protocol", "model"], as_index=False).agg(
+        n_attacks=("preset", "size")
+    )
+    return counts
 
 
 def _pairs(flips: pd.DataFrame, names: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ from dosimeter.analysis.base import answered
 from dosimeter.analysis.clean import clean_metrics, confusion, training
 from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.drops import probability_drop
+from dosimeter.analysis.evaluation import evaluate
 from dosimeter.analysis.flips import epsilon50, flip_epsilon
 from dosimeter.analysis.repeats import repeats
 from dosimeter.analysis.susceptibility import most_susceptible, rank_agreement, susceptibility
@@ -35,9 +36,20 @@ CAPTIONS = {
     "most_susceptible": "The images that fall first under the worst case over attacks.",
     "transfer": "Images made on one model, answered by another: the share that flips.",
     "cost": "Gradients, queries and seconds of each attack, an image and in all.",
+    "evaluation": "Whether the numbers can be trusted: every check of every evaluation.",
     "taxonomy": "What each attack needs, and what MITRE ATLAS and NIST AI 100-2 call it.",
 }
-_OF_ATTACKS = (robust_accuracy, area, class_flips, gain, susceptibility, rank_agreement, most_susceptible, transfer, cost)
+_OF_ATTACKS = (
+    robust_accuracy,
+    area,
+    class_flips,
+    gain,
+    susceptibility,
+    rank_agreement,
+    most_susceptible,
+    transfer,
+    cost,
+)
 LATEX_ROWS = 5_000
 """Rows of a LaTeX table at most, some hundred pages: a table of one row an image goes on in its CSV file."""
 
@@ -52,6 +64,7 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     `repeats` is there only of several seeds; then the tables have a column `seed`. The tables of attacks, from
     `robust_accuracy` on, are there only if the run has more than `taxonomy.STUDY_PRESETS`; `fgsm_accuracy` and
     `probability_drop` are of the classifier's own FGSM images even then, and epsilon50 has the worst case too.
+    `evaluation` is there with them, or if the run was examined before it began.
     """
     frame = compact(responses.frame)
     own = is_fgsm(frame)
@@ -72,6 +85,9 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     if several:
         tables |= {analyse.__name__: analyse(every) for analyse in _OF_ATTACKS}
         tables["taxonomy"] = taxonomy(frame)
+    preflights, convergence = (responses.meta.get(name) or [] for name in ("preflights", "convergence"))
+    if several or preflights or convergence:
+        tables["evaluation"] = evaluate(frame, preflights, convergence=convergence)
     return tables
 
 

@@ -19,11 +19,11 @@ CATALOGUES = {"atlas": "5.6.0", "nist": "E2025"}
 
 NOTE = (
     f"ATLAS ids are those of MITRE ATLAS {CATALOGUES['atlas']}, which lists what attackers of AI systems do; "
-    "AML.T0043 is “Craft Adversarial Data”. Crafting alone is what is measured here; giving such an image to a deployed "
-    "system would be AML.T0015, “Evade AI Model”. NISTAML ids and sections are those of NIST AI 100-2 "
+    "AML.T0043 is “Craft Adversarial Data”. Crafting alone is what is measured here; giving such an image to a "
+    "deployed system would be AML.T0015, “Evade AI Model”. NISTAML ids and sections are those of NIST AI 100-2 "
     f"{CATALOGUES['nist']}, a taxonomy of attacks and mitigations. It gives transferred images a section but no id of "
-    "their own, so they have that of evasion in general. A control is no attack and has no id; neither has an attack of "
-    "another library, of which it is not known what it uses."
+    "their own, so they have that of evasion in general. A control is no attack and has no id; neither has an attack "
+    "of another library, of which it is not known what it uses."
 )
 
 
@@ -157,9 +157,7 @@ def taxonomy(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = answered(frame)[["cohort", "protocol", "model", "preset", "attack", "made_on"]]
     table = plain(rows.drop_duplicates())
-    facts = [
-        _access(role, attack) for role, attack in zip(roles(table), table["attack"], strict=True)
-    ]
+    facts = [_access(role, attack) for role, attack in zip(roles(table), table["attack"], strict=True)]
     table = table.assign(
         role=roles(table),
         knowledge=[each.knowledge for each in facts],

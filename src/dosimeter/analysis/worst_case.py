@@ -34,9 +34,7 @@ def with_worst_case(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(**named)
     own = rows[roles(rows) == "attack"]
     parts = [
-        _worst(group)
-        for _, group in groups(own, [*CLASSIFIER, "seed", "storage"])
-        if group["preset"].nunique() > 1
+        _worst(group) for _, group in groups(own, [*CLASSIFIER, "seed", "storage"]) if len(group["preset"].unique()) > 1
     ]
     return pd.concat([rows, *parts], ignore_index=True) if parts else rows
 
@@ -46,19 +44,18 @@ def _worst(rows: pd.DataFrame) -> pd.DataFrame:
     keys = ["case_id", "epsilon"]
     grid = rows[rows["on_grid"]].sort_values(keys, kind="stable")
     each = grid.groupby(keys, observed=True)["correct"]
-    withstood, n_answers = each.transform("all"), each.transform("size")
-    grid = grid.assign(correct=withstood)[n_answers == rows["preset"].nunique()].drop_duplicates(keys)
+    grid = grid.assign(correct=each.transform("all"), _answers=each.transform("size")).drop_duplicates(keys)
     grid["correct"] = grid.groupby("case_id", observed=True)["correct"].cummin()
+    grid = grid[grid["_answers"] == len(rows["preset"].unique())].drop(columns="_answers")
     refined = rows[~rows["on_grid"] & ~rows["correct"]].drop_duplicates(keys)  # where flips are, off the grid
     worst = pd.concat([grid, refined])
     label = worst["label"].to_numpy()
-    return worst.assign(
-        preset=pd.Categorical.from_codes(
-            np.full(len(worst), rows["preset"].cat.categories.get_loc(WORST_CASE)), dtype=rows["preset"].dtype
-        ),
-        attack=pd.Categorical.from_codes(
-            np.full(len(worst), rows["attack"].cat.categories.get_loc(WORST_CASE)), dtype=rows["attack"].dtype
-        ),
-        predicted=np.where(worst["correct"], label, 1 - label).astype(np.int8),
-        **dict.fromkeys(_OWN, np.nan),
-    )
+    names = {name: _constant(WORST_CASE, worst[name]) for name in ("preset", "attack")}
+    predicted = np.where(worst["correct"], label, 1 - label).astype(np.int8)
+    return worst.assign(**names, predicted=predicted, **dict.fromkeys(_OWN, np.nan))
+
+
+def _constant(name: str, like: "pd.Series[str]") -> "pd.Categorical[str]":
+    """Return `name` as often as `like` has rows, with its categories."""
+    categories = like.cat.categories
+    return pd.Categorical([name] * len(like), categories=categories)

@@ -1,7 +1,8 @@
 """Figures of many attacks: security curves, harm by class, which images fall first, transfer, cost against strength."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from dosimeter.figures.style import (
     BLUE,
     GREY,
     VERMILLION,
+    Look,
     attack_look,
     epsilon_axis,
     in_order,
@@ -34,6 +36,7 @@ BANDED = (WORST_CASE, "sound")
 """Presets whose intervals are drawn: those of a dozen attacks would hide one another."""
 
 _PASSES = {0: "0", 1: "1", 10: "10", 100: "100", 1_000: "1k", 10_000: "10k", 100_000: "100k", 1_000_000: "1M"}
+_CLASSES = {1: Look(VERMILLION, "-", "o", linewidth=2.2), 0: Look(BLUE, "--", "s", linewidth=2.2)}
 MANY = 2_000  # points from which on a scatter is drawn as pixels inside the SVG
 _HEAT = LinearSegmentedColormap.from_list("flips", ["#ffffff", "#fdd9b5", VERMILLION, "#5a1f00"])
 
@@ -53,13 +56,13 @@ def security_curves(robust: pd.DataFrame) -> Figure:
     for ax, model in zip(axes[:, 0], models, strict=True):
         for preset in presets:
             curve = robust[(robust["model"] == model) & (robust["preset"] == preset)].sort_values("epsilon")
+            x, color = curve["epsilon"], attack_look(preset).color
             if preset in BANDED:
-                color = attack_look(preset).color
-                ax.fill_between(curve["epsilon"], curve["ci_low"], curve["ci_high"], color=color, alpha=0.13, linewidth=0)
-                ax.plot(curve["epsilon"], curve["accuracy_envelope"], color=color, linestyle=":", linewidth=0.9)
+                ax.fill_between(x, curve["ci_low"], curve["ci_high"], color=color, alpha=0.13, linewidth=0)
+                ax.plot(x, curve["accuracy_envelope"], color=color, linestyle=":", linewidth=0.9)
             control = (curve["role"] == "control").any()
             order = 2.5 if preset == WORST_CASE else 2.2 if control else 3  # thin curves show on the thick one
-            ax.plot(curve["epsilon"], curve["accuracy"], **attack_look(preset)._asdict(), zorder=order)
+            ax.plot(x, curve["accuracy"], **attack_look(preset)._asdict(), zorder=order)
         percent_axis(ax, "accuracy")
         epsilon_axis(ax, robust["epsilon"], label=model == models[-1], grey_levels=model == models[0])
         ax.set_title(model_name(model))
@@ -82,28 +85,29 @@ def class_flip_curves(flips: pd.DataFrame, classes: tuple[str, str]) -> Figure:
     """
     flips = flips[(flips["storage"] == "float") & flips["role"].isin(["attack", "worst case"])]
     models = in_order(flips["model"])
-    looks = {1: (VERMILLION, "-", "o", classes[0]), 0: (BLUE, "--", "s", classes[1])}
     figure, axes = panels(1, len(models), height=3.6, sharex=True, sharey=True)
     for ax, model in zip(axes[0], models, strict=True):
         mine = flips[flips["model"] == model]
         main = WORST_CASE if WORST_CASE in set(mine["preset"]) else min(mine["preset"], key=place)
-        for label, (color, line, marker, _) in looks.items():
+        for label, look in _CLASSES.items():
+            color = look.color
             for preset, curve in mine[mine["label"] == label].groupby("preset"):
                 if preset != main:
-                    ax.plot(curve["epsilon"], curve["share"], color=color, linestyle=line, linewidth=0.6, alpha=0.45)
+                    thin = {"linestyle": look.linestyle, "linewidth": 0.6, "alpha": 0.45}
+                    ax.plot(curve["epsilon"], curve["share"], color=color, **thin)
                     continue
-                ax.fill_between(curve["epsilon"], curve["share_low"], curve["share_high"], color=color, alpha=0.15,
-                                linewidth=0)  # fmt: skip
-                ax.plot(curve["epsilon"], curve["share"], color=color, linestyle=line, marker=marker, linewidth=2.2)
+                band = curve["share_low"], curve["share_high"]
+                ax.fill_between(curve["epsilon"], *band, color=color, alpha=0.15, linewidth=0)
+                ax.plot(curve["epsilon"], curve["share"], **look._asdict())
         epsilon_axis(ax, flips["epsilon"], label=False)
         ax.set_xlabel("epsilon")
         ax.set_title(model_name(model))
     percent_axis(axes[0, 0], "images flipped")
+    names = [shorten(name, 18) for name in classes]
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=color, linestyle=line, marker=marker, linewidth=2.2,
-               label=f"{shorten(classes[label], 18)} answered as {shorten(other, 18)}")
-        for label, (color, line, marker, other) in looks.items()
-    ]  # fmt: skip
+        Line2D([], [], **look._asdict(), label=f"{names[label]} answered as {names[1 - label]}")
+        for label, look in _CLASSES.items()
+    ]
     handles.append(Line2D([], [], color=GREY, linewidth=0.6, label="one attack; thick: the worst case over them"))
     handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label="95 % interval"))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
@@ -126,7 +130,8 @@ def susceptibility_scatter(ranks: pd.DataFrame, agreement: pd.DataFrame, classes
     width, height = (4.4, 4.9) if columns == 1 else (5.8, 0.7 + 3.2 * lines)
     figure, axes = panels(lines, columns, height=height, width=width)
     for ax, (first, second) in zip(axes.flat, pairs, strict=False):
-        one, other = (ranks.loc[ranks["model"] == model, ["case_id", "label", "flip_epsilon"]] for model in (first, second))
+        flips = ranks[["model", "case_id", "label", "flip_epsilon"]]
+        one, other = (flips[flips["model"] == model].drop(columns="model") for model in (first, second))
         both = one.merge(other.drop(columns="label"), on="case_id", suffixes=("", "_other"))
         _scatter(ax, both, ranks["flip_epsilon"], classes)
         ax.set_xlabel(f"flip epsilon, {model_name(first)}")
@@ -171,42 +176,54 @@ def cost_against_strength(cost: pd.DataFrame, epsilon50: pd.DataFrame) -> Figure
         cost: rows of one cohort and protocol, as `analysis.attacks.cost` returns them.
         epsilon50: rows of the same, as `analysis.flips.epsilon50` returns them; floats are shown.
     """
-    keys = ["model", "preset"]
     table = cost[cost["role"].isin(["attack", "published", "control"])].merge(
-        epsilon50[epsilon50["storage"] == "float"].drop(columns=["n", "cohort", "protocol"]), on=keys
+        epsilon50[epsilon50["storage"] == "float"].drop(columns=["n", "cohort", "protocol"]), on=["model", "preset"]
     )
     table = table.assign(passes=table["gradients_median"].fillna(0) + table["queries_median"].fillna(0))
     models, presets = in_order(table["model"]), sorted(table["preset"].unique(), key=place)
     rows = -(-len(presets) // 3)
     figure, axes = panels(1, len(models), height=3.2 + 0.17 * rows, sharex=True, sharey=True)
     edge = 1.5 * float(table["epsilon_max"].max())
-    lowest = float(table["epsilon50_low"].fillna(table["epsilon50"]).min())
-    lowest = lowest if lowest > 0 else edge / 100
     for ax, model in zip(axes[0], models, strict=True):
         for row in table[table["model"] == model].to_dict("records"):
-            look = attack_look(row["preset"])
-            y = edge if row["censored"] else row["epsilon50"]
-            low, high = (row[f"epsilon50{end}"] for end in ("_low", "_high"))
-            if not row["censored"] and low == low:
-                ax.plot([row["passes"]] * 2, [low, edge if row["high_censored"] else high], color=look.color, linewidth=0.7)
-            ax.plot(row["passes"], y, color=look.color, marker=look.marker, markersize=6, fillstyle=look.fillstyle)
-        ax.set_xscale("symlog", linthresh=1)
-        last = max(10.0, 2 * float(table["passes"].max()))
-        ax.set_xlim(-0.3, last)
-        ticks = [tick for tick in _PASSES if tick <= last]
-        ax.set_xticks(ticks, [_PASSES[tick] for tick in ticks])
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_yscale("log")
-        ax.set_ylim(lowest / 1.3, 1.25 * edge)
-        _decimal(ax.yaxis, lowest / 1.3, edge / 1.2)
-        ax.axhline(edge, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
-        ax.set_xlabel("passes for one image")
+            _strength(ax, row, edge)
+        _passes_axis(ax, float(table["passes"].max()))
+        _strength_axis(ax, table, edge)
         ax.set_title(model_name(model))
     axes[0, 0].set_ylabel("epsilon that flips half of the images")
     handles = [Line2D([], [], **{**attack_look(preset)._asdict(), "linestyle": "none"}, label=_label(preset))
                for preset in presets]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
+
+
+def _strength(ax: Axes, row: Mapping[Any, Any], edge: float) -> None:
+    """Draw one attack's epsilon50 with its interval; beyond the largest epsilon asked it stands at `edge`."""
+    look = attack_look(row["preset"])
+    low, high = row["epsilon50_low"], edge if row["high_censored"] else row["epsilon50_high"]
+    if not row["censored"] and not pd.isna(low):
+        ax.plot([row["passes"]] * 2, [low, high], color=look.color, linewidth=0.7)
+    y = edge if row["censored"] else row["epsilon50"]
+    ax.plot(row["passes"], y, color=look.color, marker=look.marker, markersize=6, fillstyle=look.fillstyle)
+
+
+def _passes_axis(ax: Axes, most: float) -> None:
+    ax.set_xscale("symlog", linthresh=1)
+    last = max(10.0, 2 * most)
+    ax.set_xlim(-0.3, last)
+    ticks = [tick for tick in _PASSES if tick <= last]
+    ax.set_xticks(ticks, [_PASSES[tick] for tick in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("passes for one image")
+
+
+def _strength_axis(ax: Axes, table: pd.DataFrame, edge: float) -> None:
+    lowest = float(table["epsilon50_low"].fillna(table["epsilon50"]).min())
+    lowest = lowest / 1.3 if lowest > 0 else edge / 100
+    ax.set_yscale("log")
+    ax.set_ylim(lowest, 1.25 * edge)
+    _decimal(ax.yaxis, lowest, edge / 1.2)
+    ax.axhline(edge, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
 
 
 def _label(preset: str) -> str:

@@ -140,7 +140,8 @@ def _trials(responses: Responses, every: Mapping[str, pd.DataFrame]) -> Iterator
     clean, doses = clean_answers(rows), choose_exemplar(fgsm)
     cards = {(card["cohort"], card["protocol"]): card for card in responses.meta.get("cohorts", [])}
     exemplars = responses.meta.get("exemplars", [])
-    for cohort, protocol, modality in rows[["cohort", "protocol", "modality"]].drop_duplicates().itertuples(index=False):
+    known = rows[["cohort", "protocol", "modality"]].drop_duplicates()
+    for cohort, protocol, modality in known.itertuples(index=False):
         negative, positive = cards.get((cohort, protocol), {}).get("classes", ("class 0", "class 1"))
         yield _Trial(
             cohort=cohort,
@@ -203,22 +204,24 @@ def _attacks(trial: _Trial) -> Iterator[_Drawing]:
         trial.tables[name]
         for name in ("robust_accuracy", "class_flips", "susceptibility", "rank_agreement", "transfer", "cost")
     )
-    floats = robust[robust["storage"] == "float"]
-    if (floats["epsilon"] > 0).any():
+    own = (robust["storage"] == "float") & (robust["role"] != "transfer") & (robust["epsilon"] > 0)
+    if own.any():
         draw = functools.partial(security_curves, robust)
         yield _Drawing(None, "security", "Accuracy under every attack", draw, attacks=True)
     if ((flips["storage"] == "float") & flips["role"].isin(["attack", "worst case"])).any():
         draw = functools.partial(class_flip_curves, flips, trial.classes)
         yield _Drawing(None, "harm", "Images flipped, by class", draw, attacks=True)
-    ranks = ranks[ranks["preset"] == WORST_CASE]
-    if ranks["model"].nunique() > 1 and ranks["flip_epsilon"].notna().any():
-        draw = functools.partial(susceptibility_scatter, ranks, agreement[agreement["preset"] == WORST_CASE], trial.classes)
+    worst, agreed = (
+        table[(table["preset"] == WORST_CASE) & (table["storage"] == "float")] for table in (ranks, agreement)
+    )
+    if len(worst["model"].unique()) > 1 and worst["flip_epsilon"].notna().any():
+        draw = functools.partial(susceptibility_scatter, worst, agreed, trial.classes)
         yield _Drawing(None, "susceptibility", "Which images fall first", draw, attacks=True)
     if (moved["storage"] == "float").any():
         draw = functools.partial(transfer_matrices, moved)
         yield _Drawing(None, "transfer", "Images made on one model, answered by another", draw, attacks=True)
     half = trial.tables["epsilon50"]
-    if not cost.empty and not half.empty:
+    if own.any() and (half["n"] > 0).any():
         draw = functools.partial(cost_against_strength, cost, half)
         yield _Drawing(None, "cost", "Cost against strength", draw, attacks=True)
 
@@ -262,23 +265,23 @@ _CAPTIONS = {
     "saw floats.",
     "repeats": "Thin lines are the seeds, each with its own training; the thick line is their mean, the band its 95 % "
     "interval over {}. It is of the mean: a single seed may well lie outside.",
-    "security": "Images as floats. The thick black curve is the worst case: an image counts as lost as soon as any attack of "
-    "the model itself breaks it at this or a smaller epsilon; it is no average over attacks. The published preset is drawn "
-    "beside it and not part of it, since it colours a grey image; so are random signs and uniform noise (grey), which are "
-    "controls. Bands, 95 % Wilson intervals, are given for the worst case and FGSM's sound preset, whose envelope is the thin dotted line. A family of attacks "
-    "shares a colour, each has its own marker.",
-    "harm": "The share of the images answered correctly without attack whose answer flips, by their true class. A patient "
-    "missed and a false alarm do not do the same harm. Bands are 95 % Wilson intervals of the worst case.",
-    "susceptibility": "Each point is an image that both models answer correctly: the smallest epsilon at which any attack "
-    "changes the answer, on the one and on the other. Points beyond a dotted line never flipped. On the grey line an image "
-    "is equally fragile on both. The rank correlation has a 95 % interval from a bootstrap by patient.",
-    "transfer": "The share of the images that the target answers correctly whose answer the adversarial image flips; n is "
-    "their number. A row is an attack, a column an epsilon. On the diagonal, bold, the image was made on the model that "
-    "answers: the white box. Wilson intervals are in tables/transfer.csv.",
-    "cost": "Further down is stronger, further left is cheaper. Passes are gradients and queries together, the median over "
-    "images, for all epsilons; a gradient costs about as much as two queries. The universal perturbation was learned "
-    "beforehand on training images, which is not counted. Lines are 95 % bootstrap intervals by patient; on the dotted "
-    "line fewer than half of the images flipped at all.",
+    "security": "Images as floats. The thick black curve is the worst case: an image counts as lost as soon as any "
+    "attack of the model itself breaks it at this or a smaller epsilon; it is no average over attacks. The published "
+    "preset is drawn beside it and not part of it, since it colours a grey image; so are random signs and uniform "
+    "noise (grey), which are controls. Bands, 95 % Wilson intervals, are given for the worst case and FGSM's sound "
+    "preset, whose envelope is the thin dotted line. A family of attacks shares a colour, each has its own marker.",
+    "harm": "The share of the images answered correctly without attack whose answer flips, by their true class. A "
+    "patient missed and a false alarm do not do the same harm. Bands are 95 % Wilson intervals of the worst case.",
+    "susceptibility": "Each point is an image that both models answer correctly: the smallest epsilon at which any "
+    "attack changes the answer, on the one and on the other. Points beyond a dotted line never flipped. On the grey "
+    "line an image is equally fragile on both. The rank correlation has a 95 % interval from a bootstrap by patient.",
+    "transfer": "The share of the images that the target answers correctly whose answer the adversarial image flips; "
+    "n is their number. A row is an attack, a column an epsilon. On the diagonal, bold, the image was made on the "
+    "model that answers: the white box. Wilson intervals are in tables/transfer.csv.",
+    "cost": "Further down is stronger, further left is cheaper. Passes are gradients and queries together, the median "
+    "over images, for all epsilons; a gradient costs about as much as two queries. The universal perturbation was "
+    "learned beforehand on training images, which is not counted. Lines are 95 % bootstrap intervals by patient; on "
+    "the dotted line fewer than half of the images flipped at all.",
     "unchanged": "Lower panels: the share of images that the attack left exactly as they were, because their "
     "gradient is zero everywhere (shaded) or because rounding to 8 bit undid the change. There the accuracy above says "
     "nothing of robustness.",

@@ -20,7 +20,6 @@ from dosimeter.report.numbers import (
     percent_range,
     seconds,
 )
-from dosimeter.report.numbers import percent as percent_cell
 from dosimeter.report.tables import Head, View, of_trial, trials
 
 Tables = Mapping[str, pd.DataFrame]
@@ -55,8 +54,8 @@ def attack_sentences(tables: Tables, meta: Mapping[str, Any]) -> list[str]:
         harm = _harm(flips[(flips["epsilon"] == middle) & (flips["storage"] == "float")], classes[cohort, protocol])
         where = f"{model_name(model)} on {cohort} ({protocol} protocol)"
         sentences.append(f"{where}: {_at(rows[rows['epsilon'] == middle], middle)}{harm}")
-    agreement = tables["rank_agreement"]
-    sentences += [_agree(row) for row in records(agreement[agreement["preset"] == WORST_CASE])]
+    agreed = in_run_order(tables["rank_agreement"], meta)
+    sentences += [_agree(row) for row in records(agreed[agreed["preset"] == WORST_CASE])]
     return sentences
 
 
@@ -89,7 +88,7 @@ def strength(tables: Tables, where: str) -> View:
 
     def cells(model: str, preset: str) -> list[Cell]:
         curve = {row["epsilon"]: row for row in records(_of(robust, model=model, preset=preset))}
-        shares = [_share(curve.get(each), "accuracy", "ci_low", "ci_high") for each in doses]
+        shares = [_share(curve.get(each)) for each in doses]
         median = records(_of(half, model=model, preset=preset))
         under = records(_of(areas, model=model, preset=preset))
         last = Cell(DASH) if not under else Cell(
@@ -102,11 +101,11 @@ def strength(tables: Tables, where: str) -> View:
     return _by_attack(
         f"Accuracy left by every attack: {where}, {robust['n'].max()} test images, floats",
         robust, heads, cells,
-        "Under each accuracy its 95 % Wilson interval. The worst case counts an image as lost as soon as any attack of the "
-        "model itself breaks it at this or a smaller epsilon: neither controls nor images made on another model, nor the "
-        "published preset, which colours a grey image. Epsilon50 flips half of the correctly answered images. The area "
-        "under the curve is the mean accuracy over all epsilons up to the one named. All epsilons, also of images in 8-bit "
-        "files, are in tables/robust_accuracy.csv, area.csv and epsilon50.csv.",
+        "Under each accuracy its 95 % Wilson interval. The worst case counts an image as lost as soon as any attack "
+        "of the model itself breaks it at this or a smaller epsilon: neither controls nor images made on another "
+        "model, nor the published preset, which colours a grey image. Epsilon50 flips half of the correctly answered "
+        "images. The area under the curve is the mean accuracy over all epsilons up to the one named. All epsilons, "
+        "also of images in 8-bit files, are in tables/robust_accuracy.csv, area.csv and epsilon50.csv.",
     )  # fmt: skip
 
 
@@ -118,7 +117,7 @@ def gains(tables: Tables, where: str) -> View:
 
     def cells(model: str, preset: str) -> list[Cell]:
         curve = {row["epsilon"]: row for row in records(_of(table, model=model, preset=preset))}
-        return [_share(curve.get(each), "gain", "gain_low", "gain_high") for each in doses]
+        return [_gain(curve[each]) if each in curve else Cell(DASH) for each in doses]
 
     return _by_attack(
         f"Gain over random signs of the same epsilon: {where}, floats",
@@ -141,15 +140,15 @@ def harm(tables: Tables, where: str, classes: Sequence[str]) -> View:
             curve = {row["epsilon"]: row for row in records(_of(flips, model=model, label=label))}
             if curve:
                 cells = [_flipped(curve.get(each)) for each in doses]
-                rows.append([Cell(model_name(model), kind="name"), Cell(kind), *cells])
+                rows.append([Cell(model_name(model), kind="name"), Cell(kind, kind="name"), *cells])
     heads = ["model", "flip", *(f"at {dose(each)}" for each in doses)]
     return View(
         f"Flips by class, {attack_title(shown)}: {where}, floats",
         [[Head(name) for name in heads]],
         rows,
-        f"Of the images answered correctly without attack. A missed case of {classes[1]} and a false alarm do not do the "
-        "same harm. Under each share: how many flipped of how many; the 95 % Wilson interval in percent. Every attack is "
-        "in tables/class_flips.csv.",
+        f"Of the images answered correctly without attack. A missed case of {classes[1]} and a false alarm do not do "
+        "the same harm. Under each share: how many flipped of how many; the 95 % Wilson interval in percent. Every "
+        "attack is in tables/class_flips.csv.",
     )
 
 
@@ -192,9 +191,9 @@ def listed(tables: Tables, where: str, classes: Sequence[str]) -> View:
         f"The images that fall first: {where}, floats",
         [top, [Head(name) for name in ("image", "epsilon", "first attack")] * len(models)],
         rows,
-        "By the smallest epsilon at which any attack changes the answer. A star marks an image that is in this list for "
-        "every model. Images have pseudonyms; `dosimeter data info COHORT --cases` is the key. All images are in "
-        "tables/susceptibility.csv.",
+        "By the smallest epsilon at which any attack changes the answer. A star marks an image that is in this list "
+        "for every model. Images have pseudonyms, to which “dosimeter data info COHORT --cases” is the key. All "
+        "images are in tables/susceptibility.csv.",
     )
 
 
@@ -209,9 +208,9 @@ def transferred(tables: Tables, where: str) -> View:
             for target in in_order(mine["model"]):
                 curve = {row["epsilon"]: row for row in records(_of(mine, made_on=source, model=target))}
                 if curve:
-                    names = [model_name(source), model_name(target) + (" (white box)" if source == target else "")]
-                    cells = [_flipped(curve.get(each)) for each in doses]
-                    rows.append([Cell(attack_title(preset), kind="name"), *map(Cell, names), *cells])
+                    answered = model_name(target) + (" (white box)" if source == target else "")
+                    names = [Cell(name, kind="name") for name in (attack_title(preset), model_name(source), answered)]
+                    rows.append([*names, *(_flipped(curve.get(each)) for each in doses)])
     heads = ["attack", "made on", "answered by", *(f"at {dose(each)}" for each in doses)]
     return View(
         f"Images made on one model, answered by another: {where}, floats",
@@ -239,9 +238,9 @@ def costs(tables: Tables, where: str) -> View:
     return _by_attack(
         f"What the attacks cost: {where}",
         table, ["gradients", "queries", "time"], cells,
-        "Medians over images, for all epsilons together; under them the quartiles, where images differ. Time is the wall "
-        "time of this machine and holds the answers to every epsilon and storage too. A universal perturbation was learned "
-        "before, on training images; that is not counted. Totals are in tables/cost.csv.",
+        "Medians over images, for all epsilons together; under them the quartiles, where images differ. Time is the "
+        "wall time of this machine and holds the answers to every epsilon and storage too. A universal perturbation "
+        "was learned before, on training images; that is not counted. Totals are in tables/cost.csv.",
     )  # fmt: skip
 
 
@@ -281,15 +280,21 @@ def _of(table: pd.DataFrame, **names: Any) -> pd.DataFrame:
     return table
 
 
-def _share(row: Row | None, value: str, low: str, high: str) -> Cell:
-    return Cell(DASH) if row is None else Cell(percent_cell(row[value]), percent_range(row[low], row[high], 0))
+def _share(row: Row | None) -> Cell:
+    interval = "" if row is None else percent_range(row["ci_low"], row["ci_high"], 0)
+    return Cell(DASH) if row is None else Cell(percent(row["accuracy"]), interval)
+
+
+def _gain(row: Row) -> Cell:
+    interval = "" if is_missing(row["gain_low"]) else f"{100 * row['gain_low']:.0f} to {100 * row['gain_high']:.0f}"
+    return Cell(percent(row["gain"]), interval)
 
 
 def _flipped(row: Row | None) -> Cell:
     if row is None:
         return Cell(DASH)
     interval = percent_range(row["share_low"], row["share_high"], 0)
-    return Cell(percent_cell(row["share"]), f"{row['flipped']} of {row['n']}; {interval}")
+    return Cell(percent(row["share"]), f"{row['flipped']} of {row['n']}; {interval}")
 
 
 def _half(row: Row) -> Cell:
@@ -320,8 +325,8 @@ def _at(rows: pd.DataFrame, epsilon: float) -> str:
     best = min(single, key=lambda row: (row["accuracy"], place(row["preset"])))
     sentence = (
         f"at epsilon {epsilon:g} the worst case over {len(single)} attacks leaves an accuracy of "
-        f"{attacked_accuracy(by_preset[WORST_CASE])}; the strongest single attack is {attack_title(best['preset'])}, which "
-        f"leaves {percent(best['accuracy'])}"
+        f"{attacked_accuracy(by_preset[WORST_CASE])}; the strongest single attack is {attack_title(best['preset'])}, "
+        f"which leaves {percent(best['accuracy'])}"
     )
     known = {"sound": "FGSM's sound preset", "random_sign": "random signs"}
     others = [
@@ -340,8 +345,8 @@ def _harm(flips: pd.DataFrame, classes: Sequence[str]) -> str:
         return ""
     missed, alarms = by_label[1], by_label[0]
     return (
-        f" It turns {missed['flipped']} of {missed['n']} correctly answered images of {classes[1]} into {classes[0]}, and "
-        f"{alarms['flipped']} of {alarms['n']} the other way."
+        f"It turns {missed['flipped']} of {missed['n']} correctly answered images of {classes[1]} into {classes[0]}, "
+        f"and {alarms['flipped']} of {alarms['n']} the other way."
     )
 
 

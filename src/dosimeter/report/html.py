@@ -22,6 +22,7 @@ from dosimeter.report import numbers
 from dosimeter.report.attacks import attack_kind, attack_sentences, attack_tables
 from dosimeter.report.repeats import repeat_tables
 from dosimeter.report.tables import all_tables
+from dosimeter.report.trust import MARKS, trust
 from dosimeter.responses import Responses
 
 MAX_BYTES = 10_000_000
@@ -85,6 +86,7 @@ def render(
     trials = [(card["cohort"], card["protocol"]) for card in first.meta["cohorts"]]
     cohorts = ", ".join(dict.fromkeys(cohort for cohort, _ in trials))
     several = "robust_accuracy" in firsts
+    judged = list(trust(firsts["evaluation"], trials)) if "evaluation" in firsts else []
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
         autoescape=True,
@@ -96,7 +98,7 @@ def render(
     environment.filters |= {"model": model_name, "attack": attack_title}
     return environment.get_template("report.html").render(
         title=title or f"Robustness to small perturbations: {cohorts}",
-        css=_template("style.css"),
+        css=_template("style.css") + (_template("trust.css") if judged else ""),
         meta=meta,
         cohorts=first.meta["cohorts"],
         seeds=every,
@@ -106,7 +108,9 @@ def render(
         verdict=verdict(responses, tables),
         findings=_by_claim(findings(responses, tables)),
         tables=list(all_tables(_of_study(firsts), trials)),
-        number=_numbers(several=several, repeats=len(every) > 1),
+        trust=judged,
+        marks=MARKS,
+        number=_numbers(trust=bool(judged), attacks=several, repeats=len(every) > 1),
         attacks=list(attack_tables(firsts, trials, first.meta)) if several else [],
         attack_sentences=attack_sentences(firsts, first.meta) if several else [],
         repeats=list(repeat_tables(tables["repeats"], trials)) if len(every) > 1 else [],
@@ -151,11 +155,11 @@ def _data_url(mime: str, content: bytes) -> str:
     return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
-def _numbers(*, several: bool, repeats: bool) -> dict[str, int]:
-    """Return the number of each section that is there, by its anchor."""
-    optional = {"attacks": several, "repeats": repeats}
-    names = ("done", "verdict", "tables", "figures", "attacks", "repeats", "claims", "provenance", "limits")
-    return {name: index for index, name in enumerate((each for each in names if optional.get(each, True)), start=1)}
+def _numbers(**optional: bool) -> dict[str, int]:
+    """Return the number of each section that is there, by its anchor; of the optional ones those that are True."""
+    names = ("done", "verdict", "trust", "tables", "figures", "attacks", "repeats", "claims", "provenance", "limits")
+    there = [name for name in names if optional.get(name, True)]
+    return {name: index for index, name in enumerate(there, start=1)}
 
 
 def _template(name: str) -> str:

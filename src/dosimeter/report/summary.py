@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from dosimeter.analysis.attacks import reported_doses
+from dosimeter.analysis.evaluation import overall
 from dosimeter.analysis.findings import findings
 from dosimeter.analysis.repeats import first_repeat
 from dosimeter.analysis.verdict import verdict
@@ -30,7 +32,8 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         cohort is missing or an image failed); incomplete (sentences); n_failed (images that failed, counted for each
         classifier); results, one entry for each (cohort, protocol, model) with n, accuracy and auc (value, low, high)
         and attacks (see `_attacks`); verdict; findings. Of a run of several seeds these are of the first, and there is
-        repeats, the rows of `analysis.repeats.repeats`.
+        repeats, the rows of `analysis.repeats.repeats`. Where a run has attacks beyond the study, or was examined, each
+        result has evaluations as well (see `_evaluations`).
     """
     meta = responses.meta
     firsts = first_repeat(responses, tables)[1]
@@ -65,7 +68,7 @@ def write_summary(responses: Responses, tables: Mapping[str, pd.DataFrame], path
 
 def _result(row: Mapping[Any, Any], tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     keys = {name: row[name] for name in _KEYS}
-    return {
+    result = {
         **keys,
         "modality": row["modality"],
         "n": int(row["n"]),
@@ -73,29 +76,86 @@ def _result(row: Mapping[Any, Any], tables: Mapping[str, pd.DataFrame]) -> dict[
         "auc": _estimate(row, "auc"),
         "attacks": _attacks(tables, keys),
     }
+    if "evaluation" in tables:
+        result["evaluations"] = _evaluations(tables["evaluation"], keys)
+    return result
 
 
 def _attacks(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return, for each preset and storage: epsilon50 and its interval, grey_levels, n, n_censored, grad_zero_share.
 
-    `epsilon50.censored` is True where half of the images had not flipped at the largest epsilon.
+    `epsilon50.censored` is True where half of the images had not flipped at the largest epsilon. Where there are
+    attacks beyond the study, each entry has what `_robustness` returns as well, and there is one of the worst case.
     """
     curves = _of(tables["fgsm_accuracy"], keys)
     attacks = []
     for row in _of(tables["epsilon50"], keys).to_dict("records"):
         curve = curves[(curves["preset"] == row["preset"]) & (curves["storage"] == row["storage"])]
-        attacks.append(
-            {
-                "preset": row["preset"],
-                "storage": row["storage"],
-                "n": int(row["n"]),
-                "n_censored": int(row["n_censored"]),
-                "epsilon50": {**_estimate(row, "epsilon50"), "censored": bool(row["censored"])},
-                "grey_levels": _estimate(row, "grey_levels"),
-                "grad_zero_share": _number(curve["grad_zero_share"].max()),
-            }
-        )
+        attack = {
+            "preset": row["preset"],
+            "storage": row["storage"],
+            "n": int(row["n"]),
+            "n_censored": int(row["n_censored"]),
+            "epsilon50": {**_estimate(row, "epsilon50"), "censored": bool(row["censored"])},
+            "grey_levels": _estimate(row, "grey_levels"),
+            "grad_zero_share": _number(curve["grad_zero_share"].max()),
+        }
+        if "robust_accuracy" in tables:
+            attack |= _robustness(tables, {**keys, "preset": row["preset"], "storage": row["storage"]})
+        attacks.append(attack)
     return attacks
+
+
+def _robustness(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> dict[str, Any]:
+    """Return an attack's role, effort, robust_accuracy at three doses, area and taxonomy.
+
+    The doses are 0.001, 0.003 and 0.009, or those of the grid that are nearest.
+    """
+    robust = _of(tables["robust_accuracy"], keys)
+    points = robust[robust["epsilon"].isin(reported_doses(tables["robust_accuracy"]["epsilon"]))]
+    kinds = records(_of(tables["taxonomy"], {name: keys[name] for name in (*_KEYS, "preset")}))
+    areas = records(_of(tables["area"], keys))
+    first = records(robust)[0]
+    return {
+        "role": first["role"],
+        "effort": first["effort"] or None,
+        "made_on": first["made_on"] or None,
+        "robust_accuracy": [
+            {
+                "epsilon": row["epsilon"],
+                "n": int(row["n"]),
+                "value": _number(row["accuracy"]),
+                "low": _number(row["ci_low"]),
+                "high": _number(row["ci_high"]),
+            }
+            for row in records(points)
+        ],
+        "area": [{"epsilon_max": row["epsilon_max"], **_estimate(row, "area")} for row in areas],
+        "taxonomy": {name: kinds[0][name] or None for name in _TAXONOMY} if kinds else None,
+    }
+
+
+_TAXONOMY = ("knowledge", "atlas", "atlas_version", "nist", "nist_section", "nist_version")
+
+
+def _evaluations(checks: pd.DataFrame, keys: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return, for each family of attacks, the verdict on the evaluation, why, and what every check found.
+
+    Rules and sources are in tables/evaluation.csv.
+    """
+    mine = _of(checks, keys)
+    return [
+        {
+            "preset": row["preset"],
+            "verdict": row["verdict"],
+            "because": row["because"],
+            "checks": [
+                {name: check[name] for name in ("id", "title", "verdict", "measured")}
+                for check in records(mine[mine["preset"] == row["preset"]])
+            ],
+        }
+        for row in records(overall(mine))
+    ]
 
 
 def _of(table: pd.DataFrame, keys: Mapping[str, str]) -> pd.DataFrame:
