@@ -246,7 +246,7 @@ _NAMES = (
 _BLANK = ("modality", "effort", "made_on")  # "" where there is none
 _NUMBERS = {"label": np.int8, "seed": np.int64, "epsilon": np.float64, "on_grid": np.bool_}
 _NUMBERS |= {"unchanged": np.float64, "grad_zero": np.float64, "predicted": np.int8, "correct": np.bool_}
-_NUMBERS |= {"found": np.float64, "n_gradients": np.float64, "n_queries": np.float64, "duration_s": np.float64}
+_NUMBERS |= dict.fromkeys(("found", "n_gradients", "n_queries", "duration_s"), np.float32)
 _COMPACT = pa.schema([SCHEMA.field(name) for name in (*_NAMES, *_NUMBERS, "logits", "probabilities")])
 _Codes = npt.NDArray[np.int32]
 
@@ -310,9 +310,9 @@ def _completed(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def _numbers(column: pa.Array, kind: type[np.generic]) -> npt.NDArray[Any]:
     """Return numbers of `kind`, with -1, False or NaN where there is none."""
-    if kind is np.float64:
+    if issubclass(kind, np.floating):
         floats = column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
-        return np.asarray(floats.cast(pa.float64()).to_numpy(zero_copy_only=False))
+        return np.asarray(floats.cast(pa.float64()).to_numpy(zero_copy_only=False), kind)
     blank = False if kind is np.bool_ else -1
     return np.asarray(column.fill_null(blank).to_numpy(zero_copy_only=False))
 

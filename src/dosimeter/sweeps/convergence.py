@@ -36,7 +36,7 @@ def examine_convergence(
     Source: Carlini et al. 2019 (arXiv 1902.06705), section 5.
     """
     rows = frame[frame["on_grid"] & (frame["status"] == "ok")]
-    correct = rows.pivot(index="case_id", columns="epsilon", values="correct")
+    correct = rows.pivot_table(index="case_id", columns="epsilon", values="correct", observed=True) == 1
     share = correct.mean().drop(index=0.0)
     share = share[share > 0]
     if share.empty:
