@@ -19,7 +19,8 @@ from dosimeter.errors import DosimeterError
 from dosimeter.models.weights import WeightsUnavailable
 from dosimeter.progress import Progress
 from dosimeter.report import redraw
-from dosimeter.study import plan_trials, run_study
+from dosimeter.study import run_study
+from dosimeter.trials import plan_trials
 
 pytestmark = pytest.mark.usefixtures("tiny_networks")
 

@@ -14,7 +14,7 @@ from dosimeter.models.backbones import Backbone, build_head, get_backbone
 from dosimeter.units import GREY_LEVELS_8BIT
 
 if TYPE_CHECKING:
-    from dosimeter.study import Trial
+    from dosimeter.trials import Trial
 
 GRADIENT_IN_FORWARDS = 2.5
 """A gradient costs a forward pass and a backward one."""

@@ -18,9 +18,6 @@ from dosimeter import responses
 from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.atomic import write_text
 from dosimeter.attacks.fgsm import PRESETS
-from dosimeter.cohorts import load_cohort
-from dosimeter.cohorts.base import Cohort
-from dosimeter.cohorts.split import Split, shared_patients, split
 from dosimeter.config import StudyConfig
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
@@ -37,22 +34,11 @@ from dosimeter.runs import Run
 from dosimeter.sweeps.executor import Executor, FitJob, LocalExecutor
 from dosimeter.sweeps.pictures import picture
 from dosimeter.sweeps.plan import Cell, Setting, plan_cells, pseudonymise_patients
+from dosimeter.trials import Trial, cohorts_of, describe, plan_trials
 
 log = logging.getLogger(__name__)
 
 MANIFEST_EVERY_S = 5.0
-
-
-class Trial(NamedTuple):
-    """A cohort split by a protocol: what every model is trained and attacked on."""
-
-    cohort: Cohort
-    split: Split
-
-    @property
-    def scope(self) -> dict[str, str]:
-        """Its keys in the manifest's stages."""
-        return {"cohort": self.cohort.name, "protocol": self.split.protocol}
 
 
 class Outcome(NamedTuple):
@@ -94,35 +80,6 @@ def open_executor(config: StudyConfig) -> Iterator[Executor]:
             yield executor
 
 
-def plan_trials(config: StudyConfig) -> tuple[list[Trial], list[str]]:
-    """Load the cohorts and split them; return the trials and a sentence for each that could not be made."""
-    trials: list[Trial] = []
-    notes: list[str] = []
-    for name in config.cohort:
-        cohort = load_cohort(
-            name,
-            data=config.data,
-            limit=config.limit,
-            strict=config.strict,
-            positive=config.positive,
-            seed=config.seed,
-        )
-        has_official = any(record.official_split == "test" for record in cohort.records)
-        for protocol in config.protocol or (("paper", "official") if has_official else ("paper",)):
-            try:
-                trials += [Trial(cohort, split(cohort, protocol, seed=seed)) for seed in config.seeds]
-            except DosimeterError as error:
-                notes.append(f"{cohort.name}: the {protocol} protocol was left out: {error}")
-    if not trials:
-        raise DosimeterError(" ".join(notes))
-    first = (trials[0].split.protocol, trials[0].split.seed)
-    names = [trial.cohort.name for trial in trials if (trial.split.protocol, trial.split.seed) == first]
-    for name in names:
-        if names.count(name) > 1:
-            raise DosimeterError(f"cohort: two are called '{name}' in the outputs. Rename one, or run two studies.")
-    return trials, notes
-
-
 def pick_device(name: str) -> str:
     """Return `name`, or for "auto" a GPU if there is one; raise DosimeterError if it is not there."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -162,7 +119,7 @@ class _Study:
         with self.run.stage("read"):
             trials, incomplete = plan_trials(self.config)
         write_text(self.run.folder / "config.toml", self.config.to_toml())  # a mistake keeps the old one
-        for cohort in _cohorts(trials):
+        for cohort in cohorts_of(trials):
             for name, reason in cohort.skipped:
                 self.progress.note(f"{cohort.name}: {name} was left out: {reason}")
         for place, model in enumerate(self.config.model):
@@ -320,7 +277,7 @@ class _Study:
 
     def _merge(self, trials: list[Trial], incomplete: list[str], command: str) -> None:
         """Write responses.parquet: all rows, and what the tables and figures need beside them."""
-        names = [cohort.name for cohort in _cohorts(trials)]
+        names = [cohort.name for cohort in cohorts_of(trials)]
         shown_paths = {"cohort": names, "weights": {model: file.name for model, file in self.config.weights.items()}}
         cells = self._cells
         facts = {
@@ -358,34 +315,6 @@ class _Study:
     def _digest(self, incomplete: list[str]) -> str:
         """Return a digest of what a finished run holds and of what drew it."""
         return digest_of([dosimeter.__version__, str(responses.SCHEMA_VERSION), *self._cells, *incomplete])
-
-
-def _cohorts(trials: Sequence[Trial]) -> list[Cohort]:
-    """Return each cohort once."""
-    return list({trial.cohort.name: trial.cohort for trial in trials}.values())
-
-
-def describe(trial: Trial) -> dict[str, Any]:
-    """Return what the report says of a cohort and its split; no file name, no patient id."""
-    cohort, halves = trial
-    return {
-        "cohort": cohort.name,
-        "modality": cohort.modality,
-        "protocol": halves.protocol,
-        "seed": halves.seed,
-        "classes": list(cohort.classes),
-        "n": len(cohort),
-        "counts": cohort.counts,
-        "sha256": cohort.sha256,
-        "skipped": len(cohort.skipped),
-        "n_train": len(halves.train),
-        "n_test": len(halves.test),
-        "train_counts": halves.train.counts,
-        "test_counts": halves.test.counts,
-        "n_test_sharing_patient": shared_patients(halves),
-        "n_unused": halves.n_unused,
-        "provenance": cohort.provenance,
-    }
 
 
 def digest_of(parts: list[str]) -> str:

@@ -7,7 +7,8 @@ import typer
 from dosimeter.cli.display import Display
 from dosimeter.config import StudyConfig
 from dosimeter.estimate import estimate
-from dosimeter.study import plan_trials, run_study
+from dosimeter.study import run_study
+from dosimeter.trials import plan_trials
 
 
 def run(settings: StudyConfig, *, command: str) -> None:
