@@ -224,7 +224,7 @@ class _Study:
         storages = sum(len(PRESETS[name].storages) for name in self.config.preset)
         n_passes = len(trial.split.test) * len(self.config.epsilons) * storages
         with self.run.stage("engine", **scope):
-            plan = plan_engine(self.config.engine, classifier, trial.split.test, n_passes=n_passes)
+            plan = plan_engine(self.config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True)
         for sentence in plan.refused.values():
             if sentence not in self.noted:
                 self.progress.note(sentence)

@@ -1,5 +1,6 @@
 """`sweep`: the study's sweep for any classifier and cohort, in memory."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from dosimeter.sweeps.execute import Row
 from dosimeter.sweeps.executor import LocalExecutor
 from dosimeter.sweeps.plan import Setting, plan_cells, pseudonymise_patients
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
+
+log = logging.getLogger(__name__)
 
 
 def sweep(
@@ -66,7 +69,9 @@ def sweep(
             raise DosimeterError(f"{name} must be 1 or more, got {value}. Leave it out, and it is found.")
     attack = attack or FGSM()
     doses = parse_epsilons(epsilons)
-    plan = plan_engine(engine, classifier, cohort, n_passes=len(cohort) * len(doses) * len(storages))
+    plan = plan_engine(engine, classifier, cohort, n_passes=len(cohort) * len(doses) * len(storages), refine=refine)
+    for sentence in plan.refused.values():
+        log.warning(sentence)
     plan = plan if batch_size is None else replace(plan, batch_size=batch_size)
     setting = Setting(
         protocol=classifier.card.get("protocol", ""),
