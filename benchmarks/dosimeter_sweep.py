@@ -36,11 +36,11 @@ class Choice(NamedTuple):
     again_s: float
 
 
-def choose(engine: str, classifier: dm.Classifier, cohort: dm.Cohort) -> Choice | str:
+def choose(engine: str, classifier: dm.Classifier, cohort: dm.Cohort, *, refine: bool = False) -> Choice | str:
     """Return the plan of `engine` for `classifier`, or a sentence that says why there is none."""
 
     def plan() -> EnginePlan:
-        return plan_engine(engine, classifier, cohort, n_passes=STUDY_PASSES)
+        return plan_engine(engine, classifier, cohort, n_passes=STUDY_PASSES, refine=refine)
 
     try:
         first, again = timed(plan), timed(plan)

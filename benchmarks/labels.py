@@ -65,7 +65,7 @@ def measure(cohort: str, model: str, options: argparse.Namespace) -> dict[str, A
     n_images = min(options.test_images or len(halves.test), len(halves.test))
     places = np.linspace(0, len(halves.test) - 1, n_images).round().astype(int)  # of both classes
     test = halves.test.subset(places.tolist())
-    plans = {name: dosimeter_sweep.choose(name, classifier, test) for name in ("torch", engine)}
+    plans = {name: dosimeter_sweep.choose(name, classifier, test, refine=True) for name in ("torch", engine)}
     frames, seconds, share = {}, {}, 0.0
     for name, choice in plans.items():
         if isinstance(choice, str):

@@ -109,9 +109,9 @@ class _Watch:
         return watched
 
 
-def _choose_for_a_study(*args: Any, n_passes: int) -> EnginePlan:
+def _choose_for_a_study(*args: Any, n_passes: int, refine: bool) -> EnginePlan:
     del n_passes
-    return plan_engine(*args, n_passes=STUDY_PASSES)
+    return plan_engine(*args, n_passes=STUDY_PASSES, refine=refine)
 
 
 def _share(stages: Mapping[str, float], networks: Mapping[str, float], factors: Mapping[str, float]) -> float:

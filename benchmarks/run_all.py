@@ -3,6 +3,9 @@
 Each runs in a process of its own; one that fails is named, and the others go on. Without DOSIMETER_DATA the images are
 phantoms. It takes about 40 minutes on 2 cores, which should have nothing else to do. With `--long` it is what takes
 hours instead: every test image compared with torch, 50,000 images, a cluster; into `benchmarks/RESULTS-LONG.md`.
+
+What each found is kept in a JSON file beside the page, so that `--only sweep` measures that one again and leaves the
+others' sections as they are.
 """
 
 import argparse
@@ -12,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -69,75 +73,69 @@ def main() -> None:
     parser.add_argument("--long", action="store_true", help="those that take hours")
     parser.add_argument("--quick", action="store_true", help="a smoke test: prints numbers that mean nothing")
     parser.add_argument(
-        "--out",
-        type=Path,
-        help="default: RESULTS.md or RESULTS-LONG.md beside this file; the screen with --quick or --only",
+        "--out", type=Path, help="default: RESULTS.md or RESULTS-LONG.md beside this file; the screen with --quick"
     )
     options = parser.parse_args()
-    started = time.perf_counter()
     benchmarks, name = (LONG, "RESULTS-LONG.md") if options.long else (BENCHMARKS, "RESULTS.md")
-    out = options.out or (None if options.quick or options.only else HERE / name)
-    numbers: dict[str, Any] = {}
-    sections = []
-    page = ""
+    out = options.out or (None if options.quick else HERE / name)
+    kept = out.with_suffix(".json") if out else None
+    results = json.loads(kept.read_text(encoding="utf-8")) if kept and kept.is_file() else {}
+    failed = False
     for benchmark in benchmarks:
         if options.only and benchmark.script not in options.only:
             continue
         print(f"--- {benchmark.title}", file=sys.stderr, flush=True)
-        arguments = benchmark.quick if options.quick else benchmark.arguments
-        text, found = run(benchmark.script, arguments)
-        sections.append(
-            f"## {benchmark.title}\n\n`python benchmarks/{' '.join((_file(benchmark), *arguments))}`\n\n{text}"
-        )
-        numbers |= {} if found is None else {benchmark.script: found}
-        minutes = (time.perf_counter() - started) / 60
-        page = (
-            "\n\n".join(
-                [_head(minutes, quick=options.quick), "## Targets", judge(numbers, long=options.long), *sections]
-            )
-            + "\n"
-        )
-        if out is not None:
-            out.write_text(page, encoding="utf-8")  # after each, so that an interrupted run leaves what it measured
+        result = run(benchmark.script, benchmark.quick if options.quick else benchmark.arguments)
+        failed |= result["numbers"] is None
+        results[benchmark.script] = result
+        if out and kept:  # after each, so that an interrupted run leaves what it measured
+            kept.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            out.write_text(page(benchmarks, results, options), encoding="utf-8")
     if out is None:
-        print(page)
+        print(page(benchmarks, results, options))
     else:
         print(f"written: {out}", file=sys.stderr)
-    if len(numbers) < len(sections):
+    if failed:
         sys.exit(1)
 
 
-def run(script: str, arguments: tuple[str, ...]) -> tuple[str, Any]:
-    """Return what a script prints and the numbers it writes; None for these if it fails."""
+def page(benchmarks: Sequence[Benchmark], results: Mapping[str, Any], options: argparse.Namespace) -> str:
+    """Return the page of all that was measured."""
+    numbers = {script: result["numbers"] for script, result in results.items() if result["numbers"] is not None}
+    parts = ["# Benchmarks", "Made by `make bench`; do not edit."]
+    parts += ["**A smoke test: these numbers mean nothing.**"] if options.quick else []
+    parts += ["## Targets", judge(numbers, long=options.long)]
+    for benchmark in benchmarks:
+        if result := results.get(benchmark.script):
+            parts += [f"## {benchmark.title}", f"`{result['command']}`", result["facts"], result["text"]]
+    return "\n\n".join(parts) + "\n"
+
+
+def run(script: str, arguments: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a script prints and the numbers it writes (None if it fails), its command and where it ran."""
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "numbers.json"
         command = [sys.executable, str(HERE / f"{script}.py"), *arguments, "--json", str(file)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode != 0:
-            return f"It failed with exit code {done.returncode}.", None
-        return done.stdout.strip(), json.loads(file.read_text(encoding="utf-8"))
+        failed = done.returncode != 0
+        return {
+            "command": f"python benchmarks/{' '.join((f'{script}.py', *arguments))}",
+            "facts": facts((time.perf_counter() - started) / 60),
+            "text": f"It failed with exit code {done.returncode}." if failed else done.stdout.strip(),
+            "numbers": None if failed else json.loads(file.read_text(encoding="utf-8")),
+        }
 
 
-def _file(benchmark: Benchmark) -> str:
-    return f"{benchmark.script}.py"
-
-
-def _head(minutes: float, *, quick: bool) -> str:
+def facts(minutes: float) -> str:
+    """Return when and where a benchmark ran, in a line."""
     machine = environment("cpu")
     packages = {name: machine[name] for name in ("python", "torch", "numpy")} | _versions()
     versions = ", ".join(f"{name} {version}" for name, version in packages.items())
-    warning = ["**A smoke test: these numbers mean nothing.**"] if quick else []
-    computer = (
-        f"{machine['cpu']} ({torch.backends.cpu.get_cpu_capability()}), {machine['cores']} cores, "
-        f"{torch.get_num_threads()} torch threads, {machine['platform']}, no GPU used"
-    )
-    facts = [
-        f"- date: {datetime.now(UTC):%Y-%m-%d}, {minutes:.0f} minutes",
-        f"- machine: {computer}",
-        f"- images: {'real' if os.environ.get('DOSIMETER_DATA') else 'phantoms'}",
-        f"- versions: {versions}",
-    ]
-    return "\n\n".join(["# Benchmarks", "Made by `make bench`; do not edit.", *warning, "\n".join(facts)])
+    images = "real images" if os.environ.get("DOSIMETER_DATA") else "phantoms"
+    threads = f"{machine['cores']} cores, {torch.get_num_threads()} torch threads"
+    computer = f"{machine['cpu']} ({torch.backends.cpu.get_cpu_capability()}), {threads}, {machine['platform']}"
+    return f"{datetime.now(UTC):%Y-%m-%d}, {minutes:.0f} minutes; {computer}, no GPU used; {images}; {versions}."
 
 
 def _versions() -> dict[str, str]:

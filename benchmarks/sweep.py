@@ -2,7 +2,7 @@
 
 One process, one network, the same images, epsilons, attack and threads; repeats interleaved. The attack is FGSM on
 cross-entropy with free planes and known labels, which all parties have. Every predicted class is compared with the
-floor's.
+floor's; dosimeter's with a floor that takes as many gradients at once, as a sign may turn on the batch's rounding.
 
 Who gets what: dosimeter is given a cohort and reads, resizes, checks and tabulates; the floor and the peers are given
 tensors in memory. The peers take some of the images only, other ones in each repeat, as one image costs them as much
@@ -36,6 +36,7 @@ from timing import Timed, interleave, ratios, spread, timed
 import dosimeter as dm
 from dosimeter.attacks.base import Problem
 from dosimeter.engines.choose import WORTH_CHOOSING_S
+from dosimeter.sweeps.plan import SHARD_SIZE
 
 EPSILONS = tuple(round(float(epsilon), 6) for epsilon in np.geomspace(0.0005, 0.09, 12))
 FLOOR_IMAGES = 4
@@ -124,8 +125,9 @@ def _measure(model: str, subject: Subject, options: argparse.Namespace) -> dict[
             parties[name] = party
     calls = {name: partial(_call, party) for name, party in parties.items()}
     runs = interleave(calls, repeats=options.repeats, note=lambda line: _progress(f"{model}: {line}"))
-    expected = runs[FLOOR][0].result
-    lines = {name: _numbers(parties[name], runs[name], runs[FLOOR], runs[AUTO], expected) for name in parties}
+    expected = dict.fromkeys(parties, runs[FLOOR][0].result)
+    expected |= {f"dosimeter {engine}": _expected(subject, choice) for engine, choice in choices.items()}
+    lines = {name: _numbers(parties[name], runs[name], runs[FLOOR], runs[AUTO], expected[name]) for name in parties}
     return {
         "cohort": subject.cohort.name,
         "weights": subject.classifier.card["weights"]["name"],
@@ -150,6 +152,13 @@ def _floor(subject: Subject) -> Party:
         return floor.sweep(network, images[places], labels[places], EPSILONS, best)
 
     return Party(run, lambda repeat: slice(None), f"batch {best.answers}, of gradients {best.gradients}")
+
+
+def _expected(subject: Subject, choice: Choice) -> Answers:
+    """Return the floor's answers with dosimeter's batch of gradients: torch's own depend on the batch by rounding."""
+    batch = min(choice.plan.batch_size, SHARD_SIZE)
+    batches = floor.Batches(gradients=batch, answers=choice.plan.batch_size)
+    return floor.sweep(subject.classifier, subject.images, subject.labels, EPSILONS, batches)
 
 
 def _dosimeter(subject: Subject, choice: Choice) -> Party:

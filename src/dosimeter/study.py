@@ -243,7 +243,7 @@ class _Study:
         storages = sum(len(preset.storages) for preset in self.presets)
         n_passes = len(trial.split.test) * len(self.config.epsilons) * storages
         with self.run.stage("engine", **scope):
-            plan = plan_engine(self.config.engine, classifier, trial.split.test, n_passes=n_passes)
+            plan = plan_engine(self.config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True)
         for sentence in plan.refused.values():
             if sentence not in self.noted:
                 self.progress.note(sentence)

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -72,7 +73,8 @@ class EnginePlan:
         batch_size: images per forward pass.
         tolerance: a decision whose two best logits are closer than this is made by torch. 0 for torch itself.
         error: the largest difference from torch's logits that was seen, in logits.
-        image_s: seconds for one gradient and PASSES_PER_GRADIENT forward passes, by engine.
+        image_s: seconds for one gradient and PASSES_PER_GRADIENT forward passes, by engine that agreed with torch. The
+            gradient is torch's if the sweep refines flips.
         refused: what spoke against the others, by engine.
         versions: of the packages that the engine needs beside torch.
         engine: the engine itself, if it was built to be checked.
@@ -102,7 +104,21 @@ class _Sample(NamedTuple):
 
     images: Tensor  # (n, 3, H, W)
     labels: Tensor
+    signs: Tensor  # (n, 3, H, W), of the gradients
+    gradient_s: float  # of one image
     logits: Tensor  # (n * len(CHECKED_EPSILONS), n_classes)
+    pass_s: float  # of one image
+
+    @property
+    def image_s(self) -> float:
+        return self.gradient_s + PASSES_PER_GRADIENT * self.pass_s
+
+
+class _Passed(NamedTuple):
+    """An engine that agrees with torch."""
+
+    engine: Engine
+    error: float
     image_s: float
 
 
@@ -115,14 +131,31 @@ def check_name(name: str) -> None:
 def build_engine(name: str, classifier: Classifier, *, threads: int) -> Engine:
     """Return the engine called `name` for `classifier`, each call using `threads` threads.
 
+    It has compared itself with torch on one random image, wherever and for whatever run it is built.
+
     Raises:
-        EngineUnavailable: it cannot serve this classifier on this machine.
+        EngineUnavailable: it cannot serve this classifier on this machine, or does not agree with torch.
+    """
+    with _refusing(name):
+        engine = ENGINES[name][0](classifier, threads)
+        if name != TorchEngine.name:
+            size = classifier.size_px
+            image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+            _agree(name, engine.logits(image), TorchEngine(classifier).logits(image))
+    return engine
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Raise EngineUnavailable for whatever the block raises.
+
+    A tracer, a compiler or a package without a folder to write to may raise anything, also at an engine's first call.
     """
     try:
-        return ENGINES[name][0](classifier, threads)
+        yield
     except EngineUnavailable:
         raise
-    except Exception as error:  # a tracer, a compiler or a package without a folder to write to may raise anything
+    except Exception as error:
         log.info("the %s engine: %s", name, error)
         reason = type(error).__name__
         raise EngineUnavailable(
@@ -141,7 +174,7 @@ def engine_versions(name: str) -> dict[str, str]:
     return found
 
 
-def plan_engine(name: str, classifier: Classifier, cohort: Cohort, *, n_passes: int) -> EnginePlan:
+def plan_engine(name: str, classifier: Classifier, cohort: Cohort, *, n_passes: int, refine: bool) -> EnginePlan:
     """Return the plan for sweeping `cohort`: `name`, or for "auto" the fastest engine that agrees with torch.
 
     Engines are compared as workers use them, a thread each.
@@ -150,6 +183,7 @@ def plan_engine(name: str, classifier: Classifier, cohort: Cohort, *, n_passes: 
         name: a key of `ENGINES`, or "auto".
         cohort: the test images; the first few that can be read are what engines are checked on.
         n_passes: forward passes that the sweep will take, about.
+        refine: whether the sweep refines flips: then every engine's gradients are torch's, and only answers differ.
 
     Raises:
         EngineUnavailable: the engine asked for by name is not available here, or does not agree with torch.
@@ -163,34 +197,28 @@ def plan_engine(name: str, classifier: Classifier, cohort: Cohort, *, n_passes: 
             return EnginePlan("torch", batch_size, refused={name: UNCHECKED})
         short = sample.image_s / PASSES_PER_GRADIENT * n_passes < WORTH_CHOOSING_S
         automatic = () if short else AUTOMATIC
-        image_s, refused = {"torch": sample.image_s}, {}
-        passed: dict[str, tuple[Engine, float]] = {}
-        tolerance = LOGIT_TOLERANCE * max(1.0, float(sample.logits.abs().max()))
+        passed: dict[str, _Passed] = {}
+        refused: dict[str, str] = {}
         for candidate in automatic if name == "auto" else (name,):
             try:
-                engine = build_engine(candidate, classifier, threads=1)
-                logits, image_s[candidate] = _answer(engine, sample.images, sample.labels, classifier.device)
-                passed[candidate] = engine, _agree(candidate, logits, sample.logits, tolerance)
+                passed[candidate] = _try(candidate, classifier, sample, refine=refine)
             except EngineUnavailable as refusal:
                 if name != "auto":
                     raise
                 refused[candidate] = str(refusal)
-            except FloatingPointError as failure:
-                refused[candidate] = f"The {candidate} engine fails on these images: {failure}."
+    image_s = {"torch": sample.image_s, **{candidate: each.image_s for candidate, each in passed.items()}}
     best = min(passed, key=lambda candidate: image_s[candidate], default="torch")
     if best == "torch" or (name == "auto" and image_s[best] > GAIN * image_s["torch"]):
         return EnginePlan("torch", batch_size, image_s=image_s, refused=refused)
-    doubt = float(f"{2 * tolerance:.2g}")  # each of the two logits may be off; rounded, it names cells
-    engine, error = passed[best]
     return EnginePlan(
         best,
         batch_size,
-        tolerance=doubt,
-        error=error,
+        tolerance=float(f"{2 * _allowed(sample.logits):.2g}"),  # both logits may be off; rounded, it names cells
+        error=passed[best].error,
         image_s=image_s,
         refused=refused,
         versions=engine_versions(best),
-        engine=engine,
+        engine=passed[best].engine,
     )
 
 
@@ -230,36 +258,57 @@ def _take_sample(classifier: Classifier, cohort: Cohort) -> _Sample | None:
     reference = TorchEngine(classifier)
     stacked, true = torch.stack(images), torch.tensor(labels)
     try:
-        logits, image_s = _answer(reference, stacked, true, classifier.device)
+        signs, gradient_s = _aim(classifier, stacked, true, classifier.device)
     except FloatingPointError:  # the sweep itself reports it
         return None
-    return _Sample(stacked, true, logits, image_s)
+    return _Sample(stacked, true, signs, gradient_s, *_answer(reference, stacked, signs))
 
 
-def _answer(engine: Engine, images: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, float]:
-    """Return the logits of `images` pushed along their own gradients, and the seconds that a sweep takes an image."""
+def _try(name: str, classifier: Classifier, sample: _Sample, *, refine: bool) -> _Passed:
+    """Return the engine `name` with its time, or raise EngineUnavailable if it does not agree with torch."""
+    engine = build_engine(name, classifier, threads=1)
+    with _refusing(name):
+        signs, gradient_s = sample.signs, sample.gradient_s
+        if not refine:
+            signs, gradient_s = _aim(engine.network, sample.images, sample.labels, classifier.device)
+        logits, pass_s = _answer(engine, sample.images, signs)
+    return _Passed(engine, _agree(name, logits, sample.logits), gradient_s + PASSES_PER_GRADIENT * pass_s)
+
+
+def _aim(network: nn.Module, images: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, float]:
+    """Return the signs of the images' gradients through `network`, and the seconds that one takes."""
     attack = FGSM()
 
     def aim(index: int) -> Tensor:
         one = slice(index, index + 1)
-        problem = Problem(engine.network, images[one].to(device), labels[one].to(device))
+        problem = Problem(network, images[one].to(device), labels[one].to(device))
         return attack.direction(problem).sign.cpu()
 
-    engine.logits(images + 0 * aim(0))  # warms up what the timing is not about
+    aim(0)  # warms up what the timing is not about
     started = time.perf_counter()
     signs = torch.cat([aim(index) for index in range(len(images))])
-    aimed = time.perf_counter()
+    return signs, (time.perf_counter() - started) / len(images)
+
+
+def _answer(engine: Engine, images: Tensor, signs: Tensor) -> tuple[Tensor, float]:
+    """Return the logits of `images` pushed along `signs`, and the seconds that a forward pass takes an image."""
+    engine.logits(images)  # warms up
+    started = time.perf_counter()
     answers = torch.cat([engine.logits(perturb(images, signs, epsilon)) for epsilon in CHECKED_EPSILONS])
-    ended = time.perf_counter()
-    return answers, (aimed - started) / len(images) + PASSES_PER_GRADIENT * (ended - aimed) / len(answers)
+    return answers, (time.perf_counter() - started) / len(answers)
 
 
-def _agree(name: str, logits: Tensor, reference: Tensor, tolerance: float) -> float:
-    """Return the largest difference between logits, or raise EngineUnavailable if it is above `tolerance`."""
-    error = float((logits - reference).abs().max())
-    if not error <= tolerance:
+def _allowed(reference: Tensor) -> float:
+    """Return how far an engine's logits may be from torch's."""
+    return LOGIT_TOLERANCE * max(1.0, float(reference.abs().max()))
+
+
+def _agree(name: str, logits: Tensor, reference: Tensor) -> float:
+    """Return the largest difference between logits, or raise EngineUnavailable if it is larger than allowed."""
+    error, allowed = float((logits - reference).abs().max()), _allowed(reference)
+    if not error <= allowed:  # written so that NaN is refused
         raise EngineUnavailable(
-            f"The {name} engine differs from torch by {error:.2g} in a logit, {tolerance:.2g} is allowed. "
+            f"The {name} engine differs from torch by {error:.2g} in a logit, {allowed:.2g} is allowed. "
             "Use --engine torch."
         )
     return error

@@ -18,7 +18,7 @@ class CompiledEngine:
         self._forward = torch.compile(classifier.forward)
         size = classifier.size_px
         try:
-            self.logits(torch.zeros(2, 3, size, size))
+            self.logits(torch.zeros(1, 3, size, size))
         except Exception as error:  # a missing compiler, or code it cannot follow, raises anything
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise EngineUnavailable(

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from dosimeter.cache import cache_dir
 from dosimeter.engines.base import EngineUnavailable
-from dosimeter.engines.winograd import gradient_network
+from dosimeter.engines.winograd import Gradients
 from dosimeter.models.base import Classifier
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class NcnnEngine:
     def __init__(self, classifier: Classifier, *, threads: int, folder: Path | None = None) -> None:
         assert threads >= 1, threads
         tools = _find_tools()
-        self.network = _gradient_network(classifier)
+        self._gradients = _gradients(classifier)
         self._classifier = classifier
         self._ncnn = tools.ncnn
         size = classifier.size_px
@@ -88,6 +88,11 @@ class NcnnEngine:
         converted = _converted(traced, ready, tools, root / _digest(traced, ready, tools))
         self._net = _load(tools.ncnn, converted, threads=threads)
         self._compare(image)
+
+    @property
+    def network(self) -> Classifier:
+        """What attacks differentiate."""
+        return self._classifier if self._gradients is None else self._gradients.network
 
     def logits(self, images: Tensor) -> Tensor:
         """Return logits (batch, n_classes), float32 on the CPU, for `images` (batch, 3, H, W) in [0, 1] on the CPU."""
@@ -125,13 +130,13 @@ class NcnnEngine:
         log.info("ncnn's base deviates by %.2g from torch, whose largest value is %.2g", deviation, largest)
 
 
-def _gradient_network(classifier: Classifier) -> Classifier:
-    """Return what gives the classifier's gradients soonest."""
+def _gradients(classifier: Classifier) -> Gradients | None:
+    """Return what gives the classifier's gradients sooner than torch, None if nothing does."""
     try:
-        return gradient_network(classifier)
+        return Gradients(classifier)
     except EngineUnavailable as refusal:
         log.info("ncnn's gradients are torch's: %s", refusal)
-        return classifier
+        return None
 
 
 class _Tools(NamedTuple):

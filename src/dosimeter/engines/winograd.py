@@ -165,9 +165,13 @@ class WinogradEngine:
     name = "winograd"
 
     def __init__(self, classifier: Classifier) -> None:
-        layers = _chosen(classifier)
-        self._answering = classifier.with_base(answering(fold_batch_norm(classifier.base), layers))
-        self.network = classifier.with_base(differentiable(classifier.base, layers))
+        self._gradients = Gradients(classifier)
+        self._answering = classifier.with_base(answering(fold_batch_norm(classifier.base), self._gradients.layers))
+
+    @property
+    def network(self) -> Classifier:
+        """What attacks differentiate."""
+        return self._gradients.network
 
     def logits(self, images: Tensor) -> Tensor:
         """Return logits (batch, n_classes), float32."""
@@ -176,13 +180,30 @@ class WinogradEngine:
         return logits
 
 
-def gradient_network(classifier: Classifier) -> Classifier:
-    """Return a classifier with the same answers, bit for bit, whose gradients come sooner (see `GradientConv2d`).
+class Gradients:
+    """A classifier with the same answers, bit for bit, whose gradients come sooner (see `GradientConv2d`).
+
+    Attributes:
+        layers: names of the base's layers that gain.
 
     Raises:
         EngineUnavailable: as `WinogradEngine`.
     """
-    return classifier.with_base(differentiable(classifier.base, _chosen(classifier)))
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.layers = _chosen(classifier)
+        self._classifier = classifier
+        self._network: Classifier | None = None
+        self._making = threading.Lock()
+
+    @property
+    def network(self) -> Classifier:
+        """The classifier, made when it is first asked for: a sweep that refines flips takes torch's gradients."""
+        with self._making:
+            if self._network is None:
+                base = self._classifier.base
+                self._network = self._classifier.with_base(differentiable(base, self.layers))
+            return self._network
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:

@@ -1,5 +1,6 @@
 """`sweep`: the study's sweep for any classifier and cohort, in memory."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -23,6 +24,8 @@ from dosimeter.sweeps.executor import LocalExecutor
 from dosimeter.sweeps.learning import learn
 from dosimeter.sweeps.plan import Setting, plan_cells, pseudonymise_patients
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
+
+log = logging.getLogger(__name__)
 
 
 def sweep(
@@ -90,7 +93,9 @@ def sweep(
     if isinstance(chosen, UniversalPerturbation):
         chosen = learn(chosen, classifier, _training(training), seed=seed)
     doses = parse_epsilons(epsilons)
-    plan = plan_engine(engine, classifier, cohort, n_passes=len(cohort) * len(doses) * len(storages))
+    plan = plan_engine(engine, classifier, cohort, n_passes=len(cohort) * len(doses) * len(storages), refine=refine)
+    for sentence in plan.refused.values():
+        log.warning(sentence)
     plan = plan if batch_size is None else replace(plan, batch_size=batch_size)
     setting = Setting(
         protocol=classifier.card.get("protocol", ""),
