@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_study import settings
 from test_sweeps import cohort
 from tiny import SIZE_PX, convolutional_classifier
 from torch import Tensor, nn
 
+from dosimeter import responses
 from dosimeter.attacks.presets import PRESETS
 from dosimeter.cohorts.base import Cohort, Decoded
 from dosimeter.cohorts.images import to_grid
@@ -29,7 +31,8 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, digest, expected_shapes
-from dosimeter.sweeps import cluster
+from dosimeter.study import run_study
+from dosimeter.sweeps import cluster, joining
 from dosimeter.sweeps.cluster import ATTEMPTS, Crew, RayExecutor
 from dosimeter.sweeps.execute import Row, execute_cell
 from dosimeter.sweeps.executor import Executor, FitJob, LocalExecutor
@@ -188,6 +191,27 @@ def test_an_engine_that_a_worker_lacks_is_an_error_and_frees_the_cluster(executo
         time.sleep(0.1)
 
 
+@pytest.mark.usefixtures("tiny_networks", "only_tables")
+def test_a_run_goes_on_in_a_cluster_with_the_same_rows(
+    executor: RayExecutor, image_folder: Path, tmp_path: Path
+) -> None:
+    """Half of a finished run's parts are lost; the cluster computes them again."""
+    run_study(settings(image_folder, tmp_path))
+    whole = responses.read(tmp_path / "responses.parquet").frame
+    lost = sorted((tmp_path / "parts").iterdir())[::2]
+    for part in lost:
+        part.unlink()
+    run_study(settings(image_folder, tmp_path, executor="ray", address="auto", workers=N_CPUS))
+    assert all(part.is_file() for part in lost)
+    again = responses.read(tmp_path / "responses.parquet").frame
+    assert again.drop(columns="duration_s").equals(whole.drop(columns="duration_s"))
+
+
+def test_a_second_cluster_is_refused_while_one_is_joined(executor: RayExecutor) -> None:
+    with pytest.raises(DosimeterError, match="address must be 'auto' where Ray is connected"):
+        RayExecutor("10.0.0.5:6379")
+
+
 def test_unusual_devices_are_refused(executor: RayExecutor) -> None:
     with pytest.raises(DosimeterError, match="cpu or cuda, got 'mps'"):
         list(executor.fit([], device="mps", advance=lambda _: None))
@@ -207,7 +231,7 @@ def test_an_unreachable_cluster_is_one_sentence(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(cluster, "import_ray", lambda: SimpleNamespace(is_initialized=lambda: False))
     with pytest.raises(DosimeterError, match=r"'nonsense' cannot be joined \(Invalid address format.*ray start --head"):
         RayExecutor("nonsense")
-    monkeypatch.setattr(cluster, "ANSWER_S", 2.0)
+    monkeypatch.setattr(joining, "ANSWER_S", 2.0)
     with pytest.raises(DosimeterError, match=r"no Ray cluster answered at '127.0.0.1:1' within 2 s\. Start one"):
         RayExecutor("127.0.0.1:1")
 

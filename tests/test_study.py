@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 import dosimeter.study
 import dosimeter.sweeps.executor
 from dosimeter import responses
+from dosimeter.cli import main
 from dosimeter.cohorts.base import Case, Cohort
 from dosimeter.config import StudyConfig, load_config
 from dosimeter.errors import DosimeterError
@@ -313,3 +315,46 @@ def test_repeats_are_seeds_of_their_own(image_folder: Path, tmp_path: Path) -> N
     alone = responses.read(tmp_path / "one" / "responses.parquet").frame.drop(columns=["run_id", "duration_s"])
     same = frame[frame.seed == 5].drop(columns=["run_id", "duration_s"]).reset_index(drop=True)
     pd.testing.assert_frame_equal(same, alone)
+
+
+@pytest.mark.usefixtures("only_tables")
+def test_a_disk_that_fills_up_keeps_what_is_done(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write, written = responses.write_part, []
+
+    def full(rows: object, path: Path) -> None:
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        write(rows, path)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(responses, "write_part", full)
+    arguments = ["study", "--cohort", f"csv:{image_folder / 'cases.csv'}", "--epochs", "3", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["dosimeter", *arguments, "--epsilons", "0.003"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "No space left on device" in capsys.readouterr().err
+    parts = sorted((tmp_path / "parts").iterdir())
+    assert parts == sorted(written)
+    before = [part.stat().st_mtime_ns for part in parts]
+    monkeypatch.setattr(responses, "write_part", write)
+    run_study(settings(image_folder, tmp_path, epsilons="0.003"))
+    assert [part.stat().st_mtime_ns for part in parts] == before
+
+
+@pytest.mark.usefixtures("only_tables")
+def test_an_engine_that_a_resumed_run_has_no_more_is_replaced(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_study(settings(image_folder, tmp_path))
+    plans = json.loads((tmp_path / "manifest.json").read_text())
+    for plan in plans["engine_plans"].values():
+        plan |= {"name": "winograd", "versions": {"numba": "0"}, "tolerance": 1e-3}  # the tiny network cannot have it
+    (tmp_path / "manifest.json").write_text(json.dumps(plans))
+    progress = Notes()
+    assert not run_study(settings(image_folder, tmp_path), progress=progress).incomplete
+    assert any("winograd" in note and "Another one is chosen" in note for note in progress.notes)
+    engines = responses.read(tmp_path / "responses.parquet").meta["engines"]
+    assert {engine["name"] for engine in engines} == {"torch"}

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from dosimeter.attacks.base import DirectionAttack
 from dosimeter.attacks.presets import PRESETS, Preset, choose
 from dosimeter.attacks.registry import parameters
 from dosimeter.config import StudyConfig
+from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
 from dosimeter.examinations import Examinations
@@ -202,52 +203,72 @@ class _Study:
             self.progress.note(f"{folder} is damaged: the classifier is trained again")
             return None
 
-    def _sweep(self, trial: Trial, classifier: Classifier, others: Sequence[Classifier] = ()) -> _Swept:
+    def _sweep(
+        self, trial: Trial, classifier: Classifier, others: Sequence[Classifier] = (), *, choose_again: bool = False
+    ) -> _Swept:
         scope = {**trial.scope, "model": classifier.card["model"]}
-        plan = self._engine(trial, classifier, scope)
-        audience = [(each, self._engine(trial, each, {**scope, "model": each.card["model"]})) for each in others]
+        plan = self._engine(trial, classifier, choose_again=choose_again)
+        audience = [(each, self._engine(trial, each, choose_again=choose_again)) for each in others]
         cells = list(self._plan(trial, classifier, plan, audience))
         todo = [cell for cell in cells if not responses.is_done(self.run.part(cell.cell_id))]
-        self.n_executed += len(todo)
         title = f"{scope['model']} on {trial.cohort.name} ({trial.split.protocol}): sweep"
         self.progress.begin(title, sum(len(cell.shard) for cell in todo))
-        saved = started = time.perf_counter()
-        for cell, rows in self.executor.run(todo, classifier, plan, audience):
-            responses.write_part(rows, self.run.part(cell.cell_id))
-            self.progress.advance(len(cell.shard))
-            if time.perf_counter() - saved > MANIFEST_EVERY_S:
-                self.run.save_manifest(status="running")
-                saved = time.perf_counter()
-        self.run.add_seconds("sweep", time.perf_counter() - started, **scope)
+        try:
+            with self.run.stage("sweep", **scope):
+                n_recomputed = self._execute(todo, classifier, plan, audience)
+        except EngineUnavailable as refusal:  # the one that the run chose before
+            if self.config.engine != "auto" or choose_again:
+                raise
+            self._say([f"{refusal} Another one is chosen."])
+            return self._sweep(trial, classifier, others, choose_again=True)
+        self.n_executed += len(todo)
         self.run.save_manifest(status="running")
         card = {**classifier.card, "classifier": classifier.name, "sha256": classifier.fingerprint}
-        engine = {**scope, "seed": trial.split.seed, **plan.to_dict()}
+        engine = {**scope, "seed": trial.split.seed, **plan.to_dict(), "n_recomputed": n_recomputed}
         exemplars = self._pictures(trial, classifier, cells)
         examined = self.examinations.preflights(trial, classifier)
         converged = self.examinations.convergence(trial, classifier, cells)
         return _Swept(cells, card, engine, exemplars, examined, converged)
 
-    def _engine(self, trial: Trial, classifier: Classifier, scope: dict[str, str]) -> EnginePlan:
+    def _execute(self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan, audience: Audience) -> int:
+        """Write the rows of `cells`; return of how many torch had to make them again."""
+        saved, n_recomputed = time.perf_counter(), 0
+        for cell, rows, notes in self.executor.run(cells, classifier, plan, audience):
+            responses.write_part(rows, self.run.part(cell.cell_id))
+            n_recomputed += bool(notes)
+            self._say(notes)
+            self.progress.advance(len(cell.shard))
+            if time.perf_counter() - saved > MANIFEST_EVERY_S:
+                self.run.save_manifest(status="running")
+                saved = time.perf_counter()
+        return n_recomputed
+
+    def _say(self, sentences: Iterable[str]) -> None:
+        """Tell the user what was not told before."""
+        for sentence in sentences:
+            if sentence not in self.noted:
+                self.progress.note(sentence)
+                self.noted.add(sentence)
+
+    def _engine(self, trial: Trial, classifier: Classifier, *, choose_again: bool) -> EnginePlan:
         """Return how the sweep is computed, as this run decided the first time: another engine means other rows."""
+        model = classifier.card["model"]
         versions = [f"{package}-{version}" for name in ENGINES for package, version in engine_versions(name).items()]
         settings = [self.config.engine, self.device, torch.__version__, *versions]
         key = digest_of([classifier.fingerprint, trial.split.test.sha256, *settings])
         decided = self.run.manifest.setdefault("engine_plans", {})
         try:
             plan = EnginePlan(**decided[key])
-            if plan.name in ENGINES:
+            if plan.name in ENGINES and not choose_again:
                 return plan
         except (KeyError, TypeError):  # not decided yet, or damaged
             decided.pop(key, None)
-        self.progress.begin(f"{scope['model']}: choosing an engine", 0)
+        self.progress.begin(f"{model}: choosing an engine", 0)
         storages = sum(len(preset.storages) for preset in self.presets)
         n_passes = len(trial.split.test) * len(self.config.epsilons) * storages
-        with self.run.stage("engine", **scope):
+        with self.run.stage("engine", **trial.scope, model=model):
             plan = plan_engine(self.config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True)
-        for sentence in plan.refused.values():
-            if sentence not in self.noted:
-                self.progress.note(sentence)
-                self.noted.add(sentence)
+        self._say(plan.refused.values())
         decided[key] = plan.to_dict()
         self.run.save_manifest()
         return plan

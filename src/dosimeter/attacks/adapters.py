@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from dosimeter.attacks.base import Attack, Candidate, Direction, Problem, check_attack
 from dosimeter.errors import DosimeterError
 
+BEYOND = (1.0, 1.01, 1.05)
+"""How much farther than its own end an attack's image may have to go to count."""
+
 _randomness = threading.Lock()  # these libraries draw from the process's generators
 
 
@@ -79,11 +82,11 @@ class FoolboxMinimum:
         """Return the way to the nearest adversarial image that the attack finds, and how far it is."""
         moves, reaches, hits = [], [], []
         for each in _alone(problem):
-            moved = self._moved(each)
+            moved, hit = _over(each, self._moved(each))
             reach = float(moved.abs().amax())
             moves.append(moved / reach if reach else moved)
             reaches.append(reach)
-            hits.append(bool(each.fooled(each.ask((each.images + moved).clamp(0, 1)))[0]))
+            hits.append(hit)
         none = torch.zeros(len(problem), dtype=torch.bool)
         found = torch.tensor(hits)
         return Direction(torch.cat(moves), none, reach=torch.tensor(reaches) * found, found=found)
@@ -169,6 +172,18 @@ class ArtBudget:
 
     def _n_classes(self, problem: Problem) -> int:
         return int(problem.ask(problem.images).shape[1])
+
+
+def _over(problem: Problem, moved: Tensor) -> tuple[Tensor, bool]:
+    """Return `moved`, as little longer as it takes to be over the boundary by more than rounding, and whether it is.
+
+    Decision-based attacks end on the boundary itself.
+    """
+    for factor in BEYOND:
+        longer = (problem.images + factor * moved).clamp(0, 1) - problem.images
+        if bool(problem.fooled(problem.ask(problem.images + longer))[0]):
+            return longer, True
+    return moved, False
 
 
 def _criterion(problem: Problem) -> Any:

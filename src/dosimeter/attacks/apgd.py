@@ -9,7 +9,6 @@ from torch import Tensor
 
 from dosimeter.attacks.base import Best, Candidate, Problem, check_positive
 from dosimeter.attacks.losses import check_loss
-from dosimeter.attacks.mi_fgsm import stride
 from dosimeter.attacks.registry import Entry
 from dosimeter.errors import DosimeterError
 
@@ -76,7 +75,7 @@ class Climb:
 
     def advance(self, problem: Problem, share: float) -> None:
         """Go `share` of a projected gradient step and keep the rest of the last movement (equation 1)."""
-        stepped = problem.project(self.images + stride(problem, self.step) * self.gradient.sign(), self.epsilon)
+        stepped = problem.project(self.images + problem.stride(self.step) * self.gradient.sign(), self.epsilon)
         moved = share * (stepped - self.images) + (1 - share) * (self.images - self.previous)
         self.images, self.previous = problem.project(self.images + moved, self.epsilon), self.images
 

@@ -179,6 +179,10 @@ class Problem:
             images = torch.where(first <= last, images, self.images)  # no level within reach
         return images if self.mask is None else torch.where(self.mask, images, self.images)
 
+    def stride(self, step: Tensor) -> Tensor:
+        """Return `step` where images are floats, else no less than a grey level: rounding would undo a shorter one."""
+        return step if self.levels is None else step.clamp(min=1 / self.levels)
+
     def random(self, draw: Callable[..., Tensor], *shape: int) -> Tensor:
         """Return random numbers (batch, *shape) by `draw`, `torch.rand` or `torch.randn`, each image's from its own."""
         rows = [draw(shape, generator=generator) for generator in self.generators]

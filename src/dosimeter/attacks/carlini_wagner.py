@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from dosimeter.attacks.base import Direction, Problem, check_positive
-from dosimeter.attacks.fmn import TINY, Start, begin, lack, size, slope
 from dosimeter.attacks.losses import check_loss
+from dosimeter.attacks.nearest import TINY, Start, begin, lack, size, slope
 from dosimeter.attacks.registry import Entry
 
 SHRINK = 0.999999

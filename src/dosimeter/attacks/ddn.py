@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 
 from dosimeter.attacks.base import Direction, Problem, check_positive
-from dosimeter.attacks.fmn import Start, anneal, begin, check_below_one, slope, unit
 from dosimeter.attacks.losses import check_loss
+from dosimeter.attacks.nearest import Start, anneal, begin, check_below_one, slope, unit
 from dosimeter.attacks.registry import Entry
 
 

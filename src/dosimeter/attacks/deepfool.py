@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from dosimeter.attacks.base import Direction, Problem, check_positive
-from dosimeter.attacks.fmn import Start, begin, lack, slope, unit
 from dosimeter.attacks.losses import check_loss
+from dosimeter.attacks.nearest import Start, begin, lack, slope, unit
 from dosimeter.attacks.registry import Entry
 from dosimeter.errors import DosimeterError
 

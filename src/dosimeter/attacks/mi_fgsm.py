@@ -54,17 +54,12 @@ class MIFGSM:
             place, part, dose = place[which], part.take(which), dose[which]
             size = gradient.abs().sum(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(gradient.dtype).tiny)
             trend = (self.momentum * trend + gradient / size)[which]
-            step = stride(part, self.step_size * dose).view(-1, 1, 1, 1)
+            step = part.stride(self.step_size * dose).view(-1, 1, 1, 1)
             images = part.project(images[which] + step * trend.sign(), dose)
         else:
             logits = part.ask(images)
             best.note(place, images, part.losses(logits, self.loss), part.fooled(logits))
         return best.candidate
-
-
-def stride(problem: Problem, step: Tensor) -> Tensor:
-    """Return `step` where images are floats, else no less than a grey level: rounding would undo a shorter one."""
-    return step if problem.levels is None else step.clamp(min=1 / problem.levels)
 
 
 STEPS = {"quick": 10, "standard": 10, "thorough": 40}

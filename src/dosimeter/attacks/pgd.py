@@ -49,7 +49,7 @@ class PGD:
             place, part = best.open, problem.take(best.open)
             dose = epsilon[place]
             images = self._first(part, dose, self.start if restart == 0 else "random")
-            step = (self.step_size * dose).view(-1, 1, 1, 1)
+            step = part.stride(self.step_size * dose).view(-1, 1, 1, 1)
             for _ in range(self.steps):
                 logits, losses, gradient = part.gradient(images, self.loss, self.channels)
                 going = ~best.note(place, images, losses, part.fooled(logits))

@@ -6,10 +6,7 @@ The driver decodes images and writes rows, workers only compute: one for each co
 
 import copy
 import logging
-import os
 import re
-import subprocess
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +23,7 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.fit import assemble
 from dosimeter.parallel import AHEAD, GPU_WORKERS
 from dosimeter.sweeps.executor import JOB, Advance, Audience, Done, FitJob
+from dosimeter.sweeps.joining import join
 from dosimeter.sweeps.plan import Cell
 from dosimeter.sweeps.worker import (
     ImageStore,
@@ -44,25 +42,12 @@ Task = TypeVar("Task")
 ATTEMPTS = 5
 """Workers that may be lost under one task before the task is held to be the reason."""
 
-ANSWER_S = 20.0
-"""A cluster that has not answered for so long is out of reach."""
-
 NO_WORKER_S = 60.0
 """A cluster without a worker for so long has none."""
 
 WAIT_S = 1.0
 LOOK_S = 5.0
 """Between two looks at whether the cluster has grown."""
-
-_PROBE = """
-import logging, sys, ray
-try:
-    ray.init(sys.argv[1], logging_level=logging.CRITICAL, log_to_driver=False)
-except Exception as error:
-    print(" ".join(str(error.__cause__ or error).split()))
-    sys.exit(1)
-"""
-"""Joins the cluster in a process of its own: where nothing answers, `ray.init` can be given no time limit."""
 
 
 class RayExecutor:
@@ -87,7 +72,12 @@ class RayExecutor:
         self._crews: dict[str, Crew] = {}
         self._connected_here = not self._ray.is_initialized()
         if self._connected_here:
-            _connect(self._ray, address)
+            join(self._ray, address)
+        elif address != "auto":
+            raise DosimeterError(
+                f"address must be 'auto' where Ray is connected already, got '{address}'. Call ray.shutdown() first, "
+                "or leave the address out."
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -108,8 +98,8 @@ class RayExecutor:
     def fit(self, jobs: Sequence[FitJob], *, device: str, advance: Advance) -> Iterator[tuple[int, Classifier]]:
         """Yield the place of each job and its classifier as it is done, each trained by one worker.
 
-        Feature maps stay in the workers' cache folders, so that jobs on the same images compute them once a machine.
-        `advance` is called once a job, with all its images.
+        A job's feature maps are computed by its one worker, and stay in the cache folder of that machine for later jobs
+        on the same images. `advance` is called once a job, with all its images.
         """
         weights = {id(job.weights): self._ray.put(job.weights) for job in jobs}
         stores = {job.model: ImageStore(size_px=get_backbone(job.model).size_px) for job in jobs}
@@ -150,8 +140,8 @@ class RayExecutor:
         def hand_out(worker: Any, cell: Cell) -> Any:
             return worker.sweep.remote(portable_cell(cell, size_px=classifier.size_px), served)
 
-        for place, rows in crew.share(cells, hand_out, ahead=AHEAD):
-            yield Done(cells[place], rows)
+        for place, (rows, notes) in crew.share(cells, hand_out, ahead=AHEAD):
+            yield Done(cells[place], rows, notes)
 
     def _crew(self, device: str) -> "Crew":
         """Return the workers for `device`; they stay for what comes next."""
@@ -160,27 +150,6 @@ class RayExecutor:
         if device not in self._crews:
             self._crews[device] = Crew(self._ray, device, limit=self._workers)
         return self._crews[device]
-
-
-def _connect(ray: Any, address: str) -> None:
-    """Join the cluster, silently and without usage statistics, or raise DosimeterError."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    remedy = (
-        "Start one with `ray start --head`, or give --address HOST:PORT of one that this machine is a node of; if it "
-        "has a token, set RAY_AUTH_MODE=token."
-    )
-    try:
-        command = [sys.executable, "-c", _PROBE, address]
-        probe = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)
-        if probe.returncode != 0:
-            raise ConnectionError(probe.stdout.strip() or f"exit code {probe.returncode}")
-        ray.init(address, logging_level=logging.CRITICAL, log_to_driver=False)
-    except subprocess.TimeoutExpired:
-        raise DosimeterError(f"no Ray cluster answered at '{address}' within {ANSWER_S:g} s. {remedy}") from None
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).rstrip(".")
-        raise DosimeterError(f"the Ray cluster at '{address}' cannot be joined ({reason}). {remedy}") from error
-    ray._private.worker._worker_logs_enabled = False  # the only switch of "(raylet) A worker died": we say so ourselves
 
 
 # --- sharing tasks among workers ----------------------------------------------------------------------------
@@ -259,7 +228,7 @@ class Crew:
                 self._recruit(len(share.waiting) + len(self._errands))
                 while member := self._next_free(share, ahead):
                     place = share.waiting.popleft()
-                    self._note(hand_out(member.actor, tasks[place]), _Errand(share, place, member))
+                    self._note(self._handed(hand_out, member, tasks[place]), _Errand(share, place, member))
                 results, share.results = share.results, []
                 yield from results  # now that the workers are busy again
                 if not results:
@@ -267,6 +236,17 @@ class Crew:
         except BaseException:  # also when the caller leaves the loop
             self.dismiss()
             raise
+
+    def _handed(self, hand_out: Callable[[Any, Task], Any], member: _Member, task: Task) -> Any:
+        try:
+            return hand_out(member.actor, task)
+        except self._ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            raise DosimeterError(
+                f"work cannot be handed to the Ray cluster ({type(error).__name__}: {reason}). If its store or disk is "
+                "full, give `ray start` more with --object-store-memory or another --temp-dir, and run the same "
+                "command again: what is done is kept."
+            ) from error
 
     def dismiss(self) -> None:
         """Stop all workers, whatever they are doing."""
@@ -366,6 +346,12 @@ class Crew:
         try:
             return self._ray.get(ref)
         except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, OSError):
+                raise DosimeterError(
+                    f"a worker on node {_node(error)} could not write or read ({error.cause.strerror or error.cause}). "
+                    "Make room in its cache folder (DOSIMETER_CACHE), and run the same command again: what is done is "
+                    "kept."
+                ) from error
             raise error.cause from error
 
     def _lose(self, member: _Member, error: Exception) -> None:

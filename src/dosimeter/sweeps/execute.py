@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 
+RECOMPUTED = "Some images were computed again with torch: the engine was sure of an answer that torch does not give."
+
+
 class Listener(NamedTuple):
     """A classifier that answers, how, and how far its engine may be off in a logit."""
 
@@ -44,6 +47,7 @@ def execute_cell(
     *,
     audience: Sequence[Listener] = (),
     stop: Event | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
     """Return the rows of `cell`, with the columns of `responses.SCHEMA`.
 
@@ -53,12 +57,14 @@ def execute_cell(
         engine: computes the answers; by default torch, which also stands in where an engine is found wrong.
         audience: other classifiers that are asked about the same images: whether the attack transfers.
         stop: raises `answers.Stopped` soon after it is set.
+        note: told, in a sentence, that the cell was computed again with torch.
     """
     started = time.perf_counter()
     try:
         rows = _Execution(cell, classifier, engine or TorchEngine(classifier), audience, stop).rows()
     except EngineDisagrees as error:
         log.warning("cell %s is computed again with torch: %s", cell.cell_id, error)
+        note(RECOMPUTED)
         rows = _Execution(cell, classifier, TorchEngine(classifier), audience, stop).rows()
     share = (time.perf_counter() - started) / max(len(rows), 1)
     return [{**row, "duration_s": share} for row in rows]

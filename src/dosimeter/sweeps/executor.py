@@ -22,10 +22,11 @@ Audience = Sequence[tuple[Classifier, EnginePlan]]
 
 
 class Done(NamedTuple):
-    """A cell and its rows."""
+    """A cell, its rows, and what there is to say of how they were computed."""
 
     cell: Cell
     rows: list[Row]
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class LocalExecutor:
         stop = Event()
 
         def execute(cell: Cell) -> Done:
-            return Done(cell, execute_cell(cell, classifier, engine, audience=listeners, stop=stop))
+            notes: list[str] = []
+            rows = execute_cell(cell, classifier, engine, audience=listeners, stop=stop, note=notes.append)
+            return Done(cell, rows, notes)
 
         yield from in_threads(execute, cells, workers=workers, stop=stop)

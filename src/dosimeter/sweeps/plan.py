@@ -18,8 +18,9 @@ from dosimeter.sweeps.flips import FLIP_TOLERANCE
 SWEEP_VERSION = 3
 """Raised whenever the same inputs would give other rows, so that old parts are not reused."""
 
-SHARD_SIZE = 8
-"""Cases in a cell: a killed run loses at most the cells that were under way, a few for each core."""
+SHARD_SIZE = 4
+"""Cases in a cell: enough to fill a batch, few enough that many cores share a small cohort evenly. A killed run loses
+at most the cells that were under way, a few for each core."""
 
 
 @dataclass(frozen=True)

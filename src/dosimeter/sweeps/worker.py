@@ -20,7 +20,7 @@ import dosimeter
 from dosimeter.cohorts.base import Cohort, Decoded, Record
 from dosimeter.cohorts.images import to_grid
 from dosimeter.engines.base import Engine, EngineUnavailable
-from dosimeter.engines.choose import build_engine
+from dosimeter.engines.choose import ENGINES, build_engine, engine_versions
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import fit
@@ -51,6 +51,7 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "Pillow": PIL.__version__,
+        **{package: version for engine in ENGINES for package, version in engine_versions(engine).items()},
     }
 
 
@@ -110,13 +111,14 @@ class Worker:
         """Return the node's address and the versions of its software."""
         return Report(_node(), versions())
 
-    def sweep(self, cell: Cell, served: Served) -> list[Row]:
-        """Return the rows of `cell`; the classifier is built when the first cell for it comes."""
+    def sweep(self, cell: Cell, served: Served) -> tuple[list[Row], list[str]]:
+        """Return the rows of `cell` and what there is to say; the classifier is built when its first cell comes."""
         torch.set_num_threads(1)
         with self._lock:
             self._serve(served)
             classifier, engine = self._classifier, self._engine
-        return execute_cell(cell, classifier, engine)
+        notes: list[str] = []
+        return execute_cell(cell, classifier, engine, note=notes.append), notes
 
     def fit(self, arguments: dict[str, Any], weights: list[Any]) -> tuple[State, dict[str, Any]]:
         """Return the head's state and the card of the classifier that `models.fit.fit` makes.
