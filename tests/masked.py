@@ -254,7 +254,13 @@ class Evidence(NamedTuple):
     convergence: list[dict[str, Any]]
 
 
-def examined(classifier: Classifier, *, n: int = N_TEST) -> Evidence:
+def examined(
+    classifier: Classifier,
+    *,
+    n: int = N_TEST,
+    epsilons: tuple[float, ...] = EPSILONS,
+    attacks: tuple[str, ...] = ATTACKS,
+) -> Evidence:
     """Return a whole evaluation of a classifier of the zoo, as a study would make it, every ball searched.
 
     Without a gradient it has the attacks that need none.
@@ -264,10 +270,10 @@ def examined(classifier: Classifier, *, n: int = N_TEST) -> Evidence:
         examine(classifier, cohort, loss=loss, channels=channels, declared_accuracy=DECLARED)
         for loss, channels in (("margin", "tied"), ("keras_bce", "free"))
     ]
-    presets = choose(("paper", "sound"), ATTACKS, "quick")
+    presets = choose(("paper", "sound"), attacks, "quick")
     if preflights[0]["graph"]["error"]:
         presets = [preset for preset in presets if preset.name in ("square", "random_sign", "uniform_noise")]
-    frames = [_swept(classifier, cohort, preset) for preset in presets]
+    frames = [_swept(classifier, cohort, preset, epsilons) for preset in presets]
     convergence = []
     for preset, frame in zip(presets, frames, strict=True):
         if isinstance(preset.attack, PGD):
@@ -277,11 +283,11 @@ def examined(classifier: Classifier, *, n: int = N_TEST) -> Evidence:
     return Evidence(pd.concat(frames, ignore_index=True), preflights, convergence)
 
 
-def _swept(classifier: Classifier, cohort: Cohort, preset: Preset) -> pd.DataFrame:
+def _swept(classifier: Classifier, cohort: Cohort, preset: Preset, epsilons: tuple[float, ...]) -> pd.DataFrame:
     setting = Setting(
         protocol="paper",
         preset=preset if preset.effort is None else replace(preset, effort="thorough"),
-        epsilons=(0.0, *EPSILONS),
+        epsilons=(0.0, *epsilons),
         seed=0,
         patients={},
         refine=False,

@@ -13,8 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from dosimeter.attacks.base import AttackError, Problem, perturb
-from dosimeter.attacks.losses import check_loss, margin
+from dosimeter.attacks.losses import LOSSES, check_loss
 from dosimeter.attacks.pgd import PGD
+from dosimeter.attacks.slopes import TOLERANCE, Slope, slope
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
@@ -29,10 +30,6 @@ N_RANDOM = 2  # random directions of each image's finite differences
 
 UNIT_TOLERANCE = 1e-5
 SATURATED = 1e-6
-ERROR_TOLERANCE = 0.25  # between slope and gradient, as a share of the gradient's size
-RISE = 0.01  # of the largest logit: the change of the margin that a finite difference should make
-STEPS = (1e-5, 4 / 255)  # least and largest step of a finite difference
-LADDER = (1.0, 1 / 8, 8.0)  # steps tried, in multiples of the first
 ONE_LEVEL = 1 / 255
 UNBOUNDED = {"steps": 50, "step_size": 0.02, "start": "image"}  # epsilon 1; small steps meet small perturbations first
 
@@ -180,6 +177,11 @@ class _Climbed(NamedTuple):
     finite: Tensor
     error: str | None = None
 
+    @property
+    def movable(self) -> Tensor:
+        """Return (n,), True where the gradient leads anywhere."""
+        return self.finite & (self.gradient != 0).flatten(1).any(dim=1)
+
 
 def _climb(subject: _Subject, loss: str, channels: str, n: int | None = None) -> _Climbed:
     """Return the gradients of the first `n` images, all by default, at epsilon 0."""
@@ -199,7 +201,9 @@ def _climb(subject: _Subject, loss: str, channels: str, n: int | None = None) ->
             continue
         except AttackError:
             return climbed._replace(error="no gradient reaches the image")
-        except RuntimeError as error:  # torch cannot differentiate it
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # it answered before: it cannot be differentiated
             return climbed._replace(error=_in_a_line(error))
         climbed.logits[places], climbed.losses[places] = answer.float().cpu(), height.float().cpu()
         climbed.gradient[places], climbed.finite[places] = gradient.float().cpu(), True
@@ -220,11 +224,16 @@ def _training(classifier: Classifier) -> Facts:
 def _apart(first: Tensor, second: Tensor) -> Facts:
     """Return how far two sets of logits (n, n_classes) for the same images are apart.
 
-    changed: images whose prediction differs; largest: the largest difference, as a share of the logits' size.
+    n: those that are finite; changed: images whose prediction differs; largest: the largest difference, as a share of
+    the logits' size.
     """
+    finite = (torch.isfinite(first) & torch.isfinite(second)).all(dim=1)
+    if not finite.any():
+        return {"n": 0, "changed": 0, "largest": 0.0}
+    first, second = first[finite], second[finite]
     size = first.norm(dim=1)
     size = size.clamp(min=max(float(size.median()), 1e-12))  # logits near zero are all rounding
-    largest = float(((first - second).norm(dim=1) / size).max()) if len(first) else 0.0
+    largest = float(((first - second).norm(dim=1) / size).max())
     changed = int((first.argmax(dim=1) != second.argmax(dim=1)).sum())
     return {"n": len(first), "changed": changed, "largest": largest}
 
@@ -283,9 +292,39 @@ def _gradient(climbed: _Climbed, right: Tensor, channels: str) -> Facts:
     }
 
 
+def _differences(subject: _Subject, logits: Tensor) -> Facts:
+    """Return how the gradient of the margin agrees with finite differences, along its own sign and along random signs.
+
+    Random signs along which the gradient says next to nothing are passed over.
+    """
+    climbed = _climb(subject, "margin", "free", N_REPEATED)
+    generator = torch.Generator().manual_seed(subject.seed)
+    own: list[Slope | None] = []
+    random: list[Slope | None] = []
+    for place in climbed.movable.nonzero()[:, 0].tolist():
+        gradient = climbed.gradient[place]
+        at = (subject.logits, subject.images[place], int(subject.labels[place]), gradient)
+        scale = float(logits[place].abs().max())
+        own.append(slope(*at, gradient.sign(), scale=scale, power=1))
+        for _ in range(N_RANDOM):
+            signs = torch.randint(0, 2, gradient.shape, generator=generator) * 2.0 - 1
+            random.append(slope(*at, signs, scale=scale, power=2))
+    mine = [each for each in own if each is not None]
+    others = [each for each in random if each is not None and abs(each.said) > each.size / 4]
+    return {
+        "n": len(mine),
+        "wrong": sum(each.wrong for each in mine),
+        "off": sum(each.off for each in mine),
+        "n_random": len(others),
+        "wrong_random": sum(each.wrong for each in others),
+        "off_random": sum(each.off for each in others),
+        "tolerance": TOLERANCE,
+    }
+
+
 def _step(subject: _Subject, climbed: _Climbed) -> Facts:
     """Return how the loss follows its gradient over a step of one grey level: its rise as a share of the promised."""
-    places = (climbed.finite & (climbed.gradient != 0).flatten(1).any(dim=1)).nonzero()[:, 0][:N_MOVED]
+    places = climbed.movable.nonzero()[:, 0][:N_MOVED]
     if not len(places):
         return {"n": 0}
     images, gradient = subject.images[places], climbed.gradient[places]
@@ -293,10 +332,7 @@ def _step(subject: _Subject, climbed: _Climbed) -> Facts:
     if subject.channels == "tied":
         gradient = gradient / images.shape[1]  # each plane holds the sum of all
     promised = (gradient * (moved - images)).flatten(1).sum(dim=1)
-    logits = subject.logits(moved)
-    problem = subject.problem(places)
-    losses = problem.losses(logits.to(problem.labels.device), subject.loss).cpu()
-    risen = losses - climbed.losses[places]
+    risen = LOSSES[subject.loss](subject.logits(moved), subject.labels[places]) - climbed.losses[places]
     ratio = risen / promised.clamp(min=1e-30)
     return {"n": len(places), "fallen": int((risen < 0).sum()), "median_ratio": float(ratio.median())}
 
@@ -309,97 +345,17 @@ def _unbounded(subject: _Subject, climbed: _Climbed, right: Tensor) -> Facts:
     places = right.nonzero()[:, 0][:N_MOVED]
     if climbed.error or not len(places):
         return {"n": 0}
-    movable = climbed.finite & (climbed.gradient != 0).flatten(1).any(dim=1)
+    moved = places[climbed.movable[places]]
     attack = PGD(**UNBOUNDED, loss=subject.loss, channels=subject.channels)  # type: ignore[arg-type]
-    left = int((~movable[places]).sum())
-    for part in places[movable[places]].split(BATCH):
-        left += len(part) - _n_reached(attack, subject, part)
-    return {"n": len(places), "left": left, **UNBOUNDED}
+    reached = sum(_n_reached(attack, subject, part) for part in moved.split(BATCH)) if len(moved) else 0
+    return {"n": len(places), "left": len(places) - reached, **UNBOUNDED}
 
 
 def _n_reached(attack: PGD, subject: _Subject, places: Tensor) -> int:
-    """Return for how many images the attack succeeds within the whole range; those that overflow it does not reach."""
+    """Return for how many images the attack succeeds within the whole range; it fails where its gradient overflows."""
     problem = subject.problem(places)
     try:
         everywhere = torch.ones(len(places), device=problem.images.device)
         return int(attack.perturb(problem, everywhere).found.sum())
     except FloatingPointError:
         return 0 if len(places) == 1 else sum(_n_reached(attack, subject, place) for place in places.split(1))
-
-
-# --- finite differences -------------------------------------------------------------------------------------
-
-
-class _Slope(NamedTuple):
-    """Along one direction from one image: what the gradient says, what the margin does, and the gradient's size."""
-
-    said: float
-    done: float
-    size: float
-
-    @property
-    def error(self) -> float:
-        return abs(self.done - self.said) / self.size
-
-    @property
-    def wrong(self) -> bool:
-        return self.done * self.said <= 0
-
-
-def _differences(subject: _Subject, logits: Tensor) -> Facts:
-    """Return how the gradient of the margin agrees with central finite differences of it.
-
-    Along the sign of the gradient, where the gradient's size is its L1 norm, and along random signs, where it is its
-    L2 norm: what a random direction gives on average. Random directions along which the gradient says next to nothing
-    are passed over.
-    """
-    climbed = _climb(subject, "margin", "free", N_REPEATED)
-    places = (climbed.finite & (climbed.gradient != 0).flatten(1).any(dim=1)).nonzero()[:, 0].tolist()
-    generator = torch.Generator().manual_seed(subject.seed)
-    own, random = [], []
-    for place in places:
-        gradient, scale = climbed.gradient[place], float(logits[place].abs().max())
-        own.append(_slope(subject, place, gradient, gradient.sign(), scale, along=1))
-        for _ in range(N_RANDOM):
-            signs = torch.randint(0, 2, gradient.shape, generator=generator) * 2.0 - 1
-            random.append(_slope(subject, place, gradient, signs, scale, along=2))
-    own, random = (
-        [slope for slope in own if slope.size > 0],
-        [slope for slope in random if abs(slope.said) > slope.size / 4],
-    )
-    return {
-        "n": len(own),
-        "wrong": sum(slope.wrong for slope in own),
-        "off": sum(slope.error > ERROR_TOLERANCE for slope in own),
-        "n_random": len(random),
-        "wrong_random": sum(slope.wrong for slope in random),
-        "off_random": sum(slope.error > ERROR_TOLERANCE for slope in random),
-        "tolerance": ERROR_TOLERANCE,
-    }
-
-
-def _slope(subject: _Subject, place: int, gradient: Tensor, signs: Tensor, scale: float, *, along: int) -> _Slope:
-    """Return the slope of the margin along `signs`, by the step of `LADDER` that agrees best.
-
-    A step is so long that the margin should change by the share `RISE` of the largest logit: long enough for float32
-    whatever the logits' scale, short enough for a network of ReLUs. Pixels without room for it on both sides stay.
-    """
-    label = subject.labels[place, None]
-    image, best = subject.images[place], _Slope(0.0, 0.0, 0.0)
-    typical = float(gradient.double().norm(along))
-    for factor in LADDER:
-        step = min(max(factor * RISE * scale / typical, STEPS[0]), STEPS[1])
-        room = (image >= step) & (image <= 1 - step)
-        direction = signs * room
-        inside = gradient.double() * room
-        size = float(inside.norm(along))
-        if size == 0:
-            continue
-        logits = subject.logits(torch.stack([image + step * direction, image - step * direction]))
-        ends = margin(logits.double(), label.expand(2))
-        slope = _Slope(float((inside * direction).sum()), float(ends[0] - ends[1]) / (2 * step), size)
-        if best.size == 0 or slope.error < best.error:
-            best = slope
-        if best.error < ERROR_TOLERANCE:
-            break
-    return best

@@ -136,22 +136,23 @@ def broken(curves: Sequence[Curve]) -> Broken:
 
 
 class Excess(NamedTuple):
-    """What one group of attacks breaks beyond another, over the cases and epsilons that both have.
+    """What one group of attacks breaks beyond another, over the cases and epsilons above 0 that both have.
 
     Attributes:
-        n, n_right: cases, and those answered rightly at epsilon 0.
+        n: cases.
         gap: by how many images the first leaves fewer unbroken than the second, at the epsilon where that is most.
         gap_at: that epsilon, where the first leaves `left`, the second `left_by_other`.
-        only: images that only the first breaks, at the epsilon where they are most.
+        n_right: cases that are answered rightly without attack.
+        only: of these, those that only the first breaks, at the epsilon where they are most.
         only_at: that epsilon.
     """
 
     n: int
-    n_right: int
     gap: int
     gap_at: float
     left: int
     left_by_other: int
+    n_right: int
     only: int
     only_at: float
 
@@ -165,11 +166,20 @@ def excess(first: Sequence[Curve], second: Sequence[Curve]) -> Excess | None:
     if not len(cases) or len(epsilons) < 2:
         return None
     a, b = (each.broken[np.ix_(np.isin(each.cases, cases), np.isin(each.epsilons, epsilons))] for each in (one, other))
-    gap, only = a.sum(axis=0) - b.sum(axis=0), (a & ~b).sum(axis=0)
-    worst, most, n = int(gap.argmax()), int(only.argmax()), len(cases)
+    right = ~a[:, 0] & ~b[:, 0]
+    a, b, epsilons = a[:, 1:], b[:, 1:], epsilons[1:]
+    left, left_by_other = (~a).sum(axis=0), (~b).sum(axis=0)
+    only = (a & ~b)[right].sum(axis=0)
+    worst, most = int((left_by_other - left).argmax()), int(only.argmax())
     return Excess(
-        *(n, int((~b[:, 0]).sum()), int(gap[worst]), float(epsilons[worst])),
-        *(n - int(a[:, worst].sum()), n - int(b[:, worst].sum()), int(only[most]), float(epsilons[most])),
+        n=len(cases),
+        gap=int(left_by_other[worst] - left[worst]),
+        gap_at=float(epsilons[worst]),
+        left=int(left[worst]),
+        left_by_other=int(left_by_other[worst]),
+        n_right=int(right.sum()),
+        only=int(only[most]),
+        only_at=float(epsilons[most]),
     )
 
 

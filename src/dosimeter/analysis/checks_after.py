@@ -239,7 +239,7 @@ def worst_case(trial: Trial) -> Finding | None:
     least, curve = min(beyond, key=lambda pair: pair[0].gap)
     return Finding(
         worse(unreliable=False, caution=least.gap > max(FEW_POINTS * least.n, 1)),
-        _compared(least, f"the worst case over {len(trial.attacks)} attacks", f"{curve.attack}, the strongest,"),
+        _compared(least, f"the worst case over {len(trial.attacks)} attacks", f"the strongest one ({curve.attack})"),
     )
 
 
@@ -262,7 +262,7 @@ def other_attacks(trial: Trial) -> Finding | None:
     most, curve = max(found, key=lambda pair: pair[0].gap / pair[0].n)
     by_one = [each for each, other in found if other.attack == "fgsm" and other in one_step]
     unreliable = any(each.gap > max(FEW_POINTS * each.n, 1) for each in by_one) or most.gap > FAR_STRONGER * most.n
-    return Finding(worse(unreliable=unreliable, caution=False), _compared(most, f"{curve.preset}", "this one"))
+    return Finding(worse(unreliable=unreliable, caution=False), _compared(most, curve.preset, "this one"))
 
 
 # --- arithmetic and words -----------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def _claims(curve: Curve) -> tuple[int, int, int]:
 
 def _compared(beyond: Excess, first: str, second: str) -> str:
     if beyond.gap <= 0:
-        return f"At no epsilon does {first} leave fewer of {beyond.n} images than {second} does."
+        return f"At no epsilon does {first} leave fewer of {beyond.n} images than {second}."
     return (
         f"At epsilon {beyond.gap_at:g} {first} leaves {percent(beyond.left / beyond.n)} of {beyond.n} images, {second} "
         f"{percent(beyond.left_by_other / beyond.n)}."
