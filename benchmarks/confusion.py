@@ -6,7 +6,9 @@ attacked and judged as a study would.
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from markdown import table
@@ -16,7 +18,9 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from masked import HONEST, MASKED, examined  # noqa: E402
 
+from dosimeter.analysis.checks import VERDICTS  # noqa: E402
 from dosimeter.analysis.evaluation import RULES, evaluate, overall  # noqa: E402
+from dosimeter.responses import read_compact  # noqa: E402
 
 HEAD = """# Can an evaluation be trusted?
 
@@ -35,54 +39,85 @@ The report shows the checks with their numbers under "Can these numbers be trust
 MIDDLE = """## Are the masked told from the honest?
 
 Small networks that look for an opacity in noise, each hiding its gradient in a known way, and honest ones, all attacked
-with {attacks}, and judged. Made by `python benchmarks/confusion.py`; the tests make the same table.
+with {attacks}, and judged. `paper` is one step of FGSM, so CAUTION is
+the best that it can get. Made by `python benchmarks/confusion.py`, with real networks by `--run FOLDER` of a study.
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "evaluation.md")
+    parser.add_argument(
+        "--run", type=Path, nargs="*", default=[], help="folders of studies: real networks, honest ones"
+    )
     options = parser.parse_args()
-    rules = [[rule.title, rule.rule, rule.source, rule.remedy] for rule in RULES]
-    found = judged()
+    zoo = list(judged())
+    real = [each for folder in options.run for each in of_study(folder)]
+    found = [judgement.row for judgement in (*zoo, *real)]
+    checks = pd.concat([judgement.checks for judgement in zoo], ignore_index=True)
+    rules = [[rule.title, rule.rule, example(checks, rule.id), rule.source, rule.remedy] for rule in RULES]
     parts = [
-        HEAD + "\n" + table(["check", "rule", "source", "what to do"], rules, text_columns=4),
-        MIDDLE.format(attacks="PGD, APGD, Square, random sign and uniform noise"),
-        table(["classifier", "kind", "verdict on `sound`", "because", "verdict on `paper`"], found, text_columns=5),
+        HEAD + "\n" + table(["check", "rule", "for instance", "source", "what to do"], rules, text_columns=5),
+        MIDDLE.format(attacks="PGD, APGD, Square, random signs and uniform noise"),
+        table(
+            ["classifier", "kind", "verdict on `sound`", "checks that it does not pass", "verdict on `paper`"],
+            found,
+            text_columns=5,
+        ),
         counts(found),
     ]
     options.out.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
     print(f"written: {options.out}")
 
 
-def judged() -> list[list[str]]:
-    """Return a row for each classifier of the zoo: its name, kind, verdicts and reasons."""
-    rows = []
+class Judgement(NamedTuple):
+    """A classifier's row of the table, and all that was said of it."""
+
+    row: list[str]
+    checks: pd.DataFrame
+
+
+def judged() -> Iterator[Judgement]:
+    """Yield what is found of each classifier of the zoo."""
     for kind, zoo in (("masked", MASKED), ("honest", HONEST)):
         for name, build in zoo.items():
             evidence = examined(build())
             checks = evaluate(evidence.frame, evidence.preflights, convergence=evidence.convergence)
-            verdicts = overall(checks).set_index("preset")
-            rows.append([name, kind, *_of(verdicts, "sound"), _of(verdicts, "paper")[0]])
-            print(rows[-1], file=sys.stderr, flush=True)
-    return rows
+            yield _judgement(name, kind, checks)
 
 
-def _of(verdicts: pd.DataFrame, family: str) -> tuple[str, str]:
-    if family not in verdicts.index:
-        return "-", ""
-    row = verdicts.loc[family]
-    return str(row["verdict"]), str(row["because"])
+def of_study(folder: Path) -> Iterator[Judgement]:
+    """Yield what is found of each classifier of a finished study."""
+    frame, meta = read_compact(folder / "responses.parquet")
+    checks = evaluate(frame, meta.get("preflights", ()), convergence=meta.get("convergence", ()))
+    for names, group in checks.groupby(["model", "cohort", "protocol"], sort=False):
+        yield _judgement(", ".join(map(str, names)), "honest", group)
+
+
+def example(checks: pd.DataFrame, name: str) -> str:
+    """Return the worst thing that a check found in the zoo, and where."""
+    mine = checks[checks["id"] == name]
+    if mine.empty:
+        return ""
+    worst = mine.iloc[mine["verdict"].map(VERDICTS.index).argmax()]
+    return f"{worst['verdict']}, {worst['model']}: {worst['measured']}"
+
+
+def _judgement(name: str, kind: str, checks: pd.DataFrame) -> Judgement:
+    verdicts = overall(checks).set_index("preset")["verdict"]
+    noted = checks[(checks["preset"] == "sound") & (checks["verdict"] != VERDICTS[0])]
+    row = [name, kind, verdicts.get("sound", "-"), "; ".join(noted["title"]), verdicts.get("paper", "-")]
+    print(row, file=sys.stderr, flush=True)
+    return Judgement(row, checks)
 
 
 def counts(rows: list[list[str]]) -> str:
     """Return the confusion table of kinds and verdicts."""
-    verdicts = ("PASS", "CAUTION", "UNRELIABLE")
     body = [
-        [kind, *(str(sum(row[1] == kind and row[2] == verdict for row in rows)) for verdict in verdicts)]
+        [kind, *(str(sum(row[1] == kind and row[2] == verdict for row in rows)) for verdict in VERDICTS)]
         for kind in ("masked", "honest")
     ]
-    return table(["", *verdicts], body)
+    return table(["verdict on `sound`", *VERDICTS], body)
 
 
 if __name__ == "__main__":

@@ -1,140 +1,372 @@
-"""The masked and the honest must be told apart; every check on evidence made by hand."""
+"""The checks of an evaluation: each rule at its thresholds, on tables made by hand."""
 
-from functools import cache
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-from masked import HONEST, MASKED, examined
+from response_factory import response_row
 
-from dosimeter.analysis.evaluation import RULES, evaluate, overall
-from dosimeter.responses import to_frame
+from dosimeter.analysis.evaluation import COLUMNS, RULES, evaluate, overall
+from dosimeter.responses import READ_ERROR, to_frame
 
-CAUGHT_BY = {
-    "saturated softmax": "saturation",
-    "distilled at T = 100": "saturation",
-    "quantising input layer": "zero_gradient",
-    "random-resize input layer": "iterative",
-    "JPEG input layer": "gradient",
-    "logits times 1e4": "saturation",
-    "dropout left on": "randomness",
-    "normalised twice": "clean_accuracy",
-    "probabilities for logits": "logits",
-}
+EPSILONS = (0.0, 0.01, 0.02, 0.03)
+N = 200
+NEVER = len(EPSILONS)
 
 
-@cache
-def judged(name: str) -> pd.DataFrame:
-    evidence = examined({**MASKED, **HONEST}[name](), n=30)
-    return evaluate(evidence.frame, evidence.preflights, convergence=evidence.convergence)
+# --- frames -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MASKED)
-def test_a_masked_classifier_is_flagged_by_the_right_check(name: str) -> None:
-    checks = judged(name)
-    assert overall(checks).set_index("preset").loc["sound", "verdict"] != "PASS"
-    mine = checks[(checks["preset"] == "sound") & (checks["verdict"] != "PASS")]
-    assert CAUGHT_BY[name] in set(mine["id"])
-
-
-@pytest.mark.parametrize("name", HONEST)
-def test_an_honest_classifier_is_not_called_unreliable(name: str) -> None:
-    checks = judged(name)
-    assert set(overall(checks)["verdict"]) <= {"PASS", "CAUTION"}
-
-
-@pytest.mark.parametrize("name", ["saturated softmax", "logits times 1e4"])
-def test_the_paper_s_loss_on_a_saturated_softmax_is_unreliable(name: str) -> None:
-    checks = judged(name)
-    assert overall(checks).set_index("preset").loc["paper", "verdict"] == "UNRELIABLE"
-    mine = checks[(checks["preset"] == "paper") & (checks["verdict"] == "UNRELIABLE")]
-    assert "zero_gradient" in set(mine["id"])
-
-
-def test_every_check_says_what_to_do() -> None:
-    assert len({rule.id for rule in RULES}) == len(RULES)
-    for rule in RULES:
-        assert all((rule.title, rule.rule, rule.source, rule.remedy)), rule.id
-
-
-# --- by hand ------------------------------------------------------------------------------------------------
-
-GRID = (0.0, 0.001, 0.003, 0.01)
-N = 100
-
-
-def attacked(attack: str, accuracies: tuple[float, ...], *, found: bool | None = None, **names: str) -> list[dict]:
-    """Rows of one attack that leaves the first share of N cases right at each epsilon of the grid."""
+def curve(
+    preset: str, breaks: Mapping[int, int], *, n: int = N, found: Mapping[int, int] | None = None, **columns: Any
+) -> list[dict[str, Any]]:
+    """Rows of `n` cases, all right at first. `breaks` is at which place of EPSILONS how many of the first cases break,
+    `found` the same for what the attack claims."""
+    at, claimed = (_places(each, n) for each in (breaks, found or {}))
+    attack = "fgsm" if preset in ("paper", "sound") else preset.partition(" ")[0]
+    own = {"preset": preset, "attack": attack, "model": "net", **columns}
     return [
-        {
-            "cohort": "c",
-            "protocol": "paper",
-            "case_id": f"{case:05d}",
-            "label": case % 2,
-            "model": "m",
-            "classifier": "m-0",
-            "preset": attack,
-            "attack": attack,
-            "loss": "margin",
-            "channels": "tied",
-            "storage": "float",
-            "seed": 0,
-            "epsilon": epsilon,
-            "on_grid": True,
-            "unchanged": epsilon == 0,
-            "grad_zero": False,
-            "found": found,
-            "logits": [0.0, 1.0],
-            "probabilities": [0.3, 0.7],
-            "predicted": case % 2 if case < share * N else 1 - case % 2,
-            "correct": case < share * N,
-            "status": "ok",
-            **names,
-        }
-        for epsilon, share in zip(GRID, accuracies, strict=True)
-        for case in range(N)
-    ]
+        response_row(
+            **own, case_id=f"{case:04d}", label=case % 2, epsilon=epsilon, on_grid=True,
+            probability=0.9 if (case % 2 == 1) == (place < at[case]) else 0.1,
+            found=None if found is None else bool(place >= claimed[case]),
+        )
+        for case in range(n) for place, epsilon in enumerate(EPSILONS)
+    ]  # fmt: skip
 
 
-def verdict_of(check: str, *attacks: list[dict]) -> str | None:
-    checks = evaluate(to_frame(row for rows in attacks for row in rows))
-    mine = checks[(checks["preset"] == "sound") & (checks["id"] == check)]
-    return None if mine.empty else str(mine["verdict"].iloc[0])
+def _places(breaks: Mapping[int, int], n: int) -> list[int]:
+    at = [place for place, count in sorted(breaks.items()) for _ in range(count)]
+    return at + [NEVER] * (n - len(at))
 
 
-FGSM = attacked("fgsm", (1.0, 0.7, 0.4, 0.1), preset="sound")
-PGD = attacked("pgd", (1.0, 0.6, 0.3, 0.0))
+def with_wrong(rows: list[dict[str, Any]], wrong: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    """`rows` with the answers of (case, place of epsilon) made wrong there alone."""
+    for case, place in wrong:
+        row = rows[case * len(EPSILONS) + place]
+        row.update(predicted=1 - row["label"], correct=False)
+    return rows
+
+
+def verdicts(*curves: list[dict[str, Any]], family: str = "sound", **more: Any) -> dict[str, str]:
+    checks = evaluate(to_frame(row for rows in curves for row in rows), **more)
+    return checks[checks["preset"] == family].set_index("id")["verdict"].to_dict()
+
+
+SOUND = curve("sound", {1: 100, 2: 50})
+PGD = curve("pgd", {1: 100, 2: 50})
+
+
+# --- the rules --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("check", "attacks", "verdict"),
+    ("pgd", "verdict"),
     [
-        ("iterative", (FGSM, PGD), "PASS"),
-        ("iterative", (FGSM, attacked("pgd", (1.0, 0.9, 0.8, 0.7))), "UNRELIABLE"),
-        ("iterative", (FGSM,), None),
-        ("black_box", (FGSM, PGD, attacked("square", (1.0, 0.8, 0.5, 0.2))), "PASS"),
-        ("black_box", (FGSM, PGD, attacked("square", (1.0, 0.5, 0.1, 0.0))), "UNRELIABLE"),
-        ("noise", (FGSM, PGD, attacked("random_sign", (1.0, 1.0, 1.0, 0.9))), "PASS"),
-        ("noise", (FGSM, PGD, attacked("random_sign", (1.0, 0.3, 0.2, 0.0))), "UNRELIABLE"),
-        ("monotone", (FGSM, PGD), None),  # by bisection it is so without being looked at
-        ("monotone", (FGSM, attacked("pgd", (1.0, 0.6, 0.3, 0.0), effort="thorough")), "PASS"),
-        ("monotone", (FGSM, attacked("pgd", (1.0, 0.5, 0.6, 0.0))), "UNRELIABLE"),
-        ("silent_success", (FGSM, attacked("pgd", (1.0, 0.6, 0.3, 0.0), found=True)), "UNRELIABLE"),
-        ("attacks", (FGSM,), "CAUTION"),
+        ({1: 100, 2: 50}, "PASS"),
+        ({1: 99, 2: 51}, "PASS"),  # one image, at one epsilon
+        ({1: 98, 2: 52}, "UNRELIABLE"),
+        ({1: 150}, "PASS"),
     ],
 )
-def test_a_check_on_curves_made_by_hand(check: str, attacks: tuple[list[dict], ...], verdict: str | None) -> None:
-    assert verdict_of(check, *attacks) == verdict
+def test_many_steps_against_one(pgd: dict[int, int], verdict: str) -> None:
+    assert verdicts(SOUND, curve("pgd", pgd))["iterative"] == verdict
+
+
+def test_the_best_of_the_iterative_attacks_counts_and_other_images_that_only_fgsm_breaks() -> None:
+    half = curve("ddn", {1: 60})
+    assert verdicts(SOUND, half)["iterative"] == "UNRELIABLE"
+    assert verdicts(SOUND, half, PGD)["iterative"] == "PASS"
+    for n_others, verdict in ((4, "PASS"), (5, "CAUTION")):  # of 200 that were right: 2 % and more
+        later = curve("pgd", {1: 100 - n_others, NEVER: n_others, 0: 0})
+        for case in range(195 - n_others, 200):
+            later = with_wrong(later, [(case, place) for place in (1, 2, 3)])
+        assert verdicts(curve("sound", {1: 100}), later)["iterative"] == verdict
+
+
+@pytest.mark.parametrize(("n_back", "verdict"), [(1, "PASS"), (2, "UNRELIABLE")])
+def test_accuracy_that_rises_under_an_iterative_attack(n_back: int, verdict: str) -> None:
+    rows = with_wrong(curve("pgd", {2: 50}, effort="thorough"), [(case, 1) for case in range(100, 150 + n_back)])
+    assert verdicts(SOUND, rows)["monotone"] == verdict
+
+
+def test_accuracy_that_rises_under_fgsm_is_a_note() -> None:
+    checks = evaluate(to_frame(with_wrong(curve("sound", {3: 10}), [(case, 1) for case in range(40)])))
+    row = checks.set_index("id").loc["monotone"]
+    assert row["verdict"] == "PASS"
+    assert row["measured"].startswith("Under FGSM accuracy rises by 40 images from epsilon 0.01 to 0.02, as one step")
+
+
+def test_a_search_that_cannot_rise_is_not_said_to_have_passed() -> None:
+    assert "monotone" not in verdicts(SOUND, PGD)
+    assert verdicts(SOUND, curve("pgd", {1: 100}, effort="thorough"))["monotone"] == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("square", "verdict"),
+    [({1: 100, 2: 50}, "PASS"), ({1: 101, 2: 50}, "PASS"), ({1: 102, 2: 50}, "UNRELIABLE"), ({1: 103}, "UNRELIABLE")],
+)
+def test_a_black_box_against_the_white_one(square: dict[int, int], verdict: str) -> None:
+    assert verdicts(SOUND, PGD, curve("square", square))["black_box"] == verdict
+    rows = curve("pgd from other", square, made_on="other")
+    assert verdicts(SOUND, PGD, rows)["transfer"] == verdict
+
+
+def test_a_black_box_against_one_step_alone_must_be_far_stronger() -> None:
+    for breaks, verdict in (({1: 120}, "CAUTION"), ({1: 150}, "CAUTION"), ({1: 151}, "UNRELIABLE")):
+        assert verdicts(SOUND, curve("square", breaks))["black_box"] == verdict
+
+
+def test_images_that_only_the_black_box_breaks() -> None:
+    rows = with_wrong(curve("square", {1: 97}), [(case, place) for case in (197, 198, 199) for place in (1, 2, 3)])
+    assert verdicts(curve("sound", {1: 100}), curve("pgd", {1: 100}), rows)["black_box"] == "CAUTION"
+
+
+@pytest.mark.parametrize(("n_only", "verdict"), [(0, "PASS"), (1, "CAUTION"), (2, "CAUTION"), (3, "UNRELIABLE")])
+def test_noise_that_breaks_what_the_gradient_left(n_only: int, verdict: str) -> None:
+    broken = [(199 - index, 3) for index in range(n_only)]
+    assert verdicts(SOUND, PGD, with_wrong(curve("random_sign", {}), broken))["noise"] == verdict
+
+
+def test_noise_is_compared_within_epsilon_not_at_it() -> None:
+    back = with_wrong(curve("sound", {}), [(0, 1), (1, 1)])  # FGSM breaks two images, and overshoots them later
+    assert verdicts(back, with_wrong(curve("uniform_noise", {}), [(0, 3), (1, 3)]))["noise"] == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        ({1: 100, 2: 50}, "PASS"),
+        ({1: 100, 2: 51}, "CAUTION"),  # one claimed that is answered rightly
+        ({1: 100, 2: 53}, "UNRELIABLE"),
+        ({1: 100, 2: 48}, "PASS"),  # two broken that it does not claim
+        ({1: 100, 2: 47}, "CAUTION"),
+    ],
+)
+def test_claims_against_answers(found: dict[int, int], verdict: str) -> None:
+    assert verdicts(SOUND, curve("pgd", {1: 100, 2: 50}, found=found))["silent_success"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("doubled", "restarts", "verdict"),
+    [(0, 0, "PASS"), (1, 1, "PASS"), (2, 0, "CAUTION"), (0, 2, "CAUTION"), (0, 5, "UNRELIABLE")],
+)
+def test_more_effort(doubled: int, restarts: int, verdict: str) -> None:
+    facts = {"epsilon": 0.02, "n": N, "n_survivors": 80, "n_examined": 16, "n_doubled": doubled, "n_restarts": restarts}
+    scope = {"cohort": "xray-268", "protocol": "paper", "model": "net", "seed": 0}
+    assert verdicts(SOUND, PGD, convergence=[{**scope, **facts}])["convergence"] == verdict
+    assert "convergence" not in verdicts(SOUND, PGD, convergence=[{**scope, **facts, "model": "other"}])
+
+
+def test_one_step_alone_is_a_caution() -> None:
+    assert verdicts(SOUND)["attacks"] == verdicts(SOUND, curve("square", {1: 9}))["attacks"] == "CAUTION"
+    assert verdicts(SOUND, PGD)["attacks"] == "PASS"
+
+
+def test_attacks_that_need_each_other() -> None:
+    first, second = curve("pgd", {1: 100}), curve("apgd", {1: 89})
+    assert verdicts(first, second)["worst_case"] == "PASS"
+    others = with_wrong(second, [(case, 1) for case in range(189, 200)])
+    assert verdicts(first, others)["worst_case"] == "CAUTION"
 
 
 def test_the_worst_case_is_taken_image_by_image() -> None:
     """Two attacks that each break another half leave nothing together, though their mean leaves half."""
-    first = attacked("pgd", (1.0, 0.5, 0.5, 0.5))
-    second = [
-        {**row, "correct": row["epsilon"] == 0 or row["case_id"] >= f"{N // 2:05d}"}
-        for row in attacked("apgd", (1.0, 1.0, 1.0, 1.0))
-    ]
-    checks = evaluate(to_frame([*first, *second]))
-    sentence = checks.loc[checks["id"] == "worst_case", "measured"].iloc[0]
-    assert "leaves 0.0 % of 100 images" in sentence
-    assert np.mean([row["correct"] for row in first if row["epsilon"] == 0.01]) == 0.5
+    first, second = curve("pgd", {1: 100}), curve("apgd", {})
+    second = with_wrong(second, [(case, place) for case in range(100, 200) for place in (1, 2, 3)])
+    checks = evaluate(to_frame([*first, *second])).set_index("id")
+    assert checks.loc["worst_case", "measured"].startswith(
+        "At epsilon 0.01 the worst case over 2 attacks leaves 0.0 % of 200 images, the strongest one ("
+    )
+
+
+@pytest.mark.parametrize(
+    ("preset", "breaks", "verdict"),
+    [
+        ("sound", {1: 110}, "PASS"),
+        ("sound", {1: 111}, "UNRELIABLE"),
+        ("pgd", {1: 150}, "PASS"),
+        ("pgd", {1: 151}, "UNRELIABLE"),
+    ],
+)
+def test_the_published_setting_against_others(preset: str, breaks: dict[int, int], verdict: str) -> None:
+    paper, other = curve("paper", {1: 100}, loss="keras_bce"), curve(preset, breaks)
+    assert verdicts(paper, other, family="paper")["other_attacks"] == verdict
+    assert "other_attacks" not in verdicts(paper, other)
+    assert "other_attacks" not in verdicts(paper, family="paper")
+
+
+@pytest.mark.parametrize(("n_zero", "verdict"), [(0, "PASS"), (2, "CAUTION"), (3, "UNRELIABLE")])
+def test_gradients_that_are_zero(n_zero: int, verdict: str) -> None:
+    rows = curve("paper", {1: 100}, loss="keras_bce")
+    for row in rows[: n_zero * len(EPSILONS)]:
+        row["grad_zero"] = True
+    assert verdicts(rows, family="paper")["zero_gradient"] == verdict
+
+
+def test_images_without_an_answer() -> None:
+    def failed(error: str) -> list[dict[str, Any]]:
+        return [response_row(case_id="0000", model="net", status="error", error=error, epsilon=None, on_grid=None)]
+
+    assert verdicts(SOUND)["answers"] == "PASS"
+    assert verdicts(SOUND[len(EPSILONS) :], failed(READ_ERROR))["answers"] == "PASS"
+    assert verdicts(SOUND[len(EPSILONS) :], failed("the gradient of margin is not finite"))["answers"] == "CAUTION"
+
+
+# --- the pre-flight's rules -------------------------------------------------------------------------------------
+
+CLEAN: dict[str, Any] = {
+    "cohort": "xray-268", "protocol": "paper", "model": "net", "seed": 0, "loss": "margin", "channels": "tied",
+    "training": {"n": 10, "training": 0, "matter": 0, "kinds": []},
+    "randomness": {"n": 8, "passes": 5, "changed": 0, "largest": 0.0},
+    "batching": {"n": 8, "batch": 4, "changed": 0, "largest": 1e-6},
+    "outputs": {"n": 40, "not_finite": 0, "look": "logits", "saturated": 0},
+    "accuracy": {"n": 40, "n_cohort": 200, "correct": 36, "majority": 20, "declared": None},
+    "graph": {"n": 40, "error": None},
+    "identity": {"n": 40, "changed": 0, "largest": 0.0},
+    "gradient": {"n": 40, "n_right": 36, "not_finite": 0, "zero": 0, "zero_right": 0, "n_pixels": 1000,
+                 "zero_pixels": 0},
+    "differences": {"n": 8, "wrong": 0, "off": 0, "n_random": 12, "wrong_random": 0, "off_random": 0},
+    "step": {"n": 16, "fallen": 0, "median_ratio": 1.0},
+    "unbounded": {"n": 16, "left": 0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "check", "verdict"),
+    [
+        ("training", {"training": 3, "kinds": ["Sequential"]}, "evaluation_mode", "CAUTION"),
+        ("training", {"training": 1, "matter": 1, "kinds": ["Dropout"]}, "evaluation_mode", "UNRELIABLE"),
+        ("randomness", {"largest": 1.1e-4}, "randomness", "CAUTION"),
+        ("randomness", {"largest": 0.1, "changed": 1}, "randomness", "UNRELIABLE"),
+        ("batching", {"largest": 1.1e-4}, "batching", "CAUTION"),
+        ("batching", {"largest": 0.1, "changed": 1}, "batching", "UNRELIABLE"),
+        ("outputs", {"look": "softmax"}, "logits", "CAUTION"),
+        ("outputs", {"look": "sigmoid"}, "logits", "CAUTION"),
+        ("outputs", {"not_finite": 1}, "logits", "UNRELIABLE"),
+        ("outputs", {"saturated": 8}, "saturation", "PASS"),
+        ("outputs", {"saturated": 9}, "saturation", "CAUTION"),
+        ("graph", {"error": "no gradient reaches the image"}, "gradient", "UNRELIABLE"),
+        ("identity", {"largest": 1.1e-4}, "epsilon_zero", "UNRELIABLE"),
+        ("identity", {"changed": 1}, "epsilon_zero", "UNRELIABLE"),
+        ("gradient", {"not_finite": 1}, "finite_gradient", "UNRELIABLE"),
+        ("gradient", {"zero_pixels": 100}, "zero_pixels", "PASS"),
+        ("gradient", {"zero_pixels": 101}, "zero_pixels", "CAUTION"),
+        ("gradient", {"zero_right": 1}, "zero_gradient", "UNRELIABLE"),
+        ("differences", {"wrong": 1}, "finite_differences", "CAUTION"),
+        ("differences", {"wrong_random": 2}, "finite_differences", "UNRELIABLE"),
+        ("differences", {"off": 1}, "finite_differences", "PASS"),
+        ("differences", {"off": 2}, "finite_differences", "CAUTION"),
+        ("step", {"fallen": 1}, "loss_rises", "CAUTION"),
+        ("unbounded", {"left": 1}, "unbounded", "CAUTION"),
+        ("unbounded", {"left": 8}, "unbounded", "CAUTION"),
+        ("unbounded", {"left": 9}, "unbounded", "UNRELIABLE"),
+        # of a sample: the declared figure within Wilson's interval of 36 of 40, 77 to 96 %
+        ("accuracy", {"declared": 0.8}, "clean_accuracy", "PASS"),
+        ("accuracy", {"declared": 0.75}, "clean_accuracy", "CAUTION"),
+        ("accuracy", {"declared": 0.6}, "clean_accuracy", "UNRELIABLE"),
+        ("accuracy", {"correct": 19}, "clean_accuracy", "CAUTION"),
+        ("accuracy", {"correct": 12}, "clean_accuracy", "UNRELIABLE"),
+        # of all images: within 0.5 points or 1 image
+        ("accuracy", {"n_cohort": 40, "declared": 0.92}, "clean_accuracy", "PASS"),
+        ("accuracy", {"n_cohort": 40, "declared": 0.93}, "clean_accuracy", "CAUTION"),
+        ("accuracy", {"n_cohort": 40, "declared": 0.96}, "clean_accuracy", "UNRELIABLE"),
+    ],
+)
+def test_what_the_preflight_measured(name: str, changes: dict[str, Any], check: str, verdict: str) -> None:
+    facts = {**CLEAN, name: {**CLEAN[name], **changes}}
+    assert verdicts(preflights=[CLEAN])[check] == "PASS"
+    assert verdicts(preflights=[facts])[check] == verdict
+
+
+def test_of_a_random_classifier_nothing_finer_is_judged() -> None:
+    facts = {**CLEAN, "randomness": {**CLEAN["randomness"], "largest": 0.1}}
+    assert verdicts(preflights=[CLEAN]).keys() - verdicts(preflights=[facts]).keys() == {
+        "batching", "epsilon_zero", "finite_differences", "loss_rises",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name, fact in CLEAN.items() if isinstance(fact, dict)])
+def test_what_was_not_measured_is_not_judged(name: str) -> None:
+    gone = verdicts(preflights=[{**CLEAN, name: {"n": 0}}])
+    assert set(gone.values()) == {"PASS"}
+    assert len(gone) < len(verdicts(preflights=[CLEAN]))
+
+
+def test_accuracy_is_that_of_all_images_where_they_were_attacked() -> None:
+    facts = {**CLEAN, "accuracy": {**CLEAN["accuracy"], "correct": 20, "declared": 1.0}}
+    checks = evaluate(to_frame(SOUND), [facts]).set_index("id")
+    assert checks.loc["clean_accuracy", "measured"] == (
+        "200 of 200 images (100.0 %) are classified correctly; declared were 100.0 %."
+    )
+    assert checks.loc["clean_accuracy", "verdict"] == "PASS"
+
+
+def test_what_depends_on_the_loss_is_judged_with_that_loss_alone() -> None:
+    paper = curve("paper", {1: 100}, loss="keras_bce")
+    clipped = {**CLEAN, "loss": "keras_bce", "unbounded": {"n": 16, "left": 16}}
+    both = evaluate(to_frame([*paper, *SOUND]), [CLEAN, clipped]).set_index(["preset", "id"])["verdict"]
+    assert both["paper", "unbounded"] == "UNRELIABLE"
+    assert both["sound", "unbounded"] == "PASS"
+    one = evaluate(to_frame([*paper, *SOUND]), [CLEAN]).set_index(["preset", "id"])["verdict"]
+    assert ("paper", "unbounded") not in one.index
+    assert one["paper", "randomness"] == "PASS"
+
+
+# --- the tables -------------------------------------------------------------------------------------------------
+
+
+def test_nothing_gives_an_empty_table() -> None:
+    table = evaluate(to_frame([]))
+    assert list(table.columns) == COLUMNS
+    assert table.empty
+    assert overall(table).empty
+
+
+def test_overall_is_the_worst_and_says_why() -> None:
+    paper = curve("paper", {1: 10}, loss="keras_bce")
+    table = overall(evaluate(to_frame([*paper, *SOUND, *PGD]))).set_index("preset")
+    assert table.loc["paper", "verdict"] == "UNRELIABLE"
+    assert table.loc["paper", "because"] == "No other attack shows that this one is blind"
+    assert table.loc["sound"].to_dict() == {
+        "cohort": "xray-268", "protocol": "paper", "model": "net", "verdict": "PASS", "because": "",
+    }  # fmt: skip
+
+
+def test_every_classifier_and_seed_is_judged_by_itself() -> None:
+    good, bad = curve("pgd", {1: 100, 2: 50}), curve("pgd", {1: 50})
+    for names in ({"model": "net"}, {"seed": 0}):
+        other = {"model": "other"} if "model" in names else {"seed": 1}
+        rows = [{**row, **names} for row in (*SOUND, *good)] + [{**row, **other} for row in (*SOUND, *bad)]
+        table = overall(evaluate(to_frame(rows)))
+        assert table["verdict"].tolist() == ["PASS", "UNRELIABLE"]
+        assert ("seed" in table) == ("seed" in names)
+
+
+def test_other_storages_and_refined_rows_do_not_count() -> None:
+    png = [{**row, "storage": "png8"} for row in curve("pgd", {1: 10})]
+    refined = [{**row, "epsilon": 0.015, "on_grid": False} for row in curve("pgd", {})]
+    assert verdicts(SOUND, PGD, png, refined) == verdicts(SOUND, PGD)
+
+
+def test_curves_are_compared_where_both_have_answers() -> None:
+    fewer = [row for row in curve("pgd", {1: 100, 2: 50}) if row["epsilon"] != 0.02 and row["case_id"] >= "0050"]
+    checks = evaluate(to_frame([*SOUND, *fewer])).set_index("id")
+    assert checks.loc["iterative", "verdict"] == "PASS"
+    assert "of 150 images" in checks.loc["iterative", "measured"]
+
+
+def test_sentences_have_their_numbers() -> None:
+    checks = evaluate(to_frame([*SOUND, *curve("pgd", {1: 90, 2: 60})])).set_index("id")["measured"]
+    assert checks["iterative"] == (
+        "At epsilon 0.01 FGSM leaves 50.0 % of 200 images, the iterative attacks 55.0 %. "
+        "10 of 200 correctly classified images (5.0 %) are broken by FGSM alone at epsilon 0.01."
+    )
+    assert checks["worst_case"].startswith("At no epsilon does the worst case over 2 attacks leave fewer of 200 images")
+
+
+def test_rules_have_names_of_their_own() -> None:
+    ids = [rule.id for rule in RULES]
+    assert len(ids) == len(set(ids)) == len({rule.title for rule in RULES})
+    for rule in RULES:
+        assert all((rule.title, rule.rule, rule.source, rule.remedy)), rule.id

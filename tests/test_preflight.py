@@ -1,0 +1,246 @@
+"""What the pre-flight measures, on classifiers of which the answer is known."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import masked
+import numpy as np
+import pytest
+import torch
+from tiny import convolutional_classifier, linear_classifier
+from torch import Tensor, nn
+
+from dosimeter.attacks.slopes import slope
+from dosimeter.cohorts.base import Cohort, Decoded
+from dosimeter.errors import DosimeterError
+from dosimeter.models.base import Classifier
+from dosimeter.models.preprocessing import PREPROCESSINGS
+from dosimeter.preflight import examine
+
+COHORT = masked.opacities(0, 12)
+
+
+def wrapped(
+    before: Callable[[Any], Any] = lambda images: images, after: Callable[[Any], Any] = lambda logits: logits
+) -> Classifier:
+    """A network behind a function of images, before a function of logits."""
+    base = nn.Sequential(masked.Layer(before), convolutional_classifier())
+    unit = PREPROCESSINGS["unit"]
+    return Classifier(base, masked.Layer(after), preprocessing=unit, size_px=32, classes=masked.CLASSES)
+
+
+class Flipped(torch.autograd.Function):
+    """The identity, whose backward pass has the wrong sign."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
+def test_the_facts_are_json_and_the_same_again() -> None:
+    classifier = convolutional_classifier()
+    facts = examine(classifier, COHORT, n_images=6, seed=3)
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    assert facts == examine(classifier, COHORT, n_images=6, seed=3)
+    assert facts["n"] == 6
+    assert all("n" in fact for fact in facts.values() if isinstance(fact, dict))
+
+
+def test_the_classifier_is_untouched() -> None:
+    classifier = convolutional_classifier()
+    classifier.head.train()
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    modes = [module.training for module in classifier.modules()]
+    examine(classifier, COHORT, n_images=4)
+    assert modes == [module.training for module in classifier.modules()]
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in classifier.parameters())
+    assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
+
+
+def test_of_a_linear_classifier_everything_is_known() -> None:
+    weight = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(0))
+    facts = examine(linear_classifier(weight, bias=-float(weight.sum()) * 0.42), COHORT, declared_accuracy=0.75)
+    assert facts["graph"] == {"n": 12, "error": None}
+    assert facts["training"]["training"] == facts["randomness"]["changed"] == facts["batching"]["changed"] == 0
+    assert facts["randomness"]["largest"] == facts["identity"]["largest"] == 0
+    assert facts["outputs"] | {"saturated": 0} == {"n": 12, "not_finite": 0, "look": "logits", "saturated": 0}
+    assert facts["accuracy"]["declared"] == 0.75
+    assert facts["accuracy"]["majority"] == 6
+    assert facts["gradient"]["zero"] == facts["gradient"]["zero_pixels"] == 0
+    assert facts["differences"]["n"] == 8
+    assert facts["differences"]["n_random"] > 8
+    assert not any(facts["differences"][name] for name in ("wrong", "off", "wrong_random", "off_random"))
+    assert facts["step"]["median_ratio"] == pytest.approx(1, abs=1e-3)
+    assert facts["unbounded"]["left"] == 0
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
+def test_slopes_do_not_depend_on_the_logits_scale(scale: float) -> None:
+    weight = scale * torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(1))
+    classifier, image = linear_classifier(weight, bias=5 * scale), torch.full((3, 8, 8), 0.5)
+    signs = torch.ones_like(weight)
+    found = slope(classifier, image, 0, weight, weight.sign(), scale=5 * scale, power=1)
+    other = slope(classifier, image, 0, weight, signs, scale=5 * scale, power=2)
+    assert found is not None
+    assert other is not None
+    assert found.done == pytest.approx(float(weight.abs().sum()), rel=1e-2)
+    assert other.done == pytest.approx(float(weight.sum()), rel=0.1)
+    wrong = slope(classifier, image, 0, -weight, -weight.sign(), scale=5 * scale, power=1)
+    assert wrong is not None
+    assert wrong.wrong
+    assert wrong.off
+
+
+def test_a_slope_needs_room_and_something_to_say() -> None:
+    classifier, black = linear_classifier(torch.ones(3, 8, 8)), torch.zeros(3, 8, 8)
+    assert slope(classifier, black, 0, torch.ones(3, 8, 8), torch.ones(3, 8, 8), scale=1.0, power=1) is None
+    assert slope(classifier, black + 0.5, 0, black, black, scale=1.0, power=1) is None
+
+
+# --- what is wrong with a classifier shows ----------------------------------------------------------------------
+
+
+def test_a_saturated_head_has_no_gradient_of_the_clipped_loss_and_one_of_the_margin() -> None:
+    classifier = masked.MASKED["saturated softmax"]()
+    clipped = examine(classifier, COHORT, loss="keras_bce", channels="free")
+    assert clipped["outputs"]["saturated"] == clipped["gradient"]["zero"] == 12
+    assert clipped["unbounded"]["left"] == clipped["unbounded"]["n"] == 12
+    assert clipped["gradient"]["n_pixels"] == clipped["step"]["n"] == 0
+    sound = examine(classifier, COHORT)
+    assert sound["gradient"]["zero"] == sound["unbounded"]["left"] == 0
+
+
+def test_a_layer_that_rounds_has_zero_gradients_and_one_that_detaches_none() -> None:
+    assert examine(masked.MASKED["quantising input layer"](), COHORT)["gradient"]["zero"] == 12
+    facts = examine(masked.MASKED["JPEG input layer"](), COHORT)
+    assert facts["graph"]["error"] == "no gradient reaches the image"
+    assert [facts[name]["n"] for name in ("gradient", "identity", "differences", "step", "unbounded")] == [0] * 5
+
+
+def test_a_layer_that_torch_cannot_differentiate_is_no_gradient() -> None:
+    facts = examine(wrapped(lambda images: torch.from_numpy(images.numpy())), COHORT)
+    assert facts["graph"]["error"].startswith("RuntimeError: Can't call numpy() on Tensor that requires grad")
+
+
+def test_gradients_that_are_not_finite_are_counted_image_by_image() -> None:
+    n_black = sum(float(case.image.min()) == 0 for case in COHORT)  # there the root has an infinite derivative
+    facts = examine(wrapped(torch.sqrt), COHORT)
+    assert facts["gradient"]["not_finite"] == n_black == 3
+    assert facts["gradient"]["n"] == 12
+    assert facts["graph"]["error"] is None
+
+
+def test_logits_that_are_not_finite_are_counted_and_the_facts_stay_json() -> None:
+    facts = examine(wrapped(after=lambda logits: logits / (logits - logits)), COHORT)
+    assert facts["outputs"]["not_finite"] == 12
+    json.dumps(facts, allow_nan=False)
+
+
+def test_training_mode_and_randomness() -> None:
+    facts = examine(masked.MASKED["dropout left on"](), COHORT)
+    assert facts["training"]["matter"] == 1
+    assert facts["training"]["kinds"] == ["Dropout"]
+    assert facts["randomness"]["largest"] > 0.01
+
+
+def test_what_looks_at_the_whole_batch() -> None:
+    facts = examine(wrapped(lambda images: images - images.mean(dim=0)), COHORT)
+    assert facts["batching"]["largest"] > 1e-2
+    assert facts["randomness"]["largest"] == 0
+
+
+@pytest.mark.parametrize(
+    ("after", "look"),
+    [
+        (lambda logits: torch.softmax(logits, dim=1), "softmax"),
+        (lambda logits: torch.sigmoid(logits) * torch.tensor([0.0, 1.0]), "sigmoid"),
+        (lambda logits: torch.log_softmax(logits, dim=1), "logits"),
+    ],
+)
+def test_probabilities_are_recognised(after: Callable[[Tensor], Tensor], look: str) -> None:
+    assert examine(wrapped(after=after), COHORT)["outputs"]["look"] == look
+
+
+def test_a_backward_pass_that_lies() -> None:
+    facts = examine(wrapped(Flipped.apply), COHORT)
+    assert facts["differences"]["wrong"] == facts["differences"]["off"] == facts["differences"]["n"] == 8
+    assert facts["differences"]["wrong_random"] == facts["differences"]["n_random"] > 0
+    assert facts["step"]["fallen"] == facts["step"]["n"] == 12
+
+
+def test_a_classifier_that_behaves_otherwise_when_it_is_differentiated() -> None:
+    def gentle(images: Tensor) -> Tensor:
+        return images * 0.5 if torch.is_grad_enabled() else images
+
+    assert examine(wrapped(gentle), COHORT)["identity"]["largest"] > 1e-2
+
+
+def test_a_cropped_border_has_no_gradient() -> None:
+    def cropped(images: Tensor) -> Tensor:
+        return nn.functional.pad(images[:, :, 8:-8, 8:-8], (8, 8, 8, 8))
+
+    fact = examine(wrapped(cropped), COHORT)["gradient"]
+    assert fact["zero_pixels"] / fact["n_pixels"] == pytest.approx(0.75, abs=0.05)
+    assert fact["zero"] == 0
+
+
+# --- bad input --------------------------------------------------------------------------------------------------
+
+
+def unreadable(cohort: Cohort, places: range) -> Cohort:
+    def read() -> Decoded:
+        raise OSError("truncated")
+
+    records = list(cohort.records)
+    for place in places:
+        records[place] = replace(records[place], read=read)
+    return replace(cohort, records=tuple(records))
+
+
+def test_unreadable_images_are_passed_over() -> None:
+    facts = examine(convolutional_classifier(), unreadable(COHORT, range(10)))
+    assert facts["n"] == 2
+    assert facts["accuracy"]["n_cohort"] == 12
+    with pytest.raises(DosimeterError, match="none of the 12 images of opacities can be read"):
+        examine(convolutional_classifier(), unreadable(COHORT, range(12)))
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        (lambda logits: {"logits": logits}, r"must return logits of shape \(4, 2\).*got dict"),
+        (lambda logits: logits[:, :1], r"got \(4, 1\).*a one-logit head a second, 0"),
+        (lambda logits: logits @ torch.ones(3), "failed on images of shape .* RuntimeError"),
+        (lambda logits: logits.images, "failed on images"),
+    ],
+)
+def test_a_classifier_that_does_not_answer_is_one_sentence(after: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(DosimeterError, match=message) as error:
+        examine(wrapped(after=after), COHORT)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"loss": "margn"}, "Did you mean 'margin'"),
+        ({"channels": "loose"}, "'tied' or 'free'"),
+        ({"n_images": 0}, "n_images must be 1 or more, got 0"),
+        ({"declared_accuracy": 93}, "share from 0 to 1, got 93"),
+    ],
+)
+def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(DosimeterError, match=message):
+        examine(convolutional_classifier(), COHORT, **arguments)
+
+
+def test_images_are_drawn_from_all_of_the_cohort() -> None:
+    sorted_by_class = COHORT.subset(np.argsort(COHORT.labels, kind="stable").tolist())
+    facts = examine(convolutional_classifier(), sorted_by_class, n_images=6)
+    assert facts["accuracy"]["majority"] < 6
