@@ -78,7 +78,7 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", nargs="+", choices=MODELS, default=MODELS)
-    parser.add_argument("--images", type=int, default=16, help="for dosimeter and the floor; 8 make a cell")
+    parser.add_argument("--images", type=int, default=16, help=f"for dosimeter and the floor; {SHARD_SIZE} make a cell")
     parser.add_argument("--peer-images", type=int, default=2, help="for each peer in each repeat")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

@@ -16,8 +16,8 @@ from dosimeter.sweeps.flips import FLIP_TOLERANCE
 SWEEP_VERSION = 2
 """Raised whenever the same inputs would give other rows, so that old parts are not reused."""
 
-SHARD_SIZE = 8
-"""Cases in a cell: a killed run loses at most the cells that were under way, a few for each core."""
+SHARD_SIZE = 4
+"""Cases in a cell: few, so that 54 images under two presets still keep 28 cores busy, and a killed run loses little."""
 
 
 @dataclass(frozen=True)
