@@ -4,8 +4,7 @@ import pickle
 import signal
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,14 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_sweeps import cohort
-from tiny import SIZE_PX, convolutional_classifier
+from test_sweeps import cohort, true_labels
+from tiny import SIZE_PX, convolutional_classifier, linear_classifier
 from torch import Tensor, nn
 
+import dosimeter.study
+from dosimeter import responses
 from dosimeter.attacks.fgsm import PRESETS
 from dosimeter.cohorts.base import Cohort, Decoded
 from dosimeter.cohorts.images import to_grid
 from dosimeter.cohorts.split import split
+from dosimeter.config import load_config
 from dosimeter.engines.choose import EnginePlan
 from dosimeter.errors import DosimeterError
 from dosimeter.models.backbones import get_backbone
@@ -29,12 +31,14 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, digest, expected_shapes
+from dosimeter.progress import Progress
+from dosimeter.study import run_study
 from dosimeter.sweeps import cluster
-from dosimeter.sweeps.cluster import ATTEMPTS, Crew, RayExecutor
+from dosimeter.sweeps.cluster import RayExecutor
 from dosimeter.sweeps.execute import Row, execute_cell
 from dosimeter.sweeps.executor import Executor, FitJob, LocalExecutor
 from dosimeter.sweeps.plan import SHARD_SIZE, Cell, Setting, plan_cells, pseudonymise_patients
-from dosimeter.sweeps.worker import Report, portable_cell, versions
+from dosimeter.sweeps.worker import portable_cell
 
 PLAN = EnginePlan("torch", 4)
 N_CPUS = 2
@@ -59,7 +63,7 @@ def plan(classifier: Classifier, n: int = 3 * SHARD_SIZE) -> list[Cell]:
 
 def rows_of(executor: Executor, cells: list[Cell], classifier: Classifier) -> list[Row]:
     """All rows but their times, in the order of cells; fails if a cell came twice or with another's rows."""
-    done = {id(cell): rows for cell, rows in executor.run(cells, classifier, PLAN)}
+    done = {id(cell): rows for cell, rows, _ in executor.run(cells, classifier, PLAN)}
     assert set(done) == {id(cell) for cell in cells}
     return timeless(row for cell in cells for row in done[id(cell)])
 
@@ -176,6 +180,96 @@ def test_training_gives_the_classifier_that_local_training_gives(executor: RayEx
         assert {**remote[place].card, "duration_s": 0} == {**classifier.card, "duration_s": 0}
 
 
+class Nudged(nn.Module):
+    """The identity beside a 3 x 3 layer that says nothing; its copy, of which an engine is made, nudges images."""
+
+    def __init__(self, nudge: float = 0.0) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(32, 32, 3, padding=1)
+        self._nudge = nudge
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Nudged":
+        return Nudged(4e-5)  # a logit moves by 8e-5, which is allowed, and a flip with it by four of its tolerances
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images + self._nudge + 0 * self.layer(images.repeat(1, 11, 1, 1)[:, :32]).sum()
+
+
+def test_a_worker_tells_that_torch_stood_in(executor: RayExecutor, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("numba")
+    classifier = linear_classifier(torch.full((3, 8, 8), 0.01), bias=-1.0)
+    images = true_labels(classifier, cohort(3, size=8))
+    classifier.base = Nudged().requires_grad_(False)
+    setting = Setting("paper", PRESETS["sound"], (0.0, 0.09), 0, {}, engine="winograd")
+    cells = list(plan_cells(images, classifier, setting))
+    (done,) = executor.run(cells, classifier, EnginePlan("winograd", 4))
+    assert done.notes == (
+        f"The winograd engine saw flips of {classifier.name} that torch does not: torch did those cells again.",
+    )
+    assert timeless(done.rows) == timeless(execute_cell(cells[0], classifier))
+    assert f"cell {cells[0].cell_id}: The winograd engine" in caplog.text
+    (local,) = LocalExecutor(1).run(cells, classifier, EnginePlan("winograd", 4))
+    assert (local.notes, timeless(local.rows)) == (done.notes, timeless(done.rows))
+
+
+def test_a_worker_with_another_version_of_the_engine_is_refused(
+    executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = convolutional_classifier()
+    monkeypatch.setattr(cluster, "engine_versions", lambda name: {"numba": "0.1"} if name == "winograd" else {})
+    assert rows_of(executor, plan(classifier, 2), classifier)  # torch needs no numba
+    with pytest.raises(DosimeterError, match=r"the driver's numba 0\.1, but node [\d.]+ has .*\. Install"):
+        list(executor.run(plan(classifier, 2), classifier, EnginePlan("winograd", 4)))
+
+
+def test_another_cluster_than_the_one_that_was_joined_is_refused(executor: RayExecutor, address: str) -> None:
+    for same in ("auto", address):
+        RayExecutor(same).close()
+    with pytest.raises(DosimeterError, match=rf"must be 'auto' or '{address}', .* got '10\.0\.0\.1:6379'\. Call"):
+        RayExecutor("10.0.0.1:6379")
+
+
+class Stopping(Progress):
+    """Stops a study at the beginning of its sweep, or when so many cases are swept."""
+
+    def __init__(self, n_cases: int) -> None:
+        self._n_left = n_cases
+        self._sweeps = False
+
+    def begin(self, stage: str, total: int) -> None:
+        self._sweeps = "sweep" in stage
+        self.advance(0)
+
+    def advance(self, steps: int = 1) -> None:
+        self._n_left -= steps if self._sweeps else 0
+        if self._sweeps and self._n_left <= 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_a_study_begun_on_a_cluster_is_finished_without_it(
+    executor: RayExecutor, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for workers in executor._crews.values():
+        workers.dismiss()  # the study's own need the cores
+    monkeypatch.setattr(dosimeter.study, "redraw", lambda folder: folder)
+    usual = {"cohort": f"csv:{image_folder / 'cases.csv'}", "model": "vgg16", "epochs": 1, "epsilons": "0.003,0.08"}
+    here = load_config(None, **usual, out=tmp_path / "run")
+    there = load_config(None, **usual, out=tmp_path / "run", executor="ray")
+    with pytest.raises(KeyboardInterrupt):  # the head is trained here: workers know the real networks only
+        run_study(here, progress=Stopping(0))
+    with pytest.raises(KeyboardInterrupt):
+        run_study(there, progress=Stopping(2 * SHARD_SIZE))
+    parts = {part.name: part.read_bytes() for part in (tmp_path / "run" / "parts").iterdir()}
+    assert len(parts) == 2
+    run_study(here)
+    assert all((tmp_path / "run" / "parts" / name).read_bytes() == content for name, content in parts.items())
+    run_study(load_config(None, **usual, out=tmp_path / "straight"))
+    begun, straight = (responses.read(tmp_path / name / "responses.parquet") for name in ("run", "straight"))
+    assert begun.frame.drop(columns="duration_s").equals(straight.frame.drop(columns="duration_s"))
+    assert len(set(begun.frame.cell_id)) == 4
+
+
 def test_an_engine_that_a_worker_lacks_is_an_error_and_frees_the_cluster(executor: RayExecutor) -> None:
     import ray
 
@@ -210,148 +304,3 @@ def test_an_unreachable_cluster_is_one_sentence(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(cluster, "ANSWER_S", 2.0)
     with pytest.raises(DosimeterError, match=r"no Ray cluster answered at '127.0.0.1:1' within 2 s\. Start one"):
         RayExecutor("127.0.0.1:1")
-
-
-# --- sharing tasks, on a cluster that is made up --------------------------------------------------------------
-
-
-class Lost(Exception):
-    """In place of RayError."""
-
-    actor_init_failed = False
-
-
-class Raised(Exception):
-    """In place of RayTaskError."""
-
-    cause = ZeroDivisionError("a mistake of ours")
-
-
-class MadeUp:
-    """Stands in for ray: whatever is called is done at once, if it is waited for.
-
-    Args:
-        n_cpus: of the cluster.
-        fates: exceptions that come of calls in the order in which they are waited for; None is none.
-    """
-
-    exceptions = SimpleNamespace(RayError=Lost, RayTaskError=Raised)
-
-    def __init__(self, n_cpus: int, fates: Sequence[Exception | None] = ()) -> None:
-        self._n_cpus = n_cpus
-        self._fates = list(fates)
-        self._results: list[Any] = []
-        self.held: Counter[str] = Counter()
-        self.calls: list[str] = []
-        self.started: list[str] = []
-        self.killed: list[str] = []
-
-    def remote(self, _: type) -> Any:
-        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._start))
-
-    def _start(self, _: Any) -> Any:
-        name = f"worker {len(self.started)}"
-        self.started.append(name)
-        report = SimpleNamespace(remote=lambda: self.call(name, Report("10.0.0.1", versions())))
-        return SimpleNamespace(report=report, name=name)
-
-    def call(self, name: str, result: Any) -> tuple[int, str]:
-        self._results.append(result)
-        self.held[name] += 1
-        self.calls.append(name)
-        return len(self._results) - 1, name
-
-    def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": self._n_cpus}
-
-    def wait(self, refs: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
-        return refs[:1], refs[1:]
-
-    def get(self, ref: tuple[int, str]) -> Any:
-        self.held[ref[1]] -= 1
-        fate = self._fates.pop(0) if self._fates else None
-        if fate is not None:
-            raise fate
-        return self._results[ref[0]]
-
-    def kill(self, actor: Any) -> None:
-        self.killed.append(actor.name)
-
-
-def share(made_up: MadeUp, n_tasks: int, *, ahead: int = 2) -> Iterator[tuple[int, Any]]:
-    crew = Crew(made_up, "cpu", limit=None)
-    return crew.share(range(n_tasks), lambda worker, task: made_up.call(worker.name, 10 * task), ahead=ahead)
-
-
-def test_every_task_comes_once_with_its_own_result() -> None:
-    assert sorted(share(MadeUp(3), 20)) == [(place, 10 * place) for place in range(20)]
-
-
-def test_there_are_no_more_workers_than_tasks() -> None:
-    made_up = MadeUp(100)
-    assert len(list(share(made_up, 3))) == 3
-    assert len(made_up.started) == 3
-
-
-def test_workers_hold_two_tasks_but_at_the_end_one() -> None:
-    made_up = MadeUp(2)
-    held = [max(made_up.held.values()) for _ in share(made_up, 12)]
-    assert max(held) == 2
-    assert held[-4:] == [1, 1, 1, 0]
-
-
-def test_shares_within_each_other_leave_no_worker_idle() -> None:
-    made_up = MadeUp(2)
-    crew = Crew(made_up, "cpu", limit=None)
-
-    def hand_out(worker: Any, task: int) -> Any:
-        return made_up.call(worker.name, task)
-
-    outer = []
-    for place, _ in crew.share(range(5), hand_out, ahead=1):
-        before = Counter(made_up.calls)
-        assert sorted(crew.share(range(20), hand_out, ahead=2)) == [(task, task) for task in range(20)]
-        assert min((Counter(made_up.calls) - before).values()) > 5  # each worker had its part
-        outer.append(place)
-    assert sorted(outer) == [0, 1, 2, 3, 4]
-
-
-def test_leaving_the_loop_stops_the_workers() -> None:
-    made_up = MadeUp(2)
-    for _ in share(made_up, 12):
-        break
-    assert made_up.killed == made_up.started
-
-
-def test_what_a_worker_raises_reaches_the_caller_as_it_is() -> None:
-    with pytest.raises(ZeroDivisionError, match="a mistake of ours"):
-        list(share(MadeUp(1, [None, Raised()]), 1))
-
-
-def test_a_worker_with_other_software_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "versions", lambda: {**versions(), "torch": "1.0"})
-    with pytest.raises(DosimeterError, match=r"torch 1\.0, but node 10\.0\.0\.1 has 2\..* Install the same"):
-        list(share(MadeUp(1), 1))
-
-
-def test_a_task_that_loses_every_worker_is_an_error() -> None:
-    died = Lost("it died\n\tip: 10.0.0.7\nmore")
-    survived = MadeUp(1, [None, died] * (ATTEMPTS - 1))
-    assert list(share(survived, 1)) == [(0, 0)]
-    assert len(survived.started) == ATTEMPTS
-    with pytest.raises(DosimeterError, match=rf"{ATTEMPTS} workers were lost .* node 10\.0\.0\.7; .* --workers"):
-        list(share(MadeUp(1, [None, died] * ATTEMPTS), 1))
-
-
-def test_a_worker_that_cannot_start_is_an_error() -> None:
-    failed = Lost("The actor died because of an error (pid=7, ip=10.0.0.7)\nModuleNotFoundError: No module")
-    failed.actor_init_failed = True
-    with pytest.raises(DosimeterError, match=r"node 10\.0\.0\.7 is not \(ModuleNotFoundError: No module\)\. Install"):
-        list(share(MadeUp(1, [failed]), 1))
-
-
-def test_a_cluster_without_workers_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "NO_WORKER_S", 0.05)
-    monkeypatch.setattr(cluster, "WAIT_S", 0.02)
-    with pytest.raises(DosimeterError, match=r"a free CPU, but had none for 0\.05 s\. Start one"):
-        list(share(MadeUp(0), 1))

@@ -317,6 +317,16 @@ def test_a_figure_left_out_is_named(
     assert '<a href="figures/large.png">' in html
 
 
+def test_the_engine_says_how_often_torch_stood_in(run: Responses, tables: Tables) -> None:
+    engine = {"model": "vgg16", "cohort": "xray-268", "protocol": "paper", "seed": 0, "name": "winograd"}
+    engine |= {"batch_size": 4, "error": 1e-6, "tolerance": 2e-4}
+    for n_recomputed, said in ((3, True), (0, False), (None, False)):  # None: a run of an older version
+        entry = engine if n_recomputed is None else {**engine, "n_recomputed": n_recomputed}
+        page = page_of(run, tables, engines=[entry])
+        assert "<td>winograd" in page
+        assert ("torch alone for 3 of the parts" in page) is said
+
+
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [

@@ -19,6 +19,7 @@ from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.atomic import write_text
 from dosimeter.attacks.fgsm import PRESETS
 from dosimeter.config import StudyConfig
+from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
 from dosimeter.models.backbones import HeadSpec, get_backbone
@@ -188,6 +189,17 @@ class _Study:
             return None
 
     def _sweep(self, trial: Trial, classifier: Classifier) -> _Swept:
+        """Sweep with the engine that this run decided on; where it serves no more, `auto` decides again."""
+        try:
+            return self._sweep_as_decided(trial, classifier)
+        except EngineUnavailable as error:
+            if self.config.engine != "auto":
+                raise
+            self._say(f"{error} This run's engine for {classifier.name} is chosen again.")
+            self._decided.pop(self._engine_key(trial, classifier), None)
+            return self._sweep_as_decided(trial, classifier)
+
+    def _sweep_as_decided(self, trial: Trial, classifier: Classifier) -> _Swept:
         scope = {**trial.scope, "model": classifier.card["model"]}
         plan = self._engine(trial, classifier, scope)
         cells = list(self._plan(trial, classifier, plan))
@@ -196,7 +208,13 @@ class _Study:
         title = f"{scope['model']} on {trial.cohort.name} ({trial.split.protocol}): sweep"
         self.progress.begin(title, sum(len(cell.shard) for cell in todo))
         saved = started = time.perf_counter()
-        for cell, rows in self.executor.run(todo, classifier, plan):
+        recomputed: list[str] = self.run.manifest.setdefault("recomputed", [])  # cells that torch did after an engine
+        for cell, rows, notes in self.executor.run(todo, classifier, plan):
+            if notes:
+                recomputed.append(cell.cell_id)
+                self.run.save_manifest()
+                for sentence in notes:
+                    self._say(sentence)
             responses.write_part(rows, self.run.part(cell.cell_id))
             self.progress.advance(len(cell.shard))
             if time.perf_counter() - saved > MANIFEST_EVERY_S:
@@ -205,33 +223,46 @@ class _Study:
         self.run.add_seconds("sweep", time.perf_counter() - started, **scope)
         self.run.save_manifest(status="running")
         card = {**classifier.card, "classifier": classifier.name, "sha256": classifier.fingerprint}
-        engine = {**scope, "seed": trial.split.seed, **plan.to_dict()}
+        n_recomputed = len({cell.cell_id for cell in cells} & set(recomputed))
+        engine = {**scope, "seed": trial.split.seed, **plan.to_dict(), "n_recomputed": n_recomputed}
         return _Swept(cells, card, engine, self._pictures(trial, classifier, cells))
 
     def _engine(self, trial: Trial, classifier: Classifier, scope: dict[str, str]) -> EnginePlan:
         """Return how the sweep is computed, as this run decided the first time: another engine means other rows."""
-        versions = [f"{package}-{version}" for name in ENGINES for package, version in engine_versions(name).items()]
-        settings = [self.config.engine, self.device, torch.__version__, *versions]
-        key = digest_of([classifier.fingerprint, trial.split.test.sha256, *settings])
-        decided = self.run.manifest.setdefault("engine_plans", {})
+        key = self._engine_key(trial, classifier)
         try:
-            plan = EnginePlan(**decided[key])
+            plan = EnginePlan(**self._decided[key])
             if plan.name in ENGINES:
                 return plan
         except (KeyError, TypeError):  # not decided yet, or damaged
-            decided.pop(key, None)
+            self._decided.pop(key, None)
         self.progress.begin(f"{scope['model']}: choosing an engine", 0)
         storages = sum(len(PRESETS[name].storages) for name in self.config.preset)
         n_passes = len(trial.split.test) * len(self.config.epsilons) * storages
         with self.run.stage("engine", **scope):
             plan = plan_engine(self.config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True)
         for sentence in plan.refused.values():
-            if sentence not in self.noted:
-                self.progress.note(sentence)
-                self.noted.add(sentence)
-        decided[key] = plan.to_dict()
+            self._say(sentence)
+        self._decided[key] = plan.to_dict()
         self.run.save_manifest()
         return plan
+
+    @property
+    def _decided(self) -> dict[str, Any]:
+        """The plans of this run's engines, by `_engine_key`."""
+        plans: dict[str, Any] = self.run.manifest.setdefault("engine_plans", {})
+        return plans
+
+    def _engine_key(self, trial: Trial, classifier: Classifier) -> str:
+        versions = [f"{package}-{version}" for name in ENGINES for package, version in engine_versions(name).items()]
+        settings = [self.config.engine, self.device, torch.__version__, *versions]
+        return digest_of([classifier.fingerprint, trial.split.test.sha256, *settings])
+
+    def _say(self, sentence: str) -> None:
+        """Tell the user, once however often it happens."""
+        if sentence not in self.noted:
+            self.progress.note(sentence)
+            self.noted.add(sentence)
 
     def _plan(self, trial: Trial, classifier: Classifier, plan: EnginePlan) -> Iterator[Cell]:
         patients = pseudonymise_patients(trial.cohort)

@@ -87,9 +87,12 @@ def sweep(
     )
     cells = list(plan_cells(cohort, classifier, setting))
     rows: dict[str, list[Row]] = {}
+    n_recomputed = 0
     for done in LocalExecutor(workers).run(cells, classifier, plan):
         rows[done.cell.cell_id] = done.rows
+        n_recomputed += bool(done.notes)
         advance(len(done.cell.shard))
     frame = to_frame(row for cell in cells for row in rows[cell.cell_id])
     cards = [{**classifier.card, "classifier": classifier.name}]
-    return Responses(frame, {"classifiers": cards, "engines": [{"classifier": classifier.name, **plan.to_dict()}]})
+    used = {"classifier": classifier.name, **plan.to_dict(), "n_recomputed": n_recomputed}
+    return Responses(frame, {"classifiers": cards, "engines": [used]})

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Event
 from typing import Any
 
@@ -28,7 +28,12 @@ class EngineDisagrees(Exception):
 
 
 def execute_cell(
-    cell: Cell, classifier: Classifier, engine: Engine | None = None, *, stop: Event | None = None
+    cell: Cell,
+    classifier: Classifier,
+    engine: Engine | None = None,
+    *,
+    stop: Event | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
     """Return the rows of `cell`, with the columns of `responses.SCHEMA`.
 
@@ -37,11 +42,16 @@ def execute_cell(
     Args:
         engine: computes the answers; by default torch, which also stands in where an engine is found wrong.
         stop: raises `answers.Stopped` soon after it is set.
+        note: told, in a sentence that is the same for all cells, that torch stood in.
     """
     started = time.perf_counter()
+    engine = engine or TorchEngine(classifier)
     try:
-        rows = _Execution(cell, classifier, engine or TorchEngine(classifier), stop).rows()
+        rows = _Execution(cell, classifier, engine, stop).rows()
     except EngineDisagrees as error:
+        note(
+            f"The {engine.name} engine saw flips of {classifier.name} that torch does not: torch did those cells again."
+        )
         log.warning("cell %s is computed again with torch: %s", cell.cell_id, error)
         rows = _Execution(cell, classifier, TorchEngine(classifier), stop).rows()
     share = (time.perf_counter() - started) / max(len(rows), 1)

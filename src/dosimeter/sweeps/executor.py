@@ -20,10 +20,15 @@ Advance = Callable[[int], None]
 
 
 class Done(NamedTuple):
-    """A cell and its rows."""
+    """A cell and its rows.
+
+    Attributes:
+        notes: what the user should know of their making: that torch stood in for the engine.
+    """
 
     cell: Cell
     rows: list[Row]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class LocalExecutor:
         stop = Event()
 
         def execute(cell: Cell) -> Done:
-            return Done(cell, execute_cell(cell, classifier, engine, stop=stop))
+            notes: list[str] = []
+            return Done(cell, execute_cell(cell, classifier, engine, stop=stop, note=notes.append), tuple(notes))
 
         yield from in_threads(execute, cells, workers=workers, stop=stop)

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ import dosimeter
 from dosimeter.cohorts.base import Cohort, Decoded, Record
 from dosimeter.cohorts.images import to_grid
 from dosimeter.engines.base import Engine, EngineUnavailable
-from dosimeter.engines.choose import build_engine
+from dosimeter.engines.choose import build_engine, engine_versions
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import fit
@@ -54,6 +55,16 @@ def versions() -> dict[str, str]:
     }
 
 
+def check_versions(ours: Mapping[str, str], theirs: Mapping[str, str], *, node: str) -> None:
+    """Raise DosimeterError if a worker on `node` has another version than the driver of something."""
+    for name, version in ours.items():
+        if (found := theirs.get(name)) != version:
+            raise DosimeterError(
+                f"every worker must have the driver's {name} {version}, but node {node} has {found}. Install the same "
+                "there, restart Ray on it, and run the same command again."
+            )
+
+
 def _sources() -> str:
     """Return a digest of dosimeter's code: between releases many states share one version."""
     folder = Path(dosimeter.__file__).parent
@@ -82,12 +93,14 @@ class Served(NamedTuple):
         fingerprint: of the classifier.
         classifier: one reference to it; in a list, or Ray would hand over the object at every call.
         engine: a key of `ENGINES`.
+        versions: of the packages that the engine needs, on the driver.
         device: "cpu" or "cuda".
     """
 
     fingerprint: str
     classifier: list[Any]
     engine: str
+    versions: dict[str, str]
     device: str
 
 
@@ -110,13 +123,14 @@ class Worker:
         """Return the node's address and the versions of its software."""
         return Report(_node(), versions())
 
-    def sweep(self, cell: Cell, served: Served) -> list[Row]:
-        """Return the rows of `cell`; the classifier is built when the first cell for it comes."""
+    def sweep(self, cell: Cell, served: Served) -> tuple[list[Row], tuple[str, ...]]:
+        """Return the rows of `cell`, and notes as in `Done`; the classifier is built for its first cell."""
         torch.set_num_threads(1)
         with self._lock:
             self._serve(served)
             classifier, engine = self._classifier, self._engine
-        return execute_cell(cell, classifier, engine)
+        notes: list[str] = []
+        return execute_cell(cell, classifier, engine, note=notes.append), tuple(notes)
 
     def fit(self, arguments: dict[str, Any], weights: list[Any]) -> tuple[State, dict[str, Any]]:
         """Return the head's state and the card of the classifier that `models.fit.fit` makes.
@@ -132,6 +146,7 @@ class Worker:
     def _serve(self, served: Served) -> None:
         if self._served == (served.fingerprint, served.engine):
             return
+        check_versions(served.versions, engine_versions(served.engine), node=_node())
         classifier = import_ray().get(served.classifier[0]).to(served.device)
         try:
             engine = build_engine(served.engine, classifier, threads=1)
