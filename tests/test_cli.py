@@ -4,9 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from dosimeter import __version__
+import dosimeter.study
+from dosimeter import __version__, responses
 from dosimeter.cli import main
 from dosimeter.cli.app import _shown
 from dosimeter.cli.display import Display
@@ -67,6 +69,37 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(run, tmp_path, monkeypatch, a
     assert code == 2
     assert message in err
     assert "Traceback" not in err
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_a_disk_that_fills_up_loses_nothing_that_was_written(run, image_folder, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(dosimeter.study, "redraw", lambda folder: folder)
+    command = ("study", "--cohort", f"csv:{image_folder / 'cases.csv'}", "--epsilons", "0.001", "--epochs", 1)
+    command += ("--model", "vgg16", "--out", tmp_path / "run")
+    original, written = pq.write_table, []
+
+    def filling(table, path, **options):  # type: ignore[no-untyped-def]
+        written.append(path)
+        if len(written) == 3:
+            path.write_bytes(b"PAR1")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(table, path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(responses.pq, "write_table", filling)
+        code, _, err = run(*command)
+    assert code == 2
+    (sentence,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert "No space left on device" in sentence
+    assert "the same command continues" in sentence
+    assert "Traceback" not in err
+    parts = {part: part.read_bytes() for part in (tmp_path / "run" / "parts").iterdir()}
+    assert [responses.is_done(part) for part in parts] == [True, True]
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+    code, printed, _ = run(*command)
+    assert (code, "report: " in printed) == (0, True)
+    assert all(part.read_bytes() == content for part, content in parts.items())
+    assert len(list((tmp_path / "run" / "parts").iterdir())) == 4
 
 
 @pytest.mark.usefixtures("tiny_networks")
