@@ -1,7 +1,8 @@
 """`RayExecutor`: trains and sweeps on the cores or GPUs of a Ray cluster.
 
 The driver decodes images and writes rows, workers only compute: one for each core, computing alone, as the threads of
-`LocalExecutor` do. So the rows are the same. `crew.py` shares work among them, `worker.py` is their side.
+`LocalExecutor` do. So the rows of a classifier are the same. `crew.py` shares work among workers, `worker.py` is their
+side.
 """
 
 import copy

@@ -47,7 +47,11 @@ JOB = tuple(field.name for field in fields(FitJob))
 
 
 class Executor(Protocol):
-    """Trains and sweeps anywhere, in any order; heads and rows are the same wherever they are made."""
+    """Trains and sweeps anywhere, in any order.
+
+    A cell's rows are the same wherever they are made. A head may differ in its last digits where it is trained with
+    another number of threads.
+    """
 
     def fit(self, jobs: Sequence[FitJob], *, device: str, advance: Advance) -> Iterator[tuple[int, Classifier]]:
         """Yield the place of each job and its classifier as it is done, calling `advance(1)` for each image seen."""
