@@ -36,6 +36,7 @@ from timing import Timed, interleave, ratios, spread, timed
 import dosimeter as dm
 from dosimeter.attacks.base import Problem
 from dosimeter.engines.choose import WORTH_CHOOSING_S
+from dosimeter.parallel import torch_threads
 from dosimeter.sweeps.plan import SHARD_SIZE
 
 EPSILONS = tuple(round(float(epsilon), 6) for epsilon in np.geomspace(0.0005, 0.09, 12))
@@ -155,10 +156,14 @@ def _floor(subject: Subject) -> Party:
 
 
 def _expected(subject: Subject, choice: Choice) -> Answers:
-    """Return the floor's answers with dosimeter's batch of gradients: torch's own depend on the batch by rounding."""
+    """Return the floor's answers with dosimeter's batch of gradients and its one thread.
+
+    Torch's own gradients depend on both by rounding, which may turn a sign.
+    """
     batch = min(choice.plan.batch_size, SHARD_SIZE)
     batches = floor.Batches(gradients=batch, answers=choice.plan.batch_size)
-    return floor.sweep(subject.classifier, subject.images, subject.labels, EPSILONS, batches)
+    with torch_threads(1):
+        return floor.sweep(subject.classifier, subject.images, subject.labels, EPSILONS, batches)
 
 
 def _dosimeter(subject: Subject, choice: Choice) -> Party:

@@ -38,18 +38,22 @@ class FeatureStore:
         """Return the file of each case's feature map, running the base for those that are not there yet.
 
         The base is fed one image at a time, so that a map's last bit does not depend on what was cached before; as many
-        images at once as there are cores.
+        images at once as there are cores. Each set of images begins at a place of its own, by its digest: processes
+        that train on parts of one cohort at the same time then fill the cache together, instead of each computing all.
 
         Args:
             cohort: n cases.
             advance: called with 1 after each case.
         """
-        paths = []
+        paths: dict[int, Path] = {}
         workers = default_workers(self._classifier.device)
-        for path in in_threads(lambda index: self._compute_one(cohort[index]), range(len(cohort)), workers=workers):
-            paths.append(path)
+        first = int(cohort.sha256[:8], 16) % max(len(cohort), 1)
+        order = [*range(first, len(cohort)), *range(first)]
+        computed = in_threads(lambda index: self._compute_one(cohort[index]), order, workers=workers)
+        for index, path in zip(order, computed, strict=True):
+            paths[index] = path
             advance(1)
-        return paths
+        return [paths[index] for index in range(len(cohort))]
 
     def _compute_one(self, case: Case) -> Path:
         image = self._classifier.prepare(case)  # (3, size, size)
