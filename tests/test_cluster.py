@@ -62,7 +62,7 @@ def plan(classifier: Classifier, n: int = 3 * SHARD_SIZE) -> list[Cell]:
 
 def rows_of(executor: Executor, cells: list[Cell], classifier: Classifier) -> list[Row]:
     """All rows but their times, in the order of cells; fails if a cell came twice or with another's rows."""
-    done = {id(cell): rows for cell, rows in executor.run(cells, classifier, PLAN)}
+    done = {id(each.cell): each.rows for each in executor.run(cells, classifier, PLAN)}
     assert set(done) == {id(cell) for cell in cells}
     return timeless(row for cell in cells for row in done[id(cell)])
 
