@@ -215,33 +215,41 @@ class _Study:
         self.progress.begin(title, sum(len(cell.shard) for cell in todo))
         try:
             with self.run.stage("sweep", **scope):
-                n_recomputed = self._execute(todo, classifier, plan, audience)
+                self._execute(todo, classifier, plan, audience)
         except EngineUnavailable as refusal:  # the one that the run chose before
             if self.config.engine != "auto" or choose_again:
                 raise
-            self._say([f"{refusal} Another one is chosen."])
+            self._say([f"{refusal} This run's engine for {classifier.name} is chosen again."])
             return self._sweep(trial, classifier, others, choose_again=True)
         self.n_executed += len(todo)
         self.run.save_manifest(status="running")
         card = {**classifier.card, "classifier": classifier.name, "sha256": classifier.fingerprint}
+        n_recomputed = len({cell.cell_id for cell in cells} & set(self._recomputed))
         engine = {**scope, "seed": trial.split.seed, **plan.to_dict(), "n_recomputed": n_recomputed}
         exemplars = self._pictures(trial, classifier, cells)
         examined = self.examinations.preflights(trial, classifier)
         converged = self.examinations.convergence(trial, classifier, cells)
         return _Swept(cells, card, engine, exemplars, examined, converged)
 
-    def _execute(self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan, audience: Audience) -> int:
-        """Write the rows of `cells`; return of how many torch had to make them again."""
-        saved, n_recomputed = time.perf_counter(), 0
+    def _execute(self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan, audience: Audience) -> None:
+        """Write the rows of `cells` as they are done."""
+        saved = time.perf_counter()
         for cell, rows, notes in self.executor.run(cells, classifier, plan, audience):
+            if notes:
+                self._recomputed.append(cell.cell_id)
+                self.run.save_manifest()
+                self._say(notes)
             responses.write_part(rows, self.run.part(cell.cell_id))
-            n_recomputed += bool(notes)
-            self._say(notes)
             self.progress.advance(len(cell.shard))
             if time.perf_counter() - saved > MANIFEST_EVERY_S:
                 self.run.save_manifest(status="running")
                 saved = time.perf_counter()
-        return n_recomputed
+
+    @property
+    def _recomputed(self) -> list[str]:
+        """Cells of this run that torch made again after an engine, in whichever attempt."""
+        cells: list[str] = self.run.manifest.setdefault("recomputed", [])
+        return cells
 
     def _say(self, sentences: Iterable[str]) -> None:
         """Tell the user what was not told before."""
