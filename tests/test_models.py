@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_sweeps import cohort
 from tiny import SIZE_PX, tiny_backbone, tiny_weights
 
 import dosimeter as dm
@@ -13,6 +14,7 @@ from dosimeter.models.backbones import BACKBONES, HeadSpec, build_base, build_he
 from dosimeter.models.features import FeatureStore, load_batch
 from dosimeter.models.fit import assemble, recipe
 from dosimeter.models.training import FitOptions
+from dosimeter.parallel import torch_threads
 
 pytestmark = pytest.mark.usefixtures("tiny_networks")
 
@@ -89,6 +91,28 @@ def test_the_base_runs_once_per_image(halves: Split, tmp_path: Path, monkeypatch
     assert len(passes) == len(halves.train)
     expected = classifier.features(torch.stack([classifier.prepare(case) for case in halves.train]))
     torch.testing.assert_close(load_batch(first), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_parts_of_a_cohort_begin_at_places_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = tiny_weights("vgg16")
+    spec = HeadSpec("whole", 4, 0.0)
+    classifier = assemble(BACKBONES["vgg16"], weights, spec, classes="ab", generator=torch.Generator())
+    read: list[str] = []
+    prepare = type(classifier).prepare
+    monkeypatch.setattr(classifier, "prepare", lambda case: read.append(case.case_id) or prepare(classifier, case))
+    store = FeatureStore(classifier, base_sha256=weights.sha256, folder=tmp_path)
+    firsts = set()
+    for n in range(8, 16):
+        part = cohort(n)
+        read.clear()
+        with torch_threads(1):
+            paths = store.compute(part)
+        ids = [record.case_id for record in part.records]
+        firsts.add(first := ids.index(read[0]))
+        assert read == ids[first:] + ids[:first]
+        maps = classifier.features(torch.stack([prepare(classifier, case) for case in part]))
+        torch.testing.assert_close(load_batch(paths), maps, rtol=1e-5, atol=1e-5)
+    assert len(firsts) > 2
 
 
 @pytest.mark.parametrize("change", ["weights", "preprocessing"])
