@@ -284,18 +284,19 @@ class _Study:
     def _plan(self, trial: Trial, classifier: Classifier, plan: EnginePlan, audience: Audience) -> Iterator[Cell]:
         patients = pseudonymise_patients(trial.cohort)
         config = self.config
+        mask = read_mask(config.mask, classifier.size_px)
         for preset in self.presets:
             setting = Setting(
                 protocol=trial.split.protocol,
                 preset=self._learned(preset, trial, classifier),
-                epsilons=self.config.epsilons,
+                epsilons=config.epsilons,
                 seed=trial.split.seed,
                 patients=patients,
                 engine=plan.identity,
                 batch_size=plan.batch_size,
                 tolerance=plan.tolerance,
                 target=as_target(config.target, trial.cohort.classes),
-                mask=read_mask(config.mask, classifier.size_px),
+                mask=mask,
                 levels=as_levels(config.bits),
                 exhaustive=config.effort == "thorough",
                 audience=tuple(f"{other.fingerprint} {theirs.identity}" for other, theirs in audience),

@@ -146,9 +146,7 @@ class APGD:
     def _first(self, problem: Problem, epsilon: Tensor, start: str) -> Tensor:
         if start == "image":
             return problem.images
-        planes = 1 if self.channels == "tied" else problem.images.shape[1]
-        noise = 2 * problem.random(torch.rand, planes, *problem.images.shape[2:]) - 1
-        return problem.project(problem.images + epsilon.view(-1, 1, 1, 1) * noise, epsilon)
+        return problem.project(problem.images + epsilon.view(-1, 1, 1, 1) * problem.noise(self.channels), epsilon)
 
 
 def checkpoints(steps: int) -> list[int]:

@@ -188,6 +188,11 @@ class Problem:
         rows = [draw(shape, generator=generator) for generator in self.generators]
         return torch.stack(rows).to(self.images)
 
+    def noise(self, channels: str) -> Tensor:
+        """Return uniform noise in [-1, 1), (batch, 1, H, W) if `channels` is "tied", else one plane for each."""
+        planes = 1 if channels == "tied" else self.images.shape[1]
+        return 2 * self.random(torch.rand, planes, *self.images.shape[2:]) - 1
+
 
 _SLACK = 1e-4  # of a grey level: what float32 loses between a level and its multiple
 

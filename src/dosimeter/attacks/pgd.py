@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from dosimeter.attacks.base import Best, Candidate, Problem, check_positive
@@ -69,9 +68,7 @@ class PGD:
             _, _, gradient = problem.gradient(images, self.loss, self.channels)
             images = images + epsilon.view(-1, 1, 1, 1) * gradient.sign()
         elif start == "random":
-            planes = 1 if self.channels == "tied" else images.shape[1]
-            noise = 2 * problem.random(torch.rand, planes, *images.shape[2:]) - 1
-            images = images + epsilon.view(-1, 1, 1, 1) * noise
+            images = images + epsilon.view(-1, 1, 1, 1) * problem.noise(self.channels)
         return problem.project(images, epsilon)
 
 

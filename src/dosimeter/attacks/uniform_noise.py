@@ -23,9 +23,7 @@ class UniformNoise:
 
     def direction(self, problem: Problem) -> Direction:
         """Return a number in [-1, 1) at every pixel."""
-        planes = problem.images.shape[1] if self.channels == "free" else 1
-        noise = 2 * problem.random(torch.rand, planes, *problem.images.shape[2:]) - 1
-        noise = noise.expand_as(problem.images)
+        noise = problem.noise(self.channels).expand_as(problem.images)
         noise = noise if problem.mask is None else noise * problem.mask
         return Direction(noise, torch.zeros(len(problem), dtype=torch.bool))
 
