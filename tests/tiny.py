@@ -42,11 +42,12 @@ def tiny_weights(network: str, *, file: Path | None = None, preprocessing: str |
 
 def install(set_attribute: Callable[..., None], set_item: Callable[..., None]) -> None:
     """Put the tiny networks in the real ones' places."""
+    import dosimeter.replay
     import dosimeter.study
 
     for name in ("vgg16", "inception_v3"):
         set_item(backbones.BACKBONES, name, tiny_backbone(name))
-    for module in (fit, saved, dosimeter.study):
+    for module in (fit, saved, dosimeter.study, dosimeter.replay):
         set_attribute(module, "load_weights", tiny_weights)
 
 

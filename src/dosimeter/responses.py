@@ -172,6 +172,18 @@ def read_compact(path: Path) -> Responses:
         return Responses(_compacted(map(_completed, batches), file.metadata.num_rows), meta)
 
 
+def read_column(path: Path, name: str) -> list[Any]:
+    """Return the distinct values of a merged table's column of names.
+
+    Raises:
+        DosimeterError: as `read`.
+    """
+    read_meta(path)
+    with _refused_if_damaged(path):
+        values: list[Any] = pq.read_table(path, columns=[name])[name].unique().to_pylist()
+    return values
+
+
 def read_parts(parts: Sequence[Path]) -> pd.DataFrame:
     """Read the rows of several parts as one table, as `compact` gives it."""
     n_rows = sum(pq.read_metadata(part).num_rows for part in parts)

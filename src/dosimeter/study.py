@@ -16,9 +16,8 @@ import dosimeter
 from dosimeter import responses
 from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.atomic import write_text
-from dosimeter.attacks.allowed import as_levels, as_target, read_mask
 from dosimeter.attacks.base import DirectionAttack
-from dosimeter.attacks.presets import PRESETS, Preset, choose
+from dosimeter.attacks.presets import PRESETS, choose
 from dosimeter.attacks.registry import parameters
 from dosimeter.config import StudyConfig
 from dosimeter.engines.base import EngineUnavailable
@@ -31,14 +30,14 @@ from dosimeter.models.fit import recipe
 from dosimeter.models.saved import ClassifierDamaged, load_classifier, save_classifier
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, WeightsUnavailable, load_weights
+from dosimeter.planning import plan_trial
 from dosimeter.progress import Progress
 from dosimeter.provenance import digest_of, environment, peak_memory_mib
 from dosimeter.report import redraw
 from dosimeter.runs import Run
 from dosimeter.sweeps.executor import Audience, Executor, FitJob, LocalExecutor
-from dosimeter.sweeps.learning import learn
 from dosimeter.sweeps.pictures import picture
-from dosimeter.sweeps.plan import Cell, Setting, plan_cells, pseudonymise_patients
+from dosimeter.sweeps.plan import Cell
 from dosimeter.trials import Trial, cohorts_of, describe, plan_trials
 
 log = logging.getLogger(__name__)
@@ -209,7 +208,8 @@ class _Study:
         scope = {**trial.scope, "model": classifier.card["model"]}
         plan = self._engine(trial, classifier, choose_again=choose_again)
         audience = [(each, self._engine(trial, each, choose_again=choose_again)) for each in others]
-        cells = list(self._plan(trial, classifier, plan, audience))
+        listeners = [(each.fingerprint, theirs) for each, theirs in audience]
+        cells = list(plan_trial(self.config, self.run.folder, trial, classifier, plan, listeners))
         todo = [cell for cell in cells if not responses.is_done(self.run.part(cell.cell_id))]
         title = f"{scope['model']} on {trial.cohort.name} ({trial.split.protocol}): sweep"
         self.progress.begin(title, sum(len(cell.shard) for cell in todo))
@@ -280,36 +280,6 @@ class _Study:
         decided[key] = plan.to_dict()
         self.run.save_manifest()
         return plan
-
-    def _plan(self, trial: Trial, classifier: Classifier, plan: EnginePlan, audience: Audience) -> Iterator[Cell]:
-        patients = pseudonymise_patients(trial.cohort)
-        config = self.config
-        mask = read_mask(config.mask, classifier.size_px)
-        for preset in self.presets:
-            setting = Setting(
-                protocol=trial.split.protocol,
-                preset=self._learned(preset, trial, classifier),
-                epsilons=config.epsilons,
-                seed=trial.split.seed,
-                patients=patients,
-                engine=plan.identity,
-                batch_size=plan.batch_size,
-                tolerance=plan.tolerance,
-                target=as_target(config.target, trial.cohort.classes),
-                mask=mask,
-                levels=as_levels(config.bits),
-                exhaustive=config.effort == "thorough",
-                audience=tuple(f"{other.fingerprint} {theirs.identity}" for other, theirs in audience),
-            )
-            yield from plan_cells(trial.split.test, classifier, setting)
-
-    def _learned(self, preset: Preset, trial: Trial, classifier: Classifier) -> Preset:
-        """Return `preset` with what its attack learned on the training images, if it is one that learns."""
-        settings = [str(parameters(preset.attack)), str(trial.split.seed), classifier.fingerprint]
-        key = digest_of([*settings, trial.split.train.sha256, torch.__version__])
-        file = self.run.folder / "learned" / f"{key}.safetensors"
-        attack = learn(preset.attack, classifier, trial.split.train, seed=trial.split.seed, file=file)
-        return replace(preset, attack=attack)
 
     def _pictures(self, trial: Trial, classifier: Classifier, cells: Sequence[Cell]) -> list[dict[str, Any]]:
         """Return the images of the cases that the figures show, drawn once and kept beside the parts."""

@@ -70,6 +70,15 @@ def execute_cell(
     return [{**row, "duration_s": share} for row in rows]
 
 
+def aim_cell(cell: Cell, classifier: Classifier, engine: Engine | None = None) -> list[Target]:
+    """Return the cases of `cell` with their adversarial images, the very ones that `execute_cell` asks about.
+
+    A case whose image cannot be read, or whose gradient is not finite, is left out.
+    """
+    targets, _ = _Execution(cell, classifier, engine or TorchEngine(classifier), (), None).targets()
+    return targets
+
+
 class _Execution:
     """One cell under one engine."""
 
@@ -102,7 +111,8 @@ class _Execution:
         reference = Answers(TorchEngine(listener.classifier), **options)
         return CheckedAnswers(fast, reference, tolerance=listener.tolerance)
 
-    def rows(self) -> list[Row]:
+    def targets(self) -> tuple[list[Target], list[Row]]:
+        """Return the cases with what the attack found for each, and an error row for each that has none."""
         rows: list[Row] = []
         unaimed: list[Target] = []
         for index, record in enumerate(self._cell.shard.records):
@@ -121,6 +131,10 @@ class _Execution:
             aimed, failed = self._aim(unaimed[start : start + batch_size])
             targets += aimed
             rows += failed
+        return targets, rows
+
+    def rows(self) -> list[Row]:
+        targets, rows = self.targets()
         for question, answer, on_grid in self._sweep(targets):
             record = self._records[question.target.case_id]
             if torch.isfinite(answer.logits).all():

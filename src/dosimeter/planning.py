@@ -1,0 +1,64 @@
+"""What a study's settings mean for one classifier on one trial: the cells that sweep it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from dosimeter.attacks.allowed import as_levels, as_target, read_mask
+from dosimeter.attacks.presets import Preset, choose
+from dosimeter.attacks.registry import parameters
+from dosimeter.config import StudyConfig
+from dosimeter.engines.choose import EnginePlan
+from dosimeter.models.base import Classifier
+from dosimeter.provenance import digest_of
+from dosimeter.sweeps.learning import learn
+from dosimeter.sweeps.plan import Cell, Setting, plan_cells, pseudonymise_patients
+from dosimeter.trials import Trial
+
+
+def plan_trial(
+    config: StudyConfig,
+    folder: Path,
+    trial: Trial,
+    classifier: Classifier,
+    plan: EnginePlan,
+    listeners: Sequence[tuple[str, EnginePlan]] = (),
+) -> Iterator[Cell]:
+    """Yield the cells that attack `classifier` on the test images of `trial`, with every preset of the settings.
+
+    The same arguments give the same cells, in a study, in its resume, and in a replay of it.
+
+    Args:
+        folder: of the run, which keeps what an attack learned.
+        plan: how the sweep is computed.
+        listeners: fingerprint and plan of each classifier that is asked about the same images.
+    """
+    patients = pseudonymise_patients(trial.cohort)
+    mask = read_mask(config.mask, classifier.size_px)
+    for preset in choose(config.preset, config.attack, config.effort):
+        setting = Setting(
+            protocol=trial.split.protocol,
+            preset=_learned(preset, folder, trial, classifier),
+            epsilons=config.epsilons,
+            seed=trial.split.seed,
+            patients=patients,
+            engine=plan.identity,
+            batch_size=plan.batch_size,
+            tolerance=plan.tolerance,
+            target=as_target(config.target, trial.cohort.classes),
+            mask=mask,
+            levels=as_levels(config.bits),
+            exhaustive=config.effort == "thorough",
+            audience=tuple(f"{fingerprint} {theirs.identity}" for fingerprint, theirs in listeners),
+        )
+        yield from plan_cells(trial.split.test, classifier, setting)
+
+
+def _learned(preset: Preset, folder: Path, trial: Trial, classifier: Classifier) -> Preset:
+    """Return `preset` with what its attack learned on the training images, if it is one that learns."""
+    settings = [str(parameters(preset.attack)), str(trial.split.seed), classifier.fingerprint]
+    key = digest_of([*settings, trial.split.train.sha256, torch.__version__])
+    file = folder / "learned" / f"{key}.safetensors"
+    return replace(preset, attack=learn(preset.attack, classifier, trial.split.train, seed=trial.split.seed, file=file))

@@ -1,0 +1,199 @@
+"""The images of a finished run, made again exactly as they were evaluated.
+
+The explorer, the reader study and `export` show and write images; the response table holds none. They are made from the
+run's own classifiers and settings, and from the cohort's images, which must be where they were.
+"""
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from threading import RLock
+from typing import Any, NamedTuple
+
+from dosimeter import responses
+from dosimeter.config import StudyConfig, load_config
+from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
+from dosimeter.engines.choose import EnginePlan, build_engine
+from dosimeter.errors import DosimeterError
+from dosimeter.models.base import Classifier
+from dosimeter.models.saved import load_classifier
+from dosimeter.models.weights import load_weights
+from dosimeter.parallel import torch_threads
+from dosimeter.planning import plan_trial
+from dosimeter.study import pick_device
+from dosimeter.sweeps.answers import Target
+from dosimeter.sweeps.execute import aim_cell
+from dosimeter.sweeps.plan import Cell
+from dosimeter.trials import Trial, plan_trials
+
+CELLS_KEPT = 16
+"""Attacked cells that a replay holds in memory, four images each."""
+
+
+class CurveKey(NamedTuple):
+    """What names one curve of a run."""
+
+    cohort: str
+    protocol: str
+    seed: int
+    model: str
+    preset: str
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One classifier under one preset on one test set.
+
+    Attributes:
+        key: its name.
+        trial: the cohort and its split.
+        classifier: as it was evaluated.
+        engine: whose gradients the attack followed.
+        cells: what was executed, by case id.
+    """
+
+    key: CurveKey
+    trial: Trial
+    classifier: Classifier
+    engine: Engine
+    cells: Mapping[str, Cell]
+
+    @property
+    def case_ids(self) -> tuple[str, ...]:
+        """The test cases, in order."""
+        return tuple(self.cells)
+
+    @property
+    def storages(self) -> tuple[str, ...]:
+        """How its images were stored."""
+        return next(iter(self.cells.values())).setting.preset.storages
+
+    @property
+    def epsilons(self) -> tuple[float, ...]:
+        """The grid."""
+        return next(iter(self.cells.values())).setting.epsilons
+
+
+class Replay:
+    """A finished run whose images can be had again. Safe to use from several threads.
+
+    Args:
+        folder: the run's.
+        data: the folder of the real images, if it has moved since.
+
+    Raises:
+        DosimeterError: no finished run, images, weights or classifiers that are not there or are others, or another
+            version of torch or Pillow: images would differ from those that were evaluated.
+
+    Example:
+        >>> replay = Replay(Path("runs/phantoms"))
+        >>> curve = next(iter(replay.curves.values()))
+        >>> target = replay.target(curve, curve.case_ids[0])
+        >>> adversarial = target.path.at(target.image, 0.003)
+    """
+
+    def __init__(self, folder: Path, *, data: Path | None = None) -> None:
+        self.folder = folder
+        self.meta = responses.read_meta(folder / "responses.parquet")
+        config = load_config(folder / "config.toml", data=data).resolved()
+        self.config = config
+        known = set(responses.read_column(folder / "responses.parquet", "cell_id"))
+        self.curves = {curve.key: curve for curve in _curves(folder, config, self.meta, known)}
+        self._attacked: OrderedDict[str, dict[str, Target]] = OrderedDict()
+        self._lock = RLock()
+
+    def target(self, curve: Curve, case_id: str) -> Target:
+        """Return a case with its adversarial images: `target.path.at(target.image, epsilon)`.
+
+        Raises:
+            DosimeterError: the curve has no such case, or its image cannot be read.
+        """
+        if case_id not in curve.cells:
+            raise DosimeterError(f"case {case_id} is not among the test cases of {curve.key.cohort}.")
+        cell = curve.cells[case_id]
+        with self._lock:
+            if cell.cell_id not in self._attacked:
+                with torch_threads(1):  # as it was evaluated: threads move a gradient's last bits
+                    targets = aim_cell(cell, curve.classifier, curve.engine)
+                self._attacked[cell.cell_id] = {target.case_id: target for target in targets}
+                while len(self._attacked) > CELLS_KEPT:
+                    self._attacked.popitem(last=False)
+            self._attacked.move_to_end(cell.cell_id)
+            attacked = self._attacked[cell.cell_id]
+        if case_id not in attacked:
+            raise DosimeterError(f"the image of case {case_id} cannot be read, or its gradient is not finite.")
+        return attacked[case_id]
+
+
+def _curves(folder: Path, config: StudyConfig, meta: Mapping[str, Any], known: set[str]) -> Iterator[Curve]:
+    digests = {(card["cohort"], card["protocol"], card["seed"]): card["sha256"] for card in meta["cohorts"]}
+    trials, _ = plan_trials(config)
+    for trial in trials:
+        scope = (trial.cohort.name, trial.split.protocol, trial.split.seed)
+        if digests.get(scope) != trial.cohort.sha256:
+            raise DosimeterError(
+                f"{folder}: the images of {trial.cohort.name} are not those that the run was made with. Name their "
+                "folder with --data, or run the study again."
+            )
+    device = pick_device(config.device)
+    for trial in trials:
+        plans = {model: _plan(meta, trial, model) for model in config.model if _has(meta, trial, model)}
+        cards = {model: _card(meta, trial, model) for model in plans}
+        for model, plan in plans.items():
+            classifier = _classifier(folder, config, cards[model], device)
+            others = [other for other in plans if other != model] if config.transfer else []
+            listeners = [(cards[other]["sha256"], plans[other]) for other in others]
+            engine = _engine(plan, classifier)
+            by_preset: dict[str, dict[str, Cell]] = {}
+            for cell in plan_trial(config, folder, trial, classifier, plan, listeners):
+                if cell.cell_id not in known:
+                    raise DosimeterError(
+                        f"{folder}: its images cannot be made again as they were evaluated, because torch, Pillow or "
+                        "dosimeter have another version now. Run the study again."
+                    )
+                cells = by_preset.setdefault(cell.setting.preset.name, {})
+                cells.update(dict.fromkeys((record.case_id for record in cell.shard.records), cell))
+            for preset, cells in by_preset.items():
+                key = CurveKey(trial.cohort.name, trial.split.protocol, trial.split.seed, model, preset)
+                yield Curve(key, trial, classifier, engine, cells)
+
+
+def _facts(entries: list[dict[str, Any]], trial: Trial, model: str) -> dict[str, Any] | None:
+    """Return the entry of a list in the run's metadata that is about `model` on `trial`."""
+    scope = {**trial.scope, "model": model, "seed": trial.split.seed}
+    return next((entry for entry in entries if scope.items() <= entry.items()), None)
+
+
+def _has(meta: Mapping[str, Any], trial: Trial, model: str) -> bool:
+    return _facts(meta["engines"], trial, model) is not None
+
+
+def _plan(meta: Mapping[str, Any], trial: Trial, model: str) -> EnginePlan:
+    facts = _facts(meta["engines"], trial, model) or {}
+    return EnginePlan(**{field.name: facts[field.name] for field in fields(EnginePlan) if field.name in facts})
+
+
+def _card(meta: Mapping[str, Any], trial: Trial, model: str) -> dict[str, Any]:
+    card = _facts(meta["classifiers"], trial, model)
+    assert card is not None, model
+    return card
+
+
+def _classifier(folder: Path, config: StudyConfig, card: Mapping[str, Any], device: str) -> Classifier:
+    """Return the classifier of the run that `card` describes."""
+    for file in sorted((folder / "classifiers").glob("*/card.json")):
+        if json.loads(file.read_text(encoding="utf-8")).get("sha256") == card["sha256"]:
+            model = card["model"]
+            weights = load_weights(model, file=config.weights.get(model), preprocessing=card["preprocessing"])
+            return load_classifier(file.parent, weights=weights, device=device)
+    raise DosimeterError(f"{folder} lacks the classifier {card['classifier']}. Run the study again into the same folder.")
+
+
+def _engine(plan: EnginePlan, classifier: Classifier) -> Engine:
+    """Return the engine whose gradients were followed; torch's, which differ by rounding, where it is not installed."""
+    try:
+        return build_engine(plan.name, classifier, threads=1)
+    except EngineUnavailable:
+        return TorchEngine(classifier)
