@@ -33,7 +33,9 @@ from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, digest, expected_shapes
 from dosimeter.study import run_study
 from dosimeter.sweeps import cluster, joining
-from dosimeter.sweeps.cluster import ATTEMPTS, Crew, RayExecutor
+from dosimeter.sweeps import crew as sharing
+from dosimeter.sweeps.cluster import RayExecutor
+from dosimeter.sweeps.crew import ATTEMPTS, Crew
 from dosimeter.sweeps.execute import Row, execute_cell
 from dosimeter.sweeps.executor import Executor, FitJob, LocalExecutor
 from dosimeter.sweeps.plan import SHARD_SIZE, Cell, Setting, plan_cells, pseudonymise_patients
@@ -353,7 +355,7 @@ def test_what_a_worker_raises_reaches_the_caller_as_it_is() -> None:
 
 
 def test_a_worker_with_other_software_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "versions", lambda: {**versions(), "torch": "1.0"})
+    monkeypatch.setattr(sharing, "versions", lambda: {**versions(), "torch": "1.0"})
     with pytest.raises(DosimeterError, match=r"torch 1\.0, but node 10\.0\.0\.1 has 2\..* Install the same"):
         list(share(MadeUp(1), 1))
 
@@ -375,7 +377,7 @@ def test_a_worker_that_cannot_start_is_an_error() -> None:
 
 
 def test_a_cluster_without_workers_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "NO_WORKER_S", 0.05)
-    monkeypatch.setattr(cluster, "WAIT_S", 0.02)
+    monkeypatch.setattr(sharing, "NO_WORKER_S", 0.05)
+    monkeypatch.setattr(sharing, "WAIT_S", 0.02)
     with pytest.raises(DosimeterError, match=r"a free CPU, but had none for 0\.05 s\. Start one"):
         list(share(MadeUp(0), 1))

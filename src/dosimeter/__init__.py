@@ -22,6 +22,8 @@ _PUBLIC = {
     "split": "dosimeter.cohorts.split",
     "audit": "dosimeter.cohorts.audit",
     "Classifier": "dosimeter.models.base",
+    "OneLogit": "dosimeter.models.outputs",
+    "Finding": "dosimeter.models.outputs",
     "load_weights": "dosimeter.models.weights",
     "fit": "dosimeter.models.fit",
     "load_classifier": "dosimeter.models.saved",

@@ -188,7 +188,9 @@ def _classifier(folder: Path, config: StudyConfig, card: Mapping[str, Any], devi
             model = card["model"]
             weights = load_weights(model, file=config.weights.get(model), preprocessing=card["preprocessing"])
             return load_classifier(file.parent, weights=weights, device=device)
-    raise DosimeterError(f"{folder} lacks the classifier {card['classifier']}. Run the study again into the same folder.")
+    raise DosimeterError(
+        f"{folder} lacks the classifier {card['classifier']}. Run the study again into the same folder."
+    )
 
 
 def _engine(plan: EnginePlan, classifier: Classifier) -> Engine:

@@ -35,11 +35,11 @@ def repeats(tables: Tables, meta: Mapping[str, Any]) -> pd.DataFrame:
 
     Returns:
         `quantity` is accuracy, sensitivity, specificity or auc without attack (no preset); accuracy at every epsilon of
-        the grid; grad_zero_share and epsilon50 of an attack (no epsilon). Over the `n_repeats` seeds in which it is
-        defined: mean; sd (n - 1); low and high, see `interval_over_splits`, cut at 0 and 1; median (the lower one),
-        minimum and maximum. In `n_censored` of them an epsilon50 lies beyond the largest epsilon asked: it counts as
-        larger than any number, so that the median may still be known, but mean, sd and interval are null, as is every
-        number that would be infinite.
+        the grid, under every attack; epsilon50 of an attack, and grad_zero_share of FGSM (no epsilon). Over the
+        `n_repeats` seeds in which it is defined: mean; sd (n - 1); low and high, see `interval_over_splits`, cut at 0
+        and 1; median (the lower one), minimum and maximum. In `n_censored` of them an epsilon50 lies beyond the largest
+        epsilon asked: it counts as larger than any number, so that the median may still be known, but mean, sd and
+        interval are null, as is every number that would be infinite.
     """
     values = _values(tables)
     ratios = _test_to_train(meta)
@@ -132,11 +132,12 @@ def in_words(rows: pd.DataFrame, row: Mapping[str, Any]) -> str:
 def _values(tables: Tables) -> pd.DataFrame:
     """Return every number of every seed, one row each: IDENTITY, seed, value (infinite if censored)."""
     clean, curves, medians = (tables[name] for name in ("clean_metrics", "fgsm_accuracy", "epsilon50"))
+    every = tables.get("robust_accuracy", curves)  # of FGSM alone, or of all attacks
     without = clean.melt([*_CLASSIFIER, "seed"], _CLEAN, var_name="quantity")
     zero = curves.groupby([*_ATTACK, "seed"], as_index=False)["grad_zero_share"].max()
     parts = [
         without,
-        curves[[*_ATTACK, "epsilon", "seed"]].assign(quantity="accuracy", value=curves["accuracy"]),
+        every[[*_ATTACK, "epsilon", "seed"]].assign(quantity="accuracy", value=every["accuracy"]),
         zero.assign(quantity="grad_zero_share", value=zero["grad_zero_share"]),
         medians[[*_ATTACK, "seed"]].assign(
             quantity="epsilon50", value=medians["epsilon50"].where(~medians["censored"].astype(bool), np.inf)

@@ -80,11 +80,11 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
         "flip_epsilon": flip_epsilon(frame),
         "epsilon50": epsilon50(every),
     }
-    if "seed" in tables["clean_metrics"]:
-        tables["repeats"] = repeats(tables, responses.meta)
     if several:
         tables |= {analyse.__name__: analyse(every) for analyse in _OF_ATTACKS}
         tables["taxonomy"] = taxonomy(frame)
+    if "seed" in tables["clean_metrics"]:
+        tables["repeats"] = repeats(tables, responses.meta)
     preflights, convergence = (responses.meta.get(name) or [] for name in ("preflights", "convergence"))
     if several or preflights or convergence:
         tables["evaluation"] = evaluate(frame, preflights, convergence=convergence)

@@ -1,4 +1,4 @@
-"""The verdict: a run in five sentences, each with its numbers."""
+"""The verdict: a run in a few sentences, each with its numbers."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from dosimeter.analysis.repeats import COLUMNS, first_repeat, in_words, seeds
+from dosimeter.analysis.taxonomy import WORST_CASE
 from dosimeter.analysis.wording import (
     HALF_GREY_LEVEL,
     attacked_accuracy,
@@ -20,11 +21,14 @@ from dosimeter.analysis.wording import (
 from dosimeter.responses import Responses
 
 _TRIAL = ["cohort", "protocol"]
+SMALL = 0.001  # a quarter of a grey level of an 8-bit file
 SAFE = 0.009  # the dose that the paper calls safe for the attacker in X-rays
 
 
 def verdict(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Return what a run shows: accuracy without attack, the dose that breaks it, the paper's view, storage, limits.
+    """Return what a run shows: accuracy without attack, the dose that breaks it, the worst attack, storage, limits.
+
+    It stands beside the paper's view. The worst attack is there if the run has more than FGSM.
 
     Of several seeds it speaks of the first, with the mean and its interval over splits beside the main numbers.
 
@@ -39,6 +43,7 @@ def verdict(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[st
     sentences = [
         _unattacked(in_run_order(tables["clean_metrics"], responses.meta), repeats),
         _breaking_dose(in_run_order(tables["epsilon50"], responses.meta), repeats),
+        _worst_attack(in_run_order(tables["robust_accuracy"], responses.meta)) if "robust_accuracy" in tables else "",
         _as_published(curves, repeats),
         _stored(curves),
         " ".join(_limits(responses.meta, every)),
@@ -80,6 +85,23 @@ def _dose(row: Mapping[str, Any]) -> str:
     high = "beyond the largest asked" if row["high_censored"] else f"{row['epsilon50_high']:.2g}"
     interval = "" if pd.isna(row["epsilon50_low"]) else f"{row['epsilon50_low']:.2g} to {high}, "
     return f"{row['epsilon50']:.2g}, {row['grey_levels']:.2f} grey levels ({interval}n = {row['n']})"
+
+
+def _worst_attack(table: pd.DataFrame) -> str:
+    table = table[table["storage"] == "float"]
+    worst = table[(table["preset"] == WORST_CASE) & (table["epsilon"] > 0)]
+    if worst.empty:
+        return ""
+    dose = min(worst["epsilon"].unique(), key=lambda epsilon: abs(epsilon - SMALL))
+    parts = []
+    for trial, rows in worst[worst["epsilon"] == dose].groupby(_TRIAL, sort=False):
+        names = (f"{model_name(row['model'])} {attacked_accuracy(row)}" for row in records(rows))
+        parts.append(f"{_where(trial)}: " + ", ".join(names))
+    n_attacks = table.loc[table["role"] == "attack", "preset"].nunique()
+    return (
+        f"If of {n_attacks} attacks the one is taken that breaks each image first, this share is still classified "
+        f"correctly at epsilon {dose:g}: {'; '.join(parts)}."
+    )
 
 
 def _as_published(curves: pd.DataFrame, repeats: pd.DataFrame) -> str:

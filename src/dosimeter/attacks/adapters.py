@@ -6,7 +6,9 @@ counted, their random numbers are the image's own, and one image's failure is it
 
 import copy
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -110,6 +112,18 @@ class FoolboxMinimum:
             return torch.zeros_like(problem.images)  # it has no image to start from
 
 
+def _searched(
+    problem: Problem, epsilon: Tensor, channels: str, run: Callable[[Problem, _Planes, float], Tensor]
+) -> Candidate:
+    """Return what `run` makes of each image alone: of its planes (1, 1 or 3, H, W), within its epsilon."""
+    images = []
+    for each, dose in zip(_alone(problem), epsilon.tolist(), strict=True):
+        planes = _Planes(each, channels).eval()
+        images.append(planes.images(_seeded(each, partial(run, each, planes, dose))))
+    found = problem.project(torch.cat(images), epsilon)
+    return Candidate(found, problem.fooled(problem.ask(found)))
+
+
 @dataclass(frozen=True)
 class FoolboxBudget:
     """An attack of Foolbox on one ball (`foolbox.attacks.base.FixedEpsilonAttack`)."""
@@ -124,18 +138,12 @@ class FoolboxBudget:
         """Return what the attack makes of each image within its epsilon."""
         import foolbox
 
-        images = []
-        for each, dose in zip(_alone(problem), epsilon.tolist(), strict=True):
-            planes = _Planes(each, self.channels).eval()
+        def run(each: Problem, planes: _Planes, dose: float) -> Tensor:
             model = foolbox.PyTorchModel(planes, bounds=(0, 1), device=each.images.device)
+            _, (adversarial,), _ = self.attack(model, planes.start, _criterion(each), epsilons=[dose])
+            return adversarial.detach()  # type: ignore[no-any-return]
 
-            def run(model: Any = model, planes: _Planes = planes, each: Problem = each, dose: float = dose) -> Tensor:
-                _, (adversarial,), _ = self.attack(model, planes.start, _criterion(each), epsilons=[dose])
-                return planes.images(adversarial.detach())
-
-            images.append(_seeded(each, run))
-        found = problem.project(torch.cat(images), epsilon)
-        return Candidate(found, problem.fooled(problem.ask(found)))
+        return _searched(problem, epsilon, self.channels, run)
 
 
 @dataclass(frozen=True)
@@ -152,26 +160,16 @@ class ArtBudget:
         """Return what the attack makes of each image within its epsilon."""
         from art.estimators.classification import PyTorchClassifier
 
-        images = []
-        for each, dose in zip(_alone(problem), epsilon.tolist(), strict=True):
-            planes = _Planes(each, self.channels).eval()
+        def run(each: Problem, planes: _Planes, dose: float) -> Tensor:
+            n_classes = int(each.ask(each.images).shape[1])
+            shape = tuple(planes.start.shape[1:])
             attack = copy.copy(self.attack)
-            attack._estimator = PyTorchClassifier(
-                planes, nn.CrossEntropyLoss(), tuple(planes.start.shape[1:]), self._n_classes(each), clip_values=(0, 1)
-            )
+            attack._estimator = PyTorchClassifier(planes, nn.CrossEntropyLoss(), shape, n_classes, clip_values=(0, 1))
             attack.set_params(eps=dose)
             true = (each.labels if each.targets is None else each.targets).cpu().numpy()
+            return torch.from_numpy(attack.generate(planes.start.cpu().numpy(), y=true)).to(planes.start)
 
-            def run(attack: Any = attack, planes: _Planes = planes, true: Any = true) -> Tensor:
-                adversarial = attack.generate(planes.start.cpu().numpy(), y=true)
-                return planes.images(torch.from_numpy(adversarial).to(planes.start))
-
-            images.append(_seeded(each, run))
-        found = problem.project(torch.cat(images), epsilon)
-        return Candidate(found, problem.fooled(problem.ask(found)))
-
-    def _n_classes(self, problem: Problem) -> int:
-        return int(problem.ask(problem.images).shape[1])
+        return _searched(problem, epsilon, self.channels, run)
 
 
 def _over(problem: Problem, moved: Tensor) -> tuple[Tensor, bool]:

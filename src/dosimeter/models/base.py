@@ -43,7 +43,8 @@ class Classifier(nn.Module):
         super().__init__()
         if len(classes) < 2:
             raise DosimeterError(
-                f"classes must name two or more, got {tuple(classes)}. Give a one-logit head a second, 0."
+                f"classes must name two or more, got {tuple(classes)}. Put `OneLogit()` or `Finding(place)` of "
+                "dosimeter.models.outputs behind a head of one logit, or of several findings."
             )
         self.base = base.to(memory_format=torch.channels_last)
         self.head = head

@@ -57,10 +57,11 @@ def attacks(repeats: pd.DataFrame) -> View:
     for _, mine in repeats.groupby([*_CLASSIFIER, "preset", "storage"], sort=False):
         found = {row["quantity"]: row for row in records(mine[mine["epsilon"].isna()])}
         zero, half = found.get("grad_zero_share"), found.get("epsilon50")
-        if zero is None:
+        either = zero or half
+        if either is None:
             continue
-        attack = Cell(series_name(zero["preset"], zero["storage"]))
-        rows.append([*classifier_names(zero), attack, _share(zero), *_half(half)])
+        attack = Cell(series_name(either["preset"], either["storage"]))
+        rows.append([*classifier_names(either), attack, _share(zero) if zero else Cell(DASH), *_half(half)])
     heads = (
         *_CLASSIFIER,
         "attack",
