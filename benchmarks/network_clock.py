@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
+from dosimeter.attacks.base import Problem
 from dosimeter.attacks.fgsm import FGSM
 from dosimeter.engines.base import TorchEngine
 from dosimeter.engines.ncnn import NcnnEngine
@@ -18,6 +19,7 @@ from dosimeter.models.base import Classifier
 
 PASSES: tuple[tuple[Any, str, str], ...] = (
     (FGSM, "direction", "gradients"),
+    (Problem, "gradient", "gradients"),
     (TorchEngine, "logits", "answers"),
     (WinogradEngine, "logits", "answers"),
     (NcnnEngine, "logits", "answers"),
@@ -28,7 +30,8 @@ PASSES: tuple[tuple[Any, str, str], ...] = (
 
 
 class NetworkClock:
-    """Seconds in network passes, summed over threads, by kind: gradients, answers, features, training.
+    """Seconds in network passes, summed over threads, by kind: gradients, answers, features (also a
+    classifier asked by itself), training.
 
     A pass inside a pass, such as the features inside an answer, is counted once, as the outer kind.
     """

@@ -20,9 +20,11 @@ from network_clock import NetworkClock
 from subjects import MODELS, cohort_names
 from timing import timed
 
+import dosimeter.examinations
 import dosimeter.study
 from dosimeter.config import load_config
 from dosimeter.engines.choose import EnginePlan, plan_engine
+from dosimeter.preflight import examine
 from dosimeter.sweeps.pictures import picture
 
 PAPER_IMAGES, PAPER_TEST_IMAGES = 268, 54
@@ -50,7 +52,7 @@ def main() -> None:
 
 def measure(model: str, engine: str, limit: int) -> dict[str, Any]:
     """Run a study and return each stage's seconds, in networks and outside them."""
-    choosing, picturing = _Watch(), _Watch()
+    choosing, picturing, examining = _Watch(), _Watch(), _Watch()
     # The study that this one is scaled to decides whether a choice of the engine pays.
     choose = choosing.of(_choose_for_a_study)
     with tempfile.TemporaryDirectory() as name:
@@ -68,6 +70,7 @@ def measure(model: str, engine: str, limit: int) -> dict[str, Any]:
         with (
             mock.patch.object(dosimeter.study, "plan_engine", choose),
             mock.patch.object(dosimeter.study, "picture", picturing.of(picture)),
+            mock.patch.object(dosimeter.examinations, "examine", examining.of(examine)),
             mock.patch("dosimeter.models.features.cache_dir", return_value=folder),  # no map is there yet
             NetworkClock().running() as clock,
         ):
@@ -75,8 +78,10 @@ def measure(model: str, engine: str, limit: int) -> dict[str, Any]:
         stages = {each["stage"]: float(each["duration_s"]) for each in outcome.run.manifest["stages"]}
     stages["pictures"] = picturing.seconds
     stages["merging and the rest"] = total_s - sum(stages.values())
-    networks = {"engine": choosing.clock.seconds, "pictures": picturing.clock.seconds}
-    networks |= {kind: clock.by_kind[kind] - choosing.clock.by_kind[kind] for kind in ("features", "training")}
+    watches = {"engine": choosing, "pictures": picturing, "preflight": examining}
+    networks = {stage: watch.clock.seconds for stage, watch in watches.items()}
+    for kind in ("features", "training"):
+        networks[kind] = clock.by_kind[kind] - sum(watch.clock.by_kind[kind] for watch in watches.values())
     networks["sweep"] = clock.seconds - sum(networks.values())
     n_images = {"read": limit, "features": limit, "training": limit, "sweep": round(limit / 5)}
     factors = {name: GROWS_WITH[name] / n_images[name] if name in GROWS_WITH else 1.0 for name in stages}
