@@ -135,7 +135,7 @@ TARGETS = (
     Target("predicted classes and flips unlike torch's", 0.0, -1, _differences, ""),
 )
 LONG_TARGETS = (
-    Target("predicted classes and flips unlike torch's, all test images", 0.0, -1, _differences, ""),
+    Target("predicted classes and flips unlike torch's", 0.0, -1, _differences, ""),
     Target("peak memory, 50,000 against 5,000 images", 1.1, -1, _many_images("peak_mib", 5000)),
     Target("report of 50,000 images", 10.0, -1, _many_images("report_mb"), " MB"),
     Target("a cluster's study against this machine's", 0.05, -1, _on_cluster("overhead"), "%"),
