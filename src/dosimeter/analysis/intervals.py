@@ -16,7 +16,7 @@ Statistic = Callable[[FloatArray], FloatArray]
 """Weights (replicates, n), how often each of n rows was drawn, to a statistic (replicates, ...)."""
 
 REPLICATES = 1000
-_CHUNK = 1_000_000  # weights held at once
+_CHUNK = 125_000  # weights held at once: 1 MB, whatever the cohort, with a few arrays of the same size beside them
 _AT_LEAST = 20  # replicates at a time: with fewer, reading the values again and again would take the time
 
 
