@@ -25,6 +25,9 @@ ENGINES = ("auto", "torch", "winograd", "ncnn", "compile")
 EXECUTORS = ("local", "ray")
 REAL_COHORTS = ("xray-268", "covid-ct")
 PHANTOM_COHORTS = ("phantom-xray", "phantom-ct")
+VISIBILITY_EPSILONS = (0.0007, 0.003, 0.009, 0.08)
+"""Where the costly metrics of visibility are measured by default: the magnitudes that the paper shows."""
+
 PHANTOM_LIMIT = 60
 """Images of a phantom cohort in a default study, so that it ends in minutes; the paper's have 268 and 746."""
 
@@ -57,6 +60,9 @@ class StudyConfig(BaseModel):
     bits: int | None = Field(None, description="attacks keep to the grey levels of files with so many bits")
     declared_accuracy: dict[str, float] = Field({}, description="your own figure for a model's accuracy, to compare")
     epsilons: tuple[float, ...] = Field(DEFAULT_EPSILONS, description='doses, [0, 1] of the image range or "4/255"')
+    visibility: tuple[float, ...] | Literal["all", "none"] = Field(
+        VISIBILITY_EPSILONS, description="where SSIM, MS-SSIM and HaarPSI are measured: epsilons, all or none"
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="of the split, the head's initial values, batches and dropout")
     repeats: int = Field(1, ge=1, le=1000, description="seeds, from `seed` on: each splits, trains and attacks anew")
     data: Path | None = Field(None, description="folder of the real images; default: $DOSIMETER_DATA")
@@ -89,6 +95,14 @@ class StudyConfig(BaseModel):
     @classmethod
     def _epsilons(cls, value: Any) -> tuple[float, ...]:
         return parse_epsilons(value if isinstance(value, str | list | tuple) else [value])
+
+    @field_validator("visibility", mode="before")
+    @classmethod
+    def _visibility(cls, value: Any) -> tuple[float, ...] | str:
+        if isinstance(value, str) and value.strip() in ("all", "none"):
+            return value.strip()
+        doses = parse_epsilons(value if isinstance(value, str | list | tuple) else [value])
+        return tuple(dose for dose in doses if dose)
 
     @field_validator("engine", "executor", "effort")
     @classmethod
@@ -155,6 +169,11 @@ class StudyConfig(BaseModel):
         return self.model_dump(mode="json", exclude={"out", "data", "mask", "executor", "address", "workers"})
 
     @property
+    def costly_epsilons(self) -> tuple[float, ...]:
+        """The epsilons of the grid at which `visibility` asks for the costly metrics."""
+        return costly_epsilons(self.epsilons, self.visibility)
+
+    @property
     def seeds(self) -> range:
         """The seed of every repeat."""
         return range(self.seed, self.seed + self.repeats)
@@ -171,6 +190,13 @@ class StudyConfig(BaseModel):
     def to_toml(self) -> str:
         """Return the settings as a TOML file that gives them again."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def costly_epsilons(epsilons: tuple[float, ...], visibility: tuple[float, ...] | str) -> tuple[float, ...]:
+    """Return those of `epsilons` that `visibility` names; "all" and "none" are what they say. Zero is never one."""
+    if visibility == "none":
+        return ()
+    return tuple(dose for dose in epsilons if dose and (visibility == "all" or dose in visibility))
 
 
 def load_config(path: Path | None = None, **overrides: Any) -> StudyConfig:

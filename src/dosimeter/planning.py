@@ -51,6 +51,7 @@ def plan_trial(
             mask=mask,
             levels=as_levels(config.bits),
             exhaustive=config.effort == "thorough",
+            visibility=config.costly_epsilons,
             audience=tuple(f"{fingerprint} {theirs.identity}" for fingerprint, theirs in listeners),
         )
         yield from plan_cells(trial.split.test, classifier, setting)

@@ -8,7 +8,7 @@ import resource
 import sys
 from pathlib import Path
 
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "pillow")
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "pillow", "torchmetrics")
 
 
 def environment(device: str) -> dict[str, str | int]:

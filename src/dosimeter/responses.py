@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from dosimeter.atomic import replacing
 from dosimeter.errors import DosimeterError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 METADATA_KEY = b"dosimeter"
 
 ROW_GROUP = 65_536
@@ -61,6 +61,17 @@ SCHEMA = pa.schema(
         ("linf", pa.float64()),
         ("l2", pa.float64()),
         ("clipped_fraction", pa.float64()),  # share of values that left [0, 1] before clipping
+        # how far it may be seen (visibility.measure); null off the grid
+        ("rms", pa.float64()),
+        ("psnr", pa.float64()),  # null: infinite
+        ("ssim", pa.float64()),  # this and the next two at the epsilons of the setting `visibility` alone
+        ("ms_ssim", pa.float64()),
+        ("haarpsi", pa.float64()),
+        ("noise_ratio", pa.float64()),  # RMS over the noise of the image itself
+        ("jnd_p50", pa.float64()),  # of |difference|, in JND on a 1-350 cd/m2 GSDF display, default window
+        ("jnd_p95", pa.float64()),
+        ("jnd_max", pa.float64()),
+        ("jnd_srgb_p95", pa.float64()),  # the same on an sRGB screen
         ("unchanged", pa.bool_()),  # identical to the image evaluated at epsilon 0
         ("grad_zero", pa.bool_()),  # the gradient was exactly zero everywhere
         ("found", pa.bool_()),  # the attack says that it succeeded within this epsilon; null: it makes no claim
@@ -78,8 +89,14 @@ SCHEMA = pa.schema(
     ]
 )
 
-ADDED = ("effort", "target", "made_on", "found", "n_gradients", "n_queries")
-"""Columns that tables of schema version 1 lack; read from such a table they are null."""
+VISIBILITY = (
+    *("rms", "psnr", "ssim", "ms_ssim", "haarpsi"),
+    *("noise_ratio", "jnd_p50", "jnd_p95", "jnd_max", "jnd_srgb_p95"),
+)
+"""Columns of how far a perturbation may be seen."""
+
+ADDED = ("effort", "target", "made_on", "found", "n_gradients", "n_queries", *VISIBILITY)
+"""Columns that tables of schema version 1 or 2 lack; read from such a table they are null."""
 
 
 class Responses(NamedTuple):
@@ -160,7 +177,7 @@ def read(path: Path) -> Responses:
 
 
 def read_compact(path: Path) -> Responses:
-    """Read of a merged table what the analyses need, as `compact` gives it: some 80 bytes a row.
+    """Read of a merged table what the analyses need, as `compact` gives it: some 130 bytes a row.
 
     Raises:
         DosimeterError: as `read`; also if a response does not have two classes.
@@ -258,7 +275,7 @@ _NAMES = (
 _BLANK = ("modality", "effort", "made_on")  # "" where there is none
 _NUMBERS = {"label": np.int8, "seed": np.int64, "epsilon": np.float64, "on_grid": np.bool_}
 _NUMBERS |= {"unchanged": np.float64, "grad_zero": np.float64, "predicted": np.int8, "correct": np.bool_}
-_NUMBERS |= dict.fromkeys(("found", "n_gradients", "n_queries", "duration_s"), np.float32)
+_NUMBERS |= dict.fromkeys(("found", "n_gradients", "n_queries", "duration_s", "linf", "l2", *VISIBILITY), np.float32)
 _COMPACT = pa.schema([SCHEMA.field(name) for name in (*_NAMES, *_NUMBERS, "logits", "probabilities")])
 _Codes = npt.NDArray[np.int32]
 

@@ -56,6 +56,7 @@ def study(
         list[str] | None, typer.Option(help=_field("declared_accuracy") + ", as NAME=SHARE")
     ] = None,
     epsilons: Annotated[str | None, typer.Option(help=_field("epsilons"))] = None,
+    visibility: Annotated[str | None, typer.Option(help=_field("visibility"))] = None,
     seed: Annotated[int | None, typer.Option(help=_field("seed"))] = None,
     repeats: Annotated[int | None, typer.Option(help=_field("repeats"))] = None,
     out: Annotated[Path | None, typer.Option(help=_field("out"))] = None,
@@ -93,6 +94,7 @@ def study(
         bits=bits,
         declared_accuracy=_pairs(declared_accuracy, "--declared-accuracy takes NAME=SHARE", "vgg16=0.93"),
         epsilons=epsilons,
+        visibility=visibility,
         seed=seed,
         repeats=repeats,
         out=out,

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from numpy.typing import ArrayLike
 
@@ -15,6 +16,7 @@ from dosimeter.attacks.registry import build
 from dosimeter.attacks.storage import STORAGES
 from dosimeter.attacks.universal import UniversalPerturbation
 from dosimeter.cohorts.base import Cohort
+from dosimeter.config import VISIBILITY_EPSILONS, costly_epsilons
 from dosimeter.engines.choose import check_name, plan_engine
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.models.base import Classifier
@@ -40,6 +42,7 @@ def sweep(
     target: str | None = None,
     mask: ArrayLike | None = None,
     bits: int | None = None,
+    visibility: Sequence[float] | Literal["all", "none"] = VISIBILITY_EPSILONS,
     seed: int = 0,
     refine: bool = True,
     engine: str = "auto",
@@ -62,6 +65,7 @@ def sweep(
         target: the class that images should be given; by default any but their own.
         mask: (size_px, size_px), what is not zero may move; by default every pixel.
         bits: the attack keeps to the grey levels of a file with so many; by default it moves floats.
+        visibility: epsilons at which SSIM, MS-SSIM and HaarPSI are measured; "all" or "none".
         seed: of the attack's random choices.
         refine: bisect each image's flip epsilon to 1e-5; without it, flips are known to a step of the grid.
         engine: what computes the answers (`dosimeter list engines`); "auto" is the fastest that agrees with torch.
@@ -112,6 +116,7 @@ def sweep(
         mask=as_mask(mask, classifier.size_px),
         levels=as_levels(bits),
         exhaustive=effort == "thorough",
+        visibility=costly_epsilons(doses, visibility if isinstance(visibility, str) else tuple(visibility)),
     )
     cells = list(plan_cells(cohort, classifier, setting))
     rows: dict[str, list[Row]] = {}

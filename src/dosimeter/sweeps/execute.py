@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dosimeter.attacks.base import Attack, BudgetAttack, DirectionAttack, Problem
+from dosimeter.attacks.storage import STORAGES
 from dosimeter.cohorts.base import Record
 from dosimeter.engines.base import Engine, TorchEngine
 from dosimeter.errors import DosimeterError
@@ -20,6 +21,7 @@ from dosimeter.sweeps.flips import Bracket, bisect, first_bracket
 from dosimeter.sweeps.paths import Path, Ray, Still
 from dosimeter.sweeps.plan import Cell, Setting
 from dosimeter.sweeps.search import search
+from dosimeter.visibility.measure import Reference
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
@@ -89,6 +91,7 @@ class _Execution:
         self._classifier = classifier
         self._attack = cell.setting.preset.attack
         self._common = _common(cell, classifier)
+        self._references: dict[str, Reference] = {}  # by case
         self._records = {record.case_id: record for record in cell.shard.records}
         self._stop = stop
         self._engine = engine
@@ -230,6 +233,7 @@ class _Execution:
             "epsilon": question.epsilon,
             "on_grid": on_grid,
             **answer.dose._asdict(),
+            **(self._seen(question) if on_grid else {}),
             "unchanged": answer.unchanged,
             "grad_zero": question.target.grad_zero,
             "found": question.target.path.found(question.epsilon),
@@ -241,6 +245,13 @@ class _Execution:
             "correct": predicted == record.label,
             "status": "ok",
         }
+
+    def _seen(self, question: Question) -> Mapping[str, float | None]:
+        target, storage, epsilon = question
+        if target.case_id not in self._references:
+            self._references[target.case_id] = Reference(target.image)
+        stored = STORAGES[storage](target.path.at(target.image, epsilon))
+        return self._references[target.case_id].seen(stored, costly=epsilon in self._cell.setting.visibility)
 
     def _error_row(self, record: Record, message: str, question: Question | None = None) -> Row:
         asked = {} if question is None else {"storage": question.storage, "epsilon": question.epsilon}

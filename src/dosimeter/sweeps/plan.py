@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import PIL
 import torch
@@ -15,7 +16,7 @@ from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
 from dosimeter.sweeps.flips import FLIP_TOLERANCE
 
-SWEEP_VERSION = 3
+SWEEP_VERSION = 4
 """Raised whenever the same inputs would give other rows, so that old parts are not reused."""
 
 SHARD_SIZE = 4
@@ -39,6 +40,7 @@ class Setting:
         levels: steps between black and white of the lattice that attacks keep to; None: floats.
         exhaustive: whether a search looks into every ball (see `search`).
         audience: fingerprint and engine of each other classifier that answers about the same images.
+        visibility: epsilons of the grid at which the costly metrics of visibility are measured; the others always are.
         refine: whether flips are bisected to `FLIP_TOLERANCE`; if not, they are known to a step of the grid.
     """
 
@@ -57,6 +59,7 @@ class Setting:
     levels: int | None = None
     exhaustive: bool = False
     audience: tuple[str, ...] = ()
+    visibility: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,12 @@ def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
         "preset": [setting.preset.name, parameters(setting.preset.attack), setting.preset.storages],
         "allowed": [setting.target, _digest(setting.mask), setting.levels, setting.exhaustive, setting.audience],
         "epsilons": setting.epsilons,
+        "visibility": setting.visibility,
         "flip_tolerance": FLIP_TOLERANCE if setting.refine else None,
         "seed": setting.seed,
         "engine": [setting.engine, setting.batch_size, setting.tolerance],
         "split": setting.split,
-        "versions": [torch.__version__, PIL.__version__],  # of what computes logits and of what resizes images
+        "versions": [torch.__version__, PIL.__version__, version("torchmetrics")],  # of logits, resizing, fidelity
         "device": classifier.device.type,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]

@@ -9,6 +9,7 @@ import logging
 import sys
 import threading
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +52,7 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "Pillow": PIL.__version__,
+        "torchmetrics": version("torchmetrics"),
         **{package: version for engine in ENGINES for package, version in engine_versions(engine).items()},
     }
 
