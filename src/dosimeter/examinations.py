@@ -1,4 +1,4 @@
-"""What a study examines beside its rows, so that its numbers can be judged: gradients before, convergence after.
+"""What a study examines beside its rows: gradients before; convergence and what a model observer detects after.
 
 Each finding lies in the run's folder as a file of its own, under a key that digests all it depends on.
 """
@@ -11,6 +11,7 @@ import torch
 
 from dosimeter import responses
 from dosimeter.atomic import write_text
+from dosimeter.attacks.base import DirectionAttack
 from dosimeter.attacks.pgd import PGD
 from dosimeter.attacks.presets import PRESETS, Preset
 from dosimeter.config import StudyConfig
@@ -20,6 +21,7 @@ from dosimeter.progress import Progress
 from dosimeter.provenance import digest_of
 from dosimeter.runs import Run
 from dosimeter.sweeps.convergence import examine_convergence
+from dosimeter.sweeps.observing import observe
 from dosimeter.sweeps.plan import Cell
 from dosimeter.trials import Trial
 
@@ -90,6 +92,25 @@ class Examinations:
 
         key = digest_of([part.stem for part in parts])
         return self._kept("convergence", key, compute, {**trial.scope, "model": classifier.card["model"]})
+
+    def visibility(self, trial: Trial, classifier: Classifier) -> list[Facts]:
+        """Return what a model observer detects of the sound preset, at the epsilons of the setting `visibility`."""
+        preset = next((preset for preset in self._presets if preset.name == "sound"), None)
+        epsilons = self._config.costly_epsilons
+        if preset is None or not epsilons:
+            return []
+        attack = preset.attack
+        assert isinstance(attack, DirectionAttack)
+        model = classifier.card["model"]
+
+        def compute() -> Facts:
+            self._progress.begin(f"{model}: a model observer", 0)
+            return {"found": observe(attack, classifier, trial.split.test, epsilons)}
+
+        key = digest_of([classifier.fingerprint, trial.split.test.sha256, str(epsilons), torch.__version__])
+        facts = self._kept("visibility", key, compute, {**trial.scope, "model": model})
+        scope = {**trial.scope, "model": model, "seed": trial.split.seed, "preset": preset.name}
+        return [{**scope, **found} for found in facts["found"]]
 
     def _kept(self, kind: str, key: str, compute: Callable[[], Facts], scope: Mapping[str, str]) -> Facts:
         """Return the facts that the run holds under `key`, or compute them and keep them there."""

@@ -105,6 +105,7 @@ class _Swept(NamedTuple):
     exemplars: list[dict[str, Any]]
     preflights: list[dict[str, Any]]
     convergence: list[dict[str, Any]]
+    observed: list[dict[str, Any]]
 
 
 class _Study:
@@ -229,7 +230,8 @@ class _Study:
         exemplars = self._pictures(trial, classifier, cells)
         examined = self.examinations.preflights(trial, classifier)
         converged = self.examinations.convergence(trial, classifier, cells)
-        return _Swept(cells, card, engine, exemplars, examined, converged)
+        observed = self.examinations.visibility(trial, classifier)
+        return _Swept(cells, card, engine, exemplars, examined, converged, observed)
 
     def _execute(self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan, audience: Audience) -> None:
         """Write the rows of `cells` as they are done."""
@@ -332,6 +334,7 @@ class _Study:
             ],
             "preflights": [facts for swept in self._in_order for facts in swept.preflights],
             "convergence": [facts for swept in self._in_order for facts in swept.convergence],
+            "observer": [facts for swept in self._in_order for facts in swept.observed],
             "incomplete": incomplete,
             "peak_memory_mib": peak_memory_mib(),
         }

@@ -89,7 +89,7 @@ def first_repeat(responses: Responses, tables: Tables) -> tuple[Responses, Table
         return responses, tables
     first = every[0]
     meta = dict(responses.meta)
-    for name in ("cohorts", "classifiers", "exemplars"):
+    for name in ("cohorts", "classifiers", "exemplars", "observer"):
         if name in meta:
             meta[name] = [card for card in meta[name] if int(card.get("seed", first)) == first]
     frame = responses.frame[responses.frame["seed"] == first]

@@ -15,6 +15,7 @@ from dosimeter.analysis.flips import epsilon50, flip_epsilon
 from dosimeter.analysis.repeats import repeats
 from dosimeter.analysis.susceptibility import most_susceptible, rank_agreement, susceptibility
 from dosimeter.analysis.taxonomy import STUDY_PRESETS, is_fgsm, taxonomy
+from dosimeter.analysis.visibility import displays, safe_magnitudes, visibility, was_measured
 from dosimeter.analysis.worst_case import with_worst_case
 from dosimeter.responses import Responses, compact
 
@@ -37,6 +38,9 @@ CAPTIONS = {
     "transfer": "Images made on one model, answered by another: the share that flips.",
     "cost": "Gradients, queries and seconds of each attack, an image and in all.",
     "evaluation": "Whether the numbers can be trusted: every check of every evaluation.",
+    "visibility": "How far perturbed images may be seen: every metric, median and quartiles over images.",
+    "displays": "Just-noticeable differences on every display and at every window, 95th percentile over pixels.",
+    "safe_magnitudes": "Epsilons that flip half of the images and keep a rule of visibility.",
     "taxonomy": "What each attack needs, and what MITRE ATLAS and NIST AI 100-2 call it.",
 }
 _OF_ATTACKS = (
@@ -65,6 +69,7 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     `robust_accuracy` on, are there only if the run has more than `taxonomy.STUDY_PRESETS`; `fgsm_accuracy` and
     `probability_drop` are of the classifier's own FGSM images even then, and epsilon50 has the worst case too.
     `evaluation` is there with them, or if the run was examined before it began.
+    `visibility`, `displays` and `safe_magnitudes` are there if visibility was measured.
     """
     frame = compact(responses.frame)
     own = is_fgsm(frame)
@@ -83,6 +88,10 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     if several:
         tables |= {analyse.__name__: analyse(every) for analyse in _OF_ATTACKS}
         tables["taxonomy"] = taxonomy(frame)
+    if was_measured(frame):
+        tables["visibility"] = visibility(frame)
+        tables["displays"] = displays(tables["visibility"])
+        tables["safe_magnitudes"] = safe_magnitudes(frame)
     if "seed" in tables["clean_metrics"]:
         tables["repeats"] = repeats(tables, responses.meta)
     preflights, convergence = (responses.meta.get(name) or [] for name in ("preflights", "convergence"))

@@ -28,6 +28,7 @@ from dosimeter.figures.pictures import adversarial_pictures, triptychs
 from dosimeter.figures.repeats import repeated_curves
 from dosimeter.figures.style import in_order, save
 from dosimeter.figures.training import metric_bars, roc_curves, training_curves
+from dosimeter.figures.visibility import visibility_curves
 from dosimeter.responses import Responses
 
 _FIRST_FIGURE = {"xray": 4, "ct": 9}
@@ -47,6 +48,7 @@ class FigureFile(NamedTuple):
         path_png: raster file, 150 dots per inch.
         repeats: whether it shows all seeds of the run.
         attacks: whether it shows attacks beyond the paper's study.
+        visibility: whether it shows how far the images may be seen.
     """
 
     name: str
@@ -58,6 +60,7 @@ class FigureFile(NamedTuple):
     path_png: Path
     repeats: bool = False
     attacks: bool = False
+    visibility: bool = False
 
 
 class _Drawing(NamedTuple):
@@ -122,7 +125,8 @@ def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], dire
             caption = caption.format(what_varies(trial.protocol)) if repeats else caption + one
             svg, png = save(drawing.draw(), directory / name)
             where = (trial.cohort, trial.protocol)
-            written.append(FigureFile(name, title, caption, *where, svg, png, repeats, drawing.attacks))
+            seen = drawing.subject == "visibility"
+            written.append(FigureFile(name, title, caption, *where, svg, png, repeats, drawing.attacks, seen))
     return written
 
 
@@ -175,6 +179,17 @@ def _drawings(trial: _Trial) -> Iterator[_Drawing]:
         yield from _attacked(trial, curves)
     if "robust_accuracy" in trial.tables:
         yield from _attacks(trial)
+    if "visibility" in trial.tables and not trial.tables["visibility"].empty and not curves.empty:
+        yield from _visibility(trial, curves)
+
+
+def _visibility(trial: _Trial, curves: pd.DataFrame) -> Iterator[_Drawing]:
+    seen = trial.tables["visibility"]
+    own = seen[(seen["storage"] == "float") & seen["preset"].isin(curves["preset"].unique())]
+    presets = sorted(own["preset"].unique(), key=lambda name: (name != "sound", name))
+    if presets:
+        draw = functools.partial(visibility_curves, curves, own, presets[0])
+        yield _Drawing(None, "visibility", "Accuracy and visibility against epsilon", draw)
 
 
 def _pictures(trial: _Trial, model: str) -> Iterator[_Drawing]:
@@ -282,6 +297,10 @@ _CAPTIONS = {
     "over images, for all epsilons; a gradient costs about as much as two queries. The universal perturbation was "
     "learned beforehand on training images, which is not counted. Lines are 95 % bootstrap intervals by patient; on "
     "the dotted line fewer than half of the images flipped at all.",
+    "visibility": "Left axis: accuracy, with 95 % Wilson intervals. Right axis: how far 95 % of the pixels move at most, peak to "
+    "peak, in just-noticeable differences on a display of 1 to 350 cd/m2 that follows DICOM's display function, at the "
+    "default window; the band is the quartiles over images. 1 JND is defined for a grating on a uniform field, so it is no "
+    "proof for images. Shaded: the epsilons that rounding to 8 bits leaves in most images.",
     "unchanged": "Lower panels: the share of images that the attack left exactly as they were, because their "
     "gradient is zero everywhere (shaded) or because rounding to 8 bit undid the change. There the accuracy above says "
     "nothing of robustness.",

@@ -15,6 +15,7 @@ from dosimeter.analysis.findings import Finding, findings
 from dosimeter.analysis.repeats import first_repeat, seeds
 from dosimeter.analysis.taxonomy import attack_title, place
 from dosimeter.analysis.verdict import verdict
+from dosimeter.analysis.visibility import reader_sentence
 from dosimeter.analysis.wording import model_name
 from dosimeter.figures import FigureFile
 from dosimeter.figures.style import series_name
@@ -23,6 +24,7 @@ from dosimeter.report.attacks import attack_kind, attack_sentences, attack_table
 from dosimeter.report.repeats import repeat_tables
 from dosimeter.report.tables import all_tables
 from dosimeter.report.trust import MARKS, trust
+from dosimeter.report.visibility import visibility_sentences, visibility_tables
 from dosimeter.responses import Responses
 
 MAX_BYTES = 10_000_000
@@ -86,6 +88,7 @@ def render(
     trials = [(card["cohort"], card["protocol"]) for card in first.meta["cohorts"]]
     cohorts = ", ".join(dict.fromkeys(cohort for cohort, _ in trials))
     several = "robust_accuracy" in firsts
+    seen = "visibility" in firsts
     judged = list(trust(firsts["evaluation"], trials)) if "evaluation" in firsts else []
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
@@ -110,9 +113,12 @@ def render(
         tables=list(all_tables(_of_study(firsts), trials)),
         trust=judged,
         marks=MARKS,
-        number=_numbers(trust=bool(judged), attacks=several, repeats=len(every) > 1),
+        number=_numbers(trust=bool(judged), attacks=several, visibility=seen, repeats=len(every) > 1),
         attacks=list(attack_tables(firsts, trials, first.meta)) if several else [],
         attack_sentences=attack_sentences(firsts, first.meta) if several else [],
+        visibility=list(visibility_tables(firsts, first.meta)) if seen else [],
+        visibility_sentences=visibility_sentences(firsts, first.meta) if seen else [],
+        readers=reader_sentence(meta),
         repeats=list(repeat_tables(tables["repeats"], trials)) if len(every) > 1 else [],
         pictures=embed(figures),
         engines=meta.get("engines", []),
@@ -157,7 +163,7 @@ def _data_url(mime: str, content: bytes) -> str:
 
 def _numbers(**optional: bool) -> dict[str, int]:
     """Return the number of each section that is there, by its anchor; of the optional ones those that are True."""
-    names = ("done", "verdict", "trust", "tables", "figures", "attacks", "repeats", "claims", "provenance", "limits")
+    names = ("done", "verdict", "trust", "tables", "figures", "attacks", "visibility", "repeats", "claims", "provenance", "limits")
     there = [name for name in names if optional.get(name, True)]
     return {name: index for index, name in enumerate(there, start=1)}
 

@@ -12,6 +12,7 @@ from dosimeter.analysis.evaluation import overall
 from dosimeter.analysis.findings import findings
 from dosimeter.analysis.repeats import first_repeat
 from dosimeter.analysis.verdict import verdict
+from dosimeter.analysis.visibility import reader_sentence
 from dosimeter.analysis.wording import records
 from dosimeter.report.numbers import is_missing
 from dosimeter.responses import Responses
@@ -34,6 +35,7 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         and attacks (see `_attacks`); verdict; findings. Of a run of several seeds these are of the first, and there is
         repeats, the rows of `analysis.repeats.repeats`. Where a run has attacks beyond the study, or was examined, each
         result has evaluations as well (see `_evaluations`).
+        Where visibility was measured there are readers (a sentence), safe_magnitudes, rows of the table, and observer.
     """
     meta = responses.meta
     firsts = first_repeat(responses, tables)[1]
@@ -52,12 +54,19 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         "verdict": verdict(responses, tables),
         "findings": [finding._asdict() for finding in findings(responses, tables)],
     }
+    if "visibility" in tables:
+        summary["readers"] = reader_sentence(meta) or "measured"
+        summary["safe_magnitudes"] = _plain(firsts["safe_magnitudes"])
+        summary["observer"] = [dict(facts) for facts in meta.get("observer", [])]
     if "repeats" in tables:
-        summary["repeats"] = [
-            {name: None if is_missing(value) else value for name, value in row.items()}
-            for row in records(tables["repeats"])
-        ]
+        summary["repeats"] = _plain(tables["repeats"])
     return summary
+
+
+def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {name: None if is_missing(value) else value for name, value in row.items()} for row in records(table)
+    ]
 
 
 def write_summary(responses: Responses, tables: Mapping[str, pd.DataFrame], path: Path) -> None:
@@ -78,6 +87,8 @@ def _result(row: Mapping[Any, Any], tables: Mapping[str, pd.DataFrame]) -> dict[
     }
     if "evaluation" in tables:
         result["evaluations"] = _evaluations(tables["evaluation"], keys)
+    if "visibility" in tables:
+        result["visibility"] = _visibility(tables["visibility"], keys)
     return result
 
 
@@ -156,6 +167,14 @@ def _evaluations(checks: pd.DataFrame, keys: Mapping[str, str]) -> list[dict[str
         }
         for row in records(overall(mine))
     ]
+
+
+def _visibility(table: pd.DataFrame, keys: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the median, quartiles and n of every metric where SSIM was measured."""
+    mine = _of(table, keys)
+    doses = mine.loc[mine["metric"] == "ssim", "epsilon"].unique()
+    names = ["preset", "storage", "epsilon", "metric", "n", "q1", "median", "q3"]
+    return _plain(mine.loc[mine["epsilon"].isin(doses), names])
 
 
 def _of(table: pd.DataFrame, keys: Mapping[str, str]) -> pd.DataFrame:

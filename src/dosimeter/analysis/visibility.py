@@ -1,0 +1,205 @@
+"""How far the perturbed images of a run may be seen, and whether that leaves the attacker a safe magnitude."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from dosimeter.analysis import paper
+from dosimeter.analysis.base import GROUP, answered, each_seed, groups, plain
+from dosimeter.analysis.wording import model_name
+from dosimeter.responses import VISIBILITY
+from dosimeter.visibility.gsdf import DISPLAYS, REFERENCE, WINDOWS, jnd_span
+
+METRICS = ("linf", "l2", *VISIBILITY)
+"""Every metric of the table, in the table's order."""
+
+IDENTITY = ["cohort", "protocol", "model", "preset", "storage", "epsilon"]
+PEAK_TO_PEAK = 2
+"""A perturbation adds epsilon here and takes it there: from trough to peak it is twice its amplitude."""
+
+
+class Rule(NamedTuple):
+    """When a perturbation passes for unseen, as a rule that can be disputed: no reader was asked.
+
+    Attributes:
+        text: what it says.
+        column: the metric.
+        factor: by which the metric is multiplied before it is compared.
+        limit: what the median over images may reach.
+        source: where it comes from.
+    """
+
+    text: str
+    column: str
+    factor: float
+    limit: float
+    source: str
+
+
+RULES = {
+    "jnd": Rule(
+        "95 % of the pixels move by at most 1 JND, peak to peak, at the default window of a 1-350 cd/m2 GSDF display",
+        "jnd_p95",
+        PEAK_TO_PEAK,
+        1.0,
+        "1 JND is the threshold of PS3.14's standard target, a grating on a uniform field; a convention elsewhere",
+    ),
+    "noise": Rule(
+        "the perturbation's RMS is at most half of the image's own noise",
+        "noise_ratio",
+        1.0,
+        0.5,
+        "dosimeter's convention: added to the noise, it raises its RMS by an eighth at most",
+    ),
+}
+
+
+@each_seed
+def visibility(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the median and the quartiles over images of every metric, one row per (group, epsilon, metric).
+
+    Args:
+        frame: a response table. Rows of the grid count, epsilon 0 left out; images made on another model are the other
+            model's.
+
+    Returns:
+        n images for which the metric is defined; q1, median, q3. Metrics that were not measured have no row.
+    """
+    columns = [*IDENTITY, "metric", "n", "q1", "median", "q3", "modality"]
+    parts = []
+    for names, group in groups(_measured(frame), GROUP):
+        for epsilon, rows in group.groupby("epsilon"):
+            values = rows[list(METRICS)].astype(np.float64)
+            summary = values.quantile([0.25, 0.5, 0.75]).T.set_axis(["q1", "median", "q3"], axis=1)
+            summary = summary.assign(**names, epsilon=epsilon, n=values.count()).rename_axis("metric").reset_index()
+            parts.append(summary[summary["n"] > 0])
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def displays(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the JNDs on every display at every window, from those on the reference display.
+
+    On a display that follows PS3.14 JNDs are linear in the pixel: so they scale with the display's span, and with the
+    window as long as it cuts nothing off.
+
+    Args:
+        table: as `visibility` returns it.
+
+    Returns:
+        One row per (group, epsilon, display, window): amplitude and peak_to_peak of the 95th percentile over pixels,
+        medians over images. `window` is how many times narrower than the default one it is.
+    """
+    mine = table[table["metric"] == "jnd_p95"].drop(columns=["metric", "q1", "q3"])
+    reference = jnd_span(DISPLAYS[REFERENCE])
+    parts = [
+        mine.assign(display=name, window=window, amplitude=mine["median"] * jnd_span(display) / reference * window)
+        for name, display in DISPLAYS.items()
+        for window in WINDOWS
+    ]
+    joined = pd.concat(parts, ignore_index=True).drop(columns="median")
+    order = [name for name in joined.columns if name in (*IDENTITY, "seed")]
+    joined = joined.assign(peak_to_peak=PEAK_TO_PEAK * joined["amplitude"])
+    return joined.sort_values(order, kind="stable", ignore_index=True)
+
+
+@each_seed
+def safe_magnitudes(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the "safe magnitudes for the attacker": epsilons that flip half of the images and keep a rule of `RULES`.
+
+    Args:
+        frame: a response table.
+
+    Returns:
+        One row per (group, rule): n images answered correctly without attack; epsilons, the doses of the grid at which at
+        least half of them are answered wrongly while the rule holds (the median over images keeps it), as text; empty,
+        whether there is none; largest_unseen, the largest dose that keeps the rule, and smallest_flipping, the smallest
+        that flips half; and of the dose that the paper shows as invisible for this modality and model: paper_epsilon,
+        paper_flip_share, paper_measure, what the rule looks at, there, and paper_stands, whether that dose flips half and
+        keeps the rule. They are null where the paper shows none or the dose is not on the grid.
+    """
+    rows = [
+        {**names, **_band(group, name, rule, _claimed(names))}
+        for names, group in groups(_measured(frame, zero=True), GROUP)
+        for name, rule in RULES.items()
+        if group[rule.column].notna().any()
+    ]
+    columns = [*IDENTITY[:-1], "rule", "n", "epsilons", "empty", "largest_unseen", "smallest_flipping"]
+    columns += ["paper_epsilon", "paper_flip_share", "paper_measure", "paper_stands", "modality"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _band(rows: pd.DataFrame, name: str, rule: Rule, claimed: float) -> dict[str, Any]:
+    clean = rows.loc[(rows["epsilon"] == 0) & rows["correct"], "case_id"]
+    attacked = rows[(rows["epsilon"] > 0) & rows["case_id"].isin(clean)]
+    by_dose = attacked.groupby("epsilon")
+    flipped = 1 - by_dose["correct"].mean()
+    measure = rule.factor * by_dose[rule.column].median()
+    unseen, flipping = measure[measure <= rule.limit].index, flipped[flipped >= 0.5].index
+    band = flipping.intersection(unseen)
+    there = [dose for dose in flipped.index if abs(dose - claimed) < 1e-9]
+    at = there[0] if there else None
+    return {
+        "rule": name,
+        "n": len(clean),
+        "epsilons": ", ".join(f"{dose:g}" for dose in band),
+        "empty": band.empty,
+        "largest_unseen": unseen.max() if len(unseen) else np.nan,
+        "smallest_flipping": flipping.min() if len(flipping) else np.nan,
+        "paper_epsilon": claimed if at is not None else np.nan,
+        "paper_flip_share": flipped[at] if at is not None else np.nan,
+        "paper_measure": measure[at] if at is not None else np.nan,
+        "paper_stands": at in band if at is not None else None,
+    }
+
+
+def _claimed(names: Mapping[str, Any]) -> float:
+    """Return the dose that the paper shows as invisible; NaN if it shows none."""
+    shown = paper.pictures()
+    mine = shown[(shown["modality"] == names["modality"]) & (shown["model"] == names["model"])]
+    return float(mine["invisible_epsilon"].iloc[0]) if len(mine) else np.nan
+
+
+def _measured(frame: pd.DataFrame, *, zero: bool = False) -> pd.DataFrame:
+    """Return the rows of the grid that a classifier's own attacks made; those of epsilon 0 only if `zero`."""
+    rows = answered(frame)
+    kept = rows["on_grid"] & (rows["made_on"] == "") & (zero | (rows["epsilon"] > 0))
+    columns = [*GROUP, "case_id", "epsilon", "correct", *METRICS]
+    return rows.loc[kept & rows["linf"].notna(), columns]
+
+
+def was_measured(frame: pd.DataFrame) -> bool:
+    """Whether a response table has visibility: tables of schema version 1 and 2 have not."""
+    return bool(frame["rms"].notna().any())
+
+
+def reader_sentence(meta: Mapping[str, Any]) -> str:
+    """Return what is to be said of readers: "" once a reader study is joined to the run, whose section says it all."""
+    return "" if meta.get("readers") else NOT_MEASURED
+
+
+NOT_MEASURED = "not measured with readers"
+
+
+def statements(magnitudes: pd.DataFrame) -> list[str]:
+    """Return, for each classifier and rule, what became of the paper's claim of a safe magnitude, in words.
+
+    Args:
+        magnitudes: as `safe_magnitudes` returns them, of one seed and storage.
+    """
+    said = []
+    for row in plain(magnitudes).to_dict("records"):
+        where = f"{model_name(row['model'])} on {row['cohort']} ({row['protocol']} protocol), {row['preset']} preset"
+        found = "no epsilon of the grid" if row["empty"] else f"epsilon {row['epsilons']}"
+        sentence = f"{where}: {found} flips at least half of the {row['n']} images under the rule “{row['rule']}”."
+        if pd.notna(row["paper_epsilon"]):
+            verdict = "stands" if row["paper_stands"] else "does not stand"
+            sentence += (
+                f" The paper's {row['paper_epsilon']:g} {verdict} here: it flips {100 * row['paper_flip_share']:.0f} %, "
+                f"and the rule's measure is {row['paper_measure']:.2g}, at most {RULES[str(row['rule'])].limit:g} allowed."
+            )
+        said.append(sentence)
+    return said

@@ -1,0 +1,96 @@
+"""What a model observer detects of the perturbations of one attack, from the images themselves."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dosimeter.attacks.base import DirectionAttack, Problem, perturb
+from dosimeter.cohorts.base import Cohort
+from dosimeter.errors import DosimeterError
+from dosimeter.models.base import Classifier
+from dosimeter.visibility.measure import grey
+from dosimeter.visibility.observer import CHANNELS, FloatArray, auc, detect
+
+N_OBSERVED = 16
+"""Images at most: each takes a gradient."""
+
+PATCH_PX, LEAST_PATCH_PX = 32, 8
+
+
+def observe(
+    attack: DirectionAttack, classifier: Classifier, cohort: Cohort, epsilons: Sequence[float]
+) -> list[dict[str, Any]]:
+    """Return how well channelised Hotelling observers detect the perturbations of `attack`, patch by patch.
+
+    Each patch of a perturbation is a signal that the observer knows; backgrounds are the patches of the unperturbed
+    images. It learns from one half of the images and is tried on the other half's backgrounds (hold-out), both ways
+    round; resubstitution tries it on those that it learned from.
+
+    Args:
+        cohort: the test images; up to `N_OBSERVED` are taken, evenly.
+        epsilons: doses; images are floats.
+
+    Returns:
+        One entry per (epsilon, channels): n_images, n_patches, patch_px; d_holdout and d_resubstitution, medians over
+        patches; auc, of d_holdout. Nothing if there are fewer than two images or they are too small.
+    """
+    patch_px = min(PATCH_PX, classifier.size_px // 4)
+    pairs = _directions(attack, classifier, cohort) if epsilons and patch_px >= LEAST_PATCH_PX else []
+    if len(pairs) < 2:
+        return []
+    halves = [np.concatenate([_patches(grey(image), patch_px) for image, _ in pairs[start::2]]) for start in (0, 1)]
+    found = []
+    for epsilon in epsilons:
+        signals = [
+            np.concatenate([_patches(grey(perturb(image, sign, epsilon)) - grey(image), patch_px) for image, sign in half])
+            for half in (pairs[::2], pairs[1::2])
+        ]
+        for name, channels in CHANNELS.items():
+            filters = channels(patch_px)
+            tried = [detect(signals[1 - own], halves[own], filters, others=halves[1 - own]) for own in (0, 1)]
+            holdout, known = (np.median(np.concatenate(values)) for values in _columns(tried))
+            found.append(
+                {
+                    "epsilon": epsilon,
+                    "channels": name,
+                    "n_images": len(pairs),
+                    "n_patches": sum(map(len, signals)),
+                    "patch_px": patch_px,
+                    "d_holdout": float(holdout),
+                    "d_resubstitution": float(known),
+                    "auc": float(auc(holdout)),
+                }
+            )
+    return found
+
+
+def _columns(tried: Sequence[Any]) -> tuple[list[FloatArray], list[FloatArray]]:
+    return [each.holdout for each in tried], [each.resubstitution for each in tried]
+
+
+def _directions(attack: DirectionAttack, classifier: Classifier, cohort: Cohort) -> list[tuple[Tensor, Tensor]]:
+    """Return images (3, H, W) and directions; images that cannot be read or have no finite gradient are left out."""
+    places = np.linspace(0, len(cohort) - 1, min(N_OBSERVED, len(cohort))).round().astype(int)
+    pairs = []
+    for place in places:
+        try:
+            case = cohort[int(place)]
+            image = classifier.prepare(case)
+            labels = torch.tensor([case.label], device=classifier.device)
+            problem = Problem(classifier, image[None].to(classifier.device), labels)
+            pairs.append((image, attack.direction(problem).sign[0].cpu()))
+        except (DosimeterError, OSError, ValueError, FloatingPointError):
+            continue  # the sweep has a row that says so
+    return pairs
+
+
+def _patches(plane: Tensor, size_px: int) -> FloatArray:
+    """Return the patches (n, size_px ** 2) that tile `plane` (H, W)."""
+    n_rows, n_columns = (side // size_px for side in plane.shape)
+    cut = plane[: n_rows * size_px, : n_columns * size_px].double().numpy()
+    tiles = cut.reshape(n_rows, size_px, n_columns, size_px).transpose(0, 2, 1, 3)
+    patches: FloatArray = tiles.reshape(-1, size_px**2)
+    return patches
