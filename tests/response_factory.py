@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from dosimeter.responses import SCHEMA, Responses, merge_parts, to_frame
+from dosimeter.config import VISIBILITY_EPSILONS
+from dosimeter.responses import SCHEMA, VISIBILITY, Responses, merge_parts, to_frame
 
 EPSILONS = (
     *(0.0, 1e-4, 3e-4, 5e-4, 7e-4, 9e-4, 1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3, 7e-3, 8e-3, 9e-3, 0.01),
@@ -107,6 +108,7 @@ def make_responses(
     exemplars: bool = True,
     phantom: bool = False,
     repeats: int = 1,
+    visibility: bool = False,
 ) -> Responses:
     """Return a response table and its meta, the same for the same arguments; the repeats have the seeds 0, 1, ...
 
@@ -127,6 +129,8 @@ def make_responses(
                 rows += new
                 if exemplars and storage == "float" and preset in PRESETS:
                     chosen += _make_exemplar(setting, new)
+    if visibility:
+        rows = [row | _visibility(row) for row in rows]
     if error_row and rows:
         rows.append(_error_row(rows[0]))
     pairs = list(product(cohorts, protocols, range(repeats)))
@@ -194,7 +198,7 @@ def response_row(**columns: Any) -> dict[str, Any]:
         "classifier": "vgg16-0000", "defence": "none", "preset": "sound", "attack": "fgsm", "loss": "margin",
         "channels": "tied", "effort": None, "target": None, "made_on": None, "norm": "linf", "storage": "float",
         "seed": 0, "epsilon": 0.0, "on_grid": True, "linf": 0.0, "l2": 0.0, "clipped_fraction": 0.0,
-        "unchanged": False, "grad_zero": False, "found": None, "n_gradients": 1, "n_queries": 0,
+        **dict.fromkeys(VISIBILITY), "unchanged": False, "grad_zero": False, "found": None, "n_gradients": 1, "n_queries": 0,
         "logits": [float(np.log(max(1 - probability, 1e-12))), float(np.log(max(probability, 1e-12)))],
         "probabilities": [1 - probability, probability], "predicted": predicted,
         "correct": predicted == label, "status": "ok", "error": None, "duration_s": 0.1,
@@ -275,6 +279,18 @@ def _row(setting: Setting, modality: str, case: FakeCase, epsilon: float, *, on_
         probabilities=(shifted / shifted.sum()).tolist(), predicted=predicted,
         correct=predicted == case.label, **how,
     )  # fmt: skip
+
+
+def _visibility(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of visibility of a row on the grid: 600 JND from black to white, an own noise of 0.01."""
+    dose = row["linf"]
+    if not row["on_grid"]:
+        return {}
+    costly = dict.fromkeys(("ssim", "ms_ssim", "haarpsi"), 1 - dose) if row["epsilon"] in VISIBILITY_EPSILONS else {}
+    return {
+        "rms": dose, "psnr": -20 * np.log10(dose) if dose else None, "noise_ratio": dose / 0.01,
+        **dict.fromkeys(("jnd_p50", "jnd_p95", "jnd_max"), 600 * dose), "jnd_srgb_p95": 500 * dose, **costly,
+    }  # fmt: skip
 
 
 def _attacked(preset: str, case: FakeCase, dose: float) -> tuple[float, dict[str, Any]]:
