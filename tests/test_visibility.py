@@ -1,6 +1,7 @@
 """Metrics of visibility against published values, closed forms and other libraries."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from scipy.ndimage import gaussian_filter
 from tiny import convolutional_classifier
 
 import dosimeter as dm
-from dosimeter.errors import DosimeterError
 from dosimeter.config import load_config
+from dosimeter.errors import DosimeterError
 from dosimeter.visibility.fidelity import MS_SSIM_LEAST_PX, fidelity, haarpsi
 from dosimeter.visibility.gsdf import DISPLAYS, REFERENCE, SRGB, Display, jnd_index, jnd_span, luminance, srgb_jnd_index
 from dosimeter.visibility.measure import Reference, grey
@@ -185,7 +186,7 @@ def test_a_sweep_measures_on_its_grid_and_what_is_costly_where_it_is_asked() -> 
 
 
 @pytest.mark.real
-def test_two_real_x_rays_have_noise_and_the_metrics_of_a_perturbation_are_in_order(real_data) -> None:  # type: ignore[no-untyped-def]
+def test_metrics_of_two_real_x_rays_are_in_order(real_data: Path) -> None:
     from dosimeter.cohorts.base import Decoded
     from dosimeter.cohorts.images import to_grid
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from dosimeter.analysis import paper
 from dosimeter.analysis.base import GROUP, answered, each_seed, groups, plain
-from dosimeter.analysis.wording import model_name
+from dosimeter.analysis.wording import model_name, percent
 from dosimeter.responses import VISIBILITY
 from dosimeter.visibility.gsdf import DISPLAYS, REFERENCE, WINDOWS, jnd_span
 
@@ -114,12 +114,12 @@ def safe_magnitudes(frame: pd.DataFrame) -> pd.DataFrame:
         frame: a response table.
 
     Returns:
-        One row per (group, rule): n images answered correctly without attack; epsilons, the doses of the grid at which at
-        least half of them are answered wrongly while the rule holds (the median over images keeps it), as text; empty,
-        whether there is none; largest_unseen, the largest dose that keeps the rule, and smallest_flipping, the smallest
-        that flips half; and of the dose that the paper shows as invisible for this modality and model: paper_epsilon,
-        paper_flip_share, paper_measure, what the rule looks at, there, and paper_stands, whether that dose flips half and
-        keeps the rule. They are null where the paper shows none or the dose is not on the grid.
+        One row per (group, rule): n images answered correctly without attack; epsilons, as text, the doses of the grid
+        at which at least half of them are answered wrongly while the median over images keeps the rule; empty, whether
+        there is none; largest_unseen, the largest dose that keeps the rule; smallest_flipping, the smallest that flips
+        half. Of the dose that the paper shows as invisible for this modality and model: paper_epsilon, paper_flip_share
+        and paper_measure (what the rule looks at), and paper_stands, whether it flips half and keeps the rule; null where
+        the paper shows none or the dose is not on the grid.
     """
     rows = [
         {**names, **_band(group, name, rule, _claimed(names))}
@@ -198,8 +198,8 @@ def statements(magnitudes: pd.DataFrame) -> list[str]:
         if pd.notna(row["paper_epsilon"]):
             verdict = "stands" if row["paper_stands"] else "does not stand"
             sentence += (
-                f" The paper's {row['paper_epsilon']:g} {verdict} here: it flips {100 * row['paper_flip_share']:.0f} %, "
-                f"and the rule's measure is {row['paper_measure']:.2g}, at most {RULES[str(row['rule'])].limit:g} allowed."
+                f" The paper's {row['paper_epsilon']:g} {verdict} here: it flips {percent(row['paper_flip_share'])}, "
+                f"and the rule's measure is {row['paper_measure']:.2g} where {RULES[str(row['rule'])].limit:g} is allowed."
             )
         said.append(sentence)
     return said

@@ -32,22 +32,24 @@ def visibility_curves(curves: pd.DataFrame, seen: pd.DataFrame, preset: str) -> 
         seen: the same of `analysis.visibility.visibility`.
         preset: whose images are shown, as floats.
     """
-    models = [model for model in in_order(curves["model"]) if ((seen["model"] == model) & (seen["preset"] == preset)).any()]
+    seen = seen[seen["preset"] == preset]
+    models = in_order(seen["model"])
     figure, axes = panels(len(models), 1, height=1.1 + 2.5 * len(models), sharex=True)
     look = series_look(preset, "float")
     shaded = False
     for ax, model in zip(axes[:, 0], models, strict=True):
         mine = curves[(curves["model"] == model) & (curves["preset"] == preset)].sort_values("epsilon")
         floats, stored = mine[mine["storage"] == "float"], mine[mine["storage"] == _STORED]
-        ax.fill_between(floats["epsilon"], floats["ci_low"], floats["ci_high"], color=look.color, alpha=0.13, linewidth=0)
+        bounds = floats["ci_low"], floats["ci_high"]
+        ax.fill_between(floats["epsilon"], *bounds, color=look.color, alpha=0.13, linewidth=0)
         ax.plot(floats["epsilon"], floats["accuracy"], **look._asdict())
         shaded |= _shade_survival(ax, stored)
-        _jnd(ax, seen[(seen["model"] == model) & (seen["preset"] == preset) & (seen["storage"] == "float")])
+        _jnd(ax, seen[(seen["model"] == model) & (seen["storage"] == "float")])
         percent_axis(ax, "accuracy")
         epsilon_axis(ax, curves["epsilon"], label=model == models[-1], grey_levels=model == models[0])
         ax.set_title(model_name(model))
     handles: list[Line2D | Patch] = [Line2D([], [], **look._asdict(), label=f"accuracy, {preset} preset, floats")]
-    handles.append(Line2D([], [], color=PURPLE, linestyle="--", label="95 % of pixels move by at most (JND, right axis)"))
+    handles.append(Line2D([], [], color=PURPLE, linestyle="--", label="JND of 95 % of pixels at most (right)"))
     handles.append(Line2D([], [], color=BLACK, linestyle=":", linewidth=0.9, label="1 JND"))
     if shaded:
         handles.append(Patch(color=GREEN, alpha=0.14, linewidth=0, label="the change survives an 8-bit file"))

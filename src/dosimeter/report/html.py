@@ -163,7 +163,10 @@ def _data_url(mime: str, content: bytes) -> str:
 
 def _numbers(**optional: bool) -> dict[str, int]:
     """Return the number of each section that is there, by its anchor; of the optional ones those that are True."""
-    names = ("done", "verdict", "trust", "tables", "figures", "attacks", "visibility", "repeats", "claims", "provenance", "limits")
+    names = (
+        *("done", "verdict", "trust", "tables", "figures", "attacks", "visibility"),
+        *("repeats", "claims", "provenance", "limits"),
+    )
     there = [name for name in names if optional.get(name, True)]
     return {name: index for index, name in enumerate(there, start=1)}
 

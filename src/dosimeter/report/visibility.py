@@ -1,4 +1,4 @@
-"""The report's section on visibility: tables at the epsilons that the paper shows, and what they say of its safe magnitudes."""
+"""The report's section on visibility: metrics, displays, and the magnitudes that are safe for the attacker."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -80,10 +80,10 @@ def _metrics(table: pd.DataFrame, doses: Sequence[float], where: str) -> View:
         f"How far the perturbed images may be seen: {where}",
         [[Head(name) for name in heads]],
         rows,
-        "Medians over images, under them the quartiles. JND: amplitude of the difference, on a display of 1 to 350 cd/m2 "
-        "that follows DICOM's display function, at the default window; peak to peak is twice that. 1 JND is defined for "
-        "a grating of 4 cycles a degree, 2 by 2 degrees, on a uniform field: in an image it proves nothing. HaarPSI has "
-        "the constants fitted to medical images. A dash means not measured or, for PSNR, unchanged.",
+        "Medians over images, under them the quartiles. JND: amplitude of the difference, on a display of 1 to 350 "
+        "cd/m2 that follows DICOM's display function, at the default window; peak to peak is twice that. 1 JND is "
+        "defined for a grating of 4 cycles a degree, 2 by 2 degrees, on a uniform field: in an image it proves nothing. "
+        "HaarPSI has the constants fitted to medical images. A dash means not measured or, for PSNR, unchanged.",
     )
 
 
@@ -93,12 +93,10 @@ def _displays(shown: pd.DataFrame, doses: Sequence[float], where: str) -> View:
     rows = []
     for (model, preset, epsilon), group in chosen.groupby(["model", "preset", "epsilon"], sort=False):
         found = {(row["display"], row["window"]): row for row in records(group)}
-        cells = [
-            Cell(decimal(found[column]["amplitude"], 1), decimal(found[column]["peak_to_peak"], 1)) for column in columns
-        ]
+        cells = [_amplitude(found[column]) for column in columns]
         lead = [Cell(model_name(model), kind="name"), Cell(series_name(str(preset), "float")), Cell(dose(epsilon))]
         rows.append([*lead, *cells])
-    names = [f"{display} cd/m2, {f'window / {window}' if window > 1 else 'default window'}" for display, window in columns]
+    names = [_setting(display, window) for display, window in columns]
     return View(
         f"Just-noticeable differences by display and window: {where}",
         [[Head(name) for name in ("model", "attack", "epsilon", *names)]],
@@ -107,6 +105,14 @@ def _displays(shown: pd.DataFrame, doses: Sequence[float], where: str) -> View:
         "follows DICOM's function JNDs are linear in the pixel, so a window half as wide doubles them where it cuts "
         "nothing off.",
     )
+
+
+def _amplitude(row: Mapping[str, Any]) -> Cell:
+    return Cell(decimal(row["amplitude"], 1), decimal(row["peak_to_peak"], 1))
+
+
+def _setting(display: str, window: int) -> str:
+    return f"{display} cd/m2, {'default window' if window == 1 else f'window / {window}'}"
 
 
 def _magnitudes(magnitudes: pd.DataFrame) -> View:
@@ -140,8 +146,8 @@ def _magnitudes(magnitudes: pd.DataFrame) -> View:
         [[Head(name) for name in heads]],
         rows,
         "Epsilons of the grid at which at least half of the n images answered correctly without attack are answered "
-        f"wrongly while the median over images keeps a rule. The rules are conventions: {rules}. The paper's magnitudes "
-        "are those it shows as invisible; there no reader was asked either.",
+        f"wrongly while the median over images keeps a rule. The rules are conventions: {rules}. The published "
+        "magnitudes are those that the paper shows as invisible; it asked no reader either.",
     )
 
 
@@ -162,7 +168,20 @@ def _observer(facts: Sequence[Mapping[str, Any]]) -> View:
         "A model observer that knows the perturbation (sound preset, floats)",
         [[Head(name) for name in heads]],
         rows,
-        "A channelised Hotelling observer looks at one patch at a time, knows the perturbation in it exactly and has no "
-        "internal noise. It is an upper-bound style figure, not a human: a reader, who does not know what to look for, "
-        "sees less. Medians over patches; the observer is tried on images that it did not learn from.",
+        "A channelised Hotelling observer looks at one patch at a time, knows the perturbation in it exactly and has "
+        "no internal noise. It is an upper-bound style figure, not a human: a reader, who does not know what to look "
+        "for, sees less. Medians over patches; hold-out takes the spread of backgrounds from images that the observer "
+        "did not learn from.",
     )
+
+
+def _quartiles(row: Mapping[str, Any] | None) -> Cell:
+    """Return a median with its quartiles, in the digits that its size calls for."""
+    if row is None:
+        return Cell(DASH)
+    low, middle, high = (_digits(row[name]) for name in ("q1", "median", "q3"))
+    return Cell(middle, f"{low} to {high}")
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 0.995 or abs(value) > 2 else f"{value:.4f}"

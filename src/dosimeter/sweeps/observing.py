@@ -44,14 +44,12 @@ def observe(
     halves = [np.concatenate([_patches(grey(image), patch_px) for image, _ in pairs[start::2]]) for start in (0, 1)]
     found = []
     for epsilon in epsilons:
-        signals = [
-            np.concatenate([_patches(grey(perturb(image, sign, epsilon)) - grey(image), patch_px) for image, sign in half])
-            for half in (pairs[::2], pairs[1::2])
-        ]
+        signals = [_signals(half, epsilon, patch_px) for half in (pairs[::2], pairs[1::2])]
         for name, channels in CHANNELS.items():
             filters = channels(patch_px)
             tried = [detect(signals[1 - own], halves[own], filters, others=halves[1 - own]) for own in (0, 1)]
-            holdout, known = (np.median(np.concatenate(values)) for values in _columns(tried))
+            holdout = float(np.median(np.concatenate([each.holdout for each in tried])))
+            known = float(np.median(np.concatenate([each.resubstitution for each in tried])))
             found.append(
                 {
                     "epsilon": epsilon,
@@ -59,16 +57,18 @@ def observe(
                     "n_images": len(pairs),
                     "n_patches": sum(map(len, signals)),
                     "patch_px": patch_px,
-                    "d_holdout": float(holdout),
-                    "d_resubstitution": float(known),
+                    "d_holdout": holdout,
+                    "d_resubstitution": known,
                     "auc": float(auc(holdout)),
                 }
             )
     return found
 
 
-def _columns(tried: Sequence[Any]) -> tuple[list[FloatArray], list[FloatArray]]:
-    return [each.holdout for each in tried], [each.resubstitution for each in tried]
+def _signals(pairs: Sequence[tuple[Tensor, Tensor]], epsilon: float, patch_px: int) -> FloatArray:
+    """Return the perturbations (patches, pixels) of images at `epsilon`, as they are left after clipping."""
+    changes = [grey(perturb(image, sign, epsilon)) - grey(image) for image, sign in pairs]
+    return np.concatenate([_patches(change, patch_px) for change in changes])
 
 
 def _directions(attack: DirectionAttack, classifier: Classifier, cohort: Cohort) -> list[tuple[Tensor, Tensor]]:

@@ -51,8 +51,8 @@ def haarpsi(reference: Tensor, image: Tensor, *, c: float = HAARPSI_C, alpha: fl
         c: how large a coefficient must be, of 255, for its change to matter.
         alpha: steepness of the logistic function.
 
-    Source: Reisenhofer et al., Signal Process. Image Commun. 61 (2018) 33, equations 1 to 7, with its preprocessing: the
-        images are halved by 2 by 2 means.
+    Source: Reisenhofer et al., Signal Process. Image Commun. 61 (2018) 33; as there, the images are first halved by
+        2 by 2 means.
     """
     pair = 255 * torch.stack([reference, image])[:, None].float()
     height, width = pair.shape[2:]

@@ -18,8 +18,8 @@ _SPAN = jnd_span(DISPLAYS[REFERENCE])
 class Reference:
     """An image before it is perturbed, and what is known of it alone.
 
-    Equal planes are measured as one. Of a colour image `rms` and `psnr` count all three planes, everything else its luma:
-    a change of hue alone is not counted.
+    Equal planes are measured as one. Of a colour image `rms` and `psnr` count all three planes, everything else its
+    luma: a change of hue alone is not counted.
 
     Args:
         image: (3, H, W) in [0, 1].

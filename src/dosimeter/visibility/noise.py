@@ -13,9 +13,9 @@ _LEAST_SHARE = 0.01  # of the image that must be neither black nor white
 def local_noise(plane: npt.NDArray[np.floating]) -> float:
     """Return the standard deviation of the noise of `plane` (H, W), in its units.
 
-    It is 1.4826 median|x| / ||filter|| of the high-pass filtered image x. Neighbourhoods that touch black or white (0 or
-    1) are left out: there noise is cut off. Fine texture counts as noise; rounding to 8 bits sets a floor of about 0.3
-    grey levels.
+    It is 1.4826 median|x| / ||filter|| of the high-pass filtered image x. Neighbourhoods that touch black or white (0
+    or 1) are left out: there noise is cut off. Fine texture counts as noise; rounding to 8 bits sets a floor of about
+    0.3 grey levels.
 
     Returns:
         NaN if hardly anything lies between black and white, or if the image has no noise at all.

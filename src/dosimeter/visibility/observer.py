@@ -4,8 +4,8 @@ It knows the signal exactly, has no internal noise and weighs its channels optim
 style figure of what a linear observer could detect through these channels; it is not a human, and a reader who does not
 know the perturbation sees less.
 
-Source: Barrett & Myers, Foundations of Image Science (2004), section 14.3; Gallas & Barrett, J. Opt. Soc. Am. A 20 (2003)
-    1725 (Laguerre-Gauss channels); Myers & Barrett, J. Opt. Soc. Am. A 4 (1987) 2447 (octave bands).
+Source: Barrett & Myers, Foundations of Image Science (2004), section 14.3; Gallas & Barrett, J. Opt. Soc. Am. A 20
+    (2003) 1725 (Laguerre-Gauss channels); Myers & Barrett, J. Opt. Soc. Am. A 4 (1987) 2447 (octave bands).
 """
 
 import math
