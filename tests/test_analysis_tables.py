@@ -351,7 +351,7 @@ def test_files_hold_the_tables_and_are_the_same_every_time(
 
 
 def test_a_run_with_attacks_and_seeds_has_every_table_and_the_same_bytes_each_time(tmp_path: Path) -> None:
-    run = make_responses(**SMALL, attacks=("pgd", "random_sign"), transfers=("pgd",), repeats=2)
+    run = make_responses(**SMALL, attacks=("pgd", "random_sign"), transfers=("pgd",), repeats=2, visibility=True)
     tables = build_tables(run)
     assert tables.keys() == CAPTIONS.keys()
     for folder, each in (("one", tables), ("two", build_tables(run))):

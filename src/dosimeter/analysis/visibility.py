@@ -117,9 +117,9 @@ def safe_magnitudes(frame: pd.DataFrame) -> pd.DataFrame:
         One row per (group, rule): n images answered correctly without attack; epsilons, as text, the doses of the grid
         at which at least half of them are answered wrongly while the median over images keeps the rule; empty, whether
         there is none; largest_unseen, the largest dose that keeps the rule; smallest_flipping, the smallest that flips
-        half. Of the dose that the paper shows as invisible for this modality and model: paper_epsilon, paper_flip_share
-        and paper_measure (what the rule looks at), and paper_stands, whether it flips half and keeps the rule; null where
-        the paper shows none or the dose is not on the grid.
+        half. Of the dose that the paper shows as invisible for this modality and model: paper_epsilon,
+        paper_flip_share, paper_measure (what the rule looks at), paper_stands, whether it flips half and keeps
+        the rule; null where the paper shows none or the dose is not on the grid.
     """
     rows = [
         {**names, **_band(group, name, rule, _claimed(names))}
@@ -195,11 +195,12 @@ def statements(magnitudes: pd.DataFrame) -> list[str]:
         where = f"{model_name(row['model'])} on {row['cohort']} ({row['protocol']} protocol), {row['preset']} preset"
         found = "no epsilon of the grid" if row["empty"] else f"epsilon {row['epsilons']}"
         sentence = f"{where}: {found} flips at least half of the {row['n']} images under the rule “{row['rule']}”."
+        limit = RULES[str(row["rule"])].limit
         if pd.notna(row["paper_epsilon"]):
             verdict = "stands" if row["paper_stands"] else "does not stand"
             sentence += (
                 f" The paper's {row['paper_epsilon']:g} {verdict} here: it flips {percent(row['paper_flip_share'])}, "
-                f"and the rule's measure is {row['paper_measure']:.2g} where {RULES[str(row['rule'])].limit:g} is allowed."
+                f"and the rule's measure is {row['paper_measure']:.2g} where {limit:g} is allowed."
             )
         said.append(sentence)
     return said

@@ -299,8 +299,8 @@ _CAPTIONS = {
     "the dotted line fewer than half of the images flipped at all.",
     "visibility": "Left axis: accuracy, with 95 % Wilson intervals. Right axis: how far 95 % of the pixels move at "
     "most, peak to peak, in just-noticeable differences on a display of 1 to 350 cd/m2 that follows DICOM's display "
-    "function, at the default window; the band is the quartiles over images. 1 JND is defined for a grating on a uniform "
-    "field, so it is no proof for images. Shaded: the epsilons that rounding to 8 bits leaves in most images.",
+    "function, at the default window; the band is the quartiles over images. 1 JND is defined for a grating on a "
+    "uniform field, so it is no proof for images. Shaded: the epsilons that rounding to 8 bits leaves in most images.",
     "unchanged": "Lower panels: the share of images that the attack left exactly as they were, because their "
     "gradient is zero everywhere (shaded) or because rounding to 8 bit undid the change. There the accuracy above says "
     "nothing of robustness.",

@@ -82,8 +82,8 @@ def _metrics(table: pd.DataFrame, doses: Sequence[float], where: str) -> View:
         rows,
         "Medians over images, under them the quartiles. JND: amplitude of the difference, on a display of 1 to 350 "
         "cd/m2 that follows DICOM's display function, at the default window; peak to peak is twice that. 1 JND is "
-        "defined for a grating of 4 cycles a degree, 2 by 2 degrees, on a uniform field: in an image it proves nothing. "
-        "HaarPSI has the constants fitted to medical images. A dash means not measured or, for PSNR, unchanged.",
+        "defined for a grating of 4 cycles a degree, 2 by 2 degrees, on a uniform field: in an image it proves "
+        "nothing. HaarPSI has the constants fitted to medical images. A dash: not measured or, for PSNR, unchanged.",
     )
 
 
