@@ -151,7 +151,7 @@ def test_few_backgrounds_flatter_an_observer_that_is_tried_on_them() -> None:
 def test_channels_have_unit_norm_and_laguerre_gauss_ones_are_nearly_orthogonal() -> None:
     for build in CHANNELS.values():
         np.testing.assert_allclose(np.linalg.norm(build(32), axis=0), 1)
-    low = laguerre_gauss(64, n=4, width_px=20)
+    low = laguerre_gauss(64, n=4, width_px=16)
     np.testing.assert_allclose(low.T @ low, np.eye(4), atol=1e-3)
 
 

@@ -64,9 +64,7 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
 
 
 def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {name: None if is_missing(value) else value for name, value in row.items()} for row in records(table)
-    ]
+    return [{name: None if is_missing(value) else value for name, value in row.items()} for row in records(table)]
 
 
 def write_summary(responses: Responses, tables: Mapping[str, pd.DataFrame], path: Path) -> None:

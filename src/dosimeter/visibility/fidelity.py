@@ -4,6 +4,7 @@ On chest X-rays that experts rated, PSNR and SSIM agreed with them least and Haa
 2405.19224); those were degradations, not attacks.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -59,14 +60,14 @@ def haarpsi(reference: Tensor, image: Tensor, *, c: float = HAARPSI_C, alpha: fl
     odd = max(height % 2, width % 2)
     pair = F.avg_pool2d(F.pad(pair, (0, odd, 0, odd)), 2)  # (2, 1, H / 2, W / 2)
     coefficients = torch.stack([_haar(pair, 2**scale) for scale in (1, 2, 3)], dim=1)  # (2, scale, direction, h, w)
-    first, second = coefficients.abs()
+    first, second = coefficients.double().abs()  # the logit below magnifies rounding
     similarity = ((2 * first * second + c) / (first**2 + second**2 + c))[:2].mean(dim=0)  # (direction, h, w)
     weight = torch.maximum(first[2], second[2])
     total = float(weight.sum())
     if total == 0:  # two images without any structure
         return 1.0
     score = float((torch.sigmoid(alpha * similarity) * weight).sum()) / total
-    return float((torch.logit(torch.tensor(score, dtype=torch.float64)) / alpha) ** 2)
+    return (math.log(score / (1 - score)) / alpha) ** 2
 
 
 def _haar(planes: Tensor, size_px: int) -> Tensor:
