@@ -122,7 +122,7 @@ def test_readers_are_not_claimed_until_they_were_asked() -> None:
 def test_the_report_has_a_section_a_figure_and_the_summary_the_same_numbers(run: Responses, tmp_path: Path) -> None:
     observed = {"cohort": "xray-268", "protocol": "paper", "model": "vgg16", "seed": 0, "preset": "sound"}
     observed |= {"epsilon": 0.003, "channels": "laguerre_gauss", "n_images": 16, "n_patches": 784, "patch_px": 32}
-    observed |= {"d_holdout": 1.25, "d_resubstitution": 1.5, "auc": 0.812}
+    observed |= {"d_holdout": 1.25, "d_resubstitution": 1.5, "auc": 0.812, "d_image": 8.75, "auc_image": 1.0}
     run = Responses(run.frame, {**run.meta, "observer": [observed]})
     tables = build_tables(run)
     figures = write_figures(run, tables, tmp_path)

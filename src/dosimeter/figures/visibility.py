@@ -5,11 +5,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from dosimeter.analysis.visibility import PEAK_TO_PEAK, RULES
 from dosimeter.analysis.wording import model_name
 from dosimeter.figures.style import (
-    BLACK,
     GREEN,
     PURPLE,
     epsilon_axis,
@@ -49,8 +49,8 @@ def visibility_curves(curves: pd.DataFrame, seen: pd.DataFrame, preset: str) -> 
         epsilon_axis(ax, curves["epsilon"], label=model == models[-1], grey_levels=model == models[0])
         ax.set_title(model_name(model))
     handles: list[Line2D | Patch] = [Line2D([], [], **look._asdict(), label=f"accuracy, {preset} preset, floats")]
-    handles.append(Line2D([], [], color=PURPLE, linestyle="--", label="JND of 95 % of pixels at most (right)"))
-    handles.append(Line2D([], [], color=BLACK, linestyle=":", linewidth=0.9, label="1 JND"))
+    handles.append(Line2D([], [], color=PURPLE, linestyle="--", label="JND, 95th percentile of pixels (right)"))
+    handles.append(Line2D([], [], color=PURPLE, linestyle=":", linewidth=1, label="1 JND (right)"))
     if shaded:
         handles.append(Patch(color=GREEN, alpha=0.14, linewidth=0, label="the change survives an 8-bit file"))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
@@ -65,8 +65,10 @@ def _jnd(ax: Axes, seen: pd.DataFrame) -> None:
     right.fill_between(
         jnd["epsilon"], PEAK_TO_PEAK * jnd["q1"], PEAK_TO_PEAK * jnd["q3"], color=PURPLE, alpha=0.15, linewidth=0
     )
-    right.axhline(RULES["jnd"].limit, color=BLACK, linestyle=":", linewidth=0.9)
+    right.axhline(RULES["jnd"].limit, color=PURPLE, linestyle=":", linewidth=1)
     right.set_yscale("log")
+    right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    right.yaxis.set_minor_formatter(NullFormatter())
     right.set_ylabel("JND, peak to peak")
     right.spines["right"].set_visible(True)
     right.grid(visible=False)

@@ -158,20 +158,33 @@ def _observer(facts: Sequence[Mapping[str, Any]]) -> View:
             Cell(dose(each["epsilon"])),
             Cell(str(each["channels"]).replace("_", "-")),
             Cell(count(each["n_patches"]), f"{each['n_images']} images"),
-            Cell(decimal(each["d_holdout"], 2), f"resubstitution {decimal(each['d_resubstitution'], 2)}"),
+            Cell(decimal(each["d_holdout"], 2), f"on its own images {decimal(each['d_resubstitution'], 2)}"),
             Cell(decimal(each["auc"])),
+            Cell(decimal(each["d_image"], 2)),
+            Cell(decimal(each["auc_image"])),
         ]
         for each in facts
     ]
-    heads = ("cohort", "protocol", "model", "epsilon", "channels", "patches", "d', hold-out", "AUC")
+    heads = (
+        "cohort",
+        "protocol",
+        "model",
+        "epsilon",
+        "channels",
+        "patches",
+        "d' of a patch",
+        "AUC",
+        "d' of the image",
+        "AUC",
+    )
     return View(
         "A model observer that knows the perturbation (sound preset, floats)",
         [[Head(name) for name in heads]],
         rows,
-        "A channelised Hotelling observer looks at one patch at a time, knows the perturbation in it exactly and has "
-        "no internal noise. It is an upper-bound style figure, not a human: a reader, who does not know what to look "
-        "for, sees less. Medians over patches; hold-out takes the spread of backgrounds from images that the observer "
-        "did not learn from.",
+        "A channelised Hotelling observer knows the perturbation of each patch exactly and has no internal noise. It is "
+        "an upper-bound style figure of what a linear observer finds through these channels, not a human: a reader does "
+        "not know what to look for, but may use what the channels do not pass. Hold-out: backgrounds are of images that "
+        "the observer did not learn from. Medians; for the image, its patches are taken as independent.",
     )
 
 

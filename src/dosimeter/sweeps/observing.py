@@ -35,7 +35,8 @@ def observe(
 
     Returns:
         One entry per (epsilon, channels): n_images, n_patches, patch_px; d_holdout and d_resubstitution, medians over
-        patches; auc, of d_holdout. Nothing if there are fewer than two images or they are too small.
+        patches; auc, of d_holdout; d_image, the root of the sum of an image's squared hold-out d' (patches
+        taken as independent), median over images; auc_image. Nothing if there are fewer than two images or they are too small.
     """
     patch_px = min(PATCH_PX, classifier.size_px // 4)
     pairs = _directions(attack, classifier, cohort) if epsilons and patch_px >= LEAST_PATCH_PX else []
@@ -48,7 +49,9 @@ def observe(
         for name, channels in CHANNELS.items():
             filters = channels(patch_px)
             tried = [detect(signals[1 - own], halves[own], filters, others=halves[1 - own]) for own in (0, 1)]
-            holdout = float(np.median(np.concatenate([each.holdout for each in tried])))
+            unseen = [each.holdout for each in tried]
+            holdout = float(np.median(np.concatenate(unseen)))
+            whole = float(np.median(_whole(np.concatenate(unseen), len(pairs))))
             known = float(np.median(np.concatenate([each.resubstitution for each in tried])))
             found.append(
                 {
@@ -60,9 +63,17 @@ def observe(
                     "d_holdout": holdout,
                     "d_resubstitution": known,
                     "auc": float(auc(holdout)),
+                    "d_image": whole,
+                    "auc_image": float(auc(whole)),
                 }
             )
     return found
+
+
+def _whole(d_prime: FloatArray, n_images: int) -> FloatArray:
+    """Return d' of whole images (n_images,) whose patches (images and patches,) are looked at independently."""
+    whole: FloatArray = np.sqrt(np.square(d_prime.reshape(n_images, -1)).sum(axis=1))
+    return whole
 
 
 def _signals(pairs: Sequence[tuple[Tensor, Tensor]], epsilon: float, patch_px: int) -> FloatArray:

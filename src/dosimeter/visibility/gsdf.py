@@ -60,7 +60,9 @@ def jnd_span(display: Display) -> float:
 
 def srgb_jnd_index(pixels: npt.ArrayLike) -> FloatArray:
     """Return the JND index at which an sRGB screen shows `pixels`, values in [0, 1]; not linear in them."""
-    indices: FloatArray = np.interp(np.asarray(pixels, np.float64), _SRGB_PIXELS, _SRGB_INDICES)
+    places = np.asarray(pixels, np.float64) * (_TABLE_STEPS - 1)
+    below = np.minimum(places.astype(np.int64), _TABLE_STEPS - 2)  # a table: many times faster than the formula
+    indices: FloatArray = _SRGB_INDICES[below] + (places - below) * _SRGB_SLOPES[below]
     return indices
 
 
@@ -75,5 +77,5 @@ def _polynomial(coefficients: tuple[float, ...], x: FloatArray) -> FloatArray:
     return value
 
 
-_SRGB_PIXELS = np.linspace(0, 1, _TABLE_STEPS)
-_SRGB_INDICES = jnd_index(_srgb_luminance(_SRGB_PIXELS))
+_SRGB_INDICES = jnd_index(_srgb_luminance(np.linspace(0, 1, _TABLE_STEPS)))
+_SRGB_SLOPES = np.diff(_SRGB_INDICES)

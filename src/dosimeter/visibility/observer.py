@@ -1,8 +1,8 @@
 """A model observer that looks through channels and knows what it looks for: the channelised Hotelling observer.
 
 It knows the signal exactly, has no internal noise and weighs its channels optimally. So it is an objective, upper-bound
-style figure of what a linear observer could detect through these channels; it is not a human, and a reader who does not
-know the perturbation sees less.
+style figure of what a linear observer could detect through these channels. It is not a human: a reader does not know
+the perturbation, but may use what these channels do not pass.
 
 Source: Barrett & Myers, Foundations of Image Science (2004), section 14.3; Gallas & Barrett, J. Opt. Soc. Am. A 20
     (2003) 1725 (Laguerre-Gauss channels); Myers & Barrett, J. Opt. Soc. Am. A 4 (1987) 2447 (octave bands).
@@ -100,8 +100,10 @@ def _covariance(values: FloatArray) -> FloatArray:
 
 
 def _ratio(gain: FloatArray, variance: FloatArray) -> FloatArray:
-    return np.where(variance > 0, gain / np.sqrt(np.where(variance > 0, variance, 1.0)), 0.0)
+    ratio: FloatArray = np.where(variance > 0, gain / np.sqrt(np.where(variance > 0, variance, 1.0)), 0.0)
+    return ratio
 
 
 def _unit(channels: FloatArray) -> FloatArray:
-    return channels / np.linalg.norm(channels, axis=0)
+    unit: FloatArray = channels / np.linalg.norm(channels, axis=0)
+    return unit
