@@ -181,10 +181,10 @@ def _observer(facts: Sequence[Mapping[str, Any]]) -> View:
         "A model observer that knows the perturbation (sound preset, floats)",
         [[Head(name) for name in heads]],
         rows,
-        "A channelised Hotelling observer knows the perturbation of each patch exactly and has no internal noise. It is "
-        "an upper-bound style figure of what a linear observer finds through these channels, not a human: a reader does "
-        "not know what to look for, but may use what the channels do not pass. Hold-out: backgrounds are of images that "
-        "the observer did not learn from. Medians; for the image, its patches are taken as independent.",
+        "A channelised Hotelling observer knows the perturbation of each patch exactly and has no internal noise. It "
+        "is an upper-bound style figure of what a linear observer finds through these channels, not a human: a reader "
+        "does not know what to look for, but may use what the channels do not pass. Backgrounds are of images that the "
+        "observer did not learn from. Medians; for the image, its patches are taken as independent.",
     )
 
 

@@ -35,8 +35,8 @@ def observe(
 
     Returns:
         One entry per (epsilon, channels): n_images, n_patches, patch_px; d_holdout and d_resubstitution, medians over
-        patches; auc, of d_holdout; d_image, the root of the sum of an image's squared hold-out d' (patches
-        taken as independent), median over images; auc_image. Nothing if there are fewer than two images or they are too small.
+        patches; auc, of d_holdout; d_image, the root of the sum of an image's squared hold-out d', patches taken as
+        independent, median over images; auc_image. Nothing if there are fewer than two images or they are too small.
     """
     patch_px = min(PATCH_PX, classifier.size_px // 4)
     pairs = _directions(attack, classifier, cohort) if epsilons and patch_px >= LEAST_PATCH_PX else []
