@@ -12,6 +12,7 @@ from tiny import convolutional_classifier
 import dosimeter as dm
 from dosimeter.config import load_config
 from dosimeter.errors import DosimeterError
+from dosimeter.sweeps.observing import observe
 from dosimeter.visibility.fidelity import MS_SSIM_LEAST_PX, fidelity, haarpsi
 from dosimeter.visibility.gsdf import DISPLAYS, REFERENCE, SRGB, Display, jnd_index, jnd_span, luminance, srgb_jnd_index
 from dosimeter.visibility.measure import Reference, grey
@@ -183,6 +184,24 @@ def test_a_sweep_measures_on_its_grid_and_what_is_costly_where_it_is_asked() -> 
     stored = grid[(grid.storage == "png8") & (grid.epsilon == 0.001)]
     assert (stored.jnd_max == 0).all()
     assert stored.psnr.isna().all()
+
+
+def test_what_an_observer_detects_of_an_attack_is_linear_in_epsilon() -> None:
+    from test_sweeps import cohort
+
+    found = observe(
+        dm.FGSM(), convolutional_classifier(), cohort(6), [0.01, 0.02]
+    )  # images in [0.3, 0.7]: never clipped
+    assert {(each["epsilon"], each["channels"]) for each in found} == {
+        (epsilon, name) for epsilon in (0.01, 0.02) for name in CHANNELS
+    }
+    for name in CHANNELS:
+        small, large = (each for each in found if each["channels"] == name)
+        assert (small["n_images"], small["n_patches"], small["patch_px"]) == (6, 6 * 16, 8)
+        assert large["d_holdout"] == pytest.approx(2 * small["d_holdout"], rel=1e-3)
+        assert large["d_image"] == pytest.approx(2 * small["d_image"], rel=1e-3)
+        assert small["d_image"] > small["d_holdout"] > 0
+    assert observe(dm.FGSM(), convolutional_classifier(), cohort(1), [0.01]) == []
 
 
 @pytest.mark.real
