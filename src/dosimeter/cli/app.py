@@ -48,6 +48,7 @@ def study(
     preset: Annotated[list[str] | None, typer.Option(help=_field("preset"))] = None,
     attack: Annotated[list[str] | None, typer.Option(help=_field("attack"))] = None,
     effort: Annotated[str | None, typer.Option(help=_field("effort"))] = None,
+    storage: Annotated[list[str] | None, typer.Option(help=_field("storages"))] = None,
     transfer: Annotated[bool | None, typer.Option("--transfer", help=_field("transfer"))] = None,
     target: Annotated[str | None, typer.Option(help=_field("target"))] = None,
     mask: Annotated[Path | None, typer.Option(help=_field("mask"))] = None,
@@ -87,6 +88,7 @@ def study(
         preset=_joined(preset),
         attack=_joined(attack),
         effort=effort,
+        storages=_joined(storage),
         transfer=transfer,
         target=target,
         mask=mask,
@@ -132,7 +134,7 @@ def report(run: Annotated[Path, typer.Argument(help="the run's folder")]) -> Non
 
 
 @app.command(name="list")
-def list_(what: Annotated[str, typer.Argument(help="models, cohorts, attacks or engines")]) -> None:
+def list_(what: Annotated[str, typer.Argument(help="models, cohorts, attacks, storages or engines")]) -> None:
     """List what this version knows."""
     from dosimeter.cli.listing import listing
 

@@ -82,7 +82,7 @@ _STORAGES = {"float": "floats", "png8": "8-bit PNG"}
 
 # Where many attacks share an axes: a colour for each family, a marker for each attack.
 _FAMILIES = {"one step": BLUE, "iterative": ORANGE, "minimum norm": GREEN, "black box": PURPLE, "universal": SKY}
-_MARKERS = dict(zip(KINDS, ("s", "v", "^", "o", "D", "<", ">", "P", "X", "h", "*", "p", "+", "x"), strict=True))
+_MARKERS = dict(zip(KINDS, ("s", "v", "^", "o", "D", "d", "<", ">", "P", "X", "h", "*", "p", "+", "x"), strict=True))
 
 
 def series_look(preset: str, storage: str) -> Look:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import PIL
+import pydicom
 import torch
 from torch import Tensor
 
@@ -13,9 +14,9 @@ from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import parameters
 from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
-from dosimeter.sweeps.flips import FLIP_TOLERANCE
+from dosimeter.sweeps.flips import FLIP_TOLERANCE, LEVEL_TOLERANCE
 
-SWEEP_VERSION = 3
+SWEEP_VERSION = 4
 """Raised whenever the same inputs would give other rows, so that old parts are not reused."""
 
 SHARD_SIZE = 4
@@ -91,11 +92,11 @@ def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
         "preset": [setting.preset.name, parameters(setting.preset.attack), setting.preset.storages],
         "allowed": [setting.target, _digest(setting.mask), setting.levels, setting.exhaustive, setting.audience],
         "epsilons": setting.epsilons,
-        "flip_tolerance": FLIP_TOLERANCE if setting.refine else None,
+        "flip_tolerance": [FLIP_TOLERANCE, LEVEL_TOLERANCE] if setting.refine else None,
         "seed": setting.seed,
         "engine": [setting.engine, setting.batch_size, setting.tolerance],
         "split": setting.split,
-        "versions": [torch.__version__, PIL.__version__],  # of what computes logits and of what resizes images
+        "versions": [torch.__version__, PIL.__version__, pydicom.__version__],  # of what answers, resizes and stores
         "device": classifier.device.type,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
+import pydicom
 import torch
 
 import dosimeter
@@ -51,6 +52,7 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "Pillow": PIL.__version__,
+        "pydicom": pydicom.__version__,
         **{package: version for engine in ENGINES for package, version in engine_versions(engine).items()},
     }
 
