@@ -53,7 +53,7 @@ SCHEMA = pa.schema(
         ("target", pa.int8()),  # the class that the attack is after; null: any but the true one
         ("made_on", pa.string()),  # the model whose adversarial images these are; null: the one that answers
         ("norm", pa.string()),
-        ("storage", pa.string()),  # float, png8
+        ("storage", pa.string()),  # float, png8, dicom12...
         ("seed", pa.int64()),
         ("epsilon", pa.float64()),  # nominal dose, [0, 1] of the image range
         ("on_grid", pa.bool_()),  # False: asked only to refine a flip epsilon
@@ -258,7 +258,7 @@ _NAMES = (
 _BLANK = ("modality", "effort", "made_on")  # "" where there is none
 _NUMBERS = {"label": np.int8, "seed": np.int64, "epsilon": np.float64, "on_grid": np.bool_}
 _NUMBERS |= {"unchanged": np.float64, "grad_zero": np.float64, "predicted": np.int8, "correct": np.bool_}
-_NUMBERS |= dict.fromkeys(("found", "n_gradients", "n_queries", "duration_s"), np.float32)
+_NUMBERS |= dict.fromkeys(("linf", "found", "n_gradients", "n_queries", "duration_s"), np.float32)
 _COMPACT = pa.schema([SCHEMA.field(name) for name in (*_NAMES, *_NUMBERS, "logits", "probabilities")])
 _Codes = npt.NDArray[np.int32]
 

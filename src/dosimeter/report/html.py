@@ -21,6 +21,7 @@ from dosimeter.figures.style import series_name
 from dosimeter.report import numbers
 from dosimeter.report.attacks import attack_kind, attack_sentences, attack_tables
 from dosimeter.report.repeats import repeat_tables
+from dosimeter.report.storage import WHAT, storage_sentences, storage_tables
 from dosimeter.report.tables import all_tables
 from dosimeter.report.trust import MARKS, trust
 from dosimeter.responses import Responses
@@ -110,7 +111,11 @@ def render(
         tables=list(all_tables(_of_study(firsts), trials)),
         trust=judged,
         marks=MARKS,
-        number=_numbers(trust=bool(judged), attacks=several, repeats=len(every) > 1),
+        number=_numbers(
+            trust=bool(judged), storage="survival" in firsts, attacks=several, repeats=len(every) > 1
+        ),
+        storage=list(storage_tables(firsts, trials)) if "survival" in firsts else [],
+        storage_sentences=storage_sentences(firsts) if "survival" in firsts else [],
         attacks=list(attack_tables(firsts, trials, first.meta)) if several else [],
         attack_sentences=attack_sentences(firsts, first.meta) if several else [],
         repeats=list(repeat_tables(tables["repeats"], trials)) if len(every) > 1 else [],
@@ -157,8 +162,8 @@ def _data_url(mime: str, content: bytes) -> str:
 
 def _numbers(**optional: bool) -> dict[str, int]:
     """Return the number of each section that is there, by its anchor; of the optional ones those that are True."""
-    names = ("done", "verdict", "trust", "tables", "figures", "attacks", "repeats", "claims", "provenance", "limits")
-    there = [name for name in names if optional.get(name, True)]
+    first = ("done", "verdict", "trust", "tables", "figures", "storage", "attacks", "repeats")
+    there = [name for name in (*first, "claims", "provenance", "limits") if optional.get(name, True)]
     return {name: index for index, name in enumerate(there, start=1)}
 
 
@@ -176,7 +181,7 @@ def _presets(frame: pd.DataFrame) -> list[dict[str, str]]:
             "attack": attack_kind(row["attack"], row["effort"]),
             "loss": LOSSES.get(row["loss"], row["loss"]),
             "channels": CHANNELS.get(row["channels"], row["channels"]),
-            "storage": "rounded to the levels of an 8-bit file" if row["storage"] == "png8" else "not rounded",
+            "storage": WHAT.get(row["storage"], row["storage"]),
         }
         for row in sorted(rows, key=lambda row: (place(row["preset"]), row["storage"]))
     ]
