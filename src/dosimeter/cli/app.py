@@ -11,6 +11,7 @@ import typer
 
 from dosimeter import __version__
 from dosimeter.cli import data, weights
+from dosimeter.cli.export import export
 from dosimeter.config import StudyConfig, load_config
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
+app.command()(export)
 
 PHANTOM_WARNING = (
     "PHANTOM DATA: these are computed thoraxes, not patients. The numbers show that the instrument works and nothing "

@@ -24,7 +24,8 @@ class Storage:
     Attributes:
         name: its key in `STORAGES`, and what the table calls it.
         note: what it is, in a line.
-        encode: an image (3, H, W) in [0, 1] to a file's bytes; None: it never leaves memory.
+        encode: an image (3, H, W) in [0, 1], and with `header` DICOM attributes by keyword, to a file's bytes; None: it
+            never leaves memory.
         levels: steps between black and white of the file's samples; 0 for floats. What a lossless mode returns lies on
             the multiples of 1 / levels.
         suffix: of the file's name.
@@ -33,7 +34,7 @@ class Storage:
 
     name: str
     note: str
-    encode: Callable[[FloatImage], bytes] | None = None
+    encode: Callable[..., bytes] | None = None
     levels: int = 0
     suffix: str = ""
     lossless: bool = True

@@ -1,6 +1,7 @@
-"""Encodes PNG and JPEG files. A comment goes into the file's header and changes no pixel."""
+"""Encodes PNG and JPEG files. Of a header the file holds a comment, which changes no pixel."""
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,10 @@ from PIL.PngImagePlugin import PngInfo
 from dosimeter.cohorts.base import FloatImage
 from dosimeter.units import GREY_LEVELS_8BIT
 
+Header = Mapping[str, Any]
+"""DICOM attributes by keyword; of these a comment has `COMMENTED`."""
+
+COMMENTED = ("ImageComments", "DerivationDescription")
 _FAST = 1  # zlib's quickest level: it makes larger files of the same pixels
 
 
@@ -27,19 +32,19 @@ def grey(image: FloatImage) -> FloatImage:
     return mean
 
 
-def encode_png8(image: FloatImage, *, comment: str = "") -> bytes:
+def encode_png8(image: FloatImage, *, header: Header | None = None) -> bytes:
     """Return `image` (3, H, W) as an 8-bit PNG file: grey if its planes are equal, else RGB."""
-    return _png(_picture8(image), comment)
+    return _png(_picture8(image), header)
 
 
-def encode_png16(image: FloatImage, *, comment: str = "") -> bytes:
+def encode_png16(image: FloatImage, *, header: Header | None = None) -> bytes:
     """Return the grey of `image` (3, H, W) as a 16-bit PNG file."""
-    return _png(Image.fromarray(samples(grey(image), 65535)), comment)
+    return _png(Image.fromarray(samples(grey(image), 65535)), header)
 
 
-def encode_jpeg(image: FloatImage, *, quality: int, comment: str = "") -> bytes:
+def encode_jpeg(image: FloatImage, *, quality: int, header: Header | None = None) -> bytes:
     """Return `image` (3, H, W) as a JPEG file: grey if its planes are equal, else RGB with halved chroma."""
-    noted: dict[str, Any] = {"comment": comment.encode("ascii")} if comment else {}
+    noted = {"comment": _comment(header)} if header else {}
     return _save(_picture8(image), format="JPEG", quality=quality, subsampling="4:2:0", **noted)
 
 
@@ -53,11 +58,15 @@ def _is_grey(image: FloatImage) -> bool:
     return bool((image == image[:1]).all())
 
 
-def _png(picture: Image.Image, comment: str) -> bytes:
-    header = PngInfo()
-    if comment:
-        header.add_text("Comment", comment)
-    return _save(picture, format="PNG", compress_level=_FAST, pnginfo=header)
+def _png(picture: Image.Image, header: Header | None) -> bytes:
+    text = PngInfo()
+    if header:
+        text.add_text("Comment", _comment(header))
+    return _save(picture, format="PNG", compress_level=_FAST, pnginfo=text)
+
+
+def _comment(header: Header) -> str:
+    return ". ".join(str(header[keyword]) for keyword in COMMENTED if keyword in header)
 
 
 def _save(picture: Image.Image, **options: Any) -> bytes:
