@@ -1,6 +1,7 @@
 import math
 
 import foolbox
+import numpy as np
 import pytest
 import torch
 from tiny import SIZE_PX, convolutional_classifier, linear_classifier
@@ -10,6 +11,7 @@ from dosimeter.attacks.fgsm import FGSM
 from dosimeter.attacks.losses import KERAS_EPSILON, LOSSES, cross_entropy, keras_bce, margin
 from dosimeter.attacks.presets import PRESETS
 from dosimeter.errors import DosimeterError
+from dosimeter.storage.base import STORAGES
 from dosimeter.sweeps.paths import Ray
 
 ATTACKS = [FGSM(loss=loss, channels=channels) for loss in LOSSES for channels in ("tied", "free")]

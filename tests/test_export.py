@@ -51,22 +51,22 @@ def test_files_are_the_images_that_were_evaluated(finished: Path, tmp_path: Path
     folder = tmp_path / "out"
     done = export(finished, folder, epsilon=Epsilon("4/255"), storage=storage, limit=3)
     facts, files = written(folder)
-    assert done.n_images == len(facts["files"]) == 3
+    assert done.n_images == len(facts["images"]) == 3
     assert {path.suffix for path in files} == {STORAGES[storage].suffix}
     assert len(files) == 6
     replay = Replay(finished)
     (curve,) = replay.curves.values()
-    for line in facts["files"]:
+    for line in facts["images"]:
         target = replay.target(curve, line["case"])
         images = {"original": target.image, "adversarial": target.path.at(target.image, 4 / 255)}
         for kind, image in images.items():
-            path = folder / line["files"][kind]
+            path = folder / line[kind]["file"]
             stored = STORAGES[storage].store(image.numpy())
             np.testing.assert_array_equal(np.broadcast_to(read_image(path).image, stored.shape), stored)
             assert hashlib.sha256(path.read_bytes()).hexdigest() == line[kind]["sha256"]
             assert line[kind]["linf"] == pytest.approx(float(np.abs(stored - target.image.numpy()).max()))
             assert sum(line[kind]["probabilities"].values()) == pytest.approx(1)
-    right = [line for line in facts["files"] if line["original"]["predicted"] == line["label"]]
+    right = [line for line in facts["images"] if line["original"]["predicted"] == line["label"]]
     assert done.n_correct == len(right)
     assert done.n_flipped == sum(line["adversarial"]["predicted"] != line["label"] for line in right)
 

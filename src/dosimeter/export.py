@@ -7,7 +7,7 @@ from an allow-list, and what stands for a patient is the case's pseudonym.
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.progress import Progress
 from dosimeter.replay import Curve, Replay
 from dosimeter.storage.base import STORAGES, Storage, get_storage
+from dosimeter.sweeps.answers import Target
 from dosimeter.units import Epsilon
 
 MARK = "RESEARCH ONLY, NOT FOR DIAGNOSIS"
@@ -98,9 +99,16 @@ def export(
     lines: list[dict[str, Any]] = []
     for curve in curves:
         into = folder / _slug("-".join(str(part) for part in curve.key))
-        for line in _curve(replay, curve, into, mode, float(epsilon), limit, burn_in=burn_in):
-            lines.append(line)
+        for case_id in curve.case_ids[:limit]:
+            try:
+                target = replay.target(curve, case_id)
+            except DosimeterError as error:
+                progress.note(f"left out: {error}")
+                continue
+            lines.append(_case(curve, target, into, mode, float(epsilon), burn_in=burn_in))
             progress.advance(1)
+    if not lines:
+        raise DosimeterError(f"{run}: none of its images can be read. Name their folder with --data.")
     facts = {
         "mark": MARK,
         "dosimeter_version": dosimeter.__version__,
@@ -110,7 +118,7 @@ def export(
         "storage": storage,
         "burnt_in": burn_in,
         "attacks": {curve.key.preset: parameters(_preset(curve).attack) for curve in curves},
-        "files": [{**line, "files": _relative(line["files"], folder)} for line in lines],
+        "images": lines,
     }
     write_text(folder / "manifest.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     right = [line for line in lines if line["original"]["predicted"] == line["label"]]
@@ -135,44 +143,32 @@ def _chosen(curves: Sequence[Curve], **wanted: str | None) -> list[Curve]:
     return chosen
 
 
-def _curve(
-    replay: Replay, curve: Curve, into: Path, mode: Storage, epsilon: float, limit: int | None, *, burn_in: bool
-) -> Iterator[dict[str, Any]]:
-    """Write the files of one curve and yield the manifest's entry of each case."""
+def _case(curve: Curve, target: Target, into: Path, mode: Storage, epsilon: float, *, burn_in: bool) -> dict[str, Any]:
+    """Write the two files of one case and return the manifest's entry of it."""
     assert mode.encode is not None
-    for case_id in curve.case_ids[:limit]:
-        target = replay.target(curve, case_id)
-        floats = target.path.at(target.image, epsilon)
-        altered = burn(floats.numpy()) if burn_in else floats.numpy()
-        study = generate_uid()
-        contents = {
-            "original": mode.encode(target.image.numpy(), header=_header(case_id, study)),
-            "adversarial": mode.encode(
-                altered, header=_header(case_id, study) | _altered(curve, epsilon, burnt=burn_in)
-            ),
+    floats = target.path.at(target.image, epsilon)
+    altered = burn(floats.numpy()) if burn_in else floats.numpy()
+    header = _header(target.case_id, study=generate_uid())
+    again = _header(target.case_id, study=header["StudyInstanceUID"]) | _altered(curve, epsilon, burnt=burn_in)
+    contents = {
+        "original": mode.encode(target.image.numpy(), header=header),
+        "adversarial": mode.encode(altered, header=again),
+    }
+    said: dict[str, Any] = {"as_float": _answer(curve, floats)}
+    for kind, content in contents.items():
+        file = into / kind / f"{target.case_id}{mode.suffix}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        content = file.read_bytes()
+        read = torch.from_numpy(mode.read(content))
+        said[kind] = {
+            "file": file.relative_to(into.parent).as_posix(),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "linf": float((read - target.image).abs().amax()),
+            **_answer(curve, read),
         }
-        files = {kind: into / kind / f"{case_id}{mode.suffix}" for kind in contents}
-        for kind, content in contents.items():
-            files[kind].parent.mkdir(parents=True, exist_ok=True)
-            files[kind].write_bytes(content)
-        read = {kind: torch.from_numpy(mode.read(files[kind].read_bytes())) for kind in files}
-        yield {
-            **curve.key._asdict(),
-            "case": case_id,
-            "label": curve.classifier.classes[target.label],
-            "files": files,
-            "as_float": _answer(curve, floats),
-            **{
-                kind: {
-                    "sha256": hashlib.sha256(contents[kind]).hexdigest(),
-                    "linf": float((read[kind] - target.image).abs().amax()),
-                    **_answer(curve, read[kind]),
-                }
-                for kind in files
-            },
-            "n_gradients": target.n_gradients,
-            "n_queries": target.n_queries,
-        }
+    label = curve.classifier.classes[target.label]
+    return {**curve.key._asdict(), "case": target.case_id, "label": label, **said}
 
 
 def burn(image: FloatImage) -> FloatImage:
@@ -189,7 +185,7 @@ def burn(image: FloatImage) -> FloatImage:
     return burnt
 
 
-def _header(case_id: str, study: str) -> dict[str, Any]:
+def _header(case_id: str, *, study: str) -> dict[str, Any]:
     """Return the attributes of an original's file beside its pixels: the allow-list. A patient is a pseudonym.
 
     BurnedInAnnotation is not among them: what the source's pixels hold is not known, and nothing is claimed.
@@ -249,10 +245,6 @@ def _answer(curve: Curve, image: torch.Tensor) -> dict[str, Any]:
 
 def _preset(curve: Curve) -> Preset:
     return next(iter(curve.cells.values())).setting.preset
-
-
-def _relative(files: dict[str, Path], folder: Path) -> dict[str, str]:
-    return {kind: file.relative_to(folder).as_posix() for kind, file in files.items()}
 
 
 def _slug(name: str) -> str:
