@@ -61,9 +61,7 @@ def measure(model: str, engine: str, n_images: int, repeats: int) -> dict[str, A
         "model": model,
         "engine": chosen.plan.name,
         "n_images": n_images,
-        "modes": {
-            name: {**spread(values)._asdict(), "rows": runs[name][0].result} for name, values in seconds.items()
-        },
+        "modes": {name: {**spread(values)._asdict(), "rows": runs[name][0].result} for name, values in seconds.items()},
         "ratio": list(ratios(files, floats)),
     }
 

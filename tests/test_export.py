@@ -134,7 +134,16 @@ def test_what_is_not_there_is_refused(finished: Path, tmp_path: Path, changes: d
 def test_the_command_line_and_a_folder_that_is_not_empty(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["dosimeter", "export", str(finished), str(tmp_path / "out"), "--epsilon", "4/255", "--storage", "dicom12"]
+    command = [
+        "dosimeter",
+        "export",
+        str(finished),
+        str(tmp_path / "out"),
+        "--epsilon",
+        "4/255",
+        "--storage",
+        "dicom12",
+    ]
     monkeypatch.setattr(sys, "argv", [*command, "--limit", "1"])
     with pytest.raises(SystemExit) as caught:
         main()

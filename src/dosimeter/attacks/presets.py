@@ -38,9 +38,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def choose(
-    presets: Sequence[str], attacks: Sequence[str], effort: str, storages: Sequence[str] = ()
-) -> list[Preset]:
+def choose(presets: Sequence[str], attacks: Sequence[str], effort: str, storages: Sequence[str] = ()) -> list[Preset]:
     """Return the presets of those names, then one for each attack, named after it.
 
     Args:

@@ -43,6 +43,6 @@ def export(
             progress=display,
         )
     print(
-        f"{done.n_images} adversarial images and their originals: {done.folder}\nof {done.n_correct} whose original file "
-        f"is classified correctly, the adversarial file of {done.n_flipped} is not"
+        f"{done.n_images} adversarial images and their originals: {done.folder}\n"
+        f"of {done.n_correct} whose original file is classified correctly, the adversarial file of {done.n_flipped} is not"
     )

@@ -100,7 +100,8 @@ def _decode(dataset: pydicom.Dataset, name: str) -> Decoded:
     if signed:
         stored = np.where(stored >= 2 ** (bits - 1), stored - 2**bits, stored)
     inverted = (
-        dataset.PhotometricInterpretation == "MONOCHROME1" or dataset.get("PresentationLUTShape", "IDENTITY") == "INVERSE"
+        dataset.PhotometricInterpretation == "MONOCHROME1"
+        or dataset.get("PresentationLUTShape", "IDENTITY") == "INVERSE"
     )
     table = dataset.get("ModalityLUTSequence")
     slope = float(1 if dataset.get("RescaleSlope") is None else dataset.RescaleSlope)

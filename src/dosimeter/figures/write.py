@@ -288,9 +288,9 @@ _CAPTIONS = {
     "over images, for all epsilons; a gradient costs about as much as two queries. The universal perturbation was "
     "learned beforehand on training images, which is not counted. Lines are 95 % bootstrap intervals by patient; on "
     "the dotted line fewer than half of the images flipped at all.",
-    "survival": "Of the correctly answered images that flip as floats at an epsilon, the share whose file flips too, once "
-    "it was written, read again and classified. Bands are 95 % Wilson intervals; where few images flip they are wide. "
-    "All attacks and storages are in tables/survival.csv.",
+    "survival": "Of the correctly answered images that flip as floats at an epsilon, the share whose file flips too, "
+    "once it was written, read again and classified. Bands are 95 % Wilson intervals; where few images flip they are "
+    "wide. All attacks and storages are in tables/survival.csv.",
     "unchanged": "Lower panels: the share of images that the attack left exactly as they were, because their "
     "gradient is zero everywhere (shaded) or because rounding to 8 bit undid the change. There the accuracy above says "
     "nothing of robustness.",

@@ -111,9 +111,7 @@ def render(
         tables=list(all_tables(_of_study(firsts), trials)),
         trust=judged,
         marks=MARKS,
-        number=_numbers(
-            trust=bool(judged), storage="survival" in firsts, attacks=several, repeats=len(every) > 1
-        ),
+        number=_numbers(trust=bool(judged), storage="survival" in firsts, attacks=several, repeats=len(every) > 1),
         storage=list(storage_tables(firsts, trials)) if "survival" in firsts else [],
         storage_sentences=storage_sentences(firsts) if "survival" in firsts else [],
         attacks=list(attack_tables(firsts, trials, first.meta)) if several else [],

@@ -32,7 +32,7 @@ WHAT = {
 
 
 def storage_sentences(tables: Tables) -> list[str]:
-    """Return how the attack that looks for a file compares with rounding: a sentence for each classifier and storage."""
+    """Return how the attack that looks for a file compares with rounding, for each classifier and storage."""
     table = tables["deployed_median"]
     sentences = []
     for (cohort, protocol, model, storage), rows in table.groupby(

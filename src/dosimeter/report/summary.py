@@ -106,7 +106,6 @@ def _storage(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> lis
     ]
 
 
-
 def _attacks(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return, for each preset and storage: epsilon50 and its interval, grey_levels, n, n_censored, grad_zero_share.
 
