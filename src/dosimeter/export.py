@@ -148,7 +148,7 @@ def _case(curve: Curve, target: Target, into: Path, mode: Storage, epsilon: floa
     assert mode.encode is not None
     floats = target.path.at(target.image, epsilon)
     altered = burn(floats.numpy()) if burn_in else floats.numpy()
-    header = _header(target.case_id, study=generate_uid())
+    header = _header(target.case_id, study=generate_uid(prefix=None))
     again = _header(target.case_id, study=header["StudyInstanceUID"]) | _altered(curve, epsilon, burnt=burn_in)
     contents = {
         "original": mode.encode(target.image.numpy(), header=header),
@@ -191,9 +191,9 @@ def _header(case_id: str, *, study: str) -> dict[str, Any]:
     BurnedInAnnotation is not among them: what the source's pixels hold is not known, and nothing is claimed.
     """
     return {
-        "SOPInstanceUID": generate_uid(),
+        "SOPInstanceUID": generate_uid(prefix=None),
         "StudyInstanceUID": study,
-        "SeriesInstanceUID": generate_uid(),
+        "SeriesInstanceUID": generate_uid(prefix=None),
         "ImageType": ["DERIVED", "SECONDARY"],
         "Modality": "OT",
         "ConversionType": "WSD",

@@ -44,5 +44,5 @@ def export(
         )
     print(
         f"{done.n_images} adversarial images and their originals: {done.folder}\n"
-        f"of {done.n_correct} whose original file is classified correctly, the adversarial file of {done.n_flipped} is not"
+        f"of the {done.n_correct} whose original file is classified correctly, {done.n_flipped} are misclassified"
     )
