@@ -109,7 +109,7 @@ def test_the_burnt_in_mark_stays_at_the_lower_edge() -> None:
     changed = (burnt != image).any(axis=0)
     assert changed.any()
     assert not changed[:40].any()
-    assert burnt.max() == 1
+    assert burnt.max() > 0.9
     assert (burnt[0] == burnt[1]).all()
     assert (burn(image[:, :8, :8]) != 0.5).any()  # smaller than its text: still marked
 

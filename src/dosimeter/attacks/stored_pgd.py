@@ -50,7 +50,7 @@ class StoredPGD:
     @property
     def levels(self) -> int:
         """Steps between black and white."""
-        return 2**self.bits - 1
+        return (1 << self.bits) - 1
 
     def perturb(self, problem: Problem, epsilon: Tensor) -> Candidate:
         """Return the best image on the lattice within `epsilon` (batch,)."""

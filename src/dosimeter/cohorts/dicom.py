@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.pixels import apply_modality_lut, apply_voi, get_decoder
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_modality_lut, apply_voi
 
 from dosimeter.cohorts.base import Decoded, FloatImage
 from dosimeter.cohorts.images import ImageError

@@ -27,9 +27,10 @@ def samples(plane: FloatImage, levels: int) -> npt.NDArray[np.uint16]:
 def grey(image: FloatImage) -> FloatImage:
     """Return what a grey file can hold of `image` (3, H, W): the mean of its planes (H, W), or their common value."""
     if _is_grey(image):
-        return image[0]
-    mean: FloatImage = image.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return mean
+        plane: FloatImage = image[0]
+    else:
+        plane = image.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return plane
 
 
 def encode_png8(image: FloatImage, *, header: Header | None = None) -> bytes:
