@@ -27,7 +27,7 @@ CAPTIONS = {
     "probability_drop": "Probability of the true class before and after FGSM (the paper's tables 5 and 9).",
     "flip_epsilon": "The smallest epsilon that changes each image's answer.",
     "epsilon50": "The epsilon at which half of the correctly classified images have flipped.",
-    "survival": "Images that an attack flips as floats, and of them those whose file flips too, with Wilson's interval.",
+    "survival": "Of the images that an attack flips as floats, those whose file flips too, with Wilson's interval.",
     "deployed_epsilon": "The smallest epsilon whose file changes each image's answer, and what that file really moved.",
     "deployed_median": "Medians over images of the smallest epsilon whose file changes the answer.",
     "repeats": "Means over the seeds, with 95 % intervals over splits (corrected resampled t).",

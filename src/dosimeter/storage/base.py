@@ -46,7 +46,7 @@ class Storage:
     def read(self, content: bytes) -> FloatImage:
         """Return the image (3, H, W) in a file's bytes; three equal planes if the file is grey."""
         image = decode_image(content, name=f"of storage {self.name}").image
-        return np.ascontiguousarray(np.broadcast_to(image, (3, *image.shape[1:])))
+        return np.broadcast_to(image, (3, *image.shape[1:])).copy()
 
 
 STORAGES = {
