@@ -55,6 +55,7 @@ ATTACKS = {
     "pgd": FakeAttack(1.2, 80, 30),
     "mi_fgsm": FakeAttack(1.1, 40, 20),
     "apgd": FakeAttack(1.25, 200, 40),
+    "stored_pgd": FakeAttack(1.18, 90, 40),
     "square": FakeAttack(0.7, 0, 900),
     "universal": FakeAttack(0.45, 0, 0, claims=False),
     "fmn": FakeAttack(1.22, 50, 1),

@@ -230,7 +230,7 @@ def test_write_figures_names_them_as_the_paper_does(tmp_path: Path) -> None:
     assert dict(mpl.rcParams) == before
     assert [figure.name.removeprefix("covid-ct-paper-") for figure in figures] == [
         *("fig09-training", "fig09-roc", "fig10-metrics", "fig11-pictures-vgg16", "fig12-accuracy", "fig13-drop"),
-        "fig14-unchanged",
+        *("fig14-unchanged", "survival"),
     ]
     assert figures[4].title == "Figure 12. Accuracy against epsilon: covid-ct, paper protocol"
     assert all(figure.path_svg.is_file() and figure.path_png.is_file() for figure in figures)
@@ -360,7 +360,8 @@ def test_a_run_with_attacks_adds_figures_without_numbers(
     figures = write_figures(attacked, many, tmp_path)
     beyond = [figure.name.removeprefix("xray-268-paper-") for figure in figures if figure.attacks]
     assert beyond == ["security", "harm", "susceptibility", "transfer", "cost"]
-    study = [figure.name for figure in figures if not figure.attacks]
+    assert [figure.name for figure in figures if figure.storage] == ["xray-268-paper-survival"]
+    study = [figure.name for figure in figures if not (figure.attacks or figure.storage)]
     assert all("-fig" in name for name in study)
     assert all(figure.path_svg.is_file() and figure.path_png.is_file() for figure in figures)
 

@@ -227,8 +227,8 @@ def multi_frame(suffix: str) -> bytes:
 NOISE = Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))
 BAD = {
     "empty": (b"", "the file is empty"),
-    "text": (b"not an image", "no PNG, JPEG, TIFF or BMP"),
-    "another format": (saved(Image.fromarray(GREY), "GIF"), "no PNG, JPEG, TIFF or BMP"),
+    "text": (b"not an image", "no PNG, JPEG, TIFF, BMP or DICOM"),
+    "another format": (saved(Image.fromarray(GREY), "GIF"), "no PNG, JPEG, TIFF, BMP or DICOM"),
     "half a header": (saved(NOISE, "PNG")[:20], "damaged"),
     "half a png": (saved(NOISE, "PNG")[:6000], "damaged or truncated"),
     "half a jpeg": (saved(NOISE, "JPEG")[:1500], "damaged or truncated"),

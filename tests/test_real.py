@@ -50,3 +50,24 @@ def test_png8_restores_the_clean_answer_below_half_a_grey_level(study) -> None: 
     floats = frame[(frame.storage == "float") & frame.on_grid]
     assert not floats[floats.epsilon > 0].unchanged.any()
     assert floats[floats.epsilon == 0.003].linf.max() == pytest.approx(0.003, rel=1e-3)
+
+
+@pytest.mark.parametrize("study", ["vgg16"], indirect=True)
+def test_files_of_two_real_images_keep_large_doses_and_lose_small_ones(study) -> None:  # type: ignore[no-untyped-def]
+    halves, classifier = study
+    modes = ["float", "png8", "png16", "jpeg95", "jpeg75", "dicom12", "dicom16", "dicom-mono1", "ct-hu"]
+    cases = halves.test.subset(range(2))
+    frame = dm.sweep(classifier, cases, epsilons=[1e-4, 0.009], storages=modes, refine=False).frame
+    assert (frame.status == "ok").all()
+    assert len(frame) == 2 * 3 * len(modes)
+    linf = frame.groupby(["storage", "epsilon"]).linf.max().unstack()
+    levels = {"png8": 255, "dicom12": 4095, "dicom-mono1": 4095, "dicom16": 65535, "ct-hu": 1500}
+    for storage, steps in levels.items():
+        assert abs(linf.loc[storage, 0.009] - 0.009) <= 1 / steps + 1e-6, storage
+        assert linf.loc[storage, 0.0] <= 0.5 / steps + 1e-6
+    assert frame[(frame.storage == "png8") & (frame.epsilon == 1e-4)].unchanged.all()
+    assert not frame[(frame.storage == "dicom16") & (frame.epsilon == 1e-4)].unchanged.any()
+    both = frame[frame.storage.isin(["dicom12", "dicom-mono1"])].pivot(
+        index=["case_id", "epsilon"], columns="storage", values="logits"
+    )
+    assert both["dicom12"].map(tuple).equals(both["dicom-mono1"].map(tuple))

@@ -139,7 +139,7 @@ def test_the_report_is_self_contained_and_accessible(folder: Path) -> None:
     assert page.open == []  # every tag is closed
     assert not {"script", "link", "iframe", "object", "base", "form"} & {tag for tag, _ in page.tags}
     images = page.all("img")
-    assert len(images) == 7
+    assert len(images) == 8
     for image in images:
         assert str(image["src"]).startswith(("data:image/png;base64,", "data:image/svg+xml;base64,"))
         assert "xray-268, paper protocol" in str(image["alt"])
@@ -148,7 +148,7 @@ def test_the_report_is_self_contained_and_accessible(folder: Path) -> None:
     assert not re.search(r"""(?:url\(|@import|\bon\w+=|(?:src|href)=["']?https?:)""", html)
     anchors = {str(link["href"]).removeprefix("#") for link in page.all("a")}
     identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
-    assert anchors == {"done", "verdict", "tables", "figures", "claims", "provenance", "limits"}
+    assert anchors == {"done", "verdict", "tables", "figures", "storage", "claims", "provenance", "limits"}
     assert anchors <= set(identifiers)
     assert len(set(identifiers)) == len(identifiers)
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]

@@ -17,8 +17,12 @@ MODELS = ("vgg16", "inception_v3")
 PROTOCOLS = ("paper", "patient", "official")
 PRESETS = ("paper", "sound")
 ATTACKS = (
-    *("fgsm", "random_sign", "uniform_noise", "bim", "pgd", "mi_fgsm", "apgd", "square", "universal"),
+    *("fgsm", "random_sign", "uniform_noise", "bim", "pgd", "mi_fgsm", "apgd", "stored_pgd", "square", "universal"),
     *("fmn", "ddn", "deepfool", "carlini_wagner", "hopskipjump"),
+)
+STORAGES = (
+    *("float", "png8", "png16", "jpeg95", "jpeg90", "jpeg75"),
+    *("dicom12", "dicom16", "dicom-mono1", "ct-hu"),
 )
 EFFORTS = ("quick", "standard", "thorough")
 ENGINES = ("auto", "torch", "winograd", "ncnn", "compile")
@@ -54,6 +58,7 @@ class StudyConfig(BaseModel):
     preset: Names = Field(PRESETS, description="attack presets")
     attack: Names = Field((), description="further attacks, or `all` (see `dosimeter list attacks`)")
     effort: str = Field("standard", description="of those attacks: quick, standard or thorough")
+    storages: Names = Field((), description="how images are stored, beside `float`; default: as each preset says")
     transfer: bool = Field(False, description="also ask every other model about each model's adversarial images")
     target: str | None = Field(None, description="the class that images should be given; default: any but their own")
     mask: Path | None = Field(None, description="image file of the network's size, white where a pixel may move")
@@ -130,6 +135,14 @@ class StudyConfig(BaseModel):
             if name not in (*ATTACKS, "all"):
                 raise DosimeterError(f"attack '{name}' is not known. {did_you_mean(name, ATTACKS)}")
         return tuple(dict.fromkeys(each for name in value for each in (ATTACKS if name == "all" else (name,))))
+
+    @field_validator("storages")
+    @classmethod
+    def _storages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in STORAGES:
+                raise DosimeterError(f"storage '{name}' is not known. {did_you_mean(name, STORAGES)}")
+        return tuple(dict.fromkeys(("float", *value))) if value else ()  # what survives is told against floats
 
     @field_validator("declared_accuracy")
     @classmethod

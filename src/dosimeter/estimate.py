@@ -12,7 +12,7 @@ from dosimeter.attacks.presets import Preset, choose
 from dosimeter.attacks.registry import entries, parameters
 from dosimeter.config import StudyConfig
 from dosimeter.models.backbones import Backbone, build_head, get_backbone
-from dosimeter.units import GREY_LEVELS_8BIT
+from dosimeter.storage.base import STORAGES
 
 if TYPE_CHECKING:
     from dosimeter.trials import Trial
@@ -46,10 +46,16 @@ class Cost(NamedTuple):
 def forwards_per_case(config: StudyConfig) -> float:
     """Return how many forward passes the sweep of one case takes, distinct images counted once."""
     doses = [epsilon for epsilon in config.epsilons if epsilon > 0]
-    levels = {round(epsilon * GREY_LEVELS_8BIT) for epsilon in doses} - {0}
-    distinct = {"float": len(doses) + FLIP_IN_FORWARDS, "png8": len(levels)}
-    presets = choose(config.preset, config.attack, config.effort)
+    distinct = {name: _distinct(doses, storage.levels) for name, storage in STORAGES.items()}
+    presets = choose(config.preset, config.attack, config.effort, config.storages)
     return sum(_attack(preset) + sum(distinct[storage] for storage in preset.storages) for preset in presets)
+
+
+def _distinct(doses: Sequence[float], levels: int) -> int:
+    """Return how many images differ once they are stored with so many `levels`, 0 being floats."""
+    if not levels:
+        return len(doses) + FLIP_IN_FORWARDS
+    return len({round(epsilon * levels) for epsilon in doses} - {0})
 
 
 def _attack(preset: Preset) -> float:

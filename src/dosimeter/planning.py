@@ -37,7 +37,7 @@ def plan_trial(
     """
     patients = pseudonymise_patients(trial.cohort)
     mask = read_mask(config.mask, classifier.size_px)
-    for preset in choose(config.preset, config.attack, config.effort):
+    for preset in choose(config.preset, config.attack, config.effort, config.storages):
         setting = Setting(
             protocol=trial.split.protocol,
             preset=_learned(preset, folder, trial, classifier),

@@ -53,7 +53,7 @@ SCHEMA = pa.schema(
         ("target", pa.int8()),  # the class that the attack is after; null: any but the true one
         ("made_on", pa.string()),  # the model whose adversarial images these are; null: the one that answers
         ("norm", pa.string()),
-        ("storage", pa.string()),  # float, png8
+        ("storage", pa.string()),  # float, png8, dicom12...
         ("seed", pa.int64()),
         ("epsilon", pa.float64()),  # nominal dose, [0, 1] of the image range
         ("on_grid", pa.bool_()),  # False: asked only to refine a flip epsilon

@@ -117,7 +117,7 @@ class _Study:
         self.progress = progress
         self.executor = executor
         self.device = pick_device(config.device)
-        self.presets = choose(config.preset, config.attack, config.effort)
+        self.presets = choose(config.preset, config.attack, config.effort, config.storages)
         self.examinations = Examinations(config, run, progress, self.presets)
         self.swept: dict[tuple[int, int], _Swept] = {}  # by the places of the model and of the trial
         self.waiting: dict[tuple[int, int], Classifier] = {}  # to be swept together, by the same places

@@ -13,6 +13,7 @@ from dosimeter.analysis.drops import probability_drop
 from dosimeter.analysis.evaluation import evaluate
 from dosimeter.analysis.flips import epsilon50, flip_epsilon
 from dosimeter.analysis.repeats import repeats
+from dosimeter.analysis.storage import deployed_epsilon, deployed_median, is_stored, survival
 from dosimeter.analysis.susceptibility import most_susceptible, rank_agreement, susceptibility
 from dosimeter.analysis.taxonomy import STUDY_PRESETS, is_fgsm, taxonomy
 from dosimeter.analysis.visibility import displays, safe_magnitudes, visibility, was_measured
@@ -27,6 +28,9 @@ CAPTIONS = {
     "probability_drop": "Probability of the true class before and after FGSM (the paper's tables 5 and 9).",
     "flip_epsilon": "The smallest epsilon that changes each image's answer.",
     "epsilon50": "The epsilon at which half of the correctly classified images have flipped.",
+    "survival": "Of the images that an attack flips as floats, those whose file flips too, with Wilson's interval.",
+    "deployed_epsilon": "The smallest epsilon whose file changes each image's answer, and what that file really moved.",
+    "deployed_median": "Medians over images of the smallest epsilon whose file changes the answer.",
     "repeats": "Means over the seeds, with 95 % intervals over splits (corrected resampled t).",
     "robust_accuracy": "Accuracy under every attack, with Wilson's 95 % interval, and the worst case over attacks.",
     "area": "Area under the accuracy curve, epsilon being linear, as a share of the largest possible.",
@@ -65,8 +69,9 @@ _ESCAPES = str.maketrans(
 def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     """Return every table of a run, by the name of its file: a key of `CAPTIONS` each.
 
-    `repeats` is there only of several seeds; then the tables have a column `seed`. The tables of attacks, from
-    `robust_accuracy` on, are there only if the run has more than `taxonomy.STUDY_PRESETS`; `fgsm_accuracy` and
+    `repeats` is there only of several seeds; then the tables have a column `seed`. `survival`, `deployed_epsilon` and
+    `deployed_median` are there only if images were stored. The tables of attacks, from `robust_accuracy` on, are there
+    only if the run has more than `taxonomy.STUDY_PRESETS`; `fgsm_accuracy` and
     `probability_drop` are of the classifier's own FGSM images even then, and epsilon50 has the worst case too.
     `evaluation` is there with them, or if the run was examined before it began.
     `visibility`, `displays` and `safe_magnitudes` are there if visibility was measured.
@@ -85,6 +90,8 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
         "flip_epsilon": flip_epsilon(frame),
         "epsilon50": epsilon50(every),
     }
+    if is_stored(frame):
+        tables |= {analyse.__name__: analyse(frame) for analyse in (survival, deployed_epsilon, deployed_median)}
     if several:
         tables |= {analyse.__name__: analyse(every) for analyse in _OF_ATTACKS}
         tables["taxonomy"] = taxonomy(frame)

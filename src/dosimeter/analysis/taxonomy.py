@@ -76,6 +76,7 @@ KINDS = {
     "mi_fgsm": Kind("MI-FGSM", "iterative"),
     "pgd": Kind("PGD", "iterative"),
     "apgd": Kind("APGD", "iterative"),
+    "stored_pgd": Kind("PGD for 8-bit files", "iterative"),
     "deepfool": Kind("DeepFool", "minimum norm"),
     "ddn": Kind("DDN", "minimum norm"),
     "carlini_wagner": Kind("Carlini-Wagner", "minimum norm"),

@@ -9,7 +9,7 @@ import pandas as pd
 from dosimeter.analysis.base import CLASSIFIER, groups
 from dosimeter.analysis.taxonomy import WORST_CASE, roles
 
-_OWN = ["score", "probability", "unchanged", "grad_zero", "found", "n_gradients", "n_queries", "duration_s"]
+_OWN = ["score", "probability", "linf", "unchanged", "grad_zero", "found", "n_gradients", "n_queries", "duration_s"]
 
 
 def with_worst_case(rows: pd.DataFrame) -> pd.DataFrame:

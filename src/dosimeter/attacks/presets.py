@@ -1,7 +1,7 @@
 """What one curve of the report shows: an attack and how its images are stored."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.fgsm import FGSM
@@ -38,7 +38,12 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def choose(presets: Sequence[str], attacks: Sequence[str], effort: str) -> list[Preset]:
-    """Return the presets of those names, then one for each attack, named after it and stored as floats."""
+def choose(presets: Sequence[str], attacks: Sequence[str], effort: str, storages: Sequence[str] = ()) -> list[Preset]:
+    """Return the presets of those names, then one for each attack, named after it.
+
+    Args:
+        storages: of all of them; if empty, as each preset and each attack's entry say.
+    """
     chosen = [PRESETS[name] for name in presets]
-    return chosen + [Preset(name, build(name, effort), ("float",), entry(name).note, effort) for name in attacks]
+    chosen += [Preset(name, build(name, effort), entry(name).storages, entry(name).note, effort) for name in attacks]
+    return [replace(preset, storages=tuple(storages)) for preset in chosen] if storages else chosen

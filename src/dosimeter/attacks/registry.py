@@ -34,6 +34,7 @@ class Entry:
         control: it is no attack but what an attack is compared with.
         needs_training: it learns on the training images first (see `Learner`).
         extra: the optional dependency it needs, if any.
+        storages: how its images are stored, unless the study says otherwise.
     """
 
     build: Callable[[str], Any]
@@ -44,6 +45,7 @@ class Entry:
     control: bool = False
     needs_training: bool = False
     extra: str | None = None
+    storages: tuple[str, ...] = ("float",)
 
 
 @cache

@@ -11,6 +11,7 @@ import typer
 
 from dosimeter import __version__
 from dosimeter.cli import data, weights
+from dosimeter.cli.export import export
 from dosimeter.config import StudyConfig, load_config
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
+app.command()(export)
 
 PHANTOM_WARNING = (
     "PHANTOM DATA: these are computed thoraxes, not patients. The numbers show that the instrument works and nothing "
@@ -48,6 +50,7 @@ def study(
     preset: Annotated[list[str] | None, typer.Option(help=_field("preset"))] = None,
     attack: Annotated[list[str] | None, typer.Option(help=_field("attack"))] = None,
     effort: Annotated[str | None, typer.Option(help=_field("effort"))] = None,
+    storage: Annotated[list[str] | None, typer.Option(help=_field("storages"))] = None,
     transfer: Annotated[bool | None, typer.Option("--transfer", help=_field("transfer"))] = None,
     target: Annotated[str | None, typer.Option(help=_field("target"))] = None,
     mask: Annotated[Path | None, typer.Option(help=_field("mask"))] = None,
@@ -88,6 +91,7 @@ def study(
         preset=_joined(preset),
         attack=_joined(attack),
         effort=effort,
+        storages=_joined(storage),
         transfer=transfer,
         target=target,
         mask=mask,
@@ -134,7 +138,7 @@ def report(run: Annotated[Path, typer.Argument(help="the run's folder")]) -> Non
 
 
 @app.command(name="list")
-def list_(what: Annotated[str, typer.Argument(help="models, cohorts, attacks or engines")]) -> None:
+def list_(what: Annotated[str, typer.Argument(help="models, cohorts, attacks, storages or engines")]) -> None:
     """List what this version knows."""
     from dosimeter.cli.listing import listing
 

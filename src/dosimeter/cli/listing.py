@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def listing(what: str) -> list[tuple[str, str]]:
-    """Return (name, note) of the models, cohorts, attacks or engines this version knows."""
+    """Return (name, note) of the models, cohorts, attacks, storages or engines this version knows."""
     if what == "models":
         from dosimeter.models.backbones import BACKBONES
 
@@ -24,6 +24,10 @@ def listing(what: str) -> list[tuple[str, str]]:
 
         presets = [(f"preset {name}", f"fgsm, {_shown(preset)}: {preset.note}") for name, preset in PRESETS.items()]
         return [*presets, *((name, entry.note) for name, entry in entries().items())]
+    if what == "storages":
+        from dosimeter.storage.base import STORAGES
+
+        return [(storage.name, storage.note) for storage in STORAGES.values()]
     if what == "engines":
         from dosimeter.engines.choose import ENGINES
 
@@ -31,9 +35,8 @@ def listing(what: str) -> list[tuple[str, str]]:
             ("auto", "the fastest that agrees with torch on the study's own images"),
             *((name, note) for name, (_, note) in ENGINES.items()),
         ]
-    raise DosimeterError(
-        f"'{what}' cannot be listed. {did_you_mean(what, ('models', 'cohorts', 'attacks', 'engines'))}"
-    )
+    known = ("models", "cohorts", "attacks", "storages", "engines")
+    raise DosimeterError(f"'{what}' cannot be listed. {did_you_mean(what, known)}")
 
 
 def attack_facts(name: str) -> list[tuple[str, str]]:

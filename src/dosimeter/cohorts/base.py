@@ -22,7 +22,7 @@ class Decoded(NamedTuple):
     """Pixels as read from their source."""
 
     image: FloatImage  # (C, H, W), C is 1 or 3, in [0, 1]
-    bits: int  # depth of the source's grid: the image holds multiples of 1 / (2**bits - 1)
+    bits: int  # depth of the source's grid: the image holds multiples of 1 / (2**bits - 1), unless a window made it
 
 
 @dataclass(frozen=True)

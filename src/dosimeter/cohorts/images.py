@@ -1,4 +1,4 @@
-"""Reads PNG, JPEG, TIFF and BMP files into [0, 1] by the range a file declares, never by its values."""
+"""Reads PNG, JPEG, TIFF, BMP and DICOM files into [0, 1] by the range a file declares, never by its values."""
 
 import io
 import sys
@@ -42,10 +42,10 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     """Read one image file.
 
     Colour stays colour, but three equal channels become one. Transparent pixels are laid on black. The
-    orientation that EXIF or TIFF declares is applied. Colour profiles are ignored.
+    orientation that EXIF or TIFF declares is applied. Colour profiles are ignored. See `cohorts.dicom` for DICOM.
 
     Args:
-        path: a PNG, JPEG, TIFF or BMP file; the content decides, not the suffix.
+        path: a PNG, JPEG, TIFF, BMP or DICOM file; the content decides, not the suffix.
         max_pixels: refuse a larger width x height before decoding.
 
     Returns:
@@ -77,6 +77,10 @@ def read_bytes(path: Path, *, max_pixels: int = MAX_PIXELS) -> bytes:
 
 def decode_image(content: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Decoded:
     """Decode the bytes of one image file as `read_image` does; `name` is for the error message."""
+    if content[128:132] == b"DICM":
+        from dosimeter.cohorts.dicom import decode_dicom  # pydicom is slow to import
+
+        return decode_dicom(content, name=name, max_pixels=max_pixels)
     try:
         image = _open(content, name, max_pixels)
         samples, bits = _samples(image, content, name)  # (H, W, C)
@@ -134,7 +138,7 @@ def _open(content: bytes, name: str, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError:
-        raise ImageError(name, "it is no PNG, JPEG, TIFF or BMP image, or its header is damaged.") from None
+        raise ImageError(name, "it is no PNG, JPEG, TIFF, BMP or DICOM image, or its header is damaged.") from None
     except Image.DecompressionBombError:
         raise ImageError(name, "it has absurdly many pixels; resize it first.") from None
     width, height = image.size

@@ -78,11 +78,22 @@ _SERIES = {
     ("sound", "png8"): Look(GREEN, "--", "^", markersize=4.2),
 }
 _SPARE = (Look(PURPLE, "-.", "v"), Look(ORANGE, ":", "D"), Look(GREY, "-", "P"))
-_STORAGES = {"float": "floats", "png8": "8-bit PNG"}
+_STORAGES = {
+    "float": "floats",
+    "png8": "8-bit PNG",
+    "png16": "16-bit PNG",
+    "jpeg95": "JPEG 95",
+    "jpeg90": "JPEG 90",
+    "jpeg75": "JPEG 75",
+    "dicom12": "12-bit DICOM",
+    "dicom16": "16-bit DICOM",
+    "dicom-mono1": "12-bit DICOM, MONOCHROME1",
+    "ct-hu": "CT in HU, lung window",
+}
 
 # Where many attacks share an axes: a colour for each family, a marker for each attack.
 _FAMILIES = {"one step": BLUE, "iterative": ORANGE, "minimum norm": GREEN, "black box": PURPLE, "universal": SKY}
-_MARKERS = dict(zip(KINDS, ("s", "v", "^", "o", "D", "<", ">", "P", "X", "h", "*", "p", "+", "x"), strict=True))
+_MARKERS = dict(zip(KINDS, ("s", "v", "^", "o", "D", "d", "<", ">", "P", "X", "h", "*", "p", "+", "x"), strict=True))
 
 
 def series_look(preset: str, storage: str) -> Look:
@@ -95,7 +106,12 @@ def series_name(preset: str, storage: str) -> str:
     """Return what a legend calls a preset's curve."""
     attack = preset.partition(" from ")[0]
     name = attack_title(preset) if attack in (*KINDS, WORST_CASE) else f"{preset} preset"
-    return f"{name}, {_STORAGES.get(storage, storage)}"
+    return f"{name}, {storage_name(storage)}"
+
+
+def storage_name(storage: str) -> str:
+    """Return what people call a way to store images."""
+    return _STORAGES.get(storage, storage)
 
 
 def attack_look(preset: str) -> Look:

@@ -22,6 +22,7 @@ from dosimeter.figures.style import series_name
 from dosimeter.report import numbers
 from dosimeter.report.attacks import attack_kind, attack_sentences, attack_tables
 from dosimeter.report.repeats import repeat_tables
+from dosimeter.report.storage import WHAT, storage_sentences, storage_tables
 from dosimeter.report.tables import all_tables
 from dosimeter.report.trust import MARKS, trust
 from dosimeter.report.visibility import visibility_sentences, visibility_tables
@@ -88,7 +89,7 @@ def render(
     trials = [(card["cohort"], card["protocol"]) for card in first.meta["cohorts"]]
     cohorts = ", ".join(dict.fromkeys(cohort for cohort, _ in trials))
     several = "robust_accuracy" in firsts
-    seen = "visibility" in firsts
+    seen, stored = "visibility" in firsts, "survival" in firsts
     judged = list(trust(firsts["evaluation"], trials)) if "evaluation" in firsts else []
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
@@ -113,7 +114,9 @@ def render(
         tables=list(all_tables(_of_study(firsts), trials)),
         trust=judged,
         marks=MARKS,
-        number=_numbers(trust=bool(judged), attacks=several, visibility=seen, repeats=len(every) > 1),
+        number=_numbers(trust=bool(judged), storage=stored, attacks=several, visibility=seen, repeats=len(every) > 1),
+        storage=list(storage_tables(firsts, trials)) if stored else [],
+        storage_sentences=storage_sentences(firsts) if stored else [],
         attacks=list(attack_tables(firsts, trials, first.meta)) if several else [],
         attack_sentences=attack_sentences(firsts, first.meta) if several else [],
         visibility=list(visibility_tables(firsts, first.meta)) if seen else [],
@@ -164,7 +167,7 @@ def _data_url(mime: str, content: bytes) -> str:
 def _numbers(**optional: bool) -> dict[str, int]:
     """Return the number of each section that is there, by its anchor; of the optional ones those that are True."""
     names = (
-        *("done", "verdict", "trust", "tables", "figures", "attacks", "visibility"),
+        *("done", "verdict", "trust", "tables", "figures", "storage", "attacks", "visibility"),
         *("repeats", "claims", "provenance", "limits"),
     )
     there = [name for name in names if optional.get(name, True)]
@@ -185,7 +188,7 @@ def _presets(frame: pd.DataFrame) -> list[dict[str, str]]:
             "attack": attack_kind(row["attack"], row["effort"]),
             "loss": LOSSES.get(row["loss"], row["loss"]),
             "channels": CHANNELS.get(row["channels"], row["channels"]),
-            "storage": "rounded to the levels of an 8-bit file" if row["storage"] == "png8" else "not rounded",
+            "storage": WHAT.get(row["storage"], row["storage"]),
         }
         for row in sorted(rows, key=lambda row: (place(row["preset"]), row["storage"]))
     ]

@@ -33,9 +33,9 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         cohort is missing or an image failed); incomplete (sentences); n_failed (images that failed, counted for each
         classifier); results, one entry for each (cohort, protocol, model) with n, accuracy and auc (value, low, high)
         and attacks (see `_attacks`); verdict; findings. Of a run of several seeds these are of the first, and there is
-        repeats, the rows of `analysis.repeats.repeats`. Where a run has attacks beyond the study, or was examined, each
-        result has evaluations as well (see `_evaluations`).
-        Where visibility was measured there are readers (a sentence), safe_magnitudes, rows of the table, and observer.
+        repeats, the rows of `analysis.repeats.repeats`. Where images were stored, each result has storage (see
+        `_storage`); where a run has attacks beyond the study, or was examined, evaluations (see `_evaluations`). Where
+        visibility was measured there are readers (a sentence), safe_magnitudes, rows of the table, and observer.
     """
     meta = responses.meta
     firsts = first_repeat(responses, tables)[1]
@@ -83,11 +83,36 @@ def _result(row: Mapping[Any, Any], tables: Mapping[str, pd.DataFrame]) -> dict[
         "auc": _estimate(row, "auc"),
         "attacks": _attacks(tables, keys),
     }
+    if "survival" in tables:
+        result["storage"] = _storage(tables, keys)
     if "evaluation" in tables:
         result["evaluations"] = _evaluations(tables["evaluation"], keys)
     if "visibility" in tables:
         result["visibility"] = _visibility(tables["visibility"], keys)
     return result
+
+
+def _storage(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return, for each preset and way to store: deployed_epsilon and linf, medians over images, and survival.
+
+    `survival` has the three doses of `_robustness`; `censored` is True where half of the files had not flipped at the
+    largest epsilon.
+    """
+    doses = reported_doses(tables["survival"]["epsilon"])
+    survival = _of(tables["survival"], keys)
+    return [
+        {
+            **{name: row[name] for name in ("preset", "storage", "aware", "n", "n_censored", "censored")},
+            "deployed_epsilon": _estimate(row, "deployed_epsilon"),
+            "linf": _estimate(row, "linf"),
+            "survival": [
+                {**{name: point[name] for name in ("epsilon", "n", "survived")}, **_estimate(point, "share")}
+                for point in records(_of(survival, {name: row[name] for name in ("preset", "storage")}))
+                if point["epsilon"] in doses
+            ],
+        }
+        for row in records(_of(tables["deployed_median"], keys))
+    ]
 
 
 def _attacks(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> list[dict[str, Any]]:

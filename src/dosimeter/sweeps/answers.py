@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from dosimeter.attacks.base import Dose, check, measure
-from dosimeter.attacks.storage import STORAGES
 from dosimeter.engines.base import Engine
+from dosimeter.storage.base import STORAGES
 from dosimeter.sweeps.paths import Path
 
 
@@ -87,6 +87,7 @@ class Answers:
         self._batch_size = batch_size
         self._stop = stop
         self._known: dict[bytes, Tensor] = {}  # digest of the stored image -> logits
+        self._unperturbed: dict[tuple[str, str], bytes] = {}  # case and storage -> digest of its stored image
         self.n_forward = 0
 
     def ask(self, questions: Iterable[Question]) -> list[Answer]:
@@ -105,15 +106,21 @@ class Answers:
 
     def _store(self, question: Question) -> tuple[bytes, Tensor, Dose, bool]:
         target, storage, epsilon = question
-        store = STORAGES[storage]
         adversarial = target.path.at(target.image, epsilon)
         check(target.image, adversarial, epsilon=epsilon, attack=self._attack)
-        image, unperturbed = store(adversarial), store(target.image)
-        digest = _digest(image)
-        if epsilon == 0 and target.logits is not None:
-            self._known.setdefault(_digest(target.image), target.logits)
+        image = as_stored(adversarial, storage)
+        digest, unperturbed = _digest(image), self._unchanged(target, storage)
         dose = measure(target.image, image, outside=target.path.outside(target.image, epsilon))
-        return digest, image, dose, torch.equal(image, unperturbed)
+        return digest, image, dose, digest == unperturbed
+
+    def _unchanged(self, target: Target, storage: str) -> bytes:
+        """Return the digest of the unperturbed image, stored; its logits are known if the attack computed them."""
+        key = target.case_id, storage
+        if key not in self._unperturbed:
+            self._unperturbed[key] = _digest(as_stored(target.image, storage))
+            if target.logits is not None:
+                self._known.setdefault(_digest(target.image), target.logits)
+        return self._unperturbed[key]
 
     def _forward(self, pending: dict[bytes, Tensor]) -> None:
         if self._stop is not None and self._stop.is_set():
@@ -124,6 +131,11 @@ class Answers:
         self._known.update(zip(pending, logits, strict=True))
         self.n_forward += len(pending)
         pending.clear()
+
+
+def as_stored(image: Tensor, storage: str) -> Tensor:
+    """Return what the classifier is asked about: an image (3, H, W), written to a file and read again."""
+    return torch.from_numpy(STORAGES[storage].store(image.numpy()))
 
 
 def _digest(image: Tensor) -> bytes:

@@ -13,14 +13,14 @@ from dosimeter.attacks.base import Attack
 from dosimeter.attacks.fgsm import FGSM
 from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import build
-from dosimeter.attacks.storage import STORAGES
 from dosimeter.attacks.universal import UniversalPerturbation
 from dosimeter.cohorts.base import Cohort
 from dosimeter.config import VISIBILITY_EPSILONS, costly_epsilons
 from dosimeter.engines.choose import check_name, plan_engine
-from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
 from dosimeter.responses import Responses, to_frame
+from dosimeter.storage.base import get_storage
 from dosimeter.sweeps.execute import Row
 from dosimeter.sweeps.executor import LocalExecutor
 from dosimeter.sweeps.learning import learn
@@ -60,7 +60,7 @@ def sweep(
         effort: "quick", "standard" or "thorough", for an attack given by its name. With "thorough" a search looks into
             the ball of every epsilon.
         epsilons: fractions of the image range, numbers or text such as "4/255"; 0 is always asked.
-        storages: "float", "png8", or both.
+        storages: how images are stored (`dosimeter list storages`).
         training: what an attack learns on that learns (universal).
         target: the class that images should be given; by default any but their own.
         mask: (size_px, size_px), what is not zero may move; by default every pixel.
@@ -82,8 +82,7 @@ def sweep(
         >>> dm.accuracy_table(responses)  # doctest: +SKIP
     """
     for storage in storages:
-        if storage not in STORAGES:
-            raise DosimeterError(f"storage '{storage}' is not known. {did_you_mean(storage, STORAGES)}")
+        get_storage(storage)
     if cohort.classes != classifier.classes:
         raise DosimeterError(
             f"the cohort's classes {cohort.classes} must be the classifier's {classifier.classes}, in that order: "

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from dosimeter.attacks.base import Attack, BudgetAttack, DirectionAttack, Problem
-from dosimeter.attacks.storage import STORAGES
 from dosimeter.cohorts.base import Record
 from dosimeter.engines.base import Engine, TorchEngine
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
 from dosimeter.responses import READ_ERROR
-from dosimeter.sweeps.answers import Answer, Answers, CheckedAnswers, Question, Stopped, Target
+from dosimeter.sweeps.answers import Answer, Answers, CheckedAnswers, Question, Stopped, Target, as_stored
 from dosimeter.sweeps.flips import Bracket, bisect, first_bracket
 from dosimeter.sweeps.paths import Path, Ray, Still
 from dosimeter.sweeps.plan import Cell, Setting
@@ -250,7 +249,7 @@ class _Execution:
         target, storage, epsilon = question
         if target.case_id not in self._references:
             self._references[target.case_id] = Reference(target.image)
-        stored = STORAGES[storage](target.path.at(target.image, epsilon))
+        stored = as_stored(target.path.at(target.image, epsilon), storage)
         return self._references[target.case_id].seen(stored, costly=epsilon in self._cell.setting.visibility)
 
     def _error_row(self, record: Record, message: str, question: Question | None = None) -> Row:

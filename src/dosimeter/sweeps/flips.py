@@ -1,11 +1,18 @@
-"""The flip epsilon: the smallest dose along an attack's direction that changes the answer."""
+"""The flip epsilon: the smallest dose along an attack's direction that changes the answer.
+
+That of a stored image is known to a quarter of its file's grey level at best: between two levels there is no other file
+to be had from most images. What its file really moved, the realised dose, is exact.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dosimeter.storage.base import STORAGES
 from dosimeter.sweeps.answers import Answer, Question, Target
 
 FLIP_TOLERANCE = 1e-5
+LEVEL_TOLERANCE = 0.25
+"""Of a grey level of a file."""
 
 Ask = Callable[[list[Question]], list[Answer]]
 
@@ -22,8 +29,10 @@ class Bracket:
 
     @property
     def open(self) -> bool:
-        """Whether the flip is known less well than `FLIP_TOLERANCE`."""
-        return self.high - self.low > FLIP_TOLERANCE
+        """Whether the flip is known less well than `FLIP_TOLERANCE`, or `LEVEL_TOLERANCE` of a stored image's level."""
+        levels = STORAGES[self.storage].levels
+        tolerance = max(FLIP_TOLERANCE, LEVEL_TOLERANCE / levels) if levels else FLIP_TOLERANCE
+        return self.high - self.low > tolerance + 1e-12
 
     @property
     def middle(self) -> float:
@@ -59,7 +68,7 @@ def first_bracket(questions: list[Question], answers: list[Answer]) -> Bracket |
 
 
 def bisect(brackets: list[Bracket], ask: Ask) -> list[tuple[Question, Answer]]:
-    """Narrow all brackets together to `FLIP_TOLERANCE`, one batch a step; return everything that was asked."""
+    """Narrow all brackets together until none is open, one batch a step; return everything that was asked."""
     asked: list[tuple[Question, Answer]] = []
     while active := [bracket for bracket in brackets if bracket.open]:
         questions = [Question(bracket.target, bracket.storage, bracket.middle) for bracket in active]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import PIL
+import pydicom
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import parameters
 from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
-from dosimeter.sweeps.flips import FLIP_TOLERANCE
+from dosimeter.sweeps.flips import FLIP_TOLERANCE, LEVEL_TOLERANCE
 
 SWEEP_VERSION = 4
 """Raised whenever the same inputs would give other rows, so that old parts are not reused."""
@@ -95,11 +96,12 @@ def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
         "allowed": [setting.target, _digest(setting.mask), setting.levels, setting.exhaustive, setting.audience],
         "epsilons": setting.epsilons,
         "visibility": setting.visibility,
-        "flip_tolerance": FLIP_TOLERANCE if setting.refine else None,
+        "flip_tolerance": [FLIP_TOLERANCE, LEVEL_TOLERANCE] if setting.refine else None,
         "seed": setting.seed,
         "engine": [setting.engine, setting.batch_size, setting.tolerance],
         "split": setting.split,
-        "versions": [torch.__version__, PIL.__version__, version("torchmetrics")],  # of logits, resizing, fidelity
+        # of what answers, resizes, stores and measures
+        "versions": [torch.__version__, PIL.__version__, pydicom.__version__, version("torchmetrics")],
         "device": classifier.device.type,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]

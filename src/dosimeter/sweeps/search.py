@@ -21,10 +21,12 @@ def search(
     """Return what `attack` finds for each image of `problem`, and check that it kept its ball.
 
     Args:
+        attack: if it has `levels`, its images lie on that lattice, and none is made between those it found.
         epsilons: the grid, ascending from 0. An image that is misclassified at 0 is not attacked.
         exhaustive: search every ball.
     """
-    finds = [Finds(continuous=problem.levels is None) for _ in range(len(problem))]
+    continuous = problem.levels is None and getattr(attack, "levels", None) is None
+    finds = [Finds(continuous=continuous) for _ in range(len(problem))]
     wrong = problem.fooled(problem.ask(problem.images)).cpu()
     for place in range(len(problem)):
         finds[place].put(0.0, problem.images[place].cpu(), hit=bool(wrong[place]))

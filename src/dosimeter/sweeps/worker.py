@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
+import pydicom
 import torch
 
 import dosimeter
@@ -53,6 +54,7 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "Pillow": PIL.__version__,
         "torchmetrics": version("torchmetrics"),
+        "pydicom": pydicom.__version__,
         **{package: version for engine in ENGINES for package, version in engine_versions(engine).items()},
     }
 

@@ -1,0 +1,148 @@
+"""What is left of an attack once its image is stored: survival, and the smallest dose whose file changes the answer."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dosimeter.analysis.base import CLASSIFIER, GROUP, answered, each_seed, groups, places, plain
+from dosimeter.analysis.intervals import bootstrap_by_group, weighted_median, wilson
+from dosimeter.analysis.taxonomy import WORST_CASE
+
+IDENTITY = ["cohort", "protocol", "model", "preset", "storage"]
+FLOAT = "float"
+AWARE = ("stored_pgd",)
+"""Attacks that look for an image on the grey levels of a file; all others are rounded afterwards."""
+
+_SURVIVAL = [*IDENTITY, "epsilon", "n", "survived", "share", "share_low", "share_high"]
+_CASES = [*IDENTITY, "case_id", "label", "deployed_epsilon", "uncertainty", "linf", "censored"]
+_MEDIANS = [
+    *(*IDENTITY, "aware", "n", "n_censored", "deployed_epsilon", "deployed_epsilon_low", "deployed_epsilon_high"),
+    *("linf", "linf_low", "linf_high", "censored", "low_censored", "high_censored", "epsilon_max"),
+]
+
+
+def is_stored(frame: pd.DataFrame) -> bool:
+    """Whether any image of a response table was stored."""
+    return bool((frame["storage"] != FLOAT).any())
+
+
+@each_seed
+def survival(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return how many of the images that flip as floats flip as files too, a row per (curve, storage, epsilon).
+
+    Args:
+        frame: a response table. A curve that was not asked as floats has no row.
+
+    Returns:
+        n images answered correctly without attack, as floats, and flipped at this epsilon as floats; survived, those
+        whose file is answered wrongly too; share, with Wilson's 95 % interval, NaN where n is 0.
+    """
+    rows = answered(frame)
+    rows = rows[rows["on_grid"] & (rows["made_on"] == "") & (rows["preset"] != WORST_CASE)]
+    parts, keys = [], ["case_id", "epsilon"]
+    for names, curve in groups(rows, [*CLASSIFIER, "preset"]):
+        floats = curve[curve["storage"] == FLOAT]
+        clean = floats[(floats["epsilon"] == 0) & floats["correct"]]
+        if clean.empty:
+            continue
+        flipped = floats[(places(floats["case_id"], clean["case_id"]) >= 0) & ~floats["correct"]]
+        files = curve[(curve["storage"] != FLOAT) & (curve["epsilon"] > 0)]
+        pairs = files[[*keys, "storage", "correct"]].merge(flipped[keys], on=keys, how="left", indicator="_as_float")
+        was = pairs["_as_float"] == "both"
+        pairs = pairs.assign(n=was, survived=was & ~pairs["correct"])
+        counts = pairs.groupby(["storage", "epsilon"], observed=True, as_index=False)[["n", "survived"]].sum()
+        parts.append(plain(counts).assign(**names))
+    if not parts:
+        return pd.DataFrame(columns=_SURVIVAL)
+    table = pd.concat(parts, ignore_index=True)
+    n = table["n"].where(table["n"] > 0)
+    low, high = wilson(table["survived"], table["n"])
+    table = table.assign(share=table["survived"] / n, share_low=low, share_high=high)
+    return table.sort_values([*IDENTITY, "epsilon"], kind="stable", ignore_index=True)[_SURVIVAL]
+
+
+@each_seed
+def deployed_epsilon(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the smallest epsilon whose file changes the answer, one row per (curve, storage, case).
+
+    Cases are those whose unperturbed file is answered correctly.
+
+    Args:
+        frame: a response table.
+
+    Returns:
+        label; deployed_epsilon, null if no file of those asked changes the answer (censored); uncertainty, the gap down
+        to the largest epsilon asked whose file does not; linf, the largest change that the file at deployed_epsilon
+        really makes to a pixel, of the image range.
+    """
+    parts = [plain(_cases(group)).assign(**names) for names, group in _stored(frame)]
+    return pd.concat(parts, ignore_index=True)[_CASES] if parts else pd.DataFrame(columns=_CASES)
+
+
+@each_seed
+def deployed_median(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the median over images of what `deployed_epsilon` gives, one row per (curve, storage).
+
+    Args:
+        frame: a response table.
+
+    Returns:
+        aware, whether the attack looked for a file; n images; n_censored; the lower medians deployed_epsilon and linf,
+        a censored image counting as infinite, with `_low` and `_high` from a bootstrap by patient; a value beyond
+        `epsilon_max`, the largest epsilon asked, is null and its flag (censored, low_censored, high_censored) True.
+    """
+    rows = [{**names, **_median(_cases(group), group)} for names, group in _stored(frame)]
+    return pd.DataFrame(rows, columns=_MEDIANS)
+
+
+def _stored(frame: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    rows = answered(frame)
+    rows = rows[(rows["storage"] != FLOAT) & (rows["made_on"] == "") & (rows["preset"] != WORST_CASE)]
+    for names, group in groups(rows, GROUP):
+        if (group["epsilon"] == 0).any():
+            yield names, group
+
+
+def _cases(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each case of one curve whose unperturbed file is answered correctly, with its cluster."""
+    clean = rows[(rows["epsilon"] == 0) & rows["correct"]].sort_values("case_id", ignore_index=True)
+    case = places(rows["case_id"], clean["case_id"])
+    rows, case = rows[case >= 0], case[case >= 0]
+    epsilon, wrong = rows["epsilon"].to_numpy(), ~rows["correct"].to_numpy()
+    flip, below, moved = np.full(len(clean), np.inf), np.zeros(len(clean)), np.full(len(clean), np.nan)
+    np.minimum.at(flip, case[wrong], epsilon[wrong])
+    np.maximum.at(below, case[epsilon < flip[case]], epsilon[epsilon < flip[case]])
+    first = wrong & (epsilon == flip[case])
+    moved[case[first]] = rows["linf"].to_numpy()[first]
+    found = np.isfinite(flip)
+    return pd.DataFrame(
+        {
+            "case_id": clean["case_id"],
+            "cluster": clean["cluster"],
+            "label": clean["label"].astype(np.int64),
+            "deployed_epsilon": np.where(found, flip, np.nan),
+            "uncertainty": np.where(found, flip - below, np.nan),
+            "linf": moved,
+            "censored": ~found,
+        }
+    )
+
+
+def _median(cases: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Any]:
+    doses = cases[["deployed_epsilon", "linf"]].fillna(np.inf).to_numpy(np.float64)
+    found: dict[str, Any] = {}
+    for column, name in enumerate(("deployed_epsilon", "linf")):
+        statistic = weighted_median(doses[:, column])
+        low, high = bootstrap_by_group(statistic, cases["cluster"].to_numpy(object))
+        values = {"": float(statistic(np.ones((1, len(cases))))[0]), "_low": float(low), "_high": float(high)}
+        found |= {f"{name}{suffix}": value if np.isfinite(value) else np.nan for suffix, value in values.items()}
+        found |= {f"{suffix[1:]}_censored".lstrip("_"): bool(np.isinf(value)) for suffix, value in values.items()}
+    return {
+        "aware": str(rows["attack"].iloc[0]) in AWARE,
+        "n": len(cases),
+        "n_censored": int(cases["censored"].sum()),
+        **found,
+        "epsilon_max": float(rows["epsilon"].max()),
+    }

@@ -1,0 +1,48 @@
+"""`dosimeter export`: adversarial images as files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="the run's folder")],
+    folder: Annotated[Path, typer.Argument(help="to write to; empty or absent")],
+    epsilon: Annotated[str, typer.Option(help='the dose, [0, 1] of the image range or "4/255"')],
+    storage: Annotated[str, typer.Option(help="how images are stored (see `dosimeter list storages`)")],
+    preset: Annotated[str | None, typer.Option(help="attack preset; default: sound, or the run's first")] = None,
+    model: Annotated[str | None, typer.Option(help="default: all")] = None,
+    cohort: Annotated[str | None, typer.Option(help="default: all")] = None,
+    limit: Annotated[int | None, typer.Option(help="images of each cohort and model")] = None,
+    burn_in: Annotated[bool, typer.Option("--burn-in", help="draw the research mark into the pixels too")] = False,
+    data: Annotated[Path | None, typer.Option(help="folder of the real images, if it has moved")] = None,
+) -> None:
+    """Write a run's adversarial images, and their originals, as files for a viewer or a PACS test of your own.
+
+    Nothing of the source's header is kept, every file is marked as made for research, and manifest.json has the hashes
+    and what the classifier says of each file.
+    """
+    from dosimeter.cli.display import Display
+    from dosimeter.export import export as write
+    from dosimeter.units import Epsilon
+
+    dose = Epsilon(epsilon)
+    with Display() as display:
+        done = write(
+            run,
+            folder,
+            epsilon=dose,
+            storage=storage,
+            preset=preset,
+            model=model,
+            cohort=cohort,
+            limit=limit,
+            burn_in=burn_in,
+            data=data,
+            progress=display,
+        )
+    print(
+        f"{done.n_images} adversarial images and their originals: {done.folder}\n"
+        f"of the {done.n_correct} whose original file is classified correctly, {done.n_flipped} are misclassified"
+    )

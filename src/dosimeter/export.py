@@ -1,0 +1,252 @@
+"""Adversarial images of a finished run as files, for a viewer or a PACS test of one's own.
+
+Every file says of itself that it is made for research. It carries no attribute of the source's: the header is made anew
+from an allow-list, and what stands for a patient is the case's pseudonym.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from pydicom.uid import generate_uid
+
+import dosimeter
+from dosimeter.atomic import write_text
+from dosimeter.attacks.presets import Preset
+from dosimeter.attacks.registry import parameters
+from dosimeter.cohorts.base import FloatImage
+from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.progress import Progress
+from dosimeter.replay import Curve, Replay
+from dosimeter.storage.base import STORAGES, Storage, get_storage
+from dosimeter.sweeps.answers import Target
+from dosimeter.units import Epsilon
+
+MARK = "RESEARCH ONLY, NOT FOR DIAGNOSIS"
+BURNT = "RESEARCH"
+"""What is drawn into the pixels where that is asked for."""
+
+
+class Exported(NamedTuple):
+    """What `export` wrote.
+
+    Attributes:
+        folder: where.
+        n_images: adversarial images.
+        n_flipped: of the images whose original file is answered correctly, those whose adversarial file is not.
+        n_correct: images whose original file is answered correctly.
+    """
+
+    folder: Path
+    n_images: int
+    n_flipped: int
+    n_correct: int
+
+
+def export(
+    run: Path,
+    folder: Path,
+    *,
+    epsilon: Epsilon,
+    storage: str,
+    preset: str | None = None,
+    model: str | None = None,
+    cohort: str | None = None,
+    limit: int | None = None,
+    burn_in: bool = False,
+    data: Path | None = None,
+    progress: Progress | None = None,
+) -> Exported:
+    """Write the adversarial images of a run as files, the originals beside them, and manifest.json.
+
+    A curve (cohort, protocol, seed, model, preset) has a folder of its own with `adversarial` and `original` in it; a
+    file is named by its case. Images are on the classifier's grid, as they were evaluated. The manifest has each file's
+    SHA-256, what the classifier says of the file, read again, and how far it is from the original image.
+
+    Args:
+        run: folder of a finished run.
+        folder: to write to; it must be empty or absent.
+        epsilon: the dose.
+        storage: one of `dosimeter list storages` that makes files.
+        preset, model, cohort: which curves; by default every model and cohort, and the sound preset if the run has it,
+            else its first.
+        limit: images of each curve.
+        burn_in: draw the mark into the pixels of adversarial files as well, which may undo the attack.
+        data: folder of the real images, if it has moved since the run.
+        progress: told of every image.
+
+    Raises:
+        DosimeterError: an argument names nothing, or the folder is not empty, or see `Replay`.
+    """
+    mode = get_storage(storage)
+    if mode.encode is None:
+        files = ", ".join(name for name, each in STORAGES.items() if each.encode is not None)
+        raise DosimeterError(f"storage must make files, got '{storage}'. Choose from: {files}.")
+    if limit is not None and limit < 1:
+        raise DosimeterError(f"limit must be at least 1 image, got {limit}.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DosimeterError(f"the folder to export to must be empty or absent, {folder} is not. Name another.")
+    replay = Replay(run, data=data)
+    curves = _chosen(list(replay.curves.values()), preset=preset, model=model, cohort=cohort)
+    progress = progress or Progress()
+    progress.begin("exporting", sum(len(curve.case_ids[:limit]) for curve in curves))
+    lines: list[dict[str, Any]] = []
+    for curve in curves:
+        into = folder / _slug("-".join(str(part) for part in curve.key))
+        for case_id in curve.case_ids[:limit]:
+            try:
+                target = replay.target(curve, case_id)
+            except DosimeterError as error:
+                progress.note(f"left out: {error}")
+                continue
+            lines.append(_case(curve, target, into, mode, float(epsilon), burn_in=burn_in))
+            progress.advance(1)
+    if not lines:
+        raise DosimeterError(f"{run}: none of its images can be read. Name their folder with --data.")
+    facts = {
+        "mark": MARK,
+        "dosimeter_version": dosimeter.__version__,
+        "run_id": replay.meta["run_id"],
+        "phantom": replay.meta["phantom"],
+        "epsilon": float(epsilon),
+        "storage": storage,
+        "burnt_in": burn_in,
+        "attacks": {curve.key.preset: parameters(_preset(curve).attack) for curve in curves},
+        "images": lines,
+    }
+    write_text(folder / "manifest.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    right = [line for line in lines if line["original"]["predicted"] == line["label"]]
+    flipped = sum(line["adversarial"]["predicted"] != line["label"] for line in right)
+    return Exported(folder, len(lines), flipped, len(right))
+
+
+def _chosen(curves: Sequence[Curve], **wanted: str | None) -> list[Curve]:
+    """Return the curves that the arguments name."""
+    presets = list(dict.fromkeys(curve.key.preset for curve in curves))
+    if wanted["preset"] is None and presets:
+        wanted["preset"] = "sound" if "sound" in presets else presets[0]
+    for name, value in wanted.items():
+        known = {getattr(curve.key, name) for curve in curves}
+        if value is not None and value not in known:
+            raise DosimeterError(f"{name} '{value}' is not in this run. {did_you_mean(value, known)}")
+    chosen = [
+        curve for curve in curves if all(value in (None, getattr(curve.key, name)) for name, value in wanted.items())
+    ]
+    if not chosen:
+        raise DosimeterError(f"the run has no images of {', '.join(str(value) for value in wanted.values() if value)}.")
+    return chosen
+
+
+def _case(curve: Curve, target: Target, into: Path, mode: Storage, epsilon: float, *, burn_in: bool) -> dict[str, Any]:
+    """Write the two files of one case and return the manifest's entry of it."""
+    assert mode.encode is not None
+    floats = target.path.at(target.image, epsilon)
+    altered = burn(floats.numpy()) if burn_in else floats.numpy()
+    header = _header(target.case_id, study=generate_uid(prefix=None))
+    again = _header(target.case_id, study=header["StudyInstanceUID"]) | _altered(curve, epsilon, burnt=burn_in)
+    contents = {
+        "original": mode.encode(target.image.numpy(), header=header),
+        "adversarial": mode.encode(altered, header=again),
+    }
+    said: dict[str, Any] = {"as_float": _answer(curve, floats)}
+    for kind, content in contents.items():
+        file = into / kind / f"{target.case_id}{mode.suffix}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        content = file.read_bytes()
+        read = torch.from_numpy(mode.read(content))
+        said[kind] = {
+            "file": file.relative_to(into.parent).as_posix(),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "linf": float((read - target.image).abs().amax()),
+            **_answer(curve, read),
+        }
+    label = curve.classifier.classes[target.label]
+    return {**curve.key._asdict(), "case": target.case_id, "label": label, **said}
+
+
+def burn(image: FloatImage) -> FloatImage:
+    """Return `image` (3, H, W) with `BURNT` in white on black along its lower edge."""
+    height, width = image.shape[1:]
+    label = Image.new("L", (width, height), 0)
+    font = ImageFont.load_default()
+    box = ImageDraw.Draw(label).textbbox((2, 0), BURNT, font=font)
+    top = max(0, height - round(box[3]) - 2)
+    ImageDraw.Draw(label).text((2, top), BURNT, fill=255, font=font)
+    burnt = image.copy()
+    strip = np.s_[:, top:, : min(width, round(box[2]) + 2)]
+    burnt[strip] = (np.asarray(label, dtype=np.float32) / 255)[strip[1:]]
+    return burnt
+
+
+def _header(case_id: str, *, study: str) -> dict[str, Any]:
+    """Return the attributes of an original's file beside its pixels: the allow-list. A patient is a pseudonym.
+
+    BurnedInAnnotation is not among them: what the source's pixels hold is not known, and nothing is claimed.
+    """
+    return {
+        "SOPInstanceUID": generate_uid(prefix=None),
+        "StudyInstanceUID": study,
+        "SeriesInstanceUID": generate_uid(prefix=None),
+        "ImageType": ["DERIVED", "SECONDARY"],
+        "Modality": "OT",
+        "ConversionType": "WSD",
+        "PatientName": f"RESEARCH^{case_id}",
+        "PatientID": case_id,
+        "PatientBirthDate": "",
+        "PatientSex": "",
+        "PatientIdentityRemoved": "YES",
+        "DeidentificationMethod": "header made anew; pixels are the source's, resized",
+        "StudyDate": "",
+        "StudyTime": "",
+        "StudyID": "",
+        "AccessionNumber": "",
+        "ReferringPhysicianName": "",
+        "SeriesNumber": 1,
+        "InstanceNumber": 1,
+        "PatientOrientation": "",
+        "ContentQualification": "RESEARCH",
+        "SeriesDescription": f"{MARK}: original",
+        "ImageComments": MARK,
+        "DerivationDescription": "Resized to the classifier's grid, not altered",
+        "Manufacturer": "dosimeter",
+        "SoftwareVersions": dosimeter.__version__,
+    }
+
+
+def _altered(curve: Curve, epsilon: float, *, burnt: bool) -> dict[str, Any]:
+    """Return what an adversarial file's header has other than an original's."""
+    attack = _preset(curve).attack
+    header = {
+        "SeriesNumber": 2,
+        "SeriesDescription": f"{MARK}: adversarial",
+        "DerivationDescription": (
+            f"Adversarially perturbed: attack {attack.name}, loss {attack.loss}, epsilon {epsilon:g} of the image "
+            f"range, against {curve.classifier.name}"
+        ),
+    }
+    return header | ({"BurnedInAnnotation": "YES"} if burnt else {})
+
+
+def _answer(curve: Curve, image: torch.Tensor) -> dict[str, Any]:
+    """Return what the classifier says of an image (3, H, W)."""
+    with torch.inference_mode():
+        logits = curve.classifier(image[None].to(curve.classifier.device))[0].double().cpu()
+    classes = curve.classifier.classes
+    probabilities = torch.softmax(logits, dim=0).tolist()
+    return {"predicted": classes[int(logits.argmax())], "probabilities": dict(zip(classes, probabilities, strict=True))}
+
+
+def _preset(curve: Curve) -> Preset:
+    return next(iter(curve.cells.values())).setting.preset
+
+
+def _slug(name: str) -> str:
+    """Return a curve's name as a folder's: letters, digits, dot, dash and underscore."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)

@@ -1,0 +1,75 @@
+"""What survives storage: the share of flips that a file keeps, against epsilon."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from dosimeter.analysis.taxonomy import attack_title, place
+from dosimeter.analysis.wording import model_name
+from dosimeter.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    Look,
+    epsilon_axis,
+    in_order,
+    panels,
+    percent_axis,
+    storage_name,
+    styled,
+)
+
+LOOKS = {
+    "png8": Look(GREEN, "--", "^"),
+    "png16": Look(GREY, "-", "s"),
+    "jpeg95": Look(ORANGE, "-", "o"),
+    "jpeg90": Look(ORANGE, "--", "v"),
+    "jpeg75": Look(ORANGE, ":", "D"),
+    "dicom12": Look(BLUE, "-", "o"),
+    "dicom16": Look(SKY, "-", "P"),
+    "dicom-mono1": Look(PURPLE, "--", "X"),
+    "ct-hu": Look(VERMILLION, "-.", "h"),
+}
+MOST = 3
+"""Attacks shown side by side; the others are in the table."""
+
+
+@styled
+def survival_curves(survival: pd.DataFrame) -> Figure:
+    """Draw the share of flips that survive each storage: a row a model, a column an attack.
+
+    Args:
+        survival: rows of one cohort and protocol, as `analysis.storage.survival` returns them; those without a flip are
+            left out.
+    """
+    shown = survival[survival["n"] > 0]
+    models, presets = in_order(shown["model"]), shown_presets(shown)
+    figure, axes = panels(len(models), len(presets), height=0.9 + 2.3 * len(models), sharex=True, sharey=True)
+    for line, model in zip(axes, models, strict=True):
+        for ax, preset in zip(line, presets, strict=True):
+            mine = shown[(shown["model"] == model) & (shown["preset"] == preset)]
+            for storage, curve in mine.groupby("storage"):
+                look = LOOKS[str(storage)]
+                band = curve["share_low"], curve["share_high"]
+                ax.fill_between(curve["epsilon"], *band, color=look.color, alpha=0.1, linewidth=0)
+                ax.plot(curve["epsilon"], curve["share"], **look._asdict())
+            epsilon_axis(ax, shown["epsilon"], label=False)
+            ax.set_title(f"{model_name(model)}, {attack_title(preset)}", fontsize=8)
+        percent_axis(line[0], "flips that survive")
+    for ax in axes[-1]:
+        ax.set_xlabel("epsilon")
+    names = [name for name in LOOKS if name in set(shown["storage"])]
+    handles = [Line2D([], [], **LOOKS[name]._asdict(), label=storage_name(name)) for name in names]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+def shown_presets(survival: pd.DataFrame) -> list[str]:
+    """Return the attacks to show, at most `MOST`: the sound preset before the published one, which colours an image."""
+    first = ("sound", "stored_pgd", "pgd")
+    presets = sorted(survival["preset"].unique(), key=lambda preset: (preset not in first, place(preset)))
+    return presets[:MOST]

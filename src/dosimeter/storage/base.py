@@ -1,0 +1,91 @@
+"""How images are stored: each mode really encodes to a file's bytes and decodes them with the loader of the cohorts.
+
+The classifier is asked about what comes back, not about what was meant.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from dosimeter.cohorts.base import FloatImage
+from dosimeter.cohorts.images import decode_image
+from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.storage.dicom import CT_HU, DICOM12, DICOM16, MONO1, encode_dicom
+from dosimeter.storage.raster import encode_jpeg, encode_png8, encode_png16
+from dosimeter.units import GREY_LEVELS_8BIT
+
+
+@dataclass(frozen=True)
+class Storage:
+    """One way to store an image.
+
+    Attributes:
+        name: its key in `STORAGES`, and what the table calls it.
+        note: what it is, in a line.
+        encode: an image (3, H, W) in [0, 1], and with `header` DICOM attributes by keyword, to a file's bytes; None: it
+            never leaves memory.
+        levels: steps between black and white of the file's samples; 0 for floats. What a lossless mode returns lies on
+            the multiples of 1 / levels.
+        suffix: of the file's name.
+        lossless: whether samples come back as they were written.
+    """
+
+    name: str
+    note: str
+    encode: Callable[..., bytes] | None = None
+    levels: int = 0
+    suffix: str = ""
+    lossless: bool = True
+
+    def store(self, image: FloatImage) -> FloatImage:
+        """Return what is read from the file that `image` (3, H, W), in [0, 1], was written to; same shape, float32."""
+        return image if self.encode is None else self.read(self.encode(image))
+
+    def read(self, content: bytes) -> FloatImage:
+        """Return the image (3, H, W) in a file's bytes; three equal planes if the file is grey."""
+        image = decode_image(content, name=f"of storage {self.name}").image
+        return np.broadcast_to(image, (3, *image.shape[1:])).copy()
+
+
+STORAGES = {
+    storage.name: storage
+    for storage in (
+        Storage("float", "as it is in memory, never stored"),
+        Storage("png8", "8-bit PNG, grey or RGB", encode_png8, GREY_LEVELS_8BIT, ".png"),
+        Storage("png16", "16-bit PNG, grey", encode_png16, 65535, ".png"),
+        *(
+            Storage(
+                f"jpeg{quality}",
+                f"JPEG of quality {quality}, grey or RGB",
+                partial(encode_jpeg, quality=quality),
+                GREY_LEVELS_8BIT,
+                ".jpg",
+                lossless=False,
+            )
+            for quality in (95, 90, 75)
+        ),
+        *(
+            Storage(name, note, partial(encode_dicom, form=form), form.levels, ".dcm")
+            for name, note, form in (
+                ("dicom12", "DICOM, 12 bit in 16, MONOCHROME2", DICOM12),
+                ("dicom16", "DICOM, 16 bit, MONOCHROME2", DICOM16),
+                ("dicom-mono1", "DICOM, 12 bit in 16, MONOCHROME1 (black is the largest number)", MONO1),
+                ("ct-hu", "DICOM, whole Hounsfield units, lung window: centre -600, width 1500", CT_HU),
+            )
+        ),
+    )
+}
+"""Every mode by its name."""
+
+
+def get_storage(name: str) -> Storage:
+    """Return the mode called `name`.
+
+    Raises:
+        DosimeterError: there is none.
+    """
+    if name not in STORAGES:
+        raise DosimeterError(f"storage '{name}' is not known. {did_you_mean(name, STORAGES)}")
+    return STORAGES[name]

@@ -1,0 +1,157 @@
+"""What is exported can be read again, says what it is, and names nobody."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from test_study import settings
+
+from dosimeter.cli import main
+from dosimeter.cohorts.images import read_image
+from dosimeter.errors import DosimeterError
+from dosimeter.export import MARK, burn, export
+from dosimeter.replay import Replay
+from dosimeter.storage.base import STORAGES
+from dosimeter.study import run_study
+from dosimeter.units import Epsilon
+
+pytestmark = pytest.mark.usefixtures("tiny_networks", "only_tables")
+
+ALLOWED = {
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "ImageType", "Modality"),
+    *("ConversionType", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientIdentityRemoved"),
+    *("DeidentificationMethod", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+    *("SeriesNumber", "InstanceNumber", "PatientOrientation", "ContentQualification", "SeriesDescription"),
+    *("ImageComments", "DerivationDescription", "Manufacturer", "SoftwareVersions", "SamplesPerPixel"),
+    *("PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *("PixelData", "BurnedInAnnotation"),
+}
+
+
+@pytest.fixture
+def finished(image_folder: Path, tmp_path: Path) -> Path:
+    run_study(settings(image_folder, tmp_path / "run", preset="sound", model="vgg16"))
+    return tmp_path / "run"
+
+
+def written(folder: Path) -> tuple[dict[str, Any], list[Path]]:
+    facts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return facts, sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
+
+
+@pytest.mark.parametrize("storage", ["png8", "jpeg90", "dicom12", "dicom-mono1", "ct-hu"])
+def test_files_are_the_images_that_were_evaluated(finished: Path, tmp_path: Path, storage: str) -> None:
+    folder = tmp_path / "out"
+    done = export(finished, folder, epsilon=Epsilon("4/255"), storage=storage, limit=3)
+    facts, files = written(folder)
+    assert done.n_images == len(facts["images"]) == 3
+    assert {path.suffix for path in files} == {STORAGES[storage].suffix}
+    assert len(files) == 6
+    replay = Replay(finished)
+    (curve,) = replay.curves.values()
+    for line in facts["images"]:
+        target = replay.target(curve, line["case"])
+        images = {"original": target.image, "adversarial": target.path.at(target.image, 4 / 255)}
+        for kind, image in images.items():
+            path = folder / line[kind]["file"]
+            stored = STORAGES[storage].store(image.numpy())
+            np.testing.assert_array_equal(np.broadcast_to(read_image(path).image, stored.shape), stored)
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == line[kind]["sha256"]
+            assert line[kind]["linf"] == pytest.approx(float(np.abs(stored - target.image.numpy()).max()))
+            assert sum(line[kind]["probabilities"].values()) == pytest.approx(1)
+    right = [line for line in facts["images"] if line["original"]["predicted"] == line["label"]]
+    assert done.n_correct == len(right)
+    assert done.n_flipped == sum(line["adversarial"]["predicted"] != line["label"] for line in right)
+
+
+def test_a_dicom_header_says_what_it_is_and_names_nobody(finished: Path, tmp_path: Path) -> None:
+    export(finished, tmp_path / "out", epsilon=Epsilon("4/255"), storage="dicom12", limit=2, burn_in=True)
+    facts, files = written(tmp_path / "out")
+    seen = set()
+    for path in files:
+        dataset = pydicom.dcmread(path)
+        assert {element.keyword for element in dataset} <= ALLOWED
+        uids = (dataset.SOPInstanceUID, dataset.SeriesInstanceUID)
+        assert all(uid.startswith("2.25.") and uid.is_valid for uid in (*uids, dataset.StudyInstanceUID))
+        seen |= set(uids)
+        assert list(dataset.ImageType) == ["DERIVED", "SECONDARY"]
+        assert dataset.ImageComments == MARK
+        assert dataset.PatientID == path.stem
+        altered = path.parent.name == "adversarial"
+        assert ("epsilon 0.0156863" in dataset.DerivationDescription) == altered
+        assert dataset.get("BurnedInAnnotation") == ("YES" if altered else None)
+    assert len(seen) == 2 * len(files)
+    everything = b"".join(path.read_bytes() for path in files) + json.dumps(facts).encode()
+    for secret in (b"SMITH", b"MRN", str(tmp_path).encode()):
+        assert secret not in everything
+
+
+@pytest.mark.parametrize("storage", ["png8", "png16", "jpeg75"])
+def test_a_picture_s_comment_changes_no_pixel(finished: Path, tmp_path: Path, storage: str) -> None:
+    export(finished, tmp_path / "out", epsilon=Epsilon(0.01), storage=storage, limit=1)
+    for path in written(tmp_path / "out")[1]:
+        with Image.open(path) as picture:
+            comment = picture.info.get("comment", picture.info.get("Comment"))
+        text = comment.decode() if isinstance(comment, bytes) else comment
+        assert MARK in text
+
+
+def test_the_burnt_in_mark_stays_at_the_lower_edge() -> None:
+    image = np.full((3, 64, 80), 0.5, np.float32)
+    burnt = burn(image)
+    changed = (burnt != image).any(axis=0)
+    assert changed.any()
+    assert not changed[:40].any()
+    assert burnt.max() > 0.9
+    assert (burnt[0] == burnt[1]).all()
+    assert (burn(image[:, :8, :8]) != 0.5).any()  # smaller than its text: still marked
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"storage": "float"}, "must make files.*png8"),
+        ({"storage": "dicom-12"}, "Did you mean 'dicom12'"),
+        ({"preset": "pgd"}, "preset 'pgd' is not in this run"),
+        ({"model": "vgg61"}, "Did you mean 'vgg16'"),
+        ({"cohort": "ct"}, "cohort 'ct' is not in this run"),
+        ({"limit": 0}, "at least 1 image"),
+    ],
+)
+def test_what_is_not_there_is_refused(finished: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DosimeterError, match=message):
+        export(finished, tmp_path / "out", **{"epsilon": Epsilon(0.01), "storage": "png8", **changes})
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_and_a_folder_that_is_not_empty(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "dosimeter",
+        "export",
+        str(finished),
+        str(tmp_path / "out"),
+        "--epsilon",
+        "4/255",
+        "--storage",
+        "dicom12",
+    ]
+    monkeypatch.setattr(sys, "argv", [*command, "--limit", "1"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert not caught.value.code
+    assert "1 adversarial images and their originals" in capsys.readouterr().out
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert "must be empty or absent" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
