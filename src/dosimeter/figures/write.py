@@ -25,6 +25,7 @@ from dosimeter.figures.attacks import (
 from dosimeter.figures.curves import accuracy_curves, zero_gradients
 from dosimeter.figures.drops import drop_epsilon, single_image_drop
 from dosimeter.figures.pictures import adversarial_pictures, triptychs
+from dosimeter.figures.readers import of_study, psychometric_curves
 from dosimeter.figures.repeats import repeated_curves
 from dosimeter.figures.style import in_order, save
 from dosimeter.figures.training import metric_bars, roc_curves, training_curves
@@ -49,6 +50,7 @@ class FigureFile(NamedTuple):
         repeats: whether it shows all seeds of the run.
         attacks: whether it shows attacks beyond the paper's study.
         visibility: whether it shows how far the images may be seen.
+        readers: whether it shows what readers saw.
     """
 
     name: str
@@ -61,6 +63,7 @@ class FigureFile(NamedTuple):
     repeats: bool = False
     attacks: bool = False
     visibility: bool = False
+    readers: bool = False
 
 
 class _Drawing(NamedTuple):
@@ -97,6 +100,7 @@ class _Trial(NamedTuple):
     doses: pd.DataFrame
     exemplars: list[Mapping[str, Any]]
     every: dict[str, pd.DataFrame]  # the tables of all seeds
+    readers: list[Mapping[str, Any]]  # studies with readers
 
 
 def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], directory: Path) -> list[FigureFile]:
@@ -121,12 +125,12 @@ def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], dire
     for trial in _trials(responses, tables):
         for drawing in _drawings(trial):
             name, title, caption = _name(trial, drawing), _title(trial, drawing), _CAPTIONS[drawing.subject]
-            repeats = drawing.subject == "repeats"
+            repeats, readers = drawing.subject == "repeats", drawing.subject == "readers"
             caption = caption.format(what_varies(trial.protocol)) if repeats else caption + one
             svg, png = save(drawing.draw(), directory / name)
             where = (trial.cohort, trial.protocol)
             seen = drawing.subject == "visibility"
-            written.append(FigureFile(name, title, caption, *where, svg, png, repeats, drawing.attacks, seen))
+            written.append(FigureFile(name, title, caption, *where, svg, png, repeats, drawing.attacks, seen, readers))
     return written
 
 
@@ -158,6 +162,11 @@ def _trials(responses: Responses, every: Mapping[str, pd.DataFrame]) -> Iterator
             doses=_of(doses, cohort, protocol),
             exemplars=[item for item in exemplars if (item["cohort"], item["protocol"]) == (cohort, protocol)],
             every={name: _of(table, cohort, protocol) for name, table in every.items()},
+            readers=[
+                study
+                for study in responses.meta.get("readers", [])
+                if (study["cohort"], study["protocol"]) == (cohort, protocol)
+            ],
         )
 
 
@@ -181,6 +190,9 @@ def _drawings(trial: _Trial) -> Iterator[_Drawing]:
         yield from _attacks(trial)
     if "visibility" in trial.tables and not trial.tables["visibility"].empty and not curves.empty:
         yield from _visibility(trial, curves)
+    for study in trial.readers:
+        draw = functools.partial(psychometric_curves, study, of_study(trial.every["epsilon50"], study))
+        yield _Drawing(None, "readers", "What readers saw", draw, f"{study['model']}-{study['study']}")
 
 
 def _visibility(trial: _Trial, curves: pd.DataFrame) -> Iterator[_Drawing]:
@@ -280,6 +292,10 @@ _CAPTIONS = {
     "saw floats.",
     "repeats": "Thin lines are the seeds, each with its own training; the thick line is their mean, the band its 95 % "
     "interval over {}. It is of the mean: a single seed may well lie outside.",
+    "readers": "Points are the share of right answers of all readers together; by guessing half are right. Curves are "
+    "fitted psychometric functions, thick of all readers, thin of each. The thin vertical line is the epsilon at which "
+    "75 % are right (dotted), the band its 95 % interval by a bootstrap over readers and images, cut at the panel's "
+    "edge where it goes on beyond what was shown.",
     "security": "Images as floats. The thick black curve is the worst case: an image counts as lost as soon as any "
     "attack of the model itself breaks it at this or a smaller epsilon; it is no average over attacks. The published "
     "preset is drawn beside it and not part of it, since it colours a grey image; so are random signs and uniform "

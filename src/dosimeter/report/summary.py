@@ -33,7 +33,8 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         cohort is missing or an image failed); incomplete (sentences); n_failed (images that failed, counted for each
         classifier); results, one entry for each (cohort, protocol, model) with n, accuracy and auc (value, low, high)
         and attacks (see `_attacks`); verdict; findings. Of a run of several seeds these are of the first, and there is
-        repeats, the rows of `analysis.repeats.repeats`. Where a run has attacks beyond the study, or was examined, each
+        repeats, the rows of `analysis.repeats.repeats`. A run with reader studies has reader_studies, as
+        `readers.results.results` returns them. Where a run has attacks beyond the study, or was examined, each
         result has evaluations as well (see `_evaluations`).
         Where visibility was measured there are readers (a sentence), safe_magnitudes, rows of the table, and observer.
     """
@@ -60,6 +61,8 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         summary["observer"] = [dict(facts) for facts in meta.get("observer", [])]
     if "repeats" in tables:
         summary["repeats"] = _plain(tables["repeats"])
+    if meta.get("readers"):
+        summary["reader_studies"] = meta["readers"]
     return summary
 
 
