@@ -40,16 +40,16 @@ def test_exact_shares_give_the_curve_back() -> None:
 
 
 def test_a_known_threshold_lies_in_its_interval() -> None:
-    """Of 40 simulated studies a 95 % interval may well miss two; the bootstrap errs on the wide side."""
+    """Of 16 simulated studies a 95 % interval may well miss one."""
     curve = Curve.through(0.015, width=0.6, lapse=0.02)
     inside = 0
-    for seed in range(40):
+    for seed in range(16):
         found = fit(EPSILONS, *answers(curve, seed=seed), seed=seed)
         assert found.low.epsilon is not None
         assert found.high.epsilon is not None
         assert found.threshold.epsilon == pytest.approx(0.015, rel=0.5)
         inside += found.low.epsilon <= 0.015 <= found.high.epsilon
-    assert inside >= 36
+    assert inside >= 14
 
 
 def test_few_answers_give_a_wider_interval() -> None:
@@ -111,4 +111,4 @@ def test_psignifit_finds_the_same() -> None:
     k, trials = right.sum((0, 1)), n.sum((0, 1))
     data = np.stack([np.log10(EPSILONS), k, trials], axis=1)
     other = psignifit.psignifit(data, experiment_type="2AFC", sigmoid="norm")
-    assert fit_curve(EPSILONS, k, trials).centre == pytest.approx(other.parameter_estimate_MLE["threshold"], abs=0.05)
+    assert fit_curve(EPSILONS, k, trials).centre == pytest.approx(other.parameter_estimate["threshold"], abs=0.05)

@@ -172,14 +172,12 @@ class _Album:
         target = self._replay.target(self._curve, case_id)
         noise = self._noise(target)
         plain = self._put(target.image)
-        return [
-            self._pair(kind, epsilon, case_id, plain, image)
-            for epsilon in epsilons
-            for kind, image in (
-                ("adversarial", target.path.at(target.image, epsilon)),
-                ("random", perturb(target.image, noise, epsilon)),
-            )
-        ]
+        shown: list[Pair] = []
+        for epsilon in epsilons:
+            attacked, moved = target.path.at(target.image, epsilon), perturb(target.image, noise, epsilon)
+            shown.append(self._pair("adversarial", epsilon, case_id, plain, attacked))
+            shown.append(self._pair("random", epsilon, case_id, plain, moved))
+        return shown
 
     def catch(self, case_id: str) -> Pair:
         """Return the pair of a case and itself."""

@@ -341,7 +341,7 @@ class _Study:
         parts = [self.run.part(cell_id) for cell_id in cells]
         self.run.save_manifest(status="merging", finished=None)  # what stands there now is about to change
         exemplars = [exemplar for swept in self._in_order for exemplar in swept.exemplars]
-        beside = {"stages": self.run.manifest["stages"], "exemplars": exemplars, **self._joined(facts["run_id"])}
+        beside = {"stages": self.run.manifest["stages"], "exemplars": exemplars, **self._joined(str(facts["run_id"]))}
         responses.merge_parts(parts, self.run.responses, {**facts, **beside})
         self.run.save_manifest(**facts)
 

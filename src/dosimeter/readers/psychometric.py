@@ -188,7 +188,7 @@ class _Grid:
     def __init__(self, epsilons: FloatArray) -> None:
         ends = np.log10([epsilons.min(), epsilons.max()])
         centres = np.arange(ends[0] - _BEYOND, ends[1] + _BEYOND, 0.02)
-        axes = np.meshgrid(centres, np.geomspace(*WIDTHS, 16), np.linspace(0, MAX_LAPSE, 4), indexing="ij")
+        axes = np.meshgrid(centres, np.geomspace(*WIDTHS, 12), np.linspace(0, MAX_LAPSE, 3), indexing="ij")
         self.cells = np.stack([axis.ravel() for axis in axes], axis=1)  # (cells, 3)
         centre, width, lapse = (column[:, None] for column in self.cells.T)
         share = GUESS + (1 - GUESS - lapse) * ndtr(_SPREAD * (np.log10(epsilons) - centre) / width)

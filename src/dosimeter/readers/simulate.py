@@ -3,7 +3,7 @@
 import numpy as np
 
 from dosimeter.readers.psychometric import Curve
-from dosimeter.readers.store import Answer, Store
+from dosimeter.readers.store import Answer, Side, Store
 
 NAME = "simulated-{}"
 
@@ -28,5 +28,5 @@ def simulate(store: Store, *, curve: Curve, n_readers: int, seed: int = 0) -> No
         for place, trial in store.upcoming(reader.number, reader.n_trials):
             pair = design.pair(trial)
             right = rng.random() < (float(curve.share(pair.epsilon)) if pair.changed else 0.5)
-            other = "left" if trial.altered == "right" else "right"
+            other: Side = "left" if trial.altered == "right" else "right"
             store.answer(reader.number, place, Answer(trial.altered if right else other))
