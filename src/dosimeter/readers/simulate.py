@@ -24,7 +24,7 @@ def simulate(store: Store, *, curve: Curve, n_readers: int, seed: int = 0) -> No
     design = store.design
     for _ in range(n_readers):
         reader = store.join(NAME.format(len(store.displays()) + 1), simulated=True)
-        rng = np.random.default_rng([seed, reader.number])
+        rng = np.random.default_rng([seed, 1, reader.number])
         for place, trial in store.upcoming(reader.number, reader.n_trials):
             pair = design.pair(trial)
             right = rng.random() < (float(curve.share(pair.epsilon)) if pair.changed else 0.5)
