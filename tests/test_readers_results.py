@@ -101,7 +101,8 @@ def test_a_study_that_was_broken_off_has_results_of_what_is_there(tmp_path: Path
     assert what["n_answers"] == 3  # two were practice
     json.dumps(what, allow_nan=False)
     list(sentences(what))
-    psychometric_curves(what, pd.DataFrame({"epsilon50": [0.01]}))
+    for flips in ([0.01], [], [float("nan")]):
+        psychometric_curves(what, pd.DataFrame({"epsilon50": flips}, dtype=float))
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])

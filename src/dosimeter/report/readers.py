@@ -66,7 +66,10 @@ def _thresholds(study: Study) -> View:
             f"({percent_range(catch['low'], catch['high'])}); without bias it would be half."
         )
     displays = study["displays"]
-    note += f" {displays['n_both']} of {displays['n_checked']} readers who looked saw both squares of the test pattern."
+    if displays["n_checked"]:
+        note += (
+            f" {displays['n_both']} of {displays['n_checked']} readers who looked saw both squares of the test pattern."
+        )
     heads = ("change", "who", "answers", "images", "75 % threshold, epsilon")
     return View(f"Thresholds: {_title(study)}", [[Head(name) for name in heads]], rows, note)
 
