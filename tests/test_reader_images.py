@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from test_study import settings
 
+from dosimeter import responses
 from dosimeter.errors import DosimeterError
 from dosimeter.progress import Progress
 from dosimeter.reader_images import Options, blind_epsilons, make_study
@@ -90,3 +91,11 @@ def test_what_cannot_be_shown_is_one_sentence(run: Path, tmp_path: Path) -> None
         assert not (tmp_path / "study").exists()
     with pytest.raises(DosimeterError, match="is not empty"):
         make_study(run, run, Options((0.01, 0.02), curve=CURVE), progress=Progress())
+
+
+def test_a_run_that_is_merged_again_keeps_what_readers_saw(run: Path, image_folder: Path) -> None:
+    table = run / "responses.parquet"
+    responses.annotate(table, {"readers": [{"study": "5eed0001"}]})
+    (run / "report.html").unlink()  # so that the same command merges and draws again
+    assert not run_study(settings(image_folder, run)).reused
+    assert responses.read_meta(table)["readers"] == [{"study": "5eed0001"}]
