@@ -124,11 +124,14 @@ def serve(
         raise DosimeterError("Serving needs FastAPI and uvicorn: pip install 'dosimeter[app]'.") from error
     from dosimeter.readers.sittings import Sittings
 
+    sittings = Sittings(study)
     password = None if password_file is None else _password(password_file)
     listener = bind(host, port)
     address = f"http://{host}:{listener.getsockname()[1]}/"
-    gate = Gate(host=host, password=password, announce=lambda token: print(f"next link: {address}?token={token}"))
-    app = create_app(gate, routers=[reader_router(Sittings(study))], home=HOME)
+    gate = Gate(
+        host=host, password=password, announce=lambda token: print(f"next link: {address}?token={token}", flush=True)
+    )
+    app = create_app(gate, routers=[reader_router(sittings)], home=HOME)
     link = f"{address}?token={gate.token}"
     print(f"reader study: {link}\nThe link works once. Stop with Ctrl-C; every answer is saved at once.", flush=True)
     if not gate.is_local:
