@@ -238,12 +238,12 @@ def test_the_figure_has_a_line_for_each_seed_and_their_mean(tables: Tables) -> N
 
 def test_figures_of_one_seed_say_so_and_one_shows_all(run: Responses, tables: Tables, tmp_path: Path) -> None:
     figures = write_figures(run, tables, tmp_path)
-    (every,) = [figure for figure in figures if figure.repeats]
+    (every,) = [figure for figure in figures if figure.section == "repeats"]
     assert every.name == "xray-268-paper-repeats"
     assert every.title == "Accuracy against epsilon over splits: xray-268, paper protocol"
     assert "interval over splits" in every.caption
     for figure in figures:
-        assert figure.caption.endswith("This is seed 0, the first of 3.") == (not figure.repeats)
+        assert figure.caption.endswith("This is seed 0, the first of 3.") == (figure.section != "repeats")
 
 
 def test_the_report_of_several_seeds_has_a_section_and_stays_whole(run: Responses, tmp_path: Path) -> None:

@@ -153,6 +153,22 @@ def merge_parts(parts: Sequence[Path], path: Path, meta: Mapping[str, Any]) -> N
             writer.write_table(rows, row_group_size=max(len(rows), 1))
 
 
+def annotate(path: Path, facts: Mapping[str, Any]) -> None:
+    """Put `facts` beside those that travel with a merged table, whose rows stay; after a crash it is old or new, whole.
+
+    Raises:
+        DosimeterError: as `read_meta`.
+    """
+    meta = {**read_meta(path), **facts}
+    with pq.ParquetFile(path) as file, replacing(path) as temporary:
+        schema = file.schema_arrow.with_metadata({METADATA_KEY: json.dumps(meta, sort_keys=True).encode()})
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for group in range(file.num_row_groups):
+                with _refused_if_damaged(path):
+                    rows = file.read_row_group(group).replace_schema_metadata(schema.metadata)
+                writer.write_table(rows, row_group_size=max(len(rows), 1))
+
+
 def _gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Yield `tables` joined to at least `ROW_GROUP` rows each: a part has a hundred, a file of such is slow to read."""
     waiting: list[pa.Table] = []

@@ -341,9 +341,17 @@ class _Study:
         parts = [self.run.part(cell_id) for cell_id in cells]
         self.run.save_manifest(status="merging", finished=None)  # what stands there now is about to change
         exemplars = [exemplar for swept in self._in_order for exemplar in swept.exemplars]
-        beside = {"stages": self.run.manifest["stages"], "exemplars": exemplars}
+        beside = {"stages": self.run.manifest["stages"], "exemplars": exemplars, **self._joined(str(facts["run_id"]))}
         responses.merge_parts(parts, self.run.responses, {**facts, **beside})
         self.run.save_manifest(**facts)
+
+    def _joined(self, run_id: str) -> dict[str, Any]:
+        """Return the reader studies that were joined to these very rows, to be kept when they are merged again."""
+        try:
+            meta = responses.read_meta(self.run.responses)
+        except DosimeterError:  # not merged yet, or damaged
+            return {}
+        return {"readers": meta["readers"]} if meta.get("run_id") == run_id and meta.get("readers") else {}
 
     def _finished(self, incomplete: list[str]) -> bool:
         """Whether the run already holds the report of exactly these cells."""

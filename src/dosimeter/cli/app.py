@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dosimeter import __version__
-from dosimeter.cli import data, weights
+from dosimeter.cli import data, readers, weights
 from dosimeter.cli.export import export
 from dosimeter.config import StudyConfig, load_config
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     help="Measure how small a perturbation breaks a radiology image classifier. Research use; not a medical device.",
 )
 app.add_typer(data.app, name="data")
+app.add_typer(readers.app, name="readers")
 app.add_typer(weights.app, name="weights")
 app.command()(export)
 

@@ -25,6 +25,7 @@ from dosimeter.figures.attacks import (
 from dosimeter.figures.curves import accuracy_curves, zero_gradients
 from dosimeter.figures.drops import drop_epsilon, single_image_drop
 from dosimeter.figures.pictures import adversarial_pictures, triptychs
+from dosimeter.figures.readers import of_study, psychometric_curves
 from dosimeter.figures.repeats import repeated_curves
 from dosimeter.figures.storage import survival_curves
 from dosimeter.figures.style import in_order, save
@@ -34,6 +35,15 @@ from dosimeter.responses import Responses
 
 _FIRST_FIGURE = {"xray": 4, "ct": 9}
 UNCHANGED_FIGURE = 14
+
+
+_SECTIONS = dict.fromkeys(("security", "harm", "susceptibility", "transfer", "cost"), "attacks") | {
+    "survival": "storage",
+    "visibility": "visibility",
+    "repeats": "repeats",
+    "readers": "readers",
+}
+"""Where figures beyond the paper's study stand, by subject."""
 
 
 class FigureFile(NamedTuple):
@@ -47,10 +57,7 @@ class FigureFile(NamedTuple):
         protocol: its protocol.
         path_svg: vector file.
         path_png: raster file, 150 dots per inch.
-        repeats: whether it shows all seeds of the run.
-        attacks: whether it shows attacks beyond the paper's study.
-        visibility: whether it shows how far the images may be seen.
-        storage: whether it shows what survives storage.
+        section: of the report, where it stands: "figures" for those of the paper's study, or one of `_SECTIONS`.
     """
 
     name: str
@@ -60,10 +67,7 @@ class FigureFile(NamedTuple):
     protocol: str
     path_svg: Path
     path_png: Path
-    repeats: bool = False
-    attacks: bool = False
-    visibility: bool = False
-    storage: bool = False
+    section: str = "figures"
 
 
 class _Drawing(NamedTuple):
@@ -76,7 +80,6 @@ class _Drawing(NamedTuple):
         title: what it shows.
         draw: makes it.
         model: the one model shown, if it is one.
-        attacks: as in `FigureFile`.
     """
 
     place: int | None
@@ -84,7 +87,6 @@ class _Drawing(NamedTuple):
     title: str
     draw: Callable[[], Figure]
     model: str = ""
-    attacks: bool = False
 
 
 class _Trial(NamedTuple):
@@ -100,6 +102,7 @@ class _Trial(NamedTuple):
     doses: pd.DataFrame
     exemplars: list[Mapping[str, Any]]
     every: dict[str, pd.DataFrame]  # the tables of all seeds
+    readers: list[Mapping[str, Any]]  # studies with readers
 
 
 def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], directory: Path) -> list[FigureFile]:
@@ -128,9 +131,8 @@ def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], dire
             caption = caption.format(what_varies(trial.protocol)) if repeats else caption + one
             svg, png = save(drawing.draw(), directory / name)
             where = (trial.cohort, trial.protocol)
-            kind = drawing.subject
-            flags = (repeats, drawing.attacks, kind == "visibility", kind == "survival")
-            written.append(FigureFile(name, title, caption, *where, svg, png, *flags))
+            section = _SECTIONS.get(drawing.subject, "figures")
+            written.append(FigureFile(name, title, caption, *where, svg, png, section))
     return written
 
 
@@ -162,6 +164,11 @@ def _trials(responses: Responses, every: Mapping[str, pd.DataFrame]) -> Iterator
             doses=_of(doses, cohort, protocol),
             exemplars=[item for item in exemplars if (item["cohort"], item["protocol"]) == (cohort, protocol)],
             every={name: _of(table, cohort, protocol) for name, table in every.items()},
+            readers=[
+                study
+                for study in responses.meta.get("readers", [])
+                if (study["cohort"], study["protocol"]) == (cohort, protocol)
+            ],
         )
 
 
@@ -188,6 +195,9 @@ def _drawings(trial: _Trial) -> Iterator[_Drawing]:
         yield from _attacks(trial)
     if "visibility" in trial.tables and not trial.tables["visibility"].empty and not curves.empty:
         yield from _visibility(trial, curves)
+    for study in trial.readers:
+        draw = functools.partial(psychometric_curves, study, of_study(trial.every["epsilon50"], study))
+        yield _Drawing(None, "readers", "What readers saw", draw, f"{study['model']}-{study['study']}")
 
 
 def _visibility(trial: _Trial, curves: pd.DataFrame) -> Iterator[_Drawing]:
@@ -229,23 +239,23 @@ def _attacks(trial: _Trial) -> Iterator[_Drawing]:
     own = (robust["storage"] == "float") & (robust["role"] != "transfer") & (robust["epsilon"] > 0)
     if own.any():
         draw = functools.partial(security_curves, robust)
-        yield _Drawing(None, "security", "Accuracy under every attack", draw, attacks=True)
+        yield _Drawing(None, "security", "Accuracy under every attack", draw)
     if ((flips["storage"] == "float") & flips["role"].isin(["attack", "worst case"])).any():
         draw = functools.partial(class_flip_curves, flips, trial.classes)
-        yield _Drawing(None, "harm", "Images flipped, by class", draw, attacks=True)
+        yield _Drawing(None, "harm", "Images flipped, by class", draw)
     worst, agreed = (
         table[(table["preset"] == WORST_CASE) & (table["storage"] == "float")] for table in (ranks, agreement)
     )
     if len(worst["model"].unique()) > 1 and worst["flip_epsilon"].notna().any():
         draw = functools.partial(susceptibility_scatter, worst, agreed, trial.classes)
-        yield _Drawing(None, "susceptibility", "Which images fall first", draw, attacks=True)
+        yield _Drawing(None, "susceptibility", "Which images fall first", draw)
     if (moved["storage"] == "float").any():
         draw = functools.partial(transfer_matrices, moved)
-        yield _Drawing(None, "transfer", "Images made on one model, answered by another", draw, attacks=True)
+        yield _Drawing(None, "transfer", "Images made on one model, answered by another", draw)
     half = trial.tables["epsilon50"]
     if own.any() and (half["n"] > 0).any():
         draw = functools.partial(cost_against_strength, cost, half)
-        yield _Drawing(None, "cost", "Cost against strength", draw, attacks=True)
+        yield _Drawing(None, "cost", "Cost against strength", draw)
 
 
 def _number(trial: _Trial, drawing: _Drawing) -> int | None:
@@ -287,6 +297,10 @@ _CAPTIONS = {
     "saw floats.",
     "repeats": "Thin lines are the seeds, each with its own training; the thick line is their mean, the band its 95 % "
     "interval over {}. It is of the mean: a single seed may well lie outside.",
+    "readers": "Points are the share of right answers of all readers together; by guessing half are right. Curves are "
+    "fitted psychometric functions, thick of all readers, thin of each. The thin vertical line is the epsilon at which "
+    "75 % are right (dotted), the band its 95 % interval by a bootstrap over readers and images, cut at the panel's "
+    "edge where it goes on beyond what was shown.",
     "security": "Images as floats. The thick black curve is the worst case: an image counts as lost as soon as any "
     "attack of the model itself breaks it at this or a smaller epsilon; it is no average over attacks. The published "
     "preset is drawn beside it and not part of it, since it colours a grey image; so are random signs and uniform "

@@ -21,6 +21,7 @@ from dosimeter.figures import FigureFile
 from dosimeter.figures.style import series_name
 from dosimeter.report import numbers
 from dosimeter.report.attacks import attack_kind, attack_sentences, attack_tables
+from dosimeter.report.readers import reader_sentences, reader_views
 from dosimeter.report.repeats import repeat_tables
 from dosimeter.report.storage import WHAT, storage_sentences, storage_tables
 from dosimeter.report.tables import all_tables
@@ -90,6 +91,7 @@ def render(
     cohorts = ", ".join(dict.fromkeys(cohort for cohort, _ in trials))
     several = "robust_accuracy" in firsts
     seen, stored = "visibility" in firsts, "survival" in firsts
+    studies = meta.get("readers", [])
     judged = list(trust(firsts["evaluation"], trials)) if "evaluation" in firsts else []
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
@@ -114,7 +116,14 @@ def render(
         tables=list(all_tables(_of_study(firsts), trials)),
         trust=judged,
         marks=MARKS,
-        number=_numbers(trust=bool(judged), storage=stored, attacks=several, visibility=seen, repeats=len(every) > 1),
+        number=_numbers(
+            trust=bool(judged),
+            storage=stored,
+            attacks=several,
+            visibility=seen,
+            repeats=len(every) > 1,
+            studies=bool(studies),
+        ),
         storage=list(storage_tables(firsts, trials)) if stored else [],
         storage_sentences=storage_sentences(firsts) if stored else [],
         attacks=list(attack_tables(firsts, trials, first.meta)) if several else [],
@@ -122,6 +131,9 @@ def render(
         visibility=list(visibility_tables(firsts, first.meta)) if seen else [],
         visibility_sentences=visibility_sentences(firsts, first.meta) if seen else [],
         readers=reader_sentence(meta),
+        studies=list(reader_views(studies, tables)),
+        study_sentences=list(reader_sentences(studies, tables)),
+        simulated=any(study["simulated"] for study in studies),
         repeats=list(repeat_tables(tables["repeats"], trials)) if len(every) > 1 else [],
         pictures=embed(figures),
         engines=meta.get("engines", []),
@@ -168,7 +180,7 @@ def _numbers(**optional: bool) -> dict[str, int]:
     """Return the number of each section that is there, by its anchor; of the optional ones those that are True."""
     names = (
         *("done", "verdict", "trust", "tables", "figures", "storage", "attacks", "visibility"),
-        *("repeats", "claims", "provenance", "limits"),
+        *("repeats", "studies", "claims", "provenance", "limits"),
     )
     there = [name for name in names if optional.get(name, True)]
     return {name: index for index, name in enumerate(there, start=1)}

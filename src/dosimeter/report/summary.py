@@ -33,9 +33,10 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         cohort is missing or an image failed); incomplete (sentences); n_failed (images that failed, counted for each
         classifier); results, one entry for each (cohort, protocol, model) with n, accuracy and auc (value, low, high)
         and attacks (see `_attacks`); verdict; findings. Of a run of several seeds these are of the first, and there is
-        repeats, the rows of `analysis.repeats.repeats`. Where images were stored, each result has storage (see
-        `_storage`); where a run has attacks beyond the study, or was examined, evaluations (see `_evaluations`). Where
-        visibility was measured there are readers (a sentence), safe_magnitudes, rows of the table, and observer.
+        repeats, the rows of `analysis.repeats.repeats`. A run with reader studies has reader_studies, as
+        `readers.results.results` returns them. Where images were stored, each result has storage (see `_storage`); where
+        a run has attacks beyond the study, or was examined, evaluations (see `_evaluations`). Where visibility was
+        measured there are readers (a sentence), safe_magnitudes, rows of the table, and observer.
     """
     meta = responses.meta
     firsts = first_repeat(responses, tables)[1]
@@ -60,6 +61,8 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         summary["observer"] = [dict(facts) for facts in meta.get("observer", [])]
     if "repeats" in tables:
         summary["repeats"] = _plain(tables["repeats"])
+    if meta.get("readers"):
+        summary["reader_studies"] = meta["readers"]
     return summary
 
 

@@ -1,0 +1,158 @@
+"""`dosimeter readers`: what people see of a perturbation."""
+
+import sys
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from dosimeter.units import parse_epsilons
+
+if TYPE_CHECKING:
+    from dosimeter.readers.design import Design
+    from dosimeter.readers.store import Store
+
+app = typer.Typer(no_args_is_help=True, help="Reader studies: make, serve, fit, export, and join them to a run.")
+
+Study = Annotated[Path, typer.Argument(help="the study's folder")]
+RunFolder = Annotated[Path, typer.Argument(help="the folder of a finished run")]
+
+
+@app.command()
+def new(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="the study's folder, to be made")],
+    epsilons: Annotated[str, typer.Option(help="what is shown, such as 0.003,0.009,8/255; two at least")],
+    images: Annotated[int, typer.Option(help="images, each shown at every epsilon; 20 to 40 are advised")] = 20,
+    cohort: Annotated[str | None, typer.Option(help="whose images; needed if the run has several")] = None,
+    protocol: Annotated[str | None, typer.Option(help="the split; needed if the run has several")] = None,
+    model: Annotated[str | None, typer.Option(help="the attacked network; needed if the run has several")] = None,
+    preset: Annotated[str | None, typer.Option(help="the attack; default: sound, if the run has it")] = None,
+    seed: Annotated[int | None, typer.Option(help="the run's seed; needed if it has several")] = None,
+    shuffle: Annotated[int, typer.Option(help="seed of the images chosen, of sides and orders")] = 0,
+    window: Annotated[str, typer.Option(help="locked, or free: readers may change the grey window")] = "locked",
+    break_every: Annotated[int, typer.Option(help="trials between two breaks")] = 40,
+    data: Annotated[Path | None, typer.Option(help="folder of the real images, if it has moved")] = None,
+) -> None:
+    """Make a study of pairs, one image altered: images x epsilons x {attack, random signs}, and identical pairs."""
+    from dosimeter.cli.display import Display
+    from dosimeter.errors import DosimeterError
+    from dosimeter.reader_images import Options, blind_epsilons, make_study
+
+    if window not in ("locked", "free"):
+        raise DosimeterError(f"window must be locked or free, got '{window}'. Try --window free.")
+    chosen: Literal["locked", "free"] = "free" if window == "free" else "locked"
+    named = {"cohort": cohort, "protocol": protocol, "model": model, "preset": preset, "seed": seed}
+    curve = {name: value for name, value in named.items() if value is not None}
+    options = Options(parse_epsilons(epsilons), images, curve, shuffle, chosen, break_every)
+    with Display() as display:
+        design = make_study(run, out, options, data=data, progress=display)
+    shown = ", ".join(f"{epsilon:g}" for epsilon in design.epsilons)
+    print(f"study {design.study_id}: {len(design.pairs)} trials a reader, {len(design.practice)} for practice")
+    print(f"epsilons {shown}")
+    for epsilon in blind_epsilons(design):
+        print(
+            f"note: at epsilon {epsilon:g} both images are the same in 8 bits: nothing is to be seen", file=sys.stderr
+        )
+    print(f"next: dosimeter readers serve {out}")
+
+
+@app.command()
+def fit(study: Study) -> None:
+    """Print thresholds with their intervals, for each reader and for all."""
+    from dosimeter.readers.results import results, sentences
+
+    for sentence in sentences(results(*_opened(study))):
+        print(sentence)
+
+
+@app.command()
+def export(study: Study, file: Annotated[Path, typer.Argument(help="FILE.csv or FILE.parquet")]) -> None:
+    """Write all answers as a table, readers known by number only."""
+    from dosimeter.readers.export import export_answers
+
+    design, store = _opened(study)
+    n = export_answers(design, store, file)
+    print(f"{file}: {n} answers" + (", SIMULATED" if store.simulated else ""))
+
+
+@app.command()
+def simulate(
+    study: Study,
+    threshold: Annotated[str, typer.Option(help="the epsilon at which 75 % are right")],
+    n: Annotated[int, typer.Option(help="readers")] = 3,
+    width: Annotated[float, typer.Option(help="decades of epsilon from 5 % to 95 % of the way")] = 0.6,
+    lapse: Annotated[float, typer.Option(help="share of careless mistakes")] = 0.02,
+    seed: Annotated[int, typer.Option(help="of their answers")] = 0,
+) -> None:
+    """Let readers with a known threshold answer, to test a study before people do. Such a study stays simulated."""
+    from dosimeter.readers.psychometric import Curve
+    from dosimeter.readers.simulate import simulate as answer
+    from dosimeter.units import Epsilon
+
+    _, store = _opened(study)
+    answer(store, curve=Curve.through(Epsilon(threshold), width=width, lapse=lapse), n_readers=n, seed=seed)
+    print(f"SIMULATED: {n} readers answered. This study is for testing only; nobody looked at an image.")
+
+
+@app.command()
+def join(study: Study, run: RunFolder) -> None:
+    """Put what the readers saw into the run's table; `dosimeter report RUN` then shows it."""
+    from dosimeter.readers.joining import join as put
+
+    print(put(*_opened(study), run))
+    print(f"next: dosimeter report {run}")
+
+
+@app.command()
+def serve(
+    study: Study,
+    port: Annotated[int, typer.Option(help="0: any that is free")] = 0,
+    host: Annotated[str, typer.Option(help="another interface needs a password")] = "127.0.0.1",
+    password_file: Annotated[Path | None, typer.Option(help="file with the password")] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open a browser")] = True,
+) -> None:
+    """Let readers answer in a browser. The explorer is not served beside it: it would tell them the answers."""
+    from dosimeter.errors import DosimeterError
+
+    try:
+        from dosimeter.app.reader import HOME, reader_router
+        from dosimeter.app.security import Gate
+        from dosimeter.app.server import bind, create_app, run
+    except ImportError as error:
+        raise DosimeterError("Serving needs FastAPI and uvicorn: pip install 'dosimeter[app]'.") from error
+    from dosimeter.readers.sittings import Sittings
+
+    sittings = Sittings(study)
+    password = None if password_file is None else _password(password_file)
+    listener = bind(host, port)
+    address = f"http://{host}:{listener.getsockname()[1]}/"
+    gate = Gate(
+        host=host, password=password, announce=lambda token: print(f"next link: {address}?token={token}", flush=True)
+    )
+    app = create_app(gate, routers=[reader_router(sittings)], home=HOME)
+    link = f"{address}?token={gate.token}"
+    print(f"reader study: {link}\nThe link works once. Stop with Ctrl-C; every answer is saved at once.", flush=True)
+    if not gate.is_local:
+        print(f"OPEN TO THE NETWORK: whoever has the password and reaches {host} can answer.", file=sys.stderr)
+    if browser and gate.is_local:
+        webbrowser.open(link)
+    run(app, listener)
+
+
+def _opened(study: Path) -> "tuple[Design, Store]":
+    from dosimeter.readers.design import read_design
+    from dosimeter.readers.store import Store
+
+    design = read_design(study)
+    return design, Store(study, design)
+
+
+def _password(file: Path) -> str:
+    from dosimeter.errors import DosimeterError
+
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise DosimeterError(f"password-file: {file} cannot be read. Give a text file with the password.") from error

@@ -1,0 +1,92 @@
+"""What readers saw: their psychometric curves, beside the epsilon at which the classifier fails."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
+
+from dosimeter.figures.style import BLUE, GREY, ORANGE, VERMILLION, panels, percent_axis, styled
+from dosimeter.readers.design import KIND_NAMES
+from dosimeter.readers.psychometric import GUESS, TARGET, Curve
+
+Edges = tuple[float, float]
+
+_COLORS = {"adversarial": BLUE, "random": ORANGE}
+
+
+@styled
+def psychometric_curves(study: Mapping[str, Any], half: pd.DataFrame) -> Figure:
+    """Draw right answers against epsilon, one panel for each kind of change.
+
+    Args:
+        study: as `readers.results.results` returns it.
+        half: rows of `analysis.flips.epsilon50` of the study's attack, stored as floats; none if there are none.
+    """
+    kinds = list(dict.fromkeys(curve["kind"] for curve in study["curves"]))
+    figure, axes = panels(len(kinds), 1, height=1.0 + 2.4 * len(kinds), sharex=True)
+    epsilons, flipped = np.array(study["epsilons"]), half["epsilon50"].dropna().to_numpy(np.float64)
+    every = [*epsilons, *flipped]
+    edges = float(min(every)) / 1.6, float(max(every)) * 1.6
+    for ax, kind in zip(axes[:, 0], kinds, strict=True):
+        for curve in (curve for curve in study["curves"] if curve["kind"] == kind):
+            (_pooled if curve["reader"] is None else _single)(ax, curve, edges, _COLORS[kind])
+        if kind == "adversarial":
+            for value in flipped:
+                ax.axvline(value, color=VERMILLION, linewidth=1.2, linestyle="--")
+        ax.axhline(TARGET, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+        ax.set_xscale("log")
+        ax.set_xlim(edges)
+        ax.set_xticks(epsilons, labels=[f"{epsilon:g}" for epsilon in epsilons])
+        ax.xaxis.set_minor_locator(NullLocator())
+        percent_axis(ax, "right answers", low=GUESS - 0.2)
+        ax.set_title(f"{KIND_NAMES[kind]}{' (SIMULATED readers)' if study['simulated'] else ''}")
+    axes[-1, 0].set_xlabel("epsilon (fraction of the image range)")
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], color=GREY, linewidth=1.8, marker="o", label="all readers, 95 % Wilson intervals"),
+        Line2D([], [], color=GREY, linewidth=0.6, label="one reader"),
+        Patch(color=GREY, alpha=0.25, linewidth=0, label="75 % threshold, its 95 % interval"),
+        Line2D([], [], color=VERMILLION, linewidth=1.2, linestyle="--", label="half of the images have flipped"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _pooled(ax: Axes, curve: Mapping[str, Any], edges: Edges, color: str) -> None:
+    known = [level for level in curve["levels"] if level["n"]]
+    x, share, low, high = (np.array([level[name] for level in known]) for name in ("epsilon", "share", "low", "high"))
+    ax.errorbar(x, share, yerr=[share - low, high - share], color=color, linestyle="none", marker="o", capsize=2)
+    _line(ax, curve, edges, color=color, linewidth=1.8)
+    if curve["threshold"]["epsilon"] is not None:
+        ax.axvline(curve["threshold"]["epsilon"], color=color, linewidth=0.8)
+    low_end, high_end = (_edge(curve[name], edges) for name in ("low", "high"))
+    if low_end is not None and high_end is not None:
+        ax.axvspan(low_end, high_end, color=color, alpha=0.15, linewidth=0)
+
+
+def _single(ax: Axes, curve: Mapping[str, Any], edges: Edges, color: str) -> None:
+    _line(ax, curve, edges, color=color, linewidth=0.6, alpha=0.6)
+
+
+def _line(ax: Axes, curve: Mapping[str, Any], edges: Edges, **look: Any) -> None:
+    x = np.geomspace(*edges, 200)
+    ax.plot(x, Curve(curve["centre"], curve["width"], curve["lapse"]).share(x), **look)
+
+
+def _edge(bound: Mapping[str, Any], edges: Edges) -> float | None:
+    """Return where a bound is drawn: one beyond what was shown, at the panel's edge; None if it is not known."""
+    places: dict[str, float | None] = {"below": edges[0], "above": edges[1], "": bound["epsilon"]}
+    return places[bound["beyond"]]
+
+
+def of_study(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the rows of an analysis that are of a study's attack and classifier, its images as floats."""
+    for name in ("cohort", "protocol", "seed", "model", "preset"):
+        if name in table:
+            table = table[table[name] == study[name]]
+    return table[table["storage"] == "float"]

@@ -1,0 +1,135 @@
+"""The report's section "What readers saw": thresholds of readers beside what the classifier does."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from dosimeter.analysis.taxonomy import attack_title
+from dosimeter.analysis.wording import model_name, records
+from dosimeter.figures.readers import of_study
+from dosimeter.readers.design import KIND_NAMES
+from dosimeter.readers.results import KINDS, reader_name
+from dosimeter.report.numbers import DASH, Cell, count, decimal, decimal_range, dose, percent, percent_range
+from dosimeter.report.tables import Head, View
+
+Study = Mapping[str, Any]
+
+
+def reader_views(studies: Sequence[Study], tables: Mapping[str, pd.DataFrame]) -> Iterator[View]:
+    """Yield two tables of each study: thresholds, and what was seen at every epsilon beside the classifier's accuracy.
+
+    Args:
+        studies: the run's entry `readers`.
+        tables: as `analysis.tables.build_tables` returns them.
+    """
+    for study in studies:
+        yield _thresholds(study)
+        yield _levels(study, tables)
+
+
+def reader_sentences(studies: Sequence[Study], tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    """Yield what each study says of its attack: the readers' threshold, and where the classifier fails."""
+    for study in studies:
+        pooled = {each["kind"]: each for each in study["curves"] if each["reader"] is None}.get("adversarial")
+        if pooled is None:
+            continue
+        words = {name: pooled[name]["words"] for name in ("threshold", "low", "high")}
+        text = (
+            f"{_who(study)} saw {_what(study)}: they were right in 75 % of the trials at epsilon {words['threshold']} "
+            f"(95 % interval {words['low']} to {words['high']}; {pooled['n']} answers on {pooled['n_images']} images)."
+        )
+        half = of_study(tables["epsilon50"], study)["epsilon50"].dropna()
+        if len(half):
+            value = float(half.iloc[0])
+            text += f" Half of the correctly answered images have flipped at epsilon {dose(value)}, "
+            text += f"{_place(value, pooled)}."
+        yield text
+
+
+def _thresholds(study: Study) -> View:
+    rows = [
+        [
+            Cell(KIND_NAMES[curve["kind"]], kind="name"),
+            Cell(reader_name(curve["reader"])),
+            Cell(count(curve["n"])),
+            Cell(count(curve["n_images"])),
+            Cell(curve["threshold"]["words"], f"{curve['low']['words']} to {curve['high']['words']}"),
+        ]
+        for curve in study["curves"]
+    ]
+    catch = next((each for each in study["catch"] if each["reader"] is None), None)
+    note = "Under a threshold its 95 % interval, by a bootstrap over readers and images; of one reader, over images."
+    if catch is not None:
+        note += (
+            f" Of {catch['n']} pairs of identical images the left one was chosen in {percent(catch['share_left'])} "
+            f"({percent_range(catch['low'], catch['high'])}); without bias it would be half."
+        )
+    displays = study["displays"]
+    if displays["n_checked"]:
+        note += (
+            f" {displays['n_both']} of {displays['n_checked']} readers who looked saw both squares of the test pattern."
+        )
+    heads = ("change", "who", "answers", "images", "75 % threshold, epsilon")
+    return View(f"Thresholds: {_title(study)}", [[Head(name) for name in heads]], rows, note)
+
+
+def _levels(study: Study, tables: Mapping[str, pd.DataFrame]) -> View:
+    curves = of_study(tables.get("robust_accuracy", tables["fgsm_accuracy"]), study)
+    accuracy = {row["epsilon"]: row for row in records(curves)}
+    pooled = {each["kind"]: each for each in study["curves"] if each["reader"] is None}
+    rows = []
+    for place, epsilon in enumerate(study["epsilons"]):
+        cells = [cell for kind in KINDS for cell in _level(pooled.get(kind), place)]
+        row = accuracy.get(epsilon)
+        attacked = Cell(DASH)
+        if row is not None:
+            attacked = Cell(percent(row["accuracy"]), percent_range(row["ci_low"], row["ci_high"]))
+        rows.append([Cell(dose(epsilon), kind="name"), *cells, attacked])
+    top = [Head("epsilon", rows=2), *(Head(KIND_NAMES[kind], span=3) for kind in KINDS), Head("accuracy", rows=2)]
+    sub = [Head(name) for _ in KINDS for name in ("pixels changed", "right", "d′")]
+    return View(
+        f"Seen at each epsilon: {_title(study)}",
+        [top, sub],
+        rows,
+        "All readers together. Guessing is right in half of the trials, and d′ is then 0. “Pixels changed” is the mean "
+        "share that differs once rounded to 8 bits, as shown. Intervals are Wilson’s, 95 %, and take answers as "
+        "independent. Accuracy is the classifier’s under the attack; a dash where the run did not ask at that epsilon.",
+    )
+
+
+def _level(curve: Mapping[str, Any] | None, place: int) -> list[Cell]:
+    if curve is None or not curve["levels"][place]["n"]:
+        return [Cell(DASH)] * 3
+    level = curve["levels"][place]
+    right = Cell(f"{percent(level['share'])} of {level['n']}", percent_range(level["low"], level["high"]))
+    sensitivity = Cell(decimal(level["d_prime"], 2), decimal_range(level["d_prime_low"], level["d_prime_high"], 2))
+    return [Cell(percent(level["changed"])), right, sensitivity]
+
+
+def _place(value: float, curve: Mapping[str, Any]) -> str:
+    low, high = curve["low"], curve["high"]
+    if low["beyond"] == "above" or (low["epsilon"] is not None and value < low["epsilon"]):
+        return "below that interval"
+    if high["beyond"] == "below" or (high["epsilon"] is not None and value > high["epsilon"]):
+        return "above that interval"
+    return "within that interval" if low["epsilon"] is not None and high["epsilon"] is not None else "for comparison"
+
+
+def _who(study: Study) -> str:
+    n = study["n_readers"]
+    return f"{n} {'SIMULATED ' if study['simulated'] else ''}reader{'s' if n > 1 else ''}"
+
+
+def _what(study: Study) -> str:
+    images = "phantom images" if study["phantom"] else "images"
+    return f"{images} of {study['cohort']} ({study['protocol']} protocol), altered by {_attack(study)}"
+
+
+def _title(study: Study) -> str:
+    simulated = "SIMULATED readers, " if study["simulated"] else ""
+    return f"{simulated}study {study['study']}, {study['cohort']}, {_attack(study)}"
+
+
+def _attack(study: Study) -> str:
+    return f"{attack_title(study['preset'])} on {model_name(study['model'])}"

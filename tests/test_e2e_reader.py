@@ -1,0 +1,210 @@
+"""Readers in a real browser: a whole session, a reload in its middle, two readers at once, the grey window."""
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+from reader_study import make_study_folder
+
+pytest.importorskip("fastapi")
+playwright = pytest.importorskip("playwright.sync_api")
+
+from dosimeter.app.reader import HOME, reader_router  # noqa: E402
+from dosimeter.app.security import Gate  # noqa: E402
+from dosimeter.app.server import bind, create_app, run  # noqa: E402
+from dosimeter.readers.sittings import Sittings  # noqa: E402
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or os.environ.get("CHROMIUM")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
+
+
+class Served(NamedTuple):
+    address: str
+    gate: Gate
+    sittings: Sittings
+
+    def open(self, browser: Any, **options: Any) -> Any:
+        """A page in a browser of its own, let in by a link that works once."""
+        page = browser.new_context(**options).new_page()
+        page.goto(f"{self.address}/?token={self.gate.token}")
+        page.wait_for_selector("#join:not([hidden])")
+        return page
+
+
+def serve(folder: Path) -> Served:
+    gate, sittings = Gate(), Sittings(folder)
+    listener = bind("127.0.0.1", 0)
+    app = create_app(gate, routers=[reader_router(sittings)], home=HOME)
+    threading.Thread(target=run, args=(app, listener), daemon=True).start()
+    return Served(f"http://127.0.0.1:{listener.getsockname()[1]}", gate, sittings)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as engine:
+        chromium = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Served:
+    make_study_folder(tmp_path / "study", n_images=1, break_every=4)
+    return serve(tmp_path / "study")
+
+
+def join(page: Any, name: str) -> None:
+    page.fill("#pseudonym", name)
+    page.click("#join-form button")
+    page.wait_for_selector("#display:not([hidden])")
+    page.check("input[name=dark][value=yes]")
+    page.check("input[name=bright][value=yes]")
+    page.click("#display-form button")
+    page.wait_for_selector("#ready:not([hidden])")
+
+
+def answer(page: Any, side: str = "left", *, how: str = "click") -> None:
+    """Answer one trial, whatever stands before it."""
+    page.wait_for_selector("#ready:not([hidden]), #trial:not([hidden])")
+    if page.is_visible("#onward"):
+        page.click("#onward")
+    page.wait_for_selector(f"#ready-go:visible, #choose-{side}:enabled:visible")
+    if page.is_visible("#ready-go"):
+        page.click("#ready-go")
+    page.wait_for_selector(f"#choose-{side}:enabled")
+    before = page.inner_text("#count")
+    if how == "key":
+        page.keyboard.press(f"Arrow{side.capitalize()}")
+    elif how == "image":
+        page.click(f"#{side}")
+    elif how == "tap":
+        page.tap(f"#{side}")
+    else:
+        page.click(f"#choose-{side}")
+    page.wait_for_function(
+        "before => document.getElementById('trial').hidden || !document.getElementById('onward').hidden"
+        " || document.getElementById('count').textContent !== before",
+        arg=before,
+    )
+
+
+def test_a_whole_session_with_a_reload_in_its_middle(browser: Any, served: Served) -> None:
+    page = served.open(browser)
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    join(page, "alpha")
+    answer(page)
+    assert page.inner_text("#told").endswith("image was altered.")
+    answer(page, "right", how="key")
+    for place, how in enumerate(("click", "image", "key")):
+        answer(page, "left" if place % 2 else "right", how=how)
+        assert page.inner_text("#told") == ""
+    page.reload()
+    page.wait_for_selector("#choose-left:enabled")
+    assert page.inner_text("#count") == "Trial 4 of 7"
+    answer(page)
+    page.wait_for_selector("#ready:not([hidden])")
+    assert page.inner_text("#ready-title") == "A break"
+    for _ in range(3):
+        answer(page)
+    page.wait_for_selector("#done:not([hidden])")
+    assert "All 7 trials are answered and saved" in page.inner_text("#done")
+    answers = served.sittings.store.answers()
+    assert [each["chosen"] for each in answers] == ["left", "right", "right", "left", "right", *["left"] * 4]
+    assert all(0 <= each["response_s"] < 60 for each in answers)
+    assert served.sittings.store.displays()[1]["distance_cm"] == 60  # type: ignore[index]
+    assert not problems
+
+
+def test_two_readers_at_once_and_one_on_another_day(browser: Any, served: Served) -> None:
+    pages = [served.open(browser), served.open(browser, has_touch=True, viewport={"width": 390, "height": 844})]
+    for page, name in zip(pages, ("alpha", "beta"), strict=True):
+        join(page, name)
+    for _ in range(4):
+        answer(pages[0])
+        answer(pages[1], "right", how="tap")
+    later = served.open(browser)
+    later.fill("#pseudonym", "beta")
+    later.click("#join-form button")
+    later.wait_for_selector("#begun:not([hidden])")
+    assert later.inner_text("#begun-counts") == "4 of 9"
+    later.click("#begun-yes")
+    later.wait_for_selector("#display:not([hidden])")
+    answers = served.sittings.store.answers()
+    assert [(each["reader"], each["chosen"]) for each in answers] == [(1, "left")] * 4 + [(2, "right")] * 4
+
+
+def test_what_is_shown_is_what_was_drawn(browser: Any, served: Served) -> None:
+    """Read back from the canvas, and as large as a whole number of screen pixels."""
+    page = served.open(browser, device_scale_factor=2)
+    join(page, "alpha")
+    page.click("#ready-go")
+    page.wait_for_selector("#choose-left:enabled")
+    read = """side => { const c = document.getElementById(side);
+        return { data: [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data],
+                 css: c.getBoundingClientRect().width, style: getComputedStyle(c).imageRendering }; }"""
+    (upcoming,) = served.sittings.store.upcoming(1, 1)
+    pair = served.sittings.design.pair(upcoming.trial)
+    for side in ("left", "right"):
+        found = page.evaluate(read, side)
+        content = served.sittings._images[pair.altered if side == upcoming.trial.altered else pair.plain]
+        levels = np.asarray(Image.open(BytesIO(content)))
+        shown = np.array(found["data"]).reshape(*levels.shape, 4)
+        assert (shown[..., :3] == levels[..., None]).all()
+        assert (found["css"] * 2 / levels.shape[1]).is_integer()
+        assert found["style"] == "pixelated"
+
+
+@pytest.mark.parametrize("window", ["locked", "free"])
+def test_the_grey_window_moves_only_where_it_may(browser: Any, tmp_path: Path, window: str) -> None:
+    make_study_folder(tmp_path / "study", n_images=1, window=window)
+    served = serve(tmp_path / "study")
+    page = served.open(browser)
+    join(page, "alpha")
+    page.click("#ready-go")
+    page.wait_for_selector("#choose-left:enabled")
+    assert page.is_visible("#reset") == (window == "free")
+    box = page.locator("#left").bounding_box()
+    read = "() => document.getElementById('right').getContext('2d').getImageData(0, 0, 32, 32).data[0]"
+    before = page.evaluate(read)
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 60, y - 30, steps=6)
+    page.mouse.up()
+    after = page.evaluate(read)
+    assert page.is_enabled("#choose-left")  # a drag is no answer
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector("#onward:not([hidden])")
+    answer = served.sittings.store.answers()[0]
+    if window == "locked":
+        assert after == before
+        assert answer["window_width"] is None
+    else:
+        assert after != before
+        assert answer["window_width"] == pytest.approx(0.8, abs=0.05)
+        assert answer["window_centre"] == pytest.approx(0.4, abs=0.05)
+
+
+def test_an_answer_that_did_not_reach_the_server_is_sent_again(browser: Any, served: Served) -> None:
+    page = served.open(browser)
+    join(page, "alpha")
+    page.click("#ready-go")
+    page.wait_for_selector("#choose-left:enabled")
+    page.context.set_offline(True)
+    page.click("#choose-left")
+    page.wait_for_selector("#trouble:not([hidden])")
+    assert "cannot be reached" in page.inner_text("#trouble-text")
+    assert not served.sittings.store.answers()
+    page.context.set_offline(False)
+    page.click("#trouble-retry")
+    page.wait_for_selector("#onward:not([hidden])")
+    assert len(served.sittings.store.answers()) == 1

@@ -1,0 +1,114 @@
+"""The psychometric fit finds what is there, says what is not, and agrees with psignifit."""
+
+import math
+
+import numpy as np
+import pytest
+
+from dosimeter.errors import DosimeterError
+from dosimeter.readers.psychometric import Bound, Curve, d_prime, fit, fit_curve, in_words
+
+EPSILONS = np.geomspace(0.002, 0.1, 7)
+
+
+def answers(curve: Curve, *, readers: int = 3, images: int = 30, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    n = np.ones((readers, images, len(EPSILONS)))
+    return (np.random.default_rng(seed).random(n.shape) < curve.share(EPSILONS)).astype(float), n
+
+
+def test_the_curve_is_the_one_that_was_meant() -> None:
+    curve = Curve(centre=-2.0, width=0.8, lapse=0.04)
+    assert curve.share(0.01) == pytest.approx(0.5 + 0.46 / 2)
+    assert curve.share(10 ** (-2.4)) == pytest.approx(0.5 + 0.46 * 0.05)
+    assert curve.share(10 ** (-1.6)) == pytest.approx(0.5 + 0.46 * 0.95)
+    assert curve.share(curve.threshold) == pytest.approx(0.75)
+    assert Curve(-2.0, 0.8, 0.0).threshold == pytest.approx(0.01)
+    assert Curve.through(0.02, width=0.6, lapse=0.03).threshold == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("wrong", [{"threshold": 0.0}, {"width": 0.0}, {"lapse": 0.3}, {"lapse": -0.1}])
+def test_an_impossible_reader_is_refused(wrong: dict[str, float]) -> None:
+    values = {"threshold": 0.02, "width": 0.6, "lapse": 0.02, **wrong}
+    with pytest.raises(DosimeterError, match="a reader must have"):
+        Curve.through(values["threshold"], width=values["width"], lapse=values["lapse"])
+
+
+def test_exact_shares_give_the_curve_back() -> None:
+    curve = Curve(centre=-1.9, width=0.7, lapse=0.02)
+    found = fit_curve(EPSILONS, 1e5 * curve.share(EPSILONS), np.full(7, 1e5))
+    assert np.array(found) == pytest.approx(np.array(curve), abs=2e-3)
+
+
+def test_a_known_threshold_lies_in_its_interval() -> None:
+    """Of 16 simulated studies a 95 % interval may well miss one."""
+    curve = Curve.through(0.015, width=0.6, lapse=0.02)
+    inside = 0
+    for seed in range(16):
+        found = fit(EPSILONS, *answers(curve, seed=seed), seed=seed)
+        assert found.low.epsilon is not None
+        assert found.high.epsilon is not None
+        assert found.threshold.epsilon == pytest.approx(0.015, rel=0.5)
+        inside += found.low.epsilon <= 0.015 <= found.high.epsilon
+    assert inside >= 14
+
+
+def test_few_answers_give_a_wider_interval() -> None:
+    curve = Curve.through(0.015, width=0.6, lapse=0.02)
+    few, many = (fit(EPSILONS, *answers(curve, images=images)) for images in (8, 80))
+    assert few.high.epsilon / few.low.epsilon > 1.5 * many.high.epsilon / many.low.epsilon  # type: ignore[operator]
+
+
+def test_readers_who_differ_widen_the_interval() -> None:
+    """Answers of four readers of very different thresholds tell less than as many of equal readers."""
+    curves = [Curve.through(threshold, width=0.5, lapse=0.01) for threshold in (0.004, 0.01, 0.025, 0.06)]
+    parts = [answers(curve, readers=1, seed=seed)[0] for seed, curve in enumerate(curves)]
+    n = np.ones((4, 30, 7))
+    differ = fit(EPSILONS, np.concatenate(parts), n)
+    alike = fit(EPSILONS, *answers(Curve.through(0.015, width=1.2, lapse=0.01), readers=4))
+    assert differ.high.epsilon / differ.low.epsilon > 1.5 * alike.high.epsilon / alike.low.epsilon  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(1.0, "below 0.002"), (0.5, "above 0.1"), (0.3, "above 0.1"), (0.0, "above 0.1")]
+)
+def test_degenerate_answers_give_words_instead_of_a_number(share: float, words: str) -> None:
+    n = np.full((2, 10, 7), 10.0)
+    found = fit(EPSILONS, share * n, n)
+    assert found.threshold.epsilon is None
+    assert in_words(found.threshold, EPSILONS) == words
+    assert in_words(found.low, EPSILONS) == in_words(found.high, EPSILONS) == words
+
+
+def test_what_is_not_known_is_not_made_up() -> None:
+    assert in_words(Bound(None), EPSILONS) == "not known"
+    right, n = answers(Curve.through(0.015, width=0.6, lapse=0.02), readers=1, images=1)
+    found = fit(EPSILONS, right, n)
+    assert (found.low, found.high) == (Bound(None), Bound(None))  # nothing to resample
+
+
+def test_a_step_is_put_between_the_two_epsilons() -> None:
+    n = np.full((1, 20, 7), 5.0)
+    right = n * np.array([0.5, 0.5, 0.5, 1, 1, 1, 1])
+    found = fit(EPSILONS, right, n).threshold.epsilon
+    assert found is not None
+    assert EPSILONS[2] < found < EPSILONS[3]
+
+
+def test_d_prime() -> None:
+    assert d_prime(75, 100).d_prime == pytest.approx(math.sqrt(2) * 0.6744897501960817)
+    assert d_prime(50, 100).d_prime == pytest.approx(0)
+    low, high = d_prime(75, 100)[1:]
+    assert low < d_prime(75, 100).d_prime < high
+    assert d_prime(20, 20).d_prime == pytest.approx(d_prime(19.5, 20).d_prime)
+    assert math.isfinite(d_prime(0, 20).d_prime)
+    assert math.isnan(d_prime(0, 0).d_prime)
+
+
+def test_psignifit_finds_the_same() -> None:
+    psignifit = pytest.importorskip("psignifit")
+    curve = Curve.through(0.015, width=0.6, lapse=0.02)
+    right, n = answers(curve, readers=4, images=40)
+    k, trials = right.sum((0, 1)), n.sum((0, 1))
+    data = np.stack([np.log10(EPSILONS), k, trials], axis=1)
+    other = psignifit.psignifit(data, experiment_type="2AFC", sigmoid="norm")
+    assert fit_curve(EPSILONS, k, trials).centre == pytest.approx(other.parameter_estimate["threshold"], abs=0.05)
