@@ -126,7 +126,7 @@ def test_the_report_has_a_section_a_figure_and_the_summary_the_same_numbers(run:
     run = Responses(run.frame, {**run.meta, "observer": [observed]})
     tables = build_tables(run)
     figures = write_figures(run, tables, tmp_path)
-    assert [figure.visibility for figure in figures].count(True) == 1
+    assert [figure.section for figure in figures].count("visibility") == 1
     page = render(run, tables, figures)
     for text in ("Would anyone see it?", NOT_MEASURED, "Magnitudes that are safe for the attacker", "1.25", "0.812"):
         assert text in page

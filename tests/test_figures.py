@@ -360,7 +360,7 @@ def test_a_run_with_attacks_adds_figures_without_numbers(
     figures = write_figures(attacked, many, tmp_path)
     beyond = [figure.name.removeprefix("xray-268-paper-") for figure in figures if figure.section == "attacks"]
     assert beyond == ["security", "harm", "susceptibility", "transfer", "cost"]
-    assert [figure.name for figure in figures if figure.storage] == ["xray-268-paper-survival"]
+    assert [figure.name for figure in figures if figure.section == "storage"] == ["xray-268-paper-survival"]
     study = [figure.name for figure in figures if figure.section == "figures"]
     assert all("-fig" in name for name in study)
     assert all(figure.path_svg.is_file() and figure.path_png.is_file() for figure in figures)

@@ -34,9 +34,9 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         classifier); results, one entry for each (cohort, protocol, model) with n, accuracy and auc (value, low, high)
         and attacks (see `_attacks`); verdict; findings. Of a run of several seeds these are of the first, and there is
         repeats, the rows of `analysis.repeats.repeats`. A run with reader studies has reader_studies, as
-        `readers.results.results` returns them. Where images were stored, each result has storage (see `_storage`); where
-        a run has attacks beyond the study, or was examined, evaluations (see `_evaluations`). Where visibility was
-        measured there are readers (a sentence), safe_magnitudes, rows of the table, and observer.
+        `readers.results.results` returns them. Where images were stored, each result has storage (see `_storage`);
+        where a run has attacks beyond the study, or was examined, evaluations (see `_evaluations`). Where
+        visibility was measured there are readers (a sentence), safe_magnitudes, rows of the table, and observer.
     """
     meta = responses.meta
     firsts = first_repeat(responses, tables)[1]
