@@ -12,6 +12,7 @@ import typer
 from dosimeter import __version__
 from dosimeter.cli import data, readers, weights
 from dosimeter.cli.export import export
+from dosimeter.cli.serve import serve
 from dosimeter.config import StudyConfig, load_config
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(readers.app, name="readers")
 app.add_typer(weights.app, name="weights")
 app.command()(export)
+app.command()(serve)
 
 PHANTOM_WARNING = (
     "PHANTOM DATA: these are computed thoraxes, not patients. The numbers show that the instrument works and nothing "

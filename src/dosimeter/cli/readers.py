@@ -125,7 +125,7 @@ def serve(
     from dosimeter.readers.sittings import Sittings
 
     sittings = Sittings(study)
-    password = None if password_file is None else _password(password_file)
+    password = None if password_file is None else password_in(password_file)
     listener = bind(host, port)
     address = f"http://{host}:{listener.getsockname()[1]}/"
     gate = Gate(
@@ -149,7 +149,8 @@ def _opened(study: Path) -> "tuple[Design, Store]":
     return design, Store(study, design)
 
 
-def _password(file: Path) -> str:
+def password_in(file: Path) -> str:
+    """Return the password in a text file."""
     from dosimeter.errors import DosimeterError
 
     try:

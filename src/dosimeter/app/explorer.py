@@ -1,0 +1,214 @@
+"""The explorer: a finished run's images at any epsilon, as the classifier was shown them, and what it says of each."""
+
+import io
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from fastapi import APIRouter, Query, Response
+from PIL import Image
+from torch import Tensor
+
+from dosimeter.analysis.flips import flip_epsilon
+from dosimeter.analysis.taxonomy import attack_title
+from dosimeter.analysis.wording import model_name
+from dosimeter.app.server import NotThere
+from dosimeter.replay import Curve, Replay
+from dosimeter.responses import read_compact
+from dosimeter.storage.base import STORAGES
+from dosimeter.sweeps.answers import as_stored
+
+HOME = "/explorer/"
+KINDS = ("original", "adversarial", "difference")
+ANSWERS_KEPT = 4096
+
+Place = Annotated[int, Query(ge=0, le=1_000_000)]
+Epsilon = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
+StorageName = Annotated[str, Query(max_length=32)]
+Times = Annotated[float, Query(ge=1, le=1000, allow_inf_nan=False)]
+
+
+class Shown(NamedTuple):
+    """A case at an epsilon, (3, H, W) in [0, 1] each."""
+
+    original: Tensor
+    adversarial: Tensor
+
+
+class Explorer:
+    """What the page is told. Curves and cases go by their places in the run; no name reaches the file system.
+
+    Args:
+        folder: of the finished run.
+        data: the folder of the real images, if it has moved since.
+
+    Raises:
+        DosimeterError: as `Replay`.
+    """
+
+    def __init__(self, folder: Path, *, data: Path | None = None) -> None:
+        self._replay = Replay(folder, data=data)
+        self._curves = list(self._replay.curves.values())
+        self._flips = flip_epsilon(read_compact(folder / "responses.parquet").frame)
+        self._answers: OrderedDict[tuple[int, int, float, str], dict[str, Any]] = OrderedDict()
+        self._lock = Lock()
+
+    def run(self) -> dict[str, Any]:
+        """Return what there is to choose from."""
+        return {
+            "phantom": bool(self._replay.meta.get("phantom")),
+            "storages": [{"name": each.name, "note": each.note} for each in STORAGES.values()],
+            "curves": [self._curve_facts(curve) for curve in self._curves],
+        }
+
+    def cases(self, place: int) -> list[dict[str, Any]]:
+        """Return the test cases of a curve, those that fall first before others.
+
+        Returns:
+            place; label; right, whether it is answered correctly without attack; flip, its flip epsilon, None if it
+            never flipped. All but the place are None of a case that could not be answered.
+        """
+        curve = self._curve(place)
+        flips = self._flips_of(curve)
+        cases = []
+        for index, case_id in enumerate(curve.case_ids):
+            known = flips.get(case_id)
+            cases.append(
+                {
+                    "place": index,
+                    "label": None if known is None else int(known["label"]),
+                    "right": None if known is None else bool(known["correct_at_zero"]),
+                    "flip": None if known is None or pd.isna(known["flip_epsilon"]) else float(known["flip_epsilon"]),
+                }
+            )
+        return sorted(
+            cases, key=lambda case: (not case["right"], case["flip"] is None, case["flip"] or 0, case["place"])
+        )
+
+    def answer(self, place: int, case: int, epsilon: float, storage: str) -> dict[str, Any]:
+        """Return what the classifier says of exactly the image that is shown, and how far it was moved."""
+        key = (place, case, epsilon, storage)
+        with self._lock:
+            if key in self._answers:
+                self._answers.move_to_end(key)
+                return self._answers[key]
+        curve, shown = self._curve(place), self.shown(place, case, epsilon, storage)
+        with self._lock, torch.inference_mode():
+            logits = curve.classifier(shown.adversarial[None].to(curve.classifier.device))[0].double().cpu()
+        moved = shown.adversarial - shown.original
+        label = curve.cells[curve.case_ids[case]].shard.labels[self._index_in_cell(curve, case)]
+        said = {
+            "probabilities": torch.softmax(logits, dim=0).tolist(),
+            "predicted": int(logits.argmax()),
+            "label": int(label),
+            "linf": float(moved.abs().amax()),
+            "rms": float(moved.square().mean().sqrt()),
+            "finer": not torch.equal(shown.adversarial, as_stored(shown.adversarial, "png8")),
+        }
+        with self._lock:
+            self._answers[key] = said
+            while len(self._answers) > ANSWERS_KEPT:
+                self._answers.popitem(last=False)
+        return said
+
+    def shown(self, place: int, case: int, epsilon: float, storage: str) -> Shown:
+        """Return the image before the attack and at `epsilon`, written to a file as `storage` and read again.
+
+        Raises:
+            NotThere: the run has no such curve or case, or there is no such storage.
+            DosimeterError: the image cannot be read any more.
+        """
+        curve = self._curve(place)
+        if case >= len(curve.case_ids):
+            raise NotThere(f"case must be below {len(curve.case_ids)}, got {case}.")
+        if storage not in STORAGES:
+            raise NotThere(f"storage must be one of {', '.join(STORAGES)}, got '{storage}'.")
+        target = self._replay.target(curve, curve.case_ids[case])
+        return Shown(target.image, as_stored(target.path.at(target.image, epsilon), storage))
+
+    def picture(self, kind: str, place: int, case: int, epsilon: float, storage: str, times: float) -> bytes:
+        """Return an 8-bit PNG, grey where all planes agree: an image rounded to 8 bits, or `times` the difference.
+
+        Of a difference grey level 128 is none.
+        """
+        shown = self.shown(place, case, epsilon, storage)
+        if kind == "difference":
+            levels = 128 + 255 * times * (shown.adversarial - shown.original)
+        else:
+            levels = 255 * (shown.original if kind == "original" else shown.adversarial)
+        planes = np.rint(levels.clamp(0, 255).numpy()).astype(np.uint8)
+        grey = bool((planes == planes[:1]).all())
+        buffer = io.BytesIO()
+        Image.fromarray(planes[0] if grey else np.ascontiguousarray(planes.transpose(1, 2, 0))).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def _curve(self, place: int) -> Curve:
+        if place >= len(self._curves):
+            raise NotThere(f"curve must be below {len(self._curves)}, got {place}.")
+        return self._curves[place]
+
+    def _curve_facts(self, curve: Curve) -> dict[str, Any]:
+        cohort, protocol, seed, model, preset = curve.key
+        return {
+            "cohort": cohort,
+            "protocol": protocol,
+            "seed": seed,
+            "model": model_name(model),
+            "attack": attack_title(preset),
+            "classes": list(curve.classifier.classes),
+            "epsilons": [epsilon for epsilon in curve.epsilons if epsilon > 0],
+            "storages": list(curve.storages),
+            "size_px": curve.classifier.size_px,
+            "n": len(curve.case_ids),
+        }
+
+    def _flips_of(self, curve: Curve) -> dict[str, dict[str, Any]]:
+        """Return the rows of the flip table of a curve's first storage, by case id."""
+        cohort, protocol, seed, model, preset = curve.key
+        table = self._flips
+        names: dict[str, Any] = {"cohort": cohort, "protocol": protocol, "model": model, "preset": preset}
+        names["storage"] = curve.storages[0]
+        names |= {"seed": seed} if "seed" in table else {}
+        for name, value in names.items():
+            table = table[table[name] == value]
+        return {
+            str(row["case_id"]): {str(key): value for key, value in row.items()} for row in table.to_dict("records")
+        }
+
+    @staticmethod
+    def _index_in_cell(curve: Curve, case: int) -> int:
+        case_id = curve.case_ids[case]
+        records = curve.cells[case_id].shard.records
+        return next(index for index, record in enumerate(records) if record.case_id == case_id)
+
+
+def explorer_router(explorer: Explorer) -> APIRouter:
+    """Return the routes of the explorer, all below /api/explorer."""
+    router = APIRouter(prefix="/api/explorer")
+
+    @router.get("/run")
+    def run() -> dict[str, Any]:
+        return explorer.run()
+
+    @router.get("/cases")
+    def cases(curve: Place) -> list[dict[str, Any]]:
+        return explorer.cases(curve)
+
+    @router.get("/answer")
+    def answer(curve: Place, case: Place, epsilon: Epsilon, storage: StorageName = "float") -> dict[str, Any]:
+        return explorer.answer(curve, case, epsilon, storage)
+
+    @router.get("/image/{kind}")
+    def image(
+        kind: str, curve: Place, case: Place, epsilon: Epsilon, storage: StorageName = "float", times: Times = 20
+    ) -> Response:
+        if kind not in KINDS:
+            raise NotThere(f"an image is one of {', '.join(KINDS)}, got '{kind}'.")
+        content = explorer.picture(kind, curve, case, epsilon, storage, times)
+        return Response(content, media_type="image/png")
+
+    return router

@@ -1,0 +1,364 @@
+// A run's images at any epsilon, as the classifier was shown them, and what it says of each.
+
+import { decode, draw, FULL } from "../reader/images.js";
+
+const $ = (id) => document.getElementById(id);
+const canvases = ["original", "adversarial", "difference"].map($);
+const SLIDER = 1000; // its largest value; 0 is epsilon 0
+const SETTLE_MS = 60; // a slider that moves asks no sooner
+
+const state = { run: null, curve: 0, cases: [], place: 0, epsilon: 0, storage: "float", times: 20, grey: { ...FULL } };
+const view = { zoom: 1, x: 0, y: 0 };
+let images = {}; // the three that are shown, decoded
+let asked = 0; // so that a late answer to an old question is dropped
+let settling = null;
+
+// --- asking ----------------------------------------------------------------------------------------------------
+
+async function ask(path, question = {}) {
+  let reply;
+  try {
+    reply = await fetch(`/api/explorer/${path}?${new URLSearchParams(question)}`);
+  } catch {
+    throw new Error("The server cannot be reached. Is it still running?");
+  }
+  if (reply.ok) return path.startsWith("image/") ? reply.blob() : reply.json();
+  const said = await reply.json().catch(() => ({}));
+  throw new Error(said.error || "The server refused. Reload the page.");
+}
+
+async function attempt(work) {
+  try {
+    await work();
+    $("trouble").hidden = true;
+  } catch (error) {
+    $("trouble").textContent = error.message;
+    $("trouble").hidden = false;
+  }
+}
+
+const curve = () => state.run.curves[state.curve];
+const shownCase = () => state.cases.find((each) => each.place === state.place);
+const question = () => ({ curve: state.curve, case: state.place, epsilon: state.epsilon, storage: state.storage });
+
+// --- choosing --------------------------------------------------------------------------------------------------
+
+const cohortName = (each) => `${each.cohort}, ${each.protocol} protocol${seeds(each) > 1 ? `, seed ${each.seed}` : ""}`;
+const seeds = (each) => new Set(state.run.curves.filter((one) => one.cohort === each.cohort).map((one) => one.seed)).size;
+const NAMES = { cohort: cohortName, model: (each) => each.model, attack: (each) => each.attack };
+
+function offer() {
+  const current = curve();
+  let left = state.run.curves;
+  for (const [id, name] of Object.entries(NAMES)) {
+    const names = [...new Set(left.map(name))];
+    $(id).replaceChildren(...names.map((each) => new Option(each, each, false, each === name(current))));
+    left = left.filter((each) => name(each) === name(current));
+  }
+}
+
+function choose(changed) {
+  const wanted = Object.keys(NAMES).map((id) => [NAMES[id], $(id).value, id]);
+  const upto = Object.keys(NAMES).indexOf(changed);
+  const fits = (each, terms) => terms.every(([name, value]) => name(each) === value);
+  const curves = state.run.curves;
+  const found = curves.findIndex((each) => fits(each, wanted));
+  return open(found >= 0 ? found : curves.findIndex((each) => fits(each, wanted.slice(0, upto + 1))));
+}
+
+async function open(place) {
+  const before = state.run.curves[state.curve];
+  state.curve = place;
+  const same = before.cohort === curve().cohort && before.protocol === curve().protocol && before.seed === curve().seed;
+  state.cases = await ask("cases", { curve: place });
+  if (!same || !shownCase()) state.place = state.cases[0].place;
+  offer();
+  list();
+  await look();
+}
+
+function list() {
+  const order = [...state.cases];
+  if ($("sort").value === "place") order.sort((a, b) => a.place - b.place);
+  $("cases").replaceChildren(...order.map((each) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.dataset.place = each.place;
+    button.setAttribute("aria-current", each.place === state.place);
+    const name = document.createElement("span");
+    name.textContent = `image ${each.place + 1} `;
+    const label = document.createElement("small");
+    label.textContent = each.label === null ? "" : curve().classes[each.label];
+    name.append(label);
+    const flip = document.createElement("span");
+    flip.textContent = each.right ? (each.flip === null ? "never" : each.flip.toPrecision(2)) : "wrong at 0";
+    button.append(name, flip);
+    button.onclick = () => attempt(() => select(each.place));
+    const item = document.createElement("li");
+    item.append(button);
+    return item;
+  }));
+}
+
+async function select(place) {
+  state.place = place;
+  list();
+  $("cases").querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest" });
+  await look();
+}
+
+// --- epsilon ---------------------------------------------------------------------------------------------------
+
+const range = () => {
+  const grid = curve().epsilons;
+  return [Math.log(Math.min(...grid) / 2), Math.log(Math.max(...grid))];
+};
+
+function toSlider(epsilon) {
+  if (epsilon <= 0) return 0;
+  const [low, high] = range();
+  return Math.max(1, Math.round(1 + ((SLIDER - 1) * (Math.log(epsilon) - low)) / (high - low)));
+}
+
+function fromSlider(value) {
+  if (value <= 0) return 0;
+  const [low, high] = range();
+  const free = Math.exp(low + ((value - 1) / (SLIDER - 1)) * (high - low));
+  const near = curve().epsilons.find((each) => Math.abs(toSlider(each) - value) <= 3); // the grid attracts
+  return near ?? Number(free.toPrecision(3));
+}
+
+function ticks() {
+  const marks = curve().epsilons.map((epsilon) => mark(epsilon, ""));
+  const flip = shownCase()?.flip;
+  if (flip) marks.push(mark(flip, "flip"));
+  $("ticks").replaceChildren(...marks);
+}
+
+function mark(epsilon, name) {
+  const tick = document.createElement("i");
+  tick.className = name;
+  tick.style.left = `${(100 * toSlider(epsilon)) / SLIDER}%`;
+  return tick;
+}
+
+function setEpsilon(epsilon) {
+  state.epsilon = epsilon;
+  clearTimeout(settling);
+  settling = setTimeout(() => attempt(look), SETTLE_MS);
+  showEpsilon();
+}
+
+function showEpsilon() {
+  $("epsilon").value = toSlider(state.epsilon);
+  const levels = 255 * state.epsilon;
+  $("epsilon-value").textContent = `${Number(state.epsilon.toPrecision(3))} (${levels.toFixed(2)} of 255)`;
+}
+
+function stepEpsilon(direction) {
+  const doses = [0, ...curve().epsilons];
+  const beyond = direction > 0 ? doses.filter((each) => each > state.epsilon) : doses.filter((each) => each < state.epsilon);
+  if (beyond.length) setEpsilon(direction > 0 ? Math.min(...beyond) : Math.max(...beyond));
+}
+
+// --- looking ---------------------------------------------------------------------------------------------------
+
+async function look() {
+  const mine = ++asked;
+  showEpsilon();
+  ticks();
+  storages();
+  const wanted = question();
+  const names = canvases.map((canvas) => canvas.id);
+  const asking = names.map((name) => ask(`image/${name}`, { ...wanted, times: state.times }).then(decode));
+  const decoded = await Promise.all(asking);
+  const said = await ask("answer", wanted);
+  if (mine !== asked) return;
+  images = Object.fromEntries(names.map((name, index) => [name, decoded[index]]));
+  paint();
+  tell(said);
+  document.body.dataset.shown = JSON.stringify(wanted); // what stands on the page, for whoever waits for it
+}
+
+function paint() {
+  for (const canvas of canvases) {
+    if (images[canvas.id]) draw(canvas, images[canvas.id], canvas.id === "difference" ? FULL : state.grey);
+  }
+}
+
+function tell(said) {
+  const classes = curve().classes;
+  const rows = said.probabilities.flatMap((share, index) => {
+    const name = document.createElement("span");
+    name.textContent = classes[index];
+    name.className = index === said.label ? "true" : "";
+    const bar = document.createElement("div");
+    bar.className = "bar";
+    const fill = document.createElement("b");
+    fill.style.width = `${100 * share}%`;
+    bar.append(fill);
+    const number = document.createElement("span");
+    number.className = "share";
+    number.textContent = `${(100 * share).toFixed(1)} %`;
+    return [name, bar, number];
+  });
+  const verdict = document.createElement("span");
+  const right = said.predicted === said.label;
+  verdict.className = `said ${right ? "right" : "wrong"}`;
+  verdict.textContent = `${curve().model} says ${classes[said.predicted]}: ${right ? "right" : "wrong"}, the image is ${classes[said.label]}`;
+  $("answer").replaceChildren(verdict, ...rows);
+  const moved = `Largest change of a pixel ${(255 * said.linf).toFixed(2)} grey levels of 255, root mean square ${(255 * said.rms).toFixed(2)}.`;
+  const finer = said.finer ? " The image is finer than 8 bits: the screen shows it rounded, the classifier was asked about it as it is." : "";
+  $("facts").textContent = moved + finer;
+  $("adversarial-caption").textContent = `${curve().attack}, ${state.storage === "float" ? "not stored" : `stored as ${state.storage}`}`;
+}
+
+function storages() {
+  $("storages").replaceChildren(...state.run.storages.map((each) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = each.name;
+    button.title = each.note;
+    button.setAttribute("aria-pressed", each.name === state.storage);
+    button.onclick = () => { state.storage = each.name; attempt(look); };
+    return button;
+  }));
+}
+
+// --- grey window, zoom -----------------------------------------------------------------------------------------
+
+function place() {
+  view.zoom = Math.min(32, Math.max(1, view.zoom));
+  const box = canvases[0].parentElement.clientWidth;
+  const least = box - box * view.zoom;
+  view.x = Math.min(0, Math.max(least, view.x));
+  view.y = Math.min(0, Math.max(least, view.y));
+  for (const canvas of canvases) canvas.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.zoom})`;
+}
+
+function zoomAt(x, y, factor) {
+  const before = view.zoom;
+  view.zoom = Math.min(32, Math.max(1, before * factor));
+  view.x = x - ((x - view.x) * view.zoom) / before;
+  view.y = y - ((y - view.y) * view.zoom) / before;
+  place();
+}
+
+function reset() {
+  state.grey = { ...FULL };
+  Object.assign(view, { zoom: 1, x: 0, y: 0 });
+  place();
+  paint();
+  told();
+}
+
+function told(text = "") {
+  const { centre, width } = state.grey;
+  const window = centre === FULL.centre && width === FULL.width ? "" : `Window: centre ${centre.toFixed(2)}, width ${width.toFixed(2)}. `;
+  $("pixel").textContent = window + (text || "Drag to change the grey window; Ctrl and drag to move, wheel or two fingers to zoom.");
+}
+
+const fingers = new Map();
+
+function listen(canvas) {
+  const pane = canvas.parentElement;
+  const at = (event) => ({ x: event.clientX - pane.getBoundingClientRect().left, y: event.clientY - pane.getBoundingClientRect().top });
+  canvas.addEventListener("pointerdown", (event) => {
+    fingers.set(event.pointerId, at(event));
+    canvas.setPointerCapture(event.pointerId);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    const from = fingers.get(event.pointerId);
+    const to = at(event);
+    if (!from) return value(canvas, to);
+    const other = [...fingers].find(([id]) => id !== event.pointerId)?.[1];
+    fingers.set(event.pointerId, to);
+    if (other) {
+      zoomAt((to.x + other.x) / 2, (to.y + other.y) / 2, Math.hypot(to.x - other.x, to.y - other.y) / Math.max(1, Math.hypot(from.x - other.x, from.y - other.y)));
+    } else if (event.ctrlKey || event.buttons === 4) {
+      view.x += to.x - from.x;
+      view.y += to.y - from.y;
+      place();
+    } else if (canvas.id !== "difference") {
+      const { grey } = state;
+      grey.width = Math.min(2, Math.max(0.02, grey.width + (to.x - from.x) / 300));
+      grey.centre = Math.min(1, Math.max(0, grey.centre + (to.y - from.y) / 300));
+      paint();
+      told();
+    }
+    return undefined;
+  });
+  const leave = (event) => fingers.delete(event.pointerId);
+  canvas.addEventListener("pointerup", leave);
+  canvas.addEventListener("pointercancel", leave);
+  canvas.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    const { x, y } = at(event);
+    zoomAt(x, y, Math.exp(-event.deltaY / 300));
+  }, { passive: false });
+}
+
+// Tell the grey level under the pointer, before and after.
+function value(canvas, { x, y }) {
+  const image = images.original;
+  if (!image) return;
+  const scale = (canvas.parentElement.clientWidth * view.zoom) / image.width;
+  const [column, row] = [Math.floor((x - view.x) / scale), Math.floor((y - view.y) / scale)];
+  if (column < 0 || row < 0 || column >= image.width || row >= image.height) return;
+  const levels = ["original", "adversarial"].map((name) => {
+    const spare = new OffscreenCanvas(1, 1).getContext("2d");
+    spare.drawImage(images[name], column, row, 1, 1, 0, 0, 1, 1);
+    return spare.getImageData(0, 0, 1, 1).data[0];
+  });
+  told(`Pixel ${column}, ${row}: ${levels[0]} before, ${levels[1]} now, in 8 bits.`);
+}
+
+// --- keys ------------------------------------------------------------------------------------------------------
+
+function next(direction) {
+  const order = [...$("cases").querySelectorAll("button")].map((each) => Number(each.dataset.place));
+  const index = order.indexOf(state.place) + direction;
+  if (order[index] !== undefined) attempt(() => select(order[index]));
+}
+
+const KEYS = {
+  ArrowRight: () => stepEpsilon(1),
+  ArrowLeft: () => stepEpsilon(-1),
+  ArrowDown: () => next(1),
+  ArrowUp: () => next(-1),
+  f: () => { const flip = shownCase()?.flip; if (flip) setEpsilon(flip); },
+  s: () => {
+    const names = state.run.storages.map((each) => each.name);
+    state.storage = names[(names.indexOf(state.storage) + 1) % names.length];
+    attempt(look);
+  },
+  d: () => {
+    $("difference-figure").hidden = !$("difference-figure").hidden;
+    $("panes").classList.toggle("two", $("difference-figure").hidden);
+    place();
+  },
+  r: reset,
+  "?": () => $("help").showModal(),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches("select") || event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
+  if (!KEYS[event.key]) return;
+  event.preventDefault();
+  KEYS[event.key]();
+});
+
+// --- begin -----------------------------------------------------------------------------------------------------
+
+for (const id of Object.keys(NAMES)) $(id).onchange = () => attempt(() => choose(id));
+$("sort").onchange = list;
+$("times").onchange = () => { state.times = Number($("times").value); attempt(look); };
+$("epsilon").oninput = () => setEpsilon(fromSlider(Number($("epsilon").value)));
+$("help-open").onclick = () => $("help").showModal();
+addEventListener("resize", place);
+canvases.forEach(listen);
+attempt(async () => {
+  state.run = await ask("run");
+  $("phantom").hidden = !state.run.phantom;
+  await open(0);
+});
