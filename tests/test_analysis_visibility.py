@@ -116,7 +116,8 @@ def test_repeats_are_told_apart() -> None:
 def test_readers_are_not_claimed_until_they_were_asked() -> None:
     assert reader_sentence({}) == NOT_MEASURED == "not measured with readers"
     assert reader_sentence({"readers": None}) == NOT_MEASURED
-    assert reader_sentence({"readers": {"n": 3}}) == ""
+    assert reader_sentence({"readers": [{"simulated": False}]}) == ""
+    assert reader_sentence({"readers": [{"simulated": True}]}) == NOT_MEASURED
 
 
 def test_the_report_has_a_section_a_figure_and_the_summary_the_same_numbers(run: Responses, tmp_path: Path) -> None:

@@ -177,8 +177,9 @@ def was_measured(frame: pd.DataFrame) -> bool:
 
 
 def reader_sentence(meta: Mapping[str, Any]) -> str:
-    """Return what is to be said of readers: "" once a reader study is joined to the run, whose section says it all."""
-    return "" if meta.get("readers") else NOT_MEASURED
+    """Return what is to be said of readers: "" once people answered a study that was joined to the run."""
+    people = any(not study["simulated"] for study in meta.get("readers") or [])
+    return "" if people else NOT_MEASURED
 
 
 NOT_MEASURED = "not measured with readers"
