@@ -28,6 +28,7 @@ from dosimeter.report.repeats import repeat_tables
 from dosimeter.responses import SCHEMA, Responses, to_frame
 
 EPSILONS = (0.0, 1e-3, 3e-3, 9e-3, 0.08)
+STORED = ("survival", "deployed_epsilon", "deployed_median")
 SEEDED = ("clean_metrics", "confusion", "fgsm_accuracy", "probability_drop", "flip_epsilon", "epsilon50", "training")
 Tables = dict[str, pd.DataFrame]
 
@@ -168,7 +169,7 @@ def test_every_table_of_several_seeds_is_made_of_each_seed_s_own(run: Responses,
         frame = run.frame[run.frame["seed"] == seed]
         cards = [card for card in run.meta["classifiers"] if card["seed"] == seed]
         alone = build_tables(Responses(frame, {**run.meta, "classifiers": cards}))
-        assert set(alone) == set(SEEDED)
+        assert set(alone) == {*SEEDED, *STORED}
         for name in SEEDED:
             table = tables[name]
             assert list(table.columns).index("seed") == list(table.columns).index("model") + 1
@@ -203,7 +204,7 @@ def test_one_seed_is_as_if_there_were_no_repeats(single: Responses) -> None:
     for seed in (0, 7):
         run = Responses(single.frame.assign(seed=seed), single.meta)
         tables = build_tables(run)
-        assert set(tables) == set(SEEDED)
+        assert set(tables) == {*SEEDED, *STORED}
         assert all("seed" not in table for table in tables.values())
         assert first_repeat(run, tables) == (run, tables)
         assert "repeats" not in summarise(run, tables)
@@ -256,7 +257,7 @@ def test_the_report_of_several_seeds_has_a_section_and_stays_whole(run: Response
     assert places == sorted(places)
     section = html[places[1] : places[2]]
     assert '<a href="#repeats">' in html
-    assert [int(number) for number in re.findall(r'-h">(\d)\. ', html)] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [int(number) for number in re.findall(r'-h">(\d)\. ', html)] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert section.count("<img") == 1
     assert section.count('<figure class="table"') == 3
     assert "official" not in section
