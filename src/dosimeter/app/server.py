@@ -14,7 +14,6 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
 
 from dosimeter.app.security import Gate, Guard
 from dosimeter.errors import DosimeterError
@@ -54,7 +53,7 @@ def _gather(folder: Traversable, prefix: str, found: dict[str, StaticFile]) -> N
             found[prefix] = file
 
 
-def create_app(gate: Gate, *, routers: Sequence[APIRouter] = (), home: str = "/explorer/") -> ASGIApp:
+def create_app(gate: Gate, *, routers: Sequence[APIRouter] = (), home: str = "/explorer/") -> FastAPI:
     """Return the app: `routers`, the files of `static/`, and nothing else.
 
     A file is looked up by name among those that were read when the app was made: no request reaches the file system.
@@ -84,7 +83,8 @@ def create_app(gate: Gate, *, routers: Sequence[APIRouter] = (), home: str = "/e
     app.add_exception_handler(RequestValidationError, _nonsense)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _own_fault)
-    return Guard(app, gate=gate)
+    app.add_middleware(Guard, gate=gate)
+    return app
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -117,17 +117,12 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(app: ASGIApp, listener: socket.socket) -> None:
+def run(app: FastAPI, listener: socket.socket) -> None:
     """Serve until Ctrl-C."""
     config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        ws="none",
+        *(app,), log_level="warning", access_log=False, server_header=False, lifespan="off", ws="none",
         timeout_graceful_shutdown=2,
-    )
+    )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listener])
 
 

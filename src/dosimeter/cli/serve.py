@@ -1,77 +1,46 @@
-"""`dosimeter serve`: the part that needs the web server."""
+"""`dosimeter serve`: look at a finished run's images in a browser."""
 
-import socket
 import sys
 import webbrowser
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from dosimeter.errors import DosimeterError
-
-try:
-    from dosimeter.app.explorer import Explorer, explorer_router
-    from dosimeter.app.security import Gate
-    from dosimeter.app.server import bind, create_app
-    from dosimeter.app.server import run as serve_app
-except ModuleNotFoundError as error:
-    if error.name not in ("fastapi", "uvicorn", "starlette"):
-        raise
-    raise DosimeterError("The explorer needs FastAPI and uvicorn: pip install 'dosimeter[app]'.") from None
-from dosimeter.replay import Replay
+from dosimeter.cli.readers import password_in
 
 
 def serve(
-    run: Path, *, data: Path | None, host: str, port: int, password_file: Path | None, open_browser: bool
+    run: Annotated[Path, typer.Argument(help="the folder of a finished run")],
+    port: Annotated[int, typer.Option(help="0: any that is free")] = 0,
+    host: Annotated[str, typer.Option(help="another interface needs a password")] = "127.0.0.1",
+    password_file: Annotated[Path | None, typer.Option(help="file with the password")] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open a browser")] = True,
+    data: Annotated[Path | None, typer.Option(help="folder of the real images, if it has moved")] = None,
 ) -> None:
-    """Serve a run's explorer until Ctrl-C."""
-    gate = Gate(host=host, password=_password(host, password_file))
-    listener = bind(host, port)
-    print("opening the run: its images are read and its classifiers built ...", file=sys.stderr)
-    app = create_app(gate, routers=[explorer_router(Explorer(Replay(run, data=data)))])
-    address = _address(host, listener)
-    if not gate.is_local:
-        print(
-            f"WARNING: other machines can reach this server on {host}, and what it sends is NOT encrypted: anybody on "
-            "the network may read images and password on their way. Use an SSH tunnel instead where you can.",
-            file=sys.stderr,
-        )
+    """Explore a run's images at any epsilon in a browser. For a study with readers see `dosimeter readers serve`."""
+    from dosimeter.errors import DosimeterError
 
-    def announce(token: str) -> None:
-        print(f"that link is used up; for another browser: {address}/?token={token}", flush=True)
-
-    gate.announce = announce
-    print(f"open in a browser (works once): {address}/?token={gate.token}\nCtrl-C ends it.", flush=True)
-    if open_browser:
-        webbrowser.open(f"{address}/?token={gate.token}")
     try:
-        serve_app(app, listener)
-    except KeyboardInterrupt:
-        print("ended.", file=sys.stderr)
-
-
-def _password(host: str, file: Path | None) -> str | None:
-    if file is not None:
-        try:
-            return file.read_text(encoding="utf-8").strip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DosimeterError(f"the password file {file} cannot be read ({error}).") from error
-    if host in ("127.0.0.1", "localhost", "::1") or not sys.stdin.isatty():
-        return None
-    password: str = typer.prompt("Password for those who open it from other machines", hide_input=True)
-    return password
-
-
-def _address(host: str, listener: socket.socket) -> str:
-    """Return what to type into a browser."""
-    name = socket.gethostname() if host in ("0.0.0.0", "::") else host
-    return f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
-
-
-def export(run: Path, folder: Path, *, data: Path | None, epsilons: str | None, limit: int) -> None:
-    """Write an explorer that needs no server."""
-    check_folder(folder)
-    print("opening the run and making its images again ...", file=sys.stderr)
-    doses = PAPER_EPSILONS if epsilons is None else epsilons
-    n_images = write_explorer(Explorer(Replay(run, data=data)), folder, epsilons=doses, limit=limit)
-    print(f"{n_images} images: {folder / 'index.html'}")
+        from dosimeter.app.explorer import HOME, Explorer, explorer_router
+        from dosimeter.app.security import Gate
+        from dosimeter.app.server import bind, create_app
+        from dosimeter.app.server import run as listen
+    except ImportError as error:
+        raise DosimeterError("Serving needs FastAPI and uvicorn: pip install 'dosimeter[app]'.") from error
+    listener = bind(host, port)
+    address = f"http://{host}:{listener.getsockname()[1]}/"
+    gate = Gate(
+        host=host,
+        password=None if password_file is None else password_in(password_file),
+        announce=lambda token: print(f"next link: {address}?token={token}", flush=True),
+    )
+    print("making the run's classifiers ready ...", file=sys.stderr, flush=True)
+    app = create_app(gate, routers=[explorer_router(Explorer(run, data=data))], home=HOME)
+    link = f"{address}?token={gate.token}"
+    print(f"explorer: {link}\nThe link works once. Stop with Ctrl-C.", flush=True)
+    if not gate.is_local:
+        print(f"OPEN TO THE NETWORK: whoever has the password and reaches {host} sees the images.", file=sys.stderr)
+    if browser and gate.is_local:
+        webbrowser.open(link)
+    listen(app, listener)
