@@ -71,14 +71,19 @@ def _seeded(problem: Problem, run: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class FoolboxMinimum:
-    """A minimum-norm attack of Foolbox (`foolbox.attacks.base.MinimizationAttack`)."""
+class _Wrapped:
+    """An attack object of another library, under its own name."""
 
     attack: Any = field(repr=False)
     description: str
     channels: Literal["tied", "free"] = "tied"
-    name: str = "foolbox"
+    name: str = "wrapped"
     loss: str = "none"
+
+
+@dataclass(frozen=True)
+class FoolboxMinimum(_Wrapped):
+    """A minimum-norm attack of Foolbox (`foolbox.attacks.base.MinimizationAttack`)."""
 
     def direction(self, problem: Problem) -> Direction:
         """Return the way to the nearest adversarial image that the attack finds, and how far it is."""
@@ -125,14 +130,8 @@ def _searched(
 
 
 @dataclass(frozen=True)
-class FoolboxBudget:
+class FoolboxBudget(_Wrapped):
     """An attack of Foolbox on one ball (`foolbox.attacks.base.FixedEpsilonAttack`)."""
-
-    attack: Any = field(repr=False)
-    description: str
-    channels: Literal["tied", "free"] = "tied"
-    name: str = "foolbox"
-    loss: str = "none"
 
     def perturb(self, problem: Problem, epsilon: Tensor) -> Candidate:
         """Return what the attack makes of each image within its epsilon."""
@@ -147,14 +146,8 @@ class FoolboxBudget:
 
 
 @dataclass(frozen=True)
-class ArtBudget:
+class ArtBudget(_Wrapped):
     """An evasion attack of the Adversarial Robustness Toolbox that takes `eps`; it is given our network."""
-
-    attack: Any = field(repr=False)
-    description: str
-    channels: Literal["tied", "free"] = "tied"
-    name: str = "art"
-    loss: str = "none"
 
     def perturb(self, problem: Problem, epsilon: Tensor) -> Candidate:
         """Return what the attack makes of each image within its epsilon."""

@@ -7,9 +7,9 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import Direction, Problem, check_positive
+from dosimeter.attacks.base import check_positive
 from dosimeter.attacks.losses import check_loss
-from dosimeter.attacks.nearest import TINY, Start, begin, lack, size, slope
+from dosimeter.attacks.nearest import TINY, NearestSearch, Start, lack, size, slope
 from dosimeter.attacks.registry import Entry
 
 SHRINK = 0.999999
@@ -76,7 +76,7 @@ class Descent:
 
 
 @dataclass(frozen=True)
-class CarliniWagner:
+class CarliniWagner(NearestSearch):
     """Adam on the squared distance plus a constant times the margin that is left, for several constants.
 
     The reference among minimum-norm attacks under L2, and the dearest: it needs thousands of gradients where DDN needs
@@ -108,17 +108,6 @@ class CarliniWagner:
         check_loss(self.loss, self.channels)
         check_positive(searches=self.searches, steps=self.steps)
         check_positive(learning_rate=self.learning_rate, constant=self.constant)
-
-    def direction(self, problem: Problem) -> Direction:
-        """Return the way to the nearest adversarial images found.
-
-        Raises:
-            FloatingPointError: a gradient is not finite.
-        """
-        start = begin(problem, self.norm, self.channels)
-        if len(start.place):
-            self._search(start)
-        return start.nearest.direction()
 
     def _search(self, start: Start) -> None:
         needed = 2 * start.missing / slope(start.gradient, self.norm, self.channels) ** 2

@@ -5,14 +5,14 @@ from typing import Literal
 
 import torch
 
-from dosimeter.attacks.base import Direction, Problem, check_positive
+from dosimeter.attacks.base import check_positive
 from dosimeter.attacks.losses import check_loss
-from dosimeter.attacks.nearest import Start, anneal, begin, check_below_one, slope, unit
+from dosimeter.attacks.nearest import NearestSearch, Start, anneal, check_below_one, slope, unit
 from dosimeter.attacks.registry import Entry
 
 
 @dataclass(frozen=True)
-class DDN:
+class DDN(NearestSearch):
     """Steps along the gradient, brought back to a sphere that shrinks after an adversarial image and grows after none.
 
     Finds in some tens of steps what Carlini and Wagner's attack finds in thousands. It climbs the margin; for two
@@ -41,17 +41,6 @@ class DDN:
         check_loss(self.loss, self.channels)
         check_positive(steps=self.steps, radius=self.radius, gamma=self.gamma)
         check_below_one(gamma=self.gamma)
-
-    def direction(self, problem: Problem) -> Direction:
-        """Return the way to the nearest adversarial images found.
-
-        Raises:
-            FloatingPointError: a gradient is not finite.
-        """
-        start = begin(problem, self.norm, self.channels)
-        if len(start.place):
-            self._search(start)
-        return start.nearest.direction()
 
     def _search(self, start: Start) -> None:
         nearest, place, part, missing, gradient = start

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dosimeter.attacks.base import Direction, Problem, check_positive
+from dosimeter.attacks.base import Problem, check_positive
 from dosimeter.attacks.losses import check_loss
-from dosimeter.attacks.nearest import Start, begin, lack, slope, unit
+from dosimeter.attacks.nearest import NearestSearch, Start, lack, slope, unit
 from dosimeter.attacks.registry import Entry
 from dosimeter.errors import DosimeterError
 
@@ -22,7 +22,7 @@ class Boundary(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DeepFool:
+class DeepFool(NearestSearch):
     """Step by step to where the linearised classifier changes its mind; the first adversarial image counts.
 
     The cheapest of the minimum-norm attacks, some steps an image, and the least exact: it overshoots, and does not
@@ -51,17 +51,6 @@ class DeepFool:
         check_positive(steps=self.steps, overshoot=self.overshoot, candidates=self.candidates)
         if self.norm not in ("linf", "l2"):
             raise DosimeterError(f"norm must be 'linf' or 'l2', got '{self.norm}'.")
-
-    def direction(self, problem: Problem) -> Direction:
-        """Return the way to the first adversarial images.
-
-        Raises:
-            FloatingPointError: a gradient is not finite.
-        """
-        start = begin(problem, self.norm, self.channels)
-        if len(start.place):
-            self._search(start)
-        return start.nearest.direction()
 
     def _search(self, start: Start) -> None:
         nearest, place, part, _, gradient = start

@@ -6,14 +6,14 @@ from typing import Literal
 
 import torch
 
-from dosimeter.attacks.base import Direction, Problem, check_positive
+from dosimeter.attacks.base import check_positive
 from dosimeter.attacks.losses import check_loss
-from dosimeter.attacks.nearest import Start, anneal, begin, check_below_one, lack, size, slope, unit
+from dosimeter.attacks.nearest import NearestSearch, Start, anneal, check_below_one, lack, size, slope, unit
 from dosimeter.attacks.registry import Entry
 
 
 @dataclass(frozen=True)
-class FMN:
+class FMN(NearestSearch):
     """The nearest adversarial image under L-infinity: a ball that shrinks while it holds one and grows while not.
 
     One run gives each image's flip epsilon, hence the whole curve, at the cost of one PGD. An image that it finds is
@@ -41,17 +41,6 @@ class FMN:
         check_loss(self.loss, self.channels)
         check_positive(steps=self.steps, step_size=self.step_size, gamma=self.gamma)
         check_below_one(gamma=self.gamma)
-
-    def direction(self, problem: Problem) -> Direction:
-        """Return the way to the nearest adversarial images found.
-
-        Raises:
-            FloatingPointError: a gradient is not finite.
-        """
-        start = begin(problem, self.norm, self.channels)
-        if len(start.place):
-            self._search(start)
-        return start.nearest.direction()
 
     def _search(self, start: Start) -> None:
         nearest, place, part, missing, gradient = start

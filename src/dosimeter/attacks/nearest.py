@@ -111,6 +111,28 @@ def begin(problem: Problem, norm: str, channels: str) -> Start:
     return Start(nearest, place, problem.take(place), missing[place], gradient[place])
 
 
+class NearestSearch:
+    """An attack that looks for the nearest adversarial image; what differs is how `_search` goes about it."""
+
+    norm: str
+    channels: str
+
+    def direction(self, problem: Problem) -> Direction:
+        """Return the way to the nearest adversarial images found.
+
+        Raises:
+            FloatingPointError: a gradient is not finite.
+        """
+        start = begin(problem, self.norm, self.channels)
+        if len(start.place):
+            self._search(start)
+        return start.nearest.direction()
+
+    def _search(self, start: Start) -> None:
+        """Note adversarial images in `start.nearest`; there is at least one image to search for."""
+        raise NotImplementedError
+
+
 def anneal(first: float, last: float, step: int, steps: int) -> float:
     """Return what falls from `first` to `last` along half a cosine, at `step` of `steps`."""
     return last + (first - last) * (1 + math.cos(math.pi * step / steps)) / 2
