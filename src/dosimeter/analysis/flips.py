@@ -1,7 +1,7 @@
 """The flip epsilon of each image, and its median over images."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ def flip_epsilon(frame: pd.DataFrame) -> pd.DataFrame:
         asked that did not change the answer.
     """
     columns = ["label", "correct_at_zero", "flip_epsilon", "censored", "uncertainty", "modality"]
-    parts = [_flips(group).assign(**names) for names, group in _groups(frame)]
+    parts = [flips_of(group).assign(**names) for names, group in _groups(frame)]
     if not parts:
         return pd.DataFrame(columns=[*IDENTITY, "case_id", *columns])
     return pd.concat(parts, ignore_index=True)[[*IDENTITY, "case_id", *columns]]
@@ -50,7 +50,7 @@ def epsilon50(frame: pd.DataFrame) -> pd.DataFrame:
         patient, and `grey_levels` with the same, in steps of an 8-bit image. A value beyond `epsilon_max`,
         the largest epsilon asked, is null and its flag (censored, low_censored, high_censored) True.
     """
-    rows = [{**names, **_median(_flips(group))} for names, group in _groups(frame)]
+    rows = [{**names, **_median(flips_of(group))} for names, group in _groups(frame)]
     names = [prefix + suffix for prefix in ("epsilon50", "grey_levels") for suffix in ("", "_low", "_high")]
     flags = ["censored", "low_censored", "high_censored"]
     return pd.DataFrame(rows, columns=[*IDENTITY, "n", "n_censored", *names, *flags, "epsilon_max", "modality"])
@@ -63,7 +63,7 @@ def _groups(frame: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]
             yield names, group
 
 
-def _flips(rows: pd.DataFrame) -> pd.DataFrame:
+def flips_of(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each case of one group: the columns of `flip_epsilon`, its cluster and largest epsilon."""
     clean = rows[rows["epsilon"] == 0].sort_values("case_id", ignore_index=True)
     case = places(rows["case_id"], clean["case_id"])
@@ -93,17 +93,35 @@ def _flips(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _median(cases: pd.DataFrame) -> dict[str, Any]:
     correct = cases[cases["correct_at_zero"]]
-    flips = correct["flip_epsilon"].fillna(np.inf).to_numpy(np.float64)
-    statistic = weighted_median(flips)
-    values = {"": float(statistic(np.ones((1, len(flips))))[0])}
-    low, high = bootstrap_by_group(statistic, correct["cluster"].to_numpy())
-    values |= {"_low": float(low), "_high": float(high)}
-    finite = {suffix: value if np.isfinite(value) else np.nan for suffix, value in values.items()}
+    median = censored_median(correct["flip_epsilon"], correct["cluster"])
     return {
         "n": len(correct),
         "n_censored": int(correct["censored"].sum()),
-        **{f"epsilon50{suffix}": value for suffix, value in finite.items()},
-        **{f"grey_levels{suffix}": value * GREY_LEVELS_8BIT for suffix, value in finite.items()},
-        **{f"{suffix[1:]}_censored".lstrip("_"): bool(np.isinf(value)) for suffix, value in values.items()},
+        **{f"epsilon50{suffix}": value for suffix, value in median.finite.items()},
+        **{f"grey_levels{suffix}": value * GREY_LEVELS_8BIT for suffix, value in median.finite.items()},
+        **median.flags,
         "epsilon_max": float(cases["epsilon_max"].max()),
     }
+
+
+class CensoredMedian(NamedTuple):
+    """A lower median and its interval, by suffix: "" itself, "_low" and "_high" its bounds.
+
+    Attributes:
+        finite: the values, NaN where they lie beyond what was asked.
+        flags: "censored", "low_censored" and "high_censored", whether they do.
+    """
+
+    finite: dict[str, float]
+    flags: dict[str, bool]
+
+
+def censored_median(doses: "pd.Series[float]", clusters: "pd.Series[str]") -> CensoredMedian:
+    """Return the lower median of `doses` (n,), NaN counting as infinite, with its bootstrap interval by `clusters`."""
+    values = np.asarray(doses.fillna(np.inf), np.float64)
+    statistic = weighted_median(values)
+    low, high = bootstrap_by_group(statistic, clusters.to_numpy(object))
+    found = {"": float(statistic(np.ones((1, len(values))))[0]), "_low": float(low), "_high": float(high)}
+    finite = {suffix: value if np.isfinite(value) else np.nan for suffix, value in found.items()}
+    flags = {f"{suffix[1:]}_censored".lstrip("_"): bool(np.isinf(value)) for suffix, value in found.items()}
+    return CensoredMedian(finite, flags)

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from dosimeter.analysis.base import CLASSIFIER, GROUP, answered, each_seed, groups, places, plain
-from dosimeter.analysis.intervals import bootstrap_by_group, weighted_median, wilson
+from dosimeter.analysis.flips import censored_median, flips_of
+from dosimeter.analysis.intervals import wilson
 from dosimeter.analysis.taxonomy import WORST_CASE
 
 IDENTITY = ["cohort", "protocol", "model", "preset", "storage"]
@@ -107,42 +107,19 @@ def _stored(frame: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]
 
 def _cases(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each case of one curve whose unperturbed file is answered correctly, with its cluster."""
-    clean = rows[(rows["epsilon"] == 0) & rows["correct"]].sort_values("case_id", ignore_index=True)
-    case = places(rows["case_id"], clean["case_id"])
-    rows, case = rows[case >= 0], case[case >= 0]
-    epsilon, wrong = rows["epsilon"].to_numpy(), ~rows["correct"].to_numpy()
-    flip, below, moved = np.full(len(clean), np.inf), np.zeros(len(clean)), np.full(len(clean), np.nan)
-    np.minimum.at(flip, case[wrong], epsilon[wrong])
-    np.maximum.at(below, case[epsilon < flip[case]], epsilon[epsilon < flip[case]])
-    first = wrong & (epsilon == flip[case])
-    moved[case[first]] = rows["linf"].to_numpy()[first]
-    found = np.isfinite(flip)
-    return pd.DataFrame(
-        {
-            "case_id": clean["case_id"],
-            "cluster": clean["cluster"],
-            "label": clean["label"].astype(np.int64),
-            "deployed_epsilon": np.where(found, flip, np.nan),
-            "uncertainty": np.where(found, flip - below, np.nan),
-            "linf": moved,
-            "censored": ~found,
-        }
-    )
+    flips = flips_of(rows)
+    cases = flips[flips["correct_at_zero"]].rename(columns={"flip_epsilon": "deployed_epsilon"})
+    moved = plain(rows[["case_id", "epsilon", "linf"]]).rename(columns={"epsilon": "deployed_epsilon"})
+    return cases.merge(moved.drop_duplicates(["case_id", "deployed_epsilon"]), how="left")
 
 
 def _median(cases: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Any]:
-    doses = cases[["deployed_epsilon", "linf"]].fillna(np.inf).to_numpy(np.float64)
-    found: dict[str, Any] = {}
-    for column, name in enumerate(("deployed_epsilon", "linf")):
-        statistic = weighted_median(doses[:, column])
-        low, high = bootstrap_by_group(statistic, cases["cluster"].to_numpy(object))
-        values = {"": float(statistic(np.ones((1, len(cases))))[0]), "_low": float(low), "_high": float(high)}
-        found |= {f"{name}{suffix}": value if np.isfinite(value) else np.nan for suffix, value in values.items()}
-        found |= {f"{suffix[1:]}_censored".lstrip("_"): bool(np.isinf(value)) for suffix, value in values.items()}
+    medians = {name: censored_median(cases[name], cases["cluster"]) for name in ("deployed_epsilon", "linf")}
     return {
         "aware": str(rows["attack"].iloc[0]) in AWARE,
         "n": len(cases),
         "n_censored": int(cases["censored"].sum()),
-        **found,
+        **{f"{name}{end}": value for name, median in medians.items() for end, value in median.finite.items()},
+        **medians["deployed_epsilon"].flags,
         "epsilon_max": float(rows["epsilon"].max()),
     }
