@@ -1,12 +1,12 @@
 """`dosimeter readers`: what people see of a perturbation."""
 
 import sys
-import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dosimeter.cli.serving import Browser, Host, Page, PasswordFile, Port, need_app, serve_page
 from dosimeter.units import parse_epsilons
 
 if TYPE_CHECKING:
@@ -108,37 +108,19 @@ def join(study: Study, run: RunFolder) -> None:
 @app.command()
 def serve(
     study: Study,
-    port: Annotated[int, typer.Option(help="0: any that is free")] = 0,
-    host: Annotated[str, typer.Option(help="another interface needs a password")] = "127.0.0.1",
-    password_file: Annotated[Path | None, typer.Option(help="file with the password")] = None,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open a browser")] = True,
+    port: Port = 0,
+    host: Host = "127.0.0.1",
+    password_file: PasswordFile = None,
+    browser: Browser = True,
 ) -> None:
     """Let readers answer in a browser. The explorer is not served beside it: it would tell them the answers."""
-    from dosimeter.errors import DosimeterError
-
-    try:
-        from dosimeter.app.reader import HOME, reader_router
-        from dosimeter.app.security import Gate
-        from dosimeter.app.server import bind, create_app, run
-    except ImportError as error:
-        raise DosimeterError("Serving needs FastAPI and uvicorn: pip install 'dosimeter[app]'.") from error
+    need_app()
+    from dosimeter.app.reader import HOME, reader_router
     from dosimeter.readers.sittings import Sittings
 
     sittings = Sittings(study)
-    password = None if password_file is None else password_in(password_file)
-    listener = bind(host, port)
-    address = f"http://{host}:{listener.getsockname()[1]}/"
-    gate = Gate(
-        host=host, password=password, announce=lambda token: print(f"next link: {address}?token={token}", flush=True)
-    )
-    app = create_app(gate, routers=[reader_router(sittings)], home=HOME)
-    link = f"{address}?token={gate.token}"
-    print(f"reader study: {link}\nThe link works once. Stop with Ctrl-C; every answer is saved at once.", flush=True)
-    if not gate.is_local:
-        print(f"OPEN TO THE NETWORK: whoever has the password and reaches {host} can answer.", file=sys.stderr)
-    if browser and gate.is_local:
-        webbrowser.open(link)
-    run(app, listener)
+    page = Page("reader study", HOME, "; every answer is saved at once.", "can answer", lambda: reader_router(sittings))
+    serve_page(page, host=host, port=port, password_file=password_file, browser=browser)
 
 
 def _opened(study: Path) -> "tuple[Design, Store]":
@@ -147,13 +129,3 @@ def _opened(study: Path) -> "tuple[Design, Store]":
 
     design = read_design(study)
     return design, Store(study, design)
-
-
-def password_in(file: Path) -> str:
-    """Return the password in a text file."""
-    from dosimeter.errors import DosimeterError
-
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise DosimeterError(f"password-file: {file} cannot be read. Give a text file with the password.") from error

@@ -1,0 +1,78 @@
+"""What commands share that serve pages: a port, a link that works once, a password for other machines."""
+
+import sys
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from dosimeter.errors import DosimeterError
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+Port = Annotated[int, typer.Option(help="0: any that is free")]
+Host = Annotated[str, typer.Option(help="another interface needs a password")]
+PasswordFile = Annotated[Path | None, typer.Option(help="file with the password")]
+Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="open a browser")]
+
+
+class Page(NamedTuple):
+    """What is served, and the words for it.
+
+    Attributes:
+        title: what the link opens.
+        home: where "/" leads.
+        note: said below the link.
+        warning: what whoever has the password can do.
+        router: makes the routes; called once the port is there.
+    """
+
+    title: str
+    home: str
+    note: str
+    warning: str
+    router: "Callable[[], APIRouter]"
+
+
+def need_app() -> Any:
+    """Return the module `app.server`.
+
+    Raises:
+        DosimeterError: the extra is not installed.
+    """
+    try:
+        from dosimeter.app import server
+    except ImportError as error:
+        raise DosimeterError("Serving needs FastAPI and uvicorn: pip install 'dosimeter[app]'.") from error
+    return server
+
+
+def serve_page(page: Page, *, host: str, port: int, password_file: Path | None, browser: bool) -> None:
+    """Serve until Ctrl-C."""
+    server = need_app()
+    from dosimeter.app.security import Gate
+
+    password = None if password_file is None else _password(password_file)
+    listener = server.bind(host, port)
+    address = f"http://{host}:{listener.getsockname()[1]}/"
+    gate = Gate(
+        host=host, password=password, announce=lambda token: print(f"next link: {address}?token={token}", flush=True)
+    )
+    app = server.create_app(gate, routers=[page.router()], home=page.home)
+    link = f"{address}?token={gate.token}"
+    print(f"{page.title}: {link}\nThe link works once. Stop with Ctrl-C{page.note}", flush=True)
+    if not gate.is_local:
+        print(f"OPEN TO THE NETWORK: whoever has the password and reaches {host} {page.warning}.", file=sys.stderr)
+    if browser and gate.is_local:
+        webbrowser.open(link)
+    server.run(app, listener)
+
+
+def _password(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise DosimeterError(f"password-file: {file} cannot be read. Give a text file with the password.") from error
