@@ -1,3 +1,4 @@
+import json
 import sys
 import threading
 import time
@@ -435,3 +436,9 @@ def test_compiled_networks_agree_with_torch() -> None:
     torch.testing.assert_close(
         build_engine("compile", classifier, threads=1).logits(images), expected, rtol=1e-4, atol=1e-5
     )
+
+
+def test_a_plan_read_from_a_table_has_the_identity_of_the_one_written() -> None:
+    plan = EnginePlan("ncnn", 4, versions={"ncnn": "1", "pnnx": "2", "numba": "3"})
+    read = json.loads(json.dumps(plan.to_dict(), sort_keys=True))
+    assert EnginePlan(**read).identity == plan.identity

@@ -92,7 +92,7 @@ class EnginePlan:
     @property
     def identity(self) -> str:
         """The engine and the versions that its answers depend on, beside torch's."""
-        return " ".join([self.name, *(f"{package}-{version}" for package, version in self.versions.items())])
+        return " ".join([self.name, *(f"{package}-{version}" for package, version in sorted(self.versions.items()))])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan for a JSON file: without the engine, and without sentences that may name a folder."""
