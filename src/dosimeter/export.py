@@ -18,7 +18,6 @@ from pydicom.uid import generate_uid
 
 import dosimeter
 from dosimeter.atomic import write_text
-from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import parameters
 from dosimeter.cohorts.base import FloatImage
 from dosimeter.errors import DosimeterError, did_you_mean
@@ -117,7 +116,7 @@ def export(
         "epsilon": float(epsilon),
         "storage": storage,
         "burnt_in": burn_in,
-        "attacks": {curve.key.preset: parameters(_preset(curve).attack) for curve in curves},
+        "attacks": {curve.key.preset: parameters(curve.setting.preset.attack) for curve in curves},
         "images": lines,
     }
     write_text(folder / "manifest.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
@@ -222,7 +221,7 @@ def _header(case_id: str, *, study: str) -> dict[str, Any]:
 
 def _altered(curve: Curve, epsilon: float, *, burnt: bool) -> dict[str, Any]:
     """Return what an adversarial file's header has other than an original's."""
-    attack = _preset(curve).attack
+    attack = curve.setting.preset.attack
     header = {
         "SeriesNumber": 2,
         "SeriesDescription": f"{MARK}: adversarial",
@@ -236,15 +235,9 @@ def _altered(curve: Curve, epsilon: float, *, burnt: bool) -> dict[str, Any]:
 
 def _answer(curve: Curve, image: torch.Tensor) -> dict[str, Any]:
     """Return what the classifier says of an image (3, H, W)."""
-    with torch.inference_mode():
-        logits = curve.classifier(image[None].to(curve.classifier.device))[0].double().cpu()
-    classes = curve.classifier.classes
-    probabilities = torch.softmax(logits, dim=0).tolist()
-    return {"predicted": classes[int(logits.argmax())], "probabilities": dict(zip(classes, probabilities, strict=True))}
-
-
-def _preset(curve: Curve) -> Preset:
-    return next(iter(curve.cells.values())).setting.preset
+    classes, probabilities = curve.classifier.classes, curve.probabilities(image)
+    predicted = classes[probabilities.index(max(probabilities))]
+    return {"predicted": predicted, "probabilities": dict(zip(classes, probabilities, strict=True))}
 
 
 def _slug(name: str) -> str:

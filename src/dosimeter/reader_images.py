@@ -210,7 +210,7 @@ class _Album:
 
     def _noise(self, target: Target) -> torch.Tensor:
         """Return random signs (3, H, W), grey if the attack's are."""
-        attack = self._curve.cells[target.case_id].setting.preset.attack
+        attack = self._curve.setting.preset.attack
         problem = Problem(self._curve.classifier, target.image[None], torch.tensor([target.label]), seed=self._seed)
         sign = RandomSign(channels="free" if attack.channels == "free" else "tied").direction(problem).sign
         return sign[0]

@@ -12,6 +12,9 @@ from pathlib import Path
 from threading import RLock
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
+
 from dosimeter import responses
 from dosimeter.config import StudyConfig, load_config
 from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
@@ -25,7 +28,7 @@ from dosimeter.planning import plan_trial
 from dosimeter.study import pick_device
 from dosimeter.sweeps.answers import Target
 from dosimeter.sweeps.execute import aim_cell
-from dosimeter.sweeps.plan import Cell
+from dosimeter.sweeps.plan import Cell, Setting
 from dosimeter.trials import Trial, plan_trials
 
 CELLS_KEPT = 16
@@ -66,14 +69,16 @@ class Curve:
         return tuple(self.cells)
 
     @property
-    def storages(self) -> tuple[str, ...]:
-        """How its images were stored."""
-        return next(iter(self.cells.values())).setting.preset.storages
+    def setting(self) -> Setting:
+        """What all its cells have in common: preset, epsilons, storages."""
+        return next(iter(self.cells.values())).setting
 
-    @property
-    def epsilons(self) -> tuple[float, ...]:
-        """The grid."""
-        return next(iter(self.cells.values())).setting.epsilons
+    def probabilities(self, image: Tensor) -> list[float]:
+        """Return what the classifier gives each class for an image (3, H, W) in [0, 1]."""
+        with torch.inference_mode():
+            logits = self.classifier(image[None].to(self.classifier.device))[0].double().cpu()
+        probabilities: list[float] = torch.softmax(logits, dim=0).tolist()
+        return probabilities
 
 
 class Replay:

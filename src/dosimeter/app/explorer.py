@@ -1,16 +1,13 @@
 """The explorer: a finished run's images at any epsilon, as the classifier was shown them, and what it says of each."""
 
-import io
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from fastapi import APIRouter, Query, Response
-from PIL import Image
 from torch import Tensor
 
 from dosimeter.analysis.flips import flip_epsilon
@@ -21,6 +18,7 @@ from dosimeter.replay import Curve, Replay
 from dosimeter.responses import read_compact
 from dosimeter.storage.base import STORAGES
 from dosimeter.sweeps.answers import as_stored
+from dosimeter.sweeps.pictures import png
 
 HOME = "/explorer/"
 KINDS = ("original", "adversarial", "difference")
@@ -33,10 +31,11 @@ Times = Annotated[float, Query(ge=1, le=1000, allow_inf_nan=False)]
 
 
 class Shown(NamedTuple):
-    """A case at an epsilon, (3, H, W) in [0, 1] each."""
+    """A case at an epsilon: both images (3, H, W) in [0, 1], and its class."""
 
     original: Tensor
     adversarial: Tensor
+    label: int
 
 
 class Explorer:
@@ -97,14 +96,13 @@ class Explorer:
                 self._answers.move_to_end(key)
                 return self._answers[key]
         curve, shown = self._curve(place), self.shown(place, case, epsilon, storage)
-        with self._lock, torch.inference_mode():
-            logits = curve.classifier(shown.adversarial[None].to(curve.classifier.device))[0].double().cpu()
+        with self._lock:
+            probabilities = curve.probabilities(shown.adversarial)
         moved = shown.adversarial - shown.original
-        label = curve.cells[curve.case_ids[case]].shard.labels[self._index_in_cell(curve, case)]
         said = {
-            "probabilities": torch.softmax(logits, dim=0).tolist(),
-            "predicted": int(logits.argmax()),
-            "label": int(label),
+            "probabilities": probabilities,
+            "predicted": probabilities.index(max(probabilities)),
+            "label": shown.label,
             "linf": float(moved.abs().amax()),
             "rms": float(moved.square().mean().sqrt()),
             "finer": not torch.equal(shown.adversarial, as_stored(shown.adversarial, "png8")),
@@ -128,7 +126,7 @@ class Explorer:
         if storage not in STORAGES:
             raise NotThere(f"storage must be one of {', '.join(STORAGES)}, got '{storage}'.")
         target = self._replay.target(curve, curve.case_ids[case])
-        return Shown(target.image, as_stored(target.path.at(target.image, epsilon), storage))
+        return Shown(target.image, as_stored(target.path.at(target.image, epsilon), storage), target.label)
 
     def picture(self, kind: str, place: int, case: int, epsilon: float, storage: str, times: float) -> bytes:
         """Return an 8-bit PNG, grey where all planes agree: an image rounded to 8 bits, or `times` the difference.
@@ -140,11 +138,7 @@ class Explorer:
             levels = 128 + 255 * times * (shown.adversarial - shown.original)
         else:
             levels = 255 * (shown.original if kind == "original" else shown.adversarial)
-        planes = np.rint(levels.clamp(0, 255).numpy()).astype(np.uint8)
-        grey = bool((planes == planes[:1]).all())
-        buffer = io.BytesIO()
-        Image.fromarray(planes[0] if grey else np.ascontiguousarray(planes.transpose(1, 2, 0))).save(buffer, "PNG")
-        return buffer.getvalue()
+        return png(levels.clamp(0, 255))
 
     def _curve(self, place: int) -> Curve:
         if place >= len(self._curves):
@@ -160,8 +154,8 @@ class Explorer:
             "model": model_name(model),
             "attack": attack_title(preset),
             "classes": list(curve.classifier.classes),
-            "epsilons": [epsilon for epsilon in curve.epsilons if epsilon > 0],
-            "storages": list(curve.storages),
+            "epsilons": [epsilon for epsilon in curve.setting.epsilons if epsilon > 0],
+            "storages": list(curve.setting.preset.storages),
             "size_px": curve.classifier.size_px,
             "n": len(curve.case_ids),
         }
@@ -171,19 +165,13 @@ class Explorer:
         cohort, protocol, seed, model, preset = curve.key
         table = self._flips
         names: dict[str, Any] = {"cohort": cohort, "protocol": protocol, "model": model, "preset": preset}
-        names["storage"] = curve.storages[0]
+        names["storage"] = curve.setting.preset.storages[0]
         names |= {"seed": seed} if "seed" in table else {}
         for name, value in names.items():
             table = table[table[name] == value]
         return {
             str(row["case_id"]): {str(key): value for key, value in row.items()} for row in table.to_dict("records")
         }
-
-    @staticmethod
-    def _index_in_cell(curve: Curve, case: int) -> int:
-        case_id = curve.case_ids[case]
-        records = curve.cells[case_id].shard.records
-        return next(index for index, record in enumerate(records) if record.case_id == case_id)
 
 
 def explorer_router(explorer: Explorer) -> APIRouter:

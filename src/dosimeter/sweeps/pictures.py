@@ -25,10 +25,12 @@ def picture(cohort: Cohort, case_id: str, classifier: Classifier, attack: Direct
     labels = torch.tensor([case.label], device=classifier.device)
     problem = Problem(classifier, image[None].to(classifier.device), labels)
     sign = attack.direction(problem).sign[0].cpu()
-    return {"original_png": _png(image * 255), "direction_png": _png(sign * 127.5 + 127.5)}
+    levels = {"original_png": image * 255, "direction_png": sign * 127.5 + 127.5}
+    return {name: base64.b64encode(png(each)).decode() for name, each in levels.items()}
 
 
-def _png(levels: Tensor) -> str:
+def png(levels: Tensor) -> bytes:
+    """Return grey levels (3, H, W) from 0 to 255, rounded, as an 8-bit PNG file, grey where all planes agree."""
     planes = np.rint(levels.numpy()).astype(np.uint8)  # 127.5, a pixel left alone, becomes 128
     if (planes == planes[0]).all():
         image = Image.fromarray(planes[0])
@@ -36,4 +38,4 @@ def _png(levels: Tensor) -> str:
         image = Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
