@@ -44,6 +44,7 @@ HEADERS = {
 
 _PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    '<link rel="icon" href="data:,">'
     "{head}<title>dosimeter</title><h1>dosimeter</h1>{body}</html>"
 )
 _LOGIN = (

@@ -7,18 +7,18 @@ import socket
 from collections.abc import Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from dosimeter.app.security import Gate, Guard
 from dosimeter.errors import DosimeterError
 
-DEFAULT_PORT = 8410
 log = logging.getLogger(__name__)
 mimetypes.add_type("text/javascript", ".js")
 
@@ -53,7 +53,7 @@ def _gather(folder: Traversable, prefix: str, found: dict[str, StaticFile]) -> N
             found[prefix] = file
 
 
-def create_app(gate: Gate, *, routers: Sequence[APIRouter] = (), home: str = "/explorer/") -> FastAPI:
+def create_app(gate: Gate, *, routers: Sequence[APIRouter] = (), home: str = "/explorer/") -> ASGIApp:
     """Return the app: `routers`, the files of `static/`, and nothing else.
 
     A file is looked up by name among those that were read when the app was made: no request reaches the file system.
@@ -83,8 +83,7 @@ def create_app(gate: Gate, *, routers: Sequence[APIRouter] = (), home: str = "/e
     app.add_exception_handler(RequestValidationError, _nonsense)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _own_fault)
-    app.add_middleware(Guard, gate=gate)
-    return app
+    return Guard(app, gate=gate)  # around all of it: an answer to an error has its headers too
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -117,12 +116,10 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(app: FastAPI, listener: socket.socket) -> None:
+def run(app: ASGIApp, listener: socket.socket) -> None:
     """Serve until Ctrl-C."""
-    config = uvicorn.Config(
-        *(app,), log_level="warning", access_log=False, server_header=False, lifespan="off", ws="none",
-        timeout_graceful_shutdown=2,
-    )  # fmt: skip
+    quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
+    config = uvicorn.Config(app, lifespan="off", ws="none", timeout_graceful_shutdown=2, **quiet)
     uvicorn.Server(config).run(sockets=[listener])
 
 

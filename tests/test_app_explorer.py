@@ -1,0 +1,234 @@
+"""The explorer, over HTTP and in a real browser: what is shown is what was evaluated."""
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+from test_study import settings
+
+pytest.importorskip("fastapi")
+
+from fastapi.testclient import TestClient
+
+from dosimeter import responses
+from dosimeter.app.explorer import Explorer, explorer_router
+from dosimeter.app.security import HEADERS, Gate
+from dosimeter.app.server import bind, create_app, run
+from dosimeter.study import run_study
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or os.environ.get("CHROMIUM")
+API = "/api/explorer"
+
+
+@pytest.fixture(scope="module")
+def folder(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A finished run of tiny networks, which stay in the real ones' places."""
+    out = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("DOSIMETER_CACHE", str(out / "cache"))
+        tiny.install(patched.setattr, patched.setitem)
+        run_study(settings(image_folder, out / "run", storages="png8", visibility="none"))
+        yield out / "run"
+
+
+@pytest.fixture(scope="module")
+def explorer(folder: Path) -> Explorer:
+    return Explorer(folder)
+
+
+@pytest.fixture
+def client(explorer: Explorer) -> TestClient:
+    gate = Gate()
+    app = create_app(gate, routers=[explorer_router(explorer)])
+    client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+    client.cookies.set(*gate.set_cookie.partition(";")[0].split("=", 1))
+    return client
+
+
+def test_answers_and_flips_are_those_of_the_table(folder: Path, client: TestClient) -> None:
+    rows, _ = responses.read(folder / "responses.parquet")
+    curves = client.get(f"{API}/run").json()["curves"]
+    assert {(curve["model"], curve["attack"]) for curve in curves} == {
+        (model, attack)
+        for model in ("VGG16", "Inception-v3")
+        for attack in ("FGSM, paper preset", "FGSM, sound preset")
+    }
+    place = next(
+        i for i, each in enumerate(curves) if (each["model"], each["attack"]) == ("VGG16", "FGSM, sound preset")
+    )
+    cases = client.get(f"{API}/cases", params={"curve": place}).json()
+    assert len(cases) == curves[place]["n"]
+    flips = [case["flip"] for case in cases if case["right"] and case["flip"] is not None]
+    assert flips
+    assert flips == sorted(flips)
+    mine = rows[(rows["model"] == "vgg16") & (rows["preset"] == "sound") & rows["on_grid"]]
+    ids = list(dict.fromkeys(mine["case_id"]))
+    for row in mine.to_dict("records"):
+        wanted = {
+            "curve": place,
+            "case": ids.index(row["case_id"]),
+            **{key: row[key] for key in ("epsilon", "storage")},
+        }
+        said = client.get(f"{API}/answer", params=wanted).json()
+        np.testing.assert_allclose(said["probabilities"], row["probabilities"], atol=1e-6)
+        assert (said["predicted"], said["label"], said["linf"]) == (row["predicted"], row["label"], row["linf"])
+
+
+def test_an_image_is_the_evaluated_one_in_eight_bits(client: TestClient, explorer: Explorer) -> None:
+    wanted = {"curve": 0, "case": 1, "epsilon": 0.08, "storage": "float"}
+    shown = explorer.shown(0, 1, 0.08, "float")
+    for kind, exact in (
+        ("original", 255 * shown.original),
+        ("adversarial", 255 * shown.adversarial),
+        ("difference", (128 + 255 * 5 * (shown.adversarial - shown.original)).clamp(0, 255)),
+    ):
+        reply = client.get(f"{API}/image/{kind}", params={**wanted, "times": 5})
+        assert reply.headers["content-type"] == "image/png"
+        levels = np.asarray(Image.open(BytesIO(reply.content)).convert("RGB")).transpose(2, 0, 1)
+        np.testing.assert_array_equal(levels, np.rint(exact.numpy()))
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "sentence"),
+    [
+        ("answer?curve=99&case=0&epsilon=0", 404, "curve must be below 4, got 99."),
+        ("answer?curve=0&case=999&epsilon=0", 404, "case must be below"),
+        ("answer?curve=0&case=0&epsilon=2", 400, "epsilon"),
+        ("answer?curve=0&case=0&epsilon=nan", 400, "epsilon"),
+        ("answer?curve=-1&case=0&epsilon=0", 400, "curve"),
+        ("answer?curve=0&case=0&epsilon=0&storage=../../etc/passwd", 404, "storage must be one of"),
+        ("image/secret?curve=0&case=0&epsilon=0", 404, "an image is one of"),
+        ("../../../etc/passwd", 404, "There is nothing at this address."),
+    ],
+)
+def test_nonsense_gets_a_sentence(client: TestClient, path: str, status: int, sentence: str) -> None:
+    reply = client.get(f"{API}/{path}")
+    assert reply.status_code == status
+    assert sentence in reply.json()["error"]
+
+
+def test_no_answer_names_a_patient_or_a_file(client: TestClient) -> None:
+    said = client.get(f"{API}/run").text + client.get(f"{API}/cases?curve=0").text
+    assert "SMITH" not in said
+    assert "MRN" not in said
+
+
+def test_every_answer_has_the_security_headers_even_when_the_server_fails(
+    client: TestClient, explorer: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(explorer, "run", fail)
+    failed, missing, page = client.get(f"{API}/run"), client.get("/nothing"), client.get("/explorer/")
+    assert [reply.status_code for reply in (failed, missing, page)] == [500, 404, 200]
+    for reply in (failed, missing, page):
+        assert {name: reply.headers[name] for name in HEADERS} == HEADERS
+    assert "a mistake of ours" not in failed.text
+
+
+def test_a_stranger_is_turned_away(explorer: Explorer) -> None:
+    client = TestClient(create_app(Gate(), routers=[explorer_router(explorer)]), base_url="http://127.0.0.1")
+    assert client.get(f"{API}/run").status_code == 401
+    assert client.get(f"{API}/run", headers={"host": "evil.example"}).status_code == 421
+
+
+# --- in a browser -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("needs Debian's chromium: apt-get install chromium")
+    with playwright.sync_playwright() as engine:
+        chromium = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any, explorer: Explorer) -> Iterator[Any]:
+    gate = Gate()
+    listener = bind("127.0.0.1", 0)
+    app = create_app(gate, routers=[explorer_router(explorer)])
+    threading.Thread(target=run, args=(app, listener), daemon=True).start()
+    page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+    mistakes: list[str] = []
+    page.on("pageerror", lambda error: mistakes.append(str(error)))
+    page.on("console", lambda message: mistakes.append(message.text) if message.type == "error" else None)
+    page.goto(f"http://127.0.0.1:{listener.getsockname()[1]}/?token={gate.token}")
+    shows(page)
+    yield page
+    assert mistakes == []
+    page.context.close()
+
+
+def shows(page: Any, **wanted: Any) -> dict[str, Any]:
+    """Wait until the page shows what is wanted, and return all that it says it shows."""
+    page.wait_for_function(
+        "wanted => { const shown = JSON.parse(document.body.dataset.shown || 'null');"
+        " return shown && Object.entries(wanted).every(([key, value]) => shown[key] === value); }",
+        arg=wanted,
+    )
+    found: dict[str, Any] = page.evaluate("JSON.parse(document.body.dataset.shown)")
+    return found
+
+
+def levels_of(page: Any, canvas: str) -> Any:
+    width, values = page.evaluate(
+        "id => { const canvas = document.getElementById(id);"
+        " const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;"
+        " return [canvas.width, Array.from(data)]; }",
+        canvas,
+    )
+    return np.array(values).reshape(-1, width, 4)[..., :3].transpose(2, 0, 1)
+
+
+def test_the_canvas_holds_exactly_the_pixels(page: Any, explorer: Explorer) -> None:
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    shown = shows(page, epsilon=0.003)
+    exact = explorer.shown(shown["curve"], shown["case"], 0.003, "float")
+    np.testing.assert_array_equal(levels_of(page, "original"), np.rint(255 * exact.original.numpy()))
+    np.testing.assert_array_equal(levels_of(page, "adversarial"), np.rint(255 * exact.adversarial.numpy()))
+
+
+def test_slider_storage_window_and_keys(page: Any) -> None:
+    page.evaluate("document.getElementById('epsilon').value = 1000")
+    page.dispatch_event("#epsilon", "input")
+    shows(page, epsilon=0.08)
+    assert "20.40 of 255" in page.text_content("#epsilon-value")
+    page.click("#storages button:has-text('png8')")
+    shows(page, storage="png8")
+    page.keyboard.press("s")
+    shows(page, storage="png16")
+    before = levels_of(page, "original")
+    box = page.locator("#original").bounding_box()
+    page.mouse.move(box["x"] + 50, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] - 50, box["y"] + 80, steps=4)
+    page.mouse.up()
+    assert (levels_of(page, "original") != before).any()
+    assert "width" in page.text_content("#pixel")
+    page.keyboard.press("r")
+    np.testing.assert_array_equal(levels_of(page, "original"), before)
+    page.keyboard.press("d")
+    assert not page.is_visible("#difference")
+    page.keyboard.press("?")
+    assert page.is_visible("#help")
+
+
+def test_another_classifier_can_be_chosen(page: Any) -> None:
+    page.select_option("#model", "Inception-v3")
+    page.wait_for_function("() => document.getElementById('answer').textContent.includes('Inception-v3')")
+    page.select_option("#attack", "FGSM, paper preset")
+    page.wait_for_function("() => document.getElementById('adversarial-caption').textContent.includes('paper')")
