@@ -56,7 +56,7 @@ def section(responses: Responses) -> Iterator[str]:
         header = ["attack", *(f"epsilon {dose:g}" for dose in DOSES), "n", "gradients", "queries", "seconds"]
         yield table(header, [_row(preset, group, spent) for preset, group in rows.groupby("preset", sort=False)])
         yield _verdicts(tables["evaluation"], names)
-    yield _made(responses.meta)
+    yield made(responses.meta)
 
 
 def _row(preset: str, rows: pd.DataFrame, spent: pd.DataFrame) -> list[str]:
@@ -85,7 +85,7 @@ def _verdicts(evaluation: pd.DataFrame, names: Sequence[Any]) -> str:
     return f"Can these numbers be trusted: {'; '.join(said)}."
 
 
-def _made(meta: Mapping[str, Any]) -> str:
+def made(meta: Mapping[str, Any]) -> str:
     machine = meta["environment"]
     engines = ", ".join(sorted({f"{model_name(each['model'])}: {each['name']}" for each in meta["engines"]}))
     total_s = sum(stage["duration_s"] for stage in meta["stages"])

@@ -56,7 +56,7 @@ BENCHMARKS = (
     Benchmark("scaling", "Whole studies with a small network", (), ("--images", "50", "60", "--threads", "1")),
 )
 LONG = (
-    Benchmark("cluster", "On a cluster", ("--limit", "260"), ("--limit", "20", "--epochs", "1")),
+    Benchmark("cluster", "On a cluster", ("--limit", "140"), ("--limit", "20", "--epochs", "1")),
     Benchmark(
         "scaling",
         "Whole studies of many images",

@@ -93,6 +93,16 @@ def test_an_empty_band_is_said_to_be_empty() -> None:
     assert all("no epsilon of the grid flips at least half of the 4 images" in each for each in statements(table))
 
 
+def test_a_dose_that_is_not_used_is_not_called_unseen() -> None:
+    frame = rows_of({0.003: (0.5, 0.4, 0.4), 0.009: (1.0, 0.4, 0.4), 0.08: (1.0, 0.4, 0.4)})
+    frame.loc[frame["epsilon"] > 0.003, "linf"] = 0.004  # the search ended there
+    table = safe_magnitudes(frame).set_index("rule")
+    assert table.loc["jnd", "epsilons"] == "0.003"
+    assert not table["paper_stands"].any()
+    assert table["paper_measure"].isna().all()
+    assert "the images do not use so much" in statements(table.reset_index())[0]
+
+
 def test_images_that_were_wrong_from_the_start_do_not_count_as_flipped() -> None:
     frame = rows_of({0.001: (0.5, 0.1, 0.1)})
     wrong = frame["case_id"].isin(["0", "1"])

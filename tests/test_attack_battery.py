@@ -108,6 +108,19 @@ def test_entry_and_attack_agree(name: str) -> None:
         assert isinstance(value, (str, int, float, bool, type(None), list, tuple, dict))
 
 
+@pytest.mark.parametrize("name", [name for name, entry in ENTRIES.items() if entry.searches == "budget"])
+@two_classes_and_three
+def test_a_filled_ball_loses_no_success_and_has_a_worse_image(name: str, n_classes: int) -> None:
+    first, given = usual(name, n_classes), problem(n_classes, fill=True)
+    whole = attacked(build(name), given)
+    assert torch.equal(whole.found | first.found, whole.found)
+    for image, adversarial in zip(given.images, whole.images, strict=True):
+        check(image, adversarial, epsilon=EPSILON, attack=name)
+    losses = [given.losses(network(n_classes)(made.images), "margin")[first.found] for made in (first, whole)]
+    assert (losses[1] >= losses[0] - 1e-6).all()
+    assert losses[1].mean() > losses[0].mean() + 1e-3
+
+
 @every_attack
 @two_classes_and_three
 class TestContract:

@@ -100,6 +100,33 @@ def test_finds_give_the_nearest_image_within_the_ball() -> None:
     assert [finds.found(epsilon) for epsilon in (0.01, 0.04, 0.1, 0.2)] == [False, None, True, True]
 
 
+def test_finds_of_filled_balls_have_an_image_each() -> None:
+    image = torch.full((3, 2, 2), 0.5)
+    finds = Finds(nested=False)
+    finds.put(0.01, image + 0.01, hit=True)
+    finds.put(0.1, image - 0.08, hit=False)
+    assert torch.equal(finds.at(image, 0.1), image - 0.08)
+    torch.testing.assert_close(finds.at(image, 0.04), image - 0.04)  # half way to the next ball's
+    torch.testing.assert_close(finds.at(image, 0.2), image - 0.08)
+    assert [finds.found(epsilon) for epsilon in (0.01, 0.04, 0.1)] == [True, None, False]
+
+
+def test_a_search_fills_its_balls_where_images_are_stored() -> None:
+    classifier, images = convolutional_classifier(), cohort(8)
+    asked = {"epsilons": EPSILONS, "workers": 1, "refine": False}
+    stored = dm.sweep(classifier, images, "pgd", storages=("float", "png8"), **asked)
+    first = dm.sweep(classifier, images, "pgd", storages=("float", "png8"), fill=False, **asked)
+    filled, least = (grid(run.frame, storage="float", epsilon=0.03).set_index("case_id") for run in (stored, first))
+    moved = filled["linf"][~least["correct"]]
+    assert len(moved) > 4
+    assert (moved > 0.029).all()
+    assert least["linf"].min() < 0.011
+    files = [grid(run.frame, storage="png8", epsilon=0.03)["correct"].mean() for run in (stored, first)]
+    assert files[0] < files[1]  # the smallest success is rounded away
+    accuracies = [grid(run.frame, storage="float").groupby("epsilon")["correct"].sum() for run in (stored, first)]
+    assert (accuracies[0] <= accuracies[1]).all()
+
+
 def test_a_ray_ends_at_its_reach_and_keeps_to_levels() -> None:
     image = torch.full((3, 2, 2), 100 / 255)
     ray = Ray(torch.ones_like(image), reach=0.01, hit=True)

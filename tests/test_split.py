@@ -7,7 +7,7 @@ import pytest
 
 from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.base import Cohort, Decoded, Record
-from dosimeter.cohorts.split import Split, shared_patients, split
+from dosimeter.cohorts.split import Split, draw_tests, shared_patients, split
 from dosimeter.errors import DosimeterError
 
 DATA = os.environ.get("DOSIMETER_DATA")
@@ -59,6 +59,18 @@ def test_the_paper_has_54_and_150_test_images(n_other: int, n_covid: int, n_test
     sides = split(make_cohort([0] * n_other + [1] * n_covid), "paper")
     assert len(sides.test) == n_test
     assert sides.test.counts["ill"] == round(n_test * n_covid / (n_other + n_covid))
+
+
+@pytest.mark.parametrize(("n_images", "counts"), [(16, (8, 8)), (2, (1, 1)), (1000, (25, 29))])
+def test_fewer_tests_keep_the_training_and_the_shares(n_images: int, counts: tuple[int, int]) -> None:
+    whole = split(PAPER, "paper")
+    fewer = draw_tests(whole, n_images)
+    assert fewer.train == whole.train
+    assert tuple(fewer.test.counts.values()) == counts
+    assert set(ids(fewer.test)) <= set(ids(whole.test))
+    assert ids(fewer.test) == sorted(ids(fewer.test))
+    assert len(fewer.test) + fewer.n_unused == len(whole.test)
+    assert draw_tests(whole, n_images) == fewer
 
 
 def test_only_the_patient_protocol_keeps_patients_apart() -> None:

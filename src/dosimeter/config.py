@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -59,6 +60,9 @@ class StudyConfig(BaseModel):
     attack: Names = Field((), description="further attacks, or `all` (see `dosimeter list attacks`)")
     effort: str = Field("standard", description="of those attacks: quick, standard or thorough")
     storages: Names = Field((), description="how images are stored, beside `float`; default: as each preset says")
+    fill: bool | None = Field(
+        None, description="searches use the whole ball of each epsilon, not their first success; default: with storages"
+    )
     transfer: bool = Field(False, description="also ask every other model about each model's adversarial images")
     target: str | None = Field(None, description="the class that images should be given; default: any but their own")
     mask: Path | None = Field(None, description="image file of the network's size, white where a pixel may move")
@@ -73,6 +77,7 @@ class StudyConfig(BaseModel):
     data: Path | None = Field(None, description="folder of the real images; default: $DOSIMETER_DATA")
     out: Path | None = Field(None, description="the run's folder; default: runs/ and a name from the settings")
     limit: int | None = Field(None, ge=10, description="images taken of each cohort")
+    test_limit: int | None = Field(None, ge=2, description="test images drawn of each split; training is as without")
     strict: bool = Field(False, description="an unreadable image is an error, not left out")
     positive: str | None = Field(None, description="the positive class of a folder: or csv: cohort")
     weights: dict[str, Path] = Field({}, description="files of base weights by network")
@@ -210,6 +215,11 @@ def costly_epsilons(epsilons: tuple[float, ...], visibility: tuple[float, ...] |
     if visibility == "none":
         return ()
     return tuple(dose for dose in epsilons if dose and (visibility == "all" or dose in visibility))
+
+
+def fills(fill: bool | None, storages: Sequence[str]) -> bool:
+    """Return whether searches fill their balls: as `fill` says; None: if files are asked for, which it is for."""
+    return any(storage != "float" for storage in storages) if fill is None else fill
 
 
 def load_config(path: Path | None = None, **overrides: Any) -> StudyConfig:

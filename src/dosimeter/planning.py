@@ -9,7 +9,7 @@ import torch
 from dosimeter.attacks.allowed import as_levels, as_target, read_mask
 from dosimeter.attacks.presets import Preset, choose
 from dosimeter.attacks.registry import parameters
-from dosimeter.config import StudyConfig
+from dosimeter.config import StudyConfig, fills
 from dosimeter.engines.choose import EnginePlan
 from dosimeter.models.base import Classifier
 from dosimeter.provenance import digest_of
@@ -51,6 +51,7 @@ def plan_trial(
             mask=mask,
             levels=as_levels(config.bits),
             exhaustive=config.effort == "thorough",
+            fill=fills(config.fill, config.storages),
             visibility=config.costly_epsilons,
             audience=tuple(f"{fingerprint} {theirs.identity}" for fingerprint, theirs in listeners),
         )

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.base import Cohort
-from dosimeter.cohorts.split import Split, shared_patients, split
+from dosimeter.cohorts.split import Split, draw_tests, shared_patients, split
 from dosimeter.config import StudyConfig
 from dosimeter.errors import DosimeterError
 
@@ -38,7 +38,10 @@ def plan_trials(config: StudyConfig) -> tuple[list[Trial], list[str]]:
         has_official = any(record.official_split == "test" for record in cohort.records)
         for protocol in config.protocol or (("paper", "official") if has_official else ("paper",)):
             try:
-                trials += [Trial(cohort, split(cohort, protocol, seed=seed)) for seed in config.seeds]
+                halves = [split(cohort, protocol, seed=seed) for seed in config.seeds]
+                if config.test_limit is not None:
+                    halves = [draw_tests(each, config.test_limit) for each in halves]
+                trials += [Trial(cohort, each) for each in halves]
             except DosimeterError as error:
                 notes.append(f"{cohort.name}: the {protocol} protocol was left out: {error}")
     if not trials:

@@ -15,6 +15,10 @@ from dosimeter.visibility.gsdf import DISPLAYS, REFERENCE, WINDOWS, jnd_span
 METRICS = ("linf", "l2", *VISIBILITY)
 """Every metric of the table, in the table's order."""
 
+USED = 0.5
+"""An image that moves by less than this share of epsilon did not use it: a search that ended at its first success, or a
+minimum-norm attack beyond its adversarial image. What is seen of such an image says nothing of that epsilon."""
+
 IDENTITY = ["cohort", "protocol", "model", "preset", "storage", "epsilon"]
 PEAK_TO_PEAK = 2
 """A perturbation adds epsilon here and takes it there: from trough to peak it is twice its amplitude."""
@@ -117,9 +121,10 @@ def safe_magnitudes(frame: pd.DataFrame) -> pd.DataFrame:
         One row per (group, rule): n images answered correctly without attack; epsilons, as text, the doses of the grid
         at which at least half of them are answered wrongly while the median over images keeps the rule; empty, whether
         there is none; largest_unseen, the largest dose that keeps the rule; smallest_flipping, the smallest that flips
-        half. Of the dose that the paper shows as invisible for this modality and model: paper_epsilon,
-        paper_flip_share, paper_measure (what the rule looks at), paper_stands, whether it flips half and keeps
-        the rule; null where the paper shows none or the dose is not on the grid.
+        half. A dose of which half of the images use less than the share `USED` does not keep a rule. Of the dose that
+        the paper shows as invisible for this modality and model: paper_epsilon, paper_flip_share, paper_measure (what
+        the rule looks at), paper_stands, whether it flips half and keeps the rule; null where the paper shows none or
+        the dose is not on the grid.
     """
     rows = [
         {**names, **_band(group, name, rule, _claimed(names))}
@@ -137,7 +142,8 @@ def _band(rows: pd.DataFrame, name: str, rule: Rule, claimed: float) -> dict[str
     attacked = rows[(rows["epsilon"] > 0) & rows["case_id"].isin(clean)]
     by_dose = attacked.groupby("epsilon")
     flipped = 1 - by_dose["correct"].mean()
-    measure = rule.factor * by_dose[rule.column].median()
+    used = by_dose["linf"].median()
+    measure = (rule.factor * by_dose[rule.column].median())[used >= USED * used.index]
     unseen, flipping = measure[measure <= rule.limit].index, flipped[flipped >= 0.5].index
     band = flipping.intersection(unseen)
     there = [dose for dose in flipped.index if abs(dose - claimed) < 1e-9]
@@ -151,7 +157,7 @@ def _band(rows: pd.DataFrame, name: str, rule: Rule, claimed: float) -> dict[str
         "smallest_flipping": flipping.min() if len(flipping) else np.nan,
         "paper_epsilon": claimed if at is not None else np.nan,
         "paper_flip_share": flipped[at] if at is not None else np.nan,
-        "paper_measure": measure[at] if at is not None else np.nan,
+        "paper_measure": measure.get(at, np.nan),
         "paper_stands": at in band if at is not None else None,
     }
 
@@ -199,9 +205,12 @@ def statements(magnitudes: pd.DataFrame) -> list[str]:
         limit = RULES[str(row["rule"])].limit
         if pd.notna(row["paper_epsilon"]):
             verdict = "stands" if row["paper_stands"] else "does not stand"
+            measure = f"the rule's measure is {row['paper_measure']:.2g} where {limit:g} is allowed"
+            if pd.isna(row["paper_measure"]):
+                measure = "the images do not use so much"
             sentence += (
                 f" The paper's {row['paper_epsilon']:g} {verdict} here: it flips {percent(row['paper_flip_share'])}, "
-                f"and the rule's measure is {row['paper_measure']:.2g} where {limit:g} is allowed."
+                f"and {measure}."
             )
         said.append(sentence)
     return said

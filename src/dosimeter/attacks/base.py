@@ -51,6 +51,8 @@ class Problem:
         levels: steps between black and white of the file to be written (255 for 8 bit); None: floats. What
             `project` returns lies on that lattice.
         answers: images to logits without a gradient, as fast as they can be had; by default the network's.
+        fill: an attack that searches a ball goes on after its first success, for the largest loss of the ball: what is
+            stored, or looked at, is then what so much epsilon can do.
         tick: called before each pass; it may raise, to end the attack.
         seed: of every random choice. Each image has a generator of its own, seeded by this and its pixels, so that a
             batch equals its singles.
@@ -64,6 +66,7 @@ class Problem:
     targets: Tensor | None = None
     mask: Tensor | None = None
     levels: int | None = None
+    fill: bool = False
     answers: Callable[[Tensor], Tensor] | None = None
     tick: Callable[[], None] = lambda: None
     seed: int = 0
@@ -323,17 +326,20 @@ class Best:
     Attributes:
         candidate: images (batch, 3, H, W) and whether each is adversarial.
         losses: (batch,), of the candidate's images.
+        fill: of the adversarial iterates the one with the largest loss is kept, not the first.
     """
 
     candidate: Candidate
     losses: Tensor
+    fill: bool
 
     @classmethod
     def of(cls, problem: Problem) -> "Best":
         """Begin with the images themselves, which count for nothing."""
         n, device = len(problem), problem.images.device
         found = torch.zeros(n, dtype=torch.bool, device=device)
-        return cls(Candidate(problem.images.clone(), found), torch.full((n,), -torch.inf, device=device))
+        losses = torch.full((n,), -torch.inf, device=device)
+        return cls(Candidate(problem.images.clone(), found), losses, problem.fill)
 
     @property
     def open(self) -> Tensor:
@@ -341,17 +347,19 @@ class Best:
         return (~self.candidate.found).nonzero()[:, 0]
 
     def note(self, places: Tensor, images: Tensor, losses: Tensor, fooled: Tensor) -> Tensor:
-        """Keep those of `images`, which stand at `places`, that are better than what was; return `fooled`.
+        """Keep those of `images`, which stand at `places`, that are better than what was; return which are done.
 
-        Once an image is adversarial it stays: the first one found is kept.
+        Once an image is adversarial it stays so. It is done then, unless the ball is to be filled.
         """
-        known = self.candidate.found[places]
-        better = ~known & (fooled | (losses > self.losses[places]))
+        known, higher = self.candidate.found[places], losses > self.losses[places]
+        better = (fooled & ~known) | (higher & (fooled == known))
+        if not self.fill:
+            better &= ~known
         which = places[better]
         self.candidate.images[which] = images[better].detach()
         self.losses[which] = losses[better].detach()
         self.candidate.found[which] = fooled[better]
-        return fooled
+        return torch.zeros_like(fooled) if self.fill else fooled
 
 
 def check_positive(**numbers: float) -> None:

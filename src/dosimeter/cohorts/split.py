@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,8 @@ class Split:
         test: images to measure it on.
         protocol: "paper", "patient" or "official".
         seed: the seed of the shuffle; the official protocol does not use it.
-        n_unused: images of the cohort on neither side (the official protocol's validation images).
+        n_unused: images of the cohort on neither side (the official protocol's validation images, and those that
+            `draw_tests` left out).
     """
 
     train: Cohort
@@ -72,6 +73,20 @@ def split(cohort: Cohort, protocol: str, *, seed: int = 0, test_share: float = 0
                     f"no image of class {name}: use more images, another seed or another protocol."
                 )
     return result
+
+
+def draw_tests(whole: Split, n_images: int) -> Split:
+    """Return a split that trains on as much and tests on about `n_images`, drawn by its seed in the classes' shares.
+
+    For attacks that cost more than the whole test side is worth. Those left out count as unused.
+    """
+    test = whole.test
+    order = np.random.default_rng(whole.seed).permutation(len(test))
+    kept: list[int] = []
+    for label in range(len(test.classes)):
+        own = order[test.labels[order] == label]
+        kept += own[: max(1, round(n_images * len(own) / len(test)))].tolist()
+    return replace(whole, test=test.subset(sorted(kept)), n_unused=whole.n_unused + len(test) - len(kept))
 
 
 def shared_patients(split: Split) -> int | None:

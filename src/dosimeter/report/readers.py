@@ -15,6 +15,9 @@ from dosimeter.report.tables import Head, View
 
 Study = Mapping[str, Any]
 
+BESIDE = {"jnd_p95": "JND, p95", "noise_ratio": "RMS / own noise"}
+"""The metrics of visibility that stand beside what readers saw."""
+
 
 def reader_views(studies: Sequence[Study], tables: Mapping[str, pd.DataFrame]) -> Iterator[View]:
     """Yield two tables of each study: thresholds, and what was seen at every epsilon beside the classifier's accuracy.
@@ -77,6 +80,7 @@ def _thresholds(study: Study) -> View:
 def _levels(study: Study, tables: Mapping[str, pd.DataFrame]) -> View:
     curves = of_study(tables.get("robust_accuracy", tables["fgsm_accuracy"]), study)
     accuracy = {row["epsilon"]: row for row in records(curves)}
+    seen = _metrics(study, tables)
     pooled = {each["kind"]: each for each in study["curves"] if each["reader"] is None}
     rows = []
     for place, epsilon in enumerate(study["epsilons"]):
@@ -85,8 +89,10 @@ def _levels(study: Study, tables: Mapping[str, pd.DataFrame]) -> View:
         attacked = Cell(DASH)
         if row is not None:
             attacked = Cell(percent(row["accuracy"]), percent_range(row["ci_low"], row["ci_high"]))
-        rows.append([Cell(dose(epsilon), kind="name"), *cells, attacked])
-    top = [Head("epsilon", rows=2), *(Head(KIND_NAMES[kind], span=3) for kind in KINDS), Head("accuracy", rows=2)]
+        metrics = [_metric(seen.get((metric, epsilon))) for metric in BESIDE]
+        rows.append([Cell(dose(epsilon), kind="name"), *cells, *metrics, attacked])
+    top = [Head("epsilon", rows=2), *(Head(KIND_NAMES[kind], span=3) for kind in KINDS)]
+    top += [Head(name, rows=2) for name in (*BESIDE.values(), "accuracy")]
     sub = [Head(name) for _ in KINDS for name in ("pixels changed", "right", "d′")]
     return View(
         f"Seen at each epsilon: {_title(study)}",
@@ -94,8 +100,20 @@ def _levels(study: Study, tables: Mapping[str, pd.DataFrame]) -> View:
         rows,
         "All readers together. Guessing is right in half of the trials, and d′ is then 0. “Pixels changed” is the mean "
         "share that differs once rounded to 8 bits, as shown. Intervals are Wilson’s, 95 %, and take answers as "
-        "independent. Accuracy is the classifier’s under the attack; a dash where the run did not ask at that epsilon.",
+        "independent. Metrics, of the attack's images, are medians over the test images, under them the quartiles. "
+        "Accuracy is the classifier’s under the attack. A dash: the run did not ask at that epsilon.",
     )
+
+
+def _metrics(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict[tuple[str, float], Mapping[str, Any]]:
+    """Return the rows of the visibility table on the study's attack, by metric and epsilon."""
+    if "visibility" not in tables:
+        return {}
+    return {(row["metric"], row["epsilon"]): row for row in records(of_study(tables["visibility"], study))}
+
+
+def _metric(row: Mapping[str, Any] | None) -> Cell:
+    return Cell(DASH) if row is None else Cell(f"{row['median']:.2f}", f"{row['q1']:.2f} to {row['q3']:.2f}")
 
 
 def _level(curve: Mapping[str, Any] | None, place: int) -> list[Cell]:

@@ -15,7 +15,7 @@ from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import build
 from dosimeter.attacks.universal import UniversalPerturbation
 from dosimeter.cohorts.base import Cohort
-from dosimeter.config import VISIBILITY_EPSILONS, costly_epsilons
+from dosimeter.config import VISIBILITY_EPSILONS, costly_epsilons, fills
 from dosimeter.engines.choose import check_name, plan_engine
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
@@ -38,6 +38,7 @@ def sweep(
     effort: str = "standard",
     epsilons: str | Sequence[float | str] = DEFAULT_EPSILONS,
     storages: Sequence[str] = ("float",),
+    fill: bool | None = None,
     training: Cohort | None = None,
     target: str | None = None,
     mask: ArrayLike | None = None,
@@ -61,6 +62,8 @@ def sweep(
             the ball of every epsilon.
         epsilons: fractions of the image range, numbers or text such as "4/255"; 0 is always asked.
         storages: how images are stored (`dosimeter list storages`).
+        fill: whether a search uses the whole ball of each epsilon instead of ending at its first success; by default if
+            images are stored.
         training: what an attack learns on that learns (universal).
         target: the class that images should be given; by default any but their own.
         mask: (size_px, size_px), what is not zero may move; by default every pixel.
@@ -115,6 +118,7 @@ def sweep(
         mask=as_mask(mask, classifier.size_px),
         levels=as_levels(bits),
         exhaustive=effort == "thorough",
+        fill=fills(fill, storages),
         visibility=costly_epsilons(doses, visibility if isinstance(visibility, str) else tuple(visibility)),
     )
     cells = list(plan_cells(cohort, classifier, setting))

@@ -193,6 +193,7 @@ class _Execution:
             targets=None if setting.target is None else torch.full_like(labels, setting.target),
             mask=None if mask is None else mask.to(device).expand(len(targets), 1, *images.shape[2:]),
             levels=setting.levels,
+            fill=setting.fill,
             answers=self._engine.logits,
             tick=self._tick,
             seed=setting.seed,

@@ -73,15 +73,17 @@ class Ray(NamedTuple):
 
 
 class Finds:
-    """What a search of several balls found. A success is one in every larger ball too.
+    """What a search of several balls found.
 
     Args:
         continuous: whether images between those found may be had by going part of the way.
+        nested: whether a success stands for every larger ball too; if not, each ball was searched for its own image.
     """
 
-    def __init__(self, *, continuous: bool = True) -> None:
+    def __init__(self, *, continuous: bool = True, nested: bool = True) -> None:
         self._images: dict[float, tuple[Tensor, bool]] = {}
         self._continuous = continuous
+        self._nested = nested
 
     def put(self, epsilon: float, image: Tensor, *, hit: bool) -> None:
         """Note the best image (3, H, W) of the ball `epsilon`, and whether it is adversarial."""
@@ -91,19 +93,18 @@ class Finds:
         """Return what was found at `epsilon`; if it was not searched, the nearest that lies within it.
 
         That is the first success within it; else, part of the way to the first success beyond it; else the best image
-        of the largest ball within it.
+        of the largest ball within it. Where balls are not nested it is part of the way to the next ball's image.
         """
         if epsilon in self._images:
             return self._images[epsilon][0]
-        hits = sorted(dose for dose, (_, hit) in self._images.items() if hit)
-        if hits and hits[0] <= epsilon:
-            return self._images[hits[0]][0]
-        if hits and self._continuous:
-            goal = self._images[hits[0]][0]
-            moved = goal - image
+        searched = sorted(self._images)
+        goals = [dose for dose in searched if (self._images[dose][1] if self._nested else dose > epsilon)]
+        if goals and goals[0] <= epsilon:
+            return self._images[goals[0]][0]
+        if goals and self._continuous:
+            moved = self._images[goals[0]][0] - image
             share = min(1.0, epsilon / max(float(moved.abs().amax()), 1e-12))
             return (image + share * moved).clamp(0, 1)
-        searched = sorted(self._images)
         place = bisect_right(searched, epsilon)
         return self._images[searched[place - 1]][0] if place else image
 
@@ -115,7 +116,7 @@ class Finds:
         """Return whether there is an adversarial image within `epsilon`; None between searches."""
         if epsilon in self._images:
             return self._images[epsilon][1]
-        if any(hit and dose <= epsilon for dose, (_, hit) in self._images.items()):
+        if self._nested and any(hit and dose <= epsilon for dose, (_, hit) in self._images.items()):
             return True
         hits = [dose for dose, (_, hit) in self._images.items() if hit]
         return None if hits else False

@@ -40,6 +40,7 @@ class Setting:
         mask: (1, H, W), True where a pixel may move; None: everywhere.
         levels: steps between black and white of the lattice that attacks keep to; None: floats.
         exhaustive: whether a search looks into every ball (see `search`).
+        fill: whether it goes on after its first success there (see `Problem`).
         audience: fingerprint and engine of each other classifier that answers about the same images.
         visibility: epsilons of the grid at which the costly metrics of visibility are measured; the others always are.
         refine: whether flips are bisected to `FLIP_TOLERANCE`; if not, they are known to a step of the grid.
@@ -59,6 +60,7 @@ class Setting:
     mask: Tensor | None = None
     levels: int | None = None
     exhaustive: bool = False
+    fill: bool = False
     audience: tuple[str, ...] = ()
     visibility: tuple[float, ...] = ()
 
@@ -93,7 +95,8 @@ def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
         "protocol": setting.protocol,
         "classifier": classifier.fingerprint,
         "preset": [setting.preset.name, parameters(setting.preset.attack), setting.preset.storages],
-        "allowed": [setting.target, _digest(setting.mask), setting.levels, setting.exhaustive, setting.audience],
+        "allowed": [setting.target, _digest(setting.mask), setting.levels, setting.audience],
+        "search": [setting.exhaustive, setting.fill],
         "epsilons": setting.epsilons,
         "visibility": setting.visibility,
         "flip_tolerance": [FLIP_TOLERANCE, LEVEL_TOLERANCE] if setting.refine else None,

@@ -4,6 +4,10 @@ Balls are nested: what is adversarial within epsilon is so within any larger one
 success, and bisection over the grid finds it in a few searches, most of which end at once because they succeed. What
 this takes for granted, that an attack which fails in a ball fails in smaller ones, `exhaustive` does not: it searches
 every ball, so that an attack that is weaker in a larger ball shows as such.
+
+The first success tells the accuracy, and is the image of every larger ball. That is not what a file or an eye meets
+there: an attacker who may go farther does. So a problem whose balls are to be filled is searched exhaustively, and each
+ball has an image of its own.
 """
 
 from collections.abc import Sequence
@@ -23,10 +27,10 @@ def search(
     Args:
         attack: if it has `levels`, its images lie on that lattice, and none is made between those it found.
         epsilons: the grid, ascending from 0. An image that is misclassified at 0 is not attacked.
-        exhaustive: search every ball.
+        exhaustive: search every ball. A problem with `fill` always is searched so.
     """
     continuous = problem.levels is None and getattr(attack, "levels", None) is None
-    finds = [Finds(continuous=continuous) for _ in range(len(problem))]
+    finds = [Finds(continuous=continuous, nested=not problem.fill) for _ in range(len(problem))]
     wrong = problem.fooled(problem.ask(problem.images)).cpu()
     for place in range(len(problem)):
         finds[place].put(0.0, problem.images[place].cpu(), hit=bool(wrong[place]))
@@ -45,7 +49,7 @@ def search(
             finds[place].put(epsilons[index], image, hit=hit)
             (high if hit else low)[place] = index
 
-    if exhaustive:
+    if exhaustive or problem.fill:
         for index in range(1, len(epsilons)):
             if len(right):
                 look(right, torch.full_like(right, index))
