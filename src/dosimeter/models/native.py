@@ -69,7 +69,7 @@ class Shrinking(nn.Module):
         """Return the network's logits (batch, n_classes) for the images on its grid."""
         if images.shape[2:] == (self.size_px, self.size_px):
             return self.network(images)  # type: ignore[no-any-return]
-        return self.network(_Shrink.apply(images, self.size_px, self.bits))  # type: ignore[no-any-return, no-untyped-call]
+        return self.network(_Shrink.apply(images, self.size_px, self.bits))  # type: ignore[no-any-return]
 
 
 class _Shrink(torch.autograd.Function):
@@ -81,9 +81,8 @@ class _Shrink(torch.autograd.Function):
         return shrink(images, size_px=size_px, bits=bits)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        down, across = (
-            torch.from_numpy(grid_weights(n, size_px=gradient.shape[2])).to(gradient) for n in ctx.shape[2:]
-        )
+        size_px = gradient.shape[2]
+        down, across = (gradient.new_tensor(grid_weights(n, size_px=size_px)) for n in ctx.shape[2:])
         return down.T @ gradient @ across, None, None  # (batch, 3, H, W)
