@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
@@ -66,6 +66,7 @@ class StudyConfig(BaseModel):
     transfer: bool = Field(False, description="also ask every other model about each model's adversarial images")
     target: str | None = Field(None, description="the class that images should be given; default: any but their own")
     mask: Path | None = Field(None, description="image file of the network's size, white where a pixel may move")
+    native: bool = Field(False, description="attack images at their own size, through the resizing of the loader")
     bits: int | None = Field(None, description="attacks keep to the grey levels of files with so many bits")
     declared_accuracy: dict[str, float] = Field({}, description="your own figure for a model's accuracy, to compare")
     epsilons: tuple[float, ...] = Field(DEFAULT_EPSILONS, description='doses, [0, 1] of the image range or "4/255"')
@@ -167,6 +168,12 @@ class StudyConfig(BaseModel):
                 raise DosimeterError(f"weights for '{name}': no such model. {did_you_mean(name, MODELS)}")
         return value
 
+    @model_validator(mode="after")
+    def _native(self) -> "StudyConfig":
+        if self.native:
+            check_native(mask=self.mask is not None, attacks=self.attack)
+        return self
+
     def resolved(self) -> "StudyConfig":
         """Return the settings with every default that depends on others filled in."""
         data = self.data or (Path(os.environ["DOSIMETER_DATA"]) if os.environ.get("DOSIMETER_DATA") else None)
@@ -220,6 +227,25 @@ def costly_epsilons(epsilons: tuple[float, ...], visibility: tuple[float, ...] |
 def fills(fill: bool | None, storages: Sequence[str]) -> bool:
     """Return whether searches fill their balls: as `fill` says; None: if files are asked for, which it is for."""
     return any(storage != "float" for storage in storages) if fill is None else fill
+
+
+def check_native(*, mask: bool, attacks: Sequence[str]) -> None:
+    """Raise DosimeterError if images cannot be attacked at their own size, which differ, with what else is asked for.
+
+    Args:
+        mask: whether there is one.
+        attacks: their names.
+    """
+    if mask:
+        raise DosimeterError(
+            "native takes no mask: a mask has the size of the network's images, and native images have their own. "
+            "Leave one of the two out."
+        )
+    if "universal" in attacks:
+        raise DosimeterError(
+            "native takes no attack 'universal': it is one perturbation for all images, and native images differ in "
+            "size. Name other attacks, or leave native out."
+        )
 
 
 def load_config(path: Path | None = None, **overrides: Any) -> StudyConfig:

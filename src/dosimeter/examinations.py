@@ -88,7 +88,8 @@ class Examinations:
             rows = responses.read_parts(parts)
             rows = rows[(rows["made_on"] == "") & (rows["storage"] == "float")]
             seed = trial.split.seed
-            return examine_convergence(attack, classifier, trial.split.test, rows, seed=seed) or {}
+            native = self._config.native
+            return examine_convergence(attack, classifier, trial.split.test, rows, seed=seed, native=native) or {}
 
         key = digest_of([part.stem for part in parts])
         return self._kept("convergence", key, compute, {**trial.scope, "model": classifier.card["model"]})
@@ -97,8 +98,8 @@ class Examinations:
         """Return what a model observer detects of the sound preset, at the epsilons of the setting `visibility`."""
         preset = next((preset for preset in self._presets if preset.name == "sound"), None)
         epsilons = self._config.costly_epsilons
-        if preset is None or not epsilons:
-            return []
+        if preset is None or not epsilons or self._config.native:
+            return []  # it looks at perturbations on the classifier's grid
         attack = preset.attack
         assert isinstance(attack, DirectionAttack)
         model = classifier.card["model"]

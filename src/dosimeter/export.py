@@ -65,7 +65,8 @@ def export(
     """Write the adversarial images of a run as files, the originals beside them, and manifest.json.
 
     A curve (cohort, protocol, seed, model, preset) has a folder of its own with `adversarial` and `original` in it; a
-    file is named by its case. Images are on the classifier's grid, as they were evaluated. The manifest has each file's
+    file is named by its case. Images are as they were evaluated: on the classifier's grid, or, of a run with `native`,
+    at the size of their source. The manifest has each file's
     SHA-256, what the classifier says of the file, read again, and how far it is from the original image.
 
     Args:
@@ -147,13 +148,15 @@ def _case(curve: Curve, target: Target, into: Path, mode: Storage, epsilon: floa
     assert mode.encode is not None
     floats = target.path.at(target.image, epsilon)
     altered = burn(floats.numpy()) if burn_in else floats.numpy()
-    header = _header(target.case_id, study=generate_uid(prefix=None))
-    again = _header(target.case_id, study=header["StudyInstanceUID"]) | _altered(curve, epsilon, burnt=burn_in)
+    native = curve.setting.native
+    header = _header(target.case_id, study=generate_uid(prefix=None), native=native)
+    again = _header(target.case_id, study=header["StudyInstanceUID"], native=native)
+    again |= _altered(curve, epsilon, burnt=burn_in)
     contents = {
         "original": mode.encode(target.image.numpy(), header=header),
         "adversarial": mode.encode(altered, header=again),
     }
-    said: dict[str, Any] = {"as_float": _answer(curve, floats)}
+    said: dict[str, Any] = {"as_float": _answer(curve, floats, "float", target.bits)}
     for kind, content in contents.items():
         file = into / kind / f"{target.case_id}{mode.suffix}"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +167,7 @@ def _case(curve: Curve, target: Target, into: Path, mode: Storage, epsilon: floa
             "file": file.relative_to(into.parent).as_posix(),
             "sha256": hashlib.sha256(content).hexdigest(),
             "linf": float((read - target.image).abs().amax()),
-            **_answer(curve, read),
+            **_answer(curve, read, mode.name, target.bits),
         }
     label = curve.classifier.classes[target.label]
     return {**curve.key._asdict(), "case": target.case_id, "label": label, **said}
@@ -184,11 +187,12 @@ def burn(image: FloatImage) -> FloatImage:
     return burnt
 
 
-def _header(case_id: str, *, study: str) -> dict[str, Any]:
+def _header(case_id: str, *, study: str, native: bool) -> dict[str, Any]:
     """Return the attributes of an original's file beside its pixels: the allow-list. A patient is a pseudonym.
 
     BurnedInAnnotation is not among them: what the source's pixels hold is not known, and nothing is claimed.
     """
+    changed = "Written anew" if native else "Resized to the classifier's grid"
     return {
         "SOPInstanceUID": generate_uid(prefix=None),
         "StudyInstanceUID": study,
@@ -201,7 +205,7 @@ def _header(case_id: str, *, study: str) -> dict[str, Any]:
         "PatientBirthDate": "",
         "PatientSex": "",
         "PatientIdentityRemoved": "YES",
-        "DeidentificationMethod": "header made anew; pixels are the source's, resized",
+        "DeidentificationMethod": "header made anew; pixels are the source's" + ("" if native else ", resized"),
         "StudyDate": "",
         "StudyTime": "",
         "StudyID": "",
@@ -213,7 +217,7 @@ def _header(case_id: str, *, study: str) -> dict[str, Any]:
         "ContentQualification": "RESEARCH",
         "SeriesDescription": f"{MARK}: original",
         "ImageComments": MARK,
-        "DerivationDescription": "Resized to the classifier's grid, not altered",
+        "DerivationDescription": f"{changed}, not altered",
         "Manufacturer": "dosimeter",
         "SoftwareVersions": dosimeter.__version__,
     }
@@ -233,9 +237,9 @@ def _altered(curve: Curve, epsilon: float, *, burnt: bool) -> dict[str, Any]:
     return header | ({"BurnedInAnnotation": "YES"} if burnt else {})
 
 
-def _answer(curve: Curve, image: torch.Tensor) -> dict[str, Any]:
-    """Return what the classifier says of an image (3, H, W)."""
-    classes, probabilities = curve.classifier.classes, curve.probabilities(image)
+def _answer(curve: Curve, image: torch.Tensor, storage: str, bits: int) -> dict[str, Any]:
+    """Return what the classifier says of an image (3, H, W) that `storage` returned; see `Curve.probabilities`."""
+    classes, probabilities = curve.classifier.classes, curve.probabilities(image, storage, bits=bits)
     predicted = classes[probabilities.index(max(probabilities))]
     return {"predicted": predicted, "probabilities": dict(zip(classes, probabilities, strict=True))}
 

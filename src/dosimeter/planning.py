@@ -50,6 +50,7 @@ def plan_trial(
             target=as_target(config.target, trial.cohort.classes),
             mask=mask,
             levels=as_levels(config.bits),
+            native=config.native,
             exhaustive=config.effort == "thorough",
             fill=fills(config.fill, config.storages),
             visibility=config.costly_epsilons,

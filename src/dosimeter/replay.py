@@ -26,13 +26,13 @@ from dosimeter.models.weights import load_weights
 from dosimeter.parallel import torch_threads
 from dosimeter.planning import plan_trial
 from dosimeter.study import pick_device
-from dosimeter.sweeps.answers import Target
+from dosimeter.sweeps.answers import Target, on_grid
 from dosimeter.sweeps.execute import aim_cell
 from dosimeter.sweeps.plan import Cell, Setting
 from dosimeter.trials import Trial, plan_trials
 
-CELLS_KEPT = 16
-"""Attacked cells that a replay holds in memory, four images each."""
+CELLS_KEPT, NATIVE_CELLS_KEPT = 16, 2
+"""Attacked cells that a replay holds in memory, four images each, or one image of its own size."""
 
 
 class CurveKey(NamedTuple):
@@ -73,10 +73,15 @@ class Curve:
         """What all its cells have in common: preset, epsilons, storages."""
         return next(iter(self.cells.values())).setting
 
-    def probabilities(self, image: Tensor) -> list[float]:
-        """Return what the classifier gives each class for an image (3, H, W) in [0, 1]."""
+    def probabilities(self, image: Tensor, storage: str = "float", *, bits: int = 8) -> list[float]:
+        """Return what the classifier gives each class for an image (3, H, W) in [0, 1], as `storage` returned it.
+
+        Args:
+            bits: depth of its source (`Target.bits`), which matters to floats that are not on the classifier's grid.
+        """
+        shown = on_grid(image, storage, size_px=self.classifier.size_px, bits=bits)
         with torch.inference_mode():
-            logits = self.classifier(image[None].to(self.classifier.device))[0].double().cpu()
+            logits = self.classifier(shown[None].to(self.classifier.device))[0].double().cpu()
         probabilities: list[float] = torch.softmax(logits, dim=0).tolist()
         return probabilities
 
@@ -123,7 +128,7 @@ class Replay:
                 with torch_threads(1):  # as it was evaluated: threads move a gradient's last bits
                     targets = aim_cell(cell, curve.classifier, curve.engine)
                 self._attacked[cell.cell_id] = {target.case_id: target for target in targets}
-                while len(self._attacked) > CELLS_KEPT:
+                while len(self._attacked) > (NATIVE_CELLS_KEPT if cell.setting.native else CELLS_KEPT):
                     self._attacked.popitem(last=False)
             self._attacked.move_to_end(cell.cell_id)
             attacked = self._attacked[cell.cell_id]

@@ -127,6 +127,12 @@ def read_part(path: Path) -> pd.DataFrame:
 READ_ERROR = "the image could not be read"
 """The error of a row whose image was there when the run began; it may be there again."""
 
+TOO_LARGE = "the image is too large to be attacked at its own size"
+"""The error of the row of an image of more than `models.native.MAX_NATIVE_PIXELS`."""
+
+NOT_ATTACKED = (READ_ERROR, TOO_LARGE)
+"""Errors that say nothing of the classifier or the attack."""
+
 
 def is_done(path: Path) -> bool:
     """Whether `path` is a whole part in which nothing is worth another try; an unreadable part counts as absent."""

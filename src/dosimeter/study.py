@@ -285,8 +285,8 @@ class _Study:
 
     def _pictures(self, trial: Trial, classifier: Classifier, cells: Sequence[Cell]) -> list[dict[str, Any]]:
         """Return the images of the cases that the figures show, drawn once and kept beside the parts."""
-        if trial.split.seed != self.config.seed:
-            return []  # the figures of single images show the first repeat
+        if trial.split.seed != self.config.seed or self.config.native:
+            return []  # the figures of single images show the first repeat, on the classifier's grid
         file = self.run.pictures / f"{digest_of([cell.cell_id for cell in cells])}.json"
         try:
             drawn: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ from dosimeter.analysis import checks_after, checks_before
 from dosimeter.analysis.base import clean_answers, each_seed, groups
 from dosimeter.analysis.checks import VERDICTS, Curve, Facts, Trial, make_curve
 from dosimeter.analysis.taxonomy import PUBLISHED, roles
-from dosimeter.responses import READ_ERROR
+from dosimeter.responses import NOT_ATTACKED
 
 SOUND = "sound"
 """The family of all attacks but the published preset."""
@@ -168,6 +168,6 @@ def _accuracy(clean: pd.DataFrame) -> tuple[int, int, int] | None:
 
 def _failed(rows: pd.DataFrame, *, published: bool) -> tuple[int, int] | None:
     """Return the cases that lack an answer to an attack of the family, and how many cases there are."""
-    own = rows[((rows["preset"] == PUBLISHED) == published) & (rows["error"] != READ_ERROR)]
+    own = rows[((rows["preset"] == PUBLISHED) == published) & ~rows["error"].isin(NOT_ATTACKED)]
     n = own["case_id"].nunique()
     return (own.loc[own["status"] != "ok", "case_id"].nunique(), n) if n else None

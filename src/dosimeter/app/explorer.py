@@ -31,11 +31,12 @@ Times = Annotated[float, Query(ge=1, le=1000, allow_inf_nan=False)]
 
 
 class Shown(NamedTuple):
-    """A case at an epsilon: both images (3, H, W) in [0, 1], and its class."""
+    """A case at an epsilon: both images (3, H, W) in [0, 1], its class, and the depth of its source."""
 
     original: Tensor
     adversarial: Tensor
     label: int
+    bits: int
 
 
 class Explorer:
@@ -97,7 +98,7 @@ class Explorer:
                 return self._answers[key]
         curve, shown = self._curve(place), self.shown(place, case, epsilon, storage)
         with self._lock:
-            probabilities = curve.probabilities(shown.adversarial)
+            probabilities = curve.probabilities(shown.adversarial, storage, bits=shown.bits)
         moved = shown.adversarial - shown.original
         said = {
             "probabilities": probabilities,
@@ -126,7 +127,8 @@ class Explorer:
         if storage not in STORAGES:
             raise NotThere(f"storage must be one of {', '.join(STORAGES)}, got '{storage}'.")
         target = self._replay.target(curve, curve.case_ids[case])
-        return Shown(target.image, as_stored(target.path.at(target.image, epsilon), storage), target.label)
+        stored = as_stored(target.path.at(target.image, epsilon), storage)
+        return Shown(target.image, stored, target.label, target.bits)
 
     def picture(self, kind: str, place: int, case: int, epsilon: float, storage: str, times: float) -> bytes:
         """Return an 8-bit PNG, grey where all planes agree: an image rounded to 8 bits, or `times` the difference.

@@ -58,6 +58,7 @@ def study(
     transfer: Annotated[bool | None, typer.Option("--transfer", help=_field("transfer"))] = None,
     target: Annotated[str | None, typer.Option(help=_field("target"))] = None,
     mask: Annotated[Path | None, typer.Option(help=_field("mask"))] = None,
+    native: Annotated[bool | None, typer.Option("--native", help=_field("native"))] = None,
     bits: Annotated[int | None, typer.Option(help=_field("bits"))] = None,
     declared_accuracy: Annotated[
         list[str] | None, typer.Option(help=_field("declared_accuracy") + ", as NAME=SHARE")
@@ -101,6 +102,7 @@ def study(
         transfer=transfer,
         target=target,
         mask=mask,
+        native=native,
         bits=bits,
         declared_accuracy=_pairs(declared_accuracy, "--declared-accuracy takes NAME=SHARE", "vgg16=0.93"),
         epsilons=epsilons,

@@ -38,6 +38,8 @@ def print_plan(settings: StudyConfig) -> None:
             f"{cost.cohort} ({cost.protocol}, seed {cost.seed}), {cost.model}: {cost.n_train} images to train on, "
             f"{cost.n_test} to attack, {cost.n_forward} forward passes, about {cost.duration_s / 60:.1f} min"
         )
+    if config.native:
+        notes.append("storing, resizing and measuring images at their own size is not in the estimate")
     for note in notes:
         print(f"note: {note}")
     print(f"about {total_s / 60:.0f} min in all on this machine, if nothing is cached yet; less with another engine")

@@ -22,6 +22,7 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags and a 
 _WITHOUT_ALPHA = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
 _WITH_ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
 _BILINEAR = Image.Resampling.BILINEAR
+_BLOCK_PX = 256  # of an identity matrix that is held at once
 _GREY_16 = {"I;16", "I;16B", "I;16L", "I;16N"}
 
 Samples = npt.NDArray[np.integer[Any]]
@@ -116,6 +117,21 @@ def to_grid(decoded: Decoded, *, size_px: int) -> FloatImage:
     planes = [Image.fromarray(np.ascontiguousarray(plane)).resize(shape, _BILINEAR) for plane in image]
     resized = np.stack([np.asarray(plane, dtype=np.float64) for plane in planes])  # (C, size_px, size_px)
     return _to_image(np.rint(resized.clip(0, 1) * (2**bits - 1)).astype(np.int64), bits)
+
+
+@lru_cache(maxsize=8)
+def grid_weights(n_px: int, *, size_px: int) -> FloatImage:
+    """Return the weights (size_px, n_px) by which `to_grid` averages `n_px` rows, or columns, before it rounds.
+
+    They are read off what the filter makes of the identity.
+    """
+    blocks = []
+    for start in range(0, n_px, _BLOCK_PX):
+        block = np.eye(n_px, min(_BLOCK_PX, n_px - start), -start, dtype=np.float32)
+        blocks.append(np.asarray(Image.fromarray(block).resize((block.shape[1], size_px), _BILINEAR)))
+    weights: FloatImage = np.concatenate(blocks, axis=1)
+    weights.flags.writeable = False
+    return weights
 
 
 def _to_image(samples: Samples, bits: int) -> FloatImage:

@@ -107,6 +107,7 @@ def render(
         css=_template("style.css") + (_template("trust.css") if judged else ""),
         meta=meta,
         cohorts=first.meta["cohorts"],
+        native=bool(meta.get("config", {}).get("native")),
         seeds=every,
         presets=_presets(responses.frame),
         protocols=PROTOCOLS,

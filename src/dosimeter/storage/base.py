@@ -30,6 +30,7 @@ class Storage:
             the multiples of 1 / levels.
         suffix: of the file's name.
         lossless: whether samples come back as they were written.
+        bits: depth to which the loader rounds what it resizes of such a file; 0 for floats: that of their source.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Storage:
     levels: int = 0
     suffix: str = ""
     lossless: bool = True
+    bits: int = 0
 
     def store(self, image: FloatImage) -> FloatImage:
         """Return what is read from the file that `image` (3, H, W), in [0, 1], was written to; same shape, float32."""
@@ -53,8 +55,8 @@ STORAGES = {
     storage.name: storage
     for storage in (
         Storage("float", "as it is in memory, never stored"),
-        Storage("png8", "8-bit PNG, grey or RGB", encode_png8, GREY_LEVELS_8BIT, ".png"),
-        Storage("png16", "16-bit PNG, grey", encode_png16, 65535, ".png"),
+        Storage("png8", "8-bit PNG, grey or RGB", encode_png8, GREY_LEVELS_8BIT, ".png", bits=8),
+        Storage("png16", "16-bit PNG, grey", encode_png16, 65535, ".png", bits=16),
         *(
             Storage(
                 f"jpeg{quality}",
@@ -63,11 +65,12 @@ STORAGES = {
                 GREY_LEVELS_8BIT,
                 ".jpg",
                 lossless=False,
+                bits=8,
             )
             for quality in (95, 90, 75)
         ),
         *(
-            Storage(name, note, partial(encode_dicom, form=form), form.levels, ".dcm")
+            Storage(name, note, partial(encode_dicom, form=form), form.levels, ".dcm", bits=form.bits)
             for name, note, form in (
                 ("dicom12", "DICOM, 12 bit in 16, MONOCHROME2", DICOM12),
                 ("dicom16", "DICOM, 16 bit, MONOCHROME2", DICOM16),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dosimeter.attacks.base import Dose, check, measure
 from dosimeter.engines.base import Engine
+from dosimeter.models.native import shrink
 from dosimeter.storage.base import STORAGES
 from dosimeter.sweeps.paths import Path
 
@@ -27,11 +28,12 @@ class Target(NamedTuple):
     """One case under attack.
 
     Attributes:
-        image: (3, H, W) in [0, 1].
+        image: (3, H, W) in [0, 1], on the classifier's grid or at its own size.
         path: its adversarial images.
         grad_zero: whether its gradient was exactly zero.
         logits: (n_classes,) of the unperturbed image, if the attack computed them.
         n_gradients, n_queries: what the attack spent on it.
+        bits: depth of its source, to which floats are rounded where they are resized.
     """
 
     case_id: str
@@ -42,6 +44,7 @@ class Target(NamedTuple):
     logits: Tensor | None = None
     n_gradients: int = 0
     n_queries: int = 0
+    bits: int = 8
 
 
 class Question(NamedTuple):
@@ -79,14 +82,18 @@ class Answers:
         attack: its name, for the message if its images leave the ball.
         batch_size: images per forward pass.
         stop: raises `Stopped` at the next batch once it is set.
+        size_px: of the classifier's grid, to which images of other sizes are resized; None: there are none.
     """
 
-    def __init__(self, engine: Engine, *, attack: str, batch_size: int, stop: Event | None = None) -> None:
+    def __init__(
+        self, engine: Engine, *, attack: str, batch_size: int, stop: Event | None = None, size_px: int | None = None
+    ) -> None:
         self._engine = engine
         self._attack = attack
         self._batch_size = batch_size
         self._stop = stop
-        self._known: dict[bytes, Tensor] = {}  # digest of the stored image -> logits
+        self._size_px = size_px
+        self._known: dict[bytes, Tensor] = {}  # digest of the stored image, on the grid -> logits
         self._unperturbed: dict[tuple[str, str], bytes] = {}  # case and storage -> digest of its stored image
         self.n_forward = 0
 
@@ -111,7 +118,14 @@ class Answers:
         image = as_stored(adversarial, storage)
         digest, unperturbed = _digest(image), self._unchanged(target, storage)
         dose = measure(target.image, image, outside=target.path.outside(target.image, epsilon))
-        return digest, image, dose, digest == unperturbed
+        shown = self._on_grid(image, target, storage)
+        return (digest if shown is image else _digest(shown)), shown, dose, digest == unperturbed
+
+    def _on_grid(self, image: Tensor, target: Target, storage: str) -> Tensor:
+        """Return a stored image as the classifier is given it; itself, if it has that size."""
+        if self._size_px is None or image.shape[1:] == (self._size_px, self._size_px):
+            return image
+        return on_grid(image, storage, size_px=self._size_px, bits=target.bits)
 
     def _unchanged(self, target: Target, storage: str) -> bytes:
         """Return the digest of the unperturbed image, stored; its logits are known if the attack computed them."""
@@ -119,7 +133,8 @@ class Answers:
         if key not in self._unperturbed:
             self._unperturbed[key] = _digest(as_stored(target.image, storage))
             if target.logits is not None:
-                self._known.setdefault(_digest(target.image), target.logits)
+                shown = self._on_grid(target.image, target, "float")
+                self._known.setdefault(_digest(shown), target.logits)
         return self._unperturbed[key]
 
     def _forward(self, pending: dict[bytes, Tensor]) -> None:
@@ -136,6 +151,15 @@ class Answers:
 def as_stored(image: Tensor, storage: str) -> Tensor:
     """Return what the classifier is asked about: an image (3, H, W), written to a file and read again."""
     return torch.from_numpy(STORAGES[storage].store(image.numpy()))
+
+
+def on_grid(image: Tensor, storage: str, *, size_px: int, bits: int) -> Tensor:
+    """Return a stored image (3, H, W) on a classifier's grid, as the loader resizes what it reads of a file.
+
+    Args:
+        bits: depth of the image's source: what floats are rounded to.
+    """
+    return shrink(image[None], size_px=size_px, bits=STORAGES[storage].bits or bits)[0]
 
 
 def _digest(image: Tensor) -> bytes:

@@ -15,7 +15,7 @@ from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import build
 from dosimeter.attacks.universal import UniversalPerturbation
 from dosimeter.cohorts.base import Cohort
-from dosimeter.config import VISIBILITY_EPSILONS, costly_epsilons, fills
+from dosimeter.config import VISIBILITY_EPSILONS, check_native, costly_epsilons, fills
 from dosimeter.engines.choose import check_name, plan_engine
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
@@ -42,6 +42,7 @@ def sweep(
     training: Cohort | None = None,
     target: str | None = None,
     mask: ArrayLike | None = None,
+    native: bool = False,
     bits: int | None = None,
     visibility: Sequence[float] | Literal["all", "none"] = VISIBILITY_EPSILONS,
     seed: int = 0,
@@ -67,6 +68,8 @@ def sweep(
         training: what an attack learns on that learns (universal).
         target: the class that images should be given; by default any but their own.
         mask: (size_px, size_px), what is not zero may move; by default every pixel.
+        native: attack images at their own size, behind the resizing that the loader does; doses are then of the file's
+            pixels. Not with a mask or a universal perturbation.
         bits: the attack keeps to the grey levels of a file with so many; by default it moves floats.
         visibility: epsilons at which SSIM, MS-SSIM and HaarPSI are measured; "all" or "none".
         seed: of the attack's random choices.
@@ -96,6 +99,8 @@ def sweep(
         if value is not None and value < 1:
             raise DosimeterError(f"{name} must be 1 or more, got {value}. Leave it out, and it is found.")
     chosen = FGSM() if attack is None else build(attack, effort) if isinstance(attack, str) else adapt(attack)
+    if native:
+        check_native(mask=mask is not None, attacks=[chosen.name])
     if isinstance(chosen, UniversalPerturbation):
         chosen = learn(chosen, classifier, _training(training), seed=seed)
     doses = parse_epsilons(epsilons)
@@ -117,6 +122,7 @@ def sweep(
         target=as_target(target, cohort.classes),
         mask=as_mask(mask, classifier.size_px),
         levels=as_levels(bits),
+        native=native,
         exhaustive=effort == "thorough",
         fill=fills(fill, storages),
         visibility=costly_epsilons(doses, visibility if isinstance(visibility, str) else tuple(visibility)),

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from dosimeter.attacks.base import Problem
 from dosimeter.attacks.pgd import PGD
 from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
+from dosimeter.models.native import Shrinking, native_image
 
 N_EXAMINED = 16
 """Images at most: each takes all steps of both attacks."""
@@ -20,7 +22,7 @@ RESTARTS = 5
 
 
 def examine_convergence(
-    attack: PGD, classifier: Classifier, cohort: Cohort, frame: pd.DataFrame, *, seed: int
+    attack: PGD, classifier: Classifier, cohort: Cohort, frame: pd.DataFrame, *, seed: int, native: bool = False
 ) -> dict[str, Any] | None:
     """Return how many images that `attack` left break under more of it, at the epsilon that leaves about half.
 
@@ -28,6 +30,7 @@ def examine_convergence(
         cohort: the cases of the rows.
         frame: the rows of `attack` against `classifier`, float storage, as `responses.compact` gives them.
         seed: of the further starts.
+        native: whether images were attacked at their own size.
 
     Returns:
         epsilon; n images; n_survivors of them at that epsilon; n_examined of these; n_doubled and n_restarts, how many
@@ -47,16 +50,31 @@ def examine_convergence(
     chosen = np.linspace(0, len(places) - 1, min(N_EXAMINED, len(places))).round().astype(int)
     examined = [places[index] for index in chosen]
     harder = {"n_doubled": replace(attack, steps=2 * attack.steps), "n_restarts": replace(attack, restarts=RESTARTS)}
-    broken = {name: _broken(more, classifier, cohort, examined, epsilon, seed) for name, more in harder.items()}
+    parts = [[place] for place in examined] if native else [examined]
+    broken = {
+        name: sum(_broken(more, classifier, cohort, part, epsilon, seed, native=native) for part in parts)
+        for name, more in harder.items()
+    }
     facts = {"epsilon": epsilon, "n": len(correct), "n_survivors": len(survivors), "n_examined": len(examined)}
     return facts | broken
 
 
 def _broken(
-    attack: PGD, classifier: Classifier, cohort: Cohort, places: Sequence[int], epsilon: float, seed: int
+    attack: PGD,
+    classifier: Classifier,
+    cohort: Cohort,
+    places: Sequence[int],
+    epsilon: float,
+    seed: int,
+    *,
+    native: bool,
 ) -> int:
     cases = [cohort[place] for place in places]
-    images = torch.stack([classifier.prepare(case) for case in cases]).to(classifier.device)
+    ready = [native_image(case) if native else classifier.prepare(case) for case in cases]
+    images = torch.stack(ready).to(classifier.device)
+    network: nn.Module = classifier
+    if native:
+        network = Shrinking(classifier, size_px=classifier.size_px, bits=cases[0].bits)
     labels = torch.tensor([case.label for case in cases], device=classifier.device)
-    problem = Problem(classifier, images, labels, seed=seed)
+    problem = Problem(network, images, labels, seed=seed)
     return int(attack.perturb(problem, torch.full((len(places),), epsilon, device=images.device)).found.sum())

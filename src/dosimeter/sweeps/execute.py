@@ -7,14 +7,15 @@ from threading import Event
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dosimeter.attacks.base import Attack, BudgetAttack, DirectionAttack, Problem
 from dosimeter.cohorts.base import Record
 from dosimeter.engines.base import Engine, TorchEngine
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
-from dosimeter.responses import READ_ERROR
+from dosimeter.models.native import ImageTooLarge, Shrinking, native_image, shrink
+from dosimeter.responses import READ_ERROR, TOO_LARGE
 from dosimeter.sweeps.answers import Answer, Answers, CheckedAnswers, Question, Stopped, Target, as_stored
 from dosimeter.sweeps.flips import Bracket, bisect, first_bracket
 from dosimeter.sweeps.paths import Path, Ray, Still
@@ -106,6 +107,7 @@ class _Execution:
             "attack": self._attack.name,
             "batch_size": self._cell.setting.batch_size,
             "stop": self._stop,
+            "size_px": listener.classifier.size_px,
         }
         fast = Answers(listener.engine, **options)
         if listener.engine.name == TorchEngine.name:
@@ -119,12 +121,13 @@ class _Execution:
         unaimed: list[Target] = []
         for index, record in enumerate(self._cell.shard.records):
             try:
-                image = self._classifier.prepare(self._cell.shard[index])
-                unaimed.append(Target(record.case_id, record.label, image, Still()))
+                case = self._cell.shard[index]
+                image = native_image(case) if self._cell.setting.native else self._classifier.prepare(case)
+                unaimed.append(Target(record.case_id, record.label, image, Still(), bits=case.bits))
             except (DosimeterError, OSError, ValueError) as error:
                 # The reader's own sentence may name the file, and a file a person: the log says it, the table not.
                 log.warning("case %s left out: %s", record.case_id, error)
-                rows.append(self._error_row(record, READ_ERROR))
+                rows.append(self._error_row(record, TOO_LARGE if isinstance(error, ImageTooLarge) else READ_ERROR))
         target = self._cell.setting.target
         targets = [each for each in unaimed if each.label == target]  # they are what they should become
         unaimed = [each for each in unaimed if each.label != target]
@@ -186,18 +189,29 @@ class _Execution:
         images = torch.stack([target.image for target in targets]).to(device)
         labels = torch.tensor([target.label for target in targets], device=device)
         mask = setting.mask
+        network, answers = self._behind_resize(targets) if setting.native else (self._network, self._engine.logits)
         return Problem(
-            self._network,
+            network,
             images,
             labels,
             targets=None if setting.target is None else torch.full_like(labels, setting.target),
             mask=None if mask is None else mask.to(device).expand(len(targets), 1, *images.shape[2:]),
             levels=setting.levels,
             fill=setting.fill,
-            answers=self._engine.logits,
+            answers=answers,
             tick=self._tick,
             seed=setting.seed,
         )
+
+    def _behind_resize(self, targets: Sequence[Target]) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+        """Return what is differentiated and what answers, both behind the loader's resize."""
+        (bits,) = {target.bits for target in targets}  # one image: it has a cell for itself
+        size_px = self._classifier.size_px
+
+        def answers(images: Tensor) -> Tensor:
+            return self._engine.logits(shrink(images, size_px=size_px, bits=bits))
+
+        return Shrinking(self._network, size_px=size_px, bits=bits), answers
 
     def _tick(self) -> None:
         if self._stop is not None and self._stop.is_set():

@@ -41,6 +41,7 @@ class Setting:
         levels: steps between black and white of the lattice that attacks keep to; None: floats.
         exhaustive: whether a search looks into every ball (see `search`).
         fill: whether it goes on after its first success there (see `Problem`).
+        native: whether images are attacked at their own size, behind the loader's resize (see `models.native`).
         audience: fingerprint and engine of each other classifier that answers about the same images.
         visibility: epsilons of the grid at which the costly metrics of visibility are measured; the others always are.
         refine: whether flips are bisected to `FLIP_TOLERANCE`; if not, they are known to a step of the grid.
@@ -61,6 +62,7 @@ class Setting:
     levels: int | None = None
     exhaustive: bool = False
     fill: bool = False
+    native: bool = False
     audience: tuple[str, ...] = ()
     visibility: tuple[float, ...] = ()
 
@@ -75,9 +77,10 @@ class Cell:
 
 
 def plan_cells(test: Cohort, classifier: Classifier, setting: Setting) -> Iterator[Cell]:
-    """Yield the cells that together sweep `test`, in order."""
-    for start in range(0, len(test), SHARD_SIZE):
-        shard = test.subset(range(start, min(start + SHARD_SIZE, len(test))))
+    """Yield the cells that together sweep `test`, in order; an image of its own size has one for itself."""
+    size = 1 if setting.native else SHARD_SIZE
+    for start in range(0, len(test), size):
+        shard = test.subset(range(start, min(start + size, len(test))))
         yield Cell(_cell_id(shard, classifier, setting), shard, setting)
 
 
@@ -95,7 +98,7 @@ def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
         "protocol": setting.protocol,
         "classifier": classifier.fingerprint,
         "preset": [setting.preset.name, parameters(setting.preset.attack), setting.preset.storages],
-        "allowed": [setting.target, _digest(setting.mask), setting.levels, setting.audience],
+        "allowed": [setting.target, _digest(setting.mask), setting.levels, setting.audience, setting.native],
         "search": [setting.exhaustive, setting.fill],
         "epsilons": setting.epsilons,
         "visibility": setting.visibility,

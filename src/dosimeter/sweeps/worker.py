@@ -158,14 +158,16 @@ def _node() -> str:
 
 
 def portable_cell(cell: Cell, *, size_px: int) -> Cell:
-    """Return `cell` with its images in it, on the grid of `size_px`, and pseudonyms in place of patient ids.
+    """Return `cell` with its images in it, on the grid of `size_px` unless they are attacked at their own size.
+
+    Pseudonyms stand in place of patient ids.
 
     Its rows are those of `cell`: an image on its grid is not resized again, and one that cannot be read fails again.
     """
     records, pseudonyms = [], {}
     for index, record in enumerate(cell.shard.records):
         try:
-            image = _on_grid(cell.shard, index, size_px=size_px)
+            image = _on_grid(cell.shard, index, size_px=None if cell.setting.native else size_px)
         except (DosimeterError, OSError, ValueError) as error:
             log.warning("case %s left out: %s", record.case_id, error)
             image = None
@@ -202,8 +204,11 @@ class ImageStore:
         return _nameless(cohort, records)
 
 
-def _on_grid(cohort: Cohort, index: int, *, size_px: int) -> Decoded:
+def _on_grid(cohort: Cohort, index: int, *, size_px: int | None) -> Decoded:
+    """Return a case's image, resized unless `size_px` is None."""
     case = cohort[index]
+    if size_px is None:
+        return Decoded(case.image, case.bits)
     return Decoded(to_grid(Decoded(case.image, case.bits), size_px=size_px), case.bits)
 
 

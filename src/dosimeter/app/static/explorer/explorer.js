@@ -302,7 +302,7 @@ function listen(canvas) {
 function value(canvas, { x, y }) {
   const image = images.original;
   if (!image) return;
-  const scale = (canvas.parentElement.clientWidth * view.zoom) / image.width;
+  const scale = (canvas.parentElement.clientWidth * view.zoom) / Math.max(image.width, image.height);
   const [column, row] = [Math.floor((x - view.x) / scale), Math.floor((y - view.y) / scale)];
   if (column < 0 || row < 0 || column >= image.width || row >= image.height) return;
   const levels = ["original", "adversarial"].map((name) => {

@@ -1,0 +1,88 @@
+"""Attacks on images of their own size: the classifier behind the loader's own resize.
+
+The network that an attack differentiates here gives exactly what the loader and the classifier give. Only its gradient
+is ours: that of the loader's filter, as if what it rounds were not rounded (straight-through).
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from dosimeter.cohorts.base import Case, Decoded
+from dosimeter.cohorts.images import grid_weights, to_grid
+from dosimeter.errors import DosimeterError
+
+MAX_NATIVE_PIXELS = 16_000_000
+"""Width x height above which an image is not attacked at its own size: an attack holds many copies of it."""
+
+
+class ImageTooLarge(DosimeterError):
+    """An image has more pixels than may be attacked."""
+
+
+def native_image(case: Case) -> Tensor:
+    """Return a case's image as it was decoded, (3, H, W) in [0, 1].
+
+    Raises:
+        ImageTooLarge: it has more than `MAX_NATIVE_PIXELS`.
+    """
+    height, width = case.image.shape[1:]
+    if height * width > MAX_NATIVE_PIXELS:
+        raise ImageTooLarge(
+            f"a native attack takes images of at most {MAX_NATIVE_PIXELS} pixels, got {width} x {height}. Resize them "
+            "first, or run without --native."
+        )
+    return torch.from_numpy(case.image).expand(3, -1, -1).contiguous()
+
+
+def shrink(images: Tensor, *, size_px: int, bits: int) -> Tensor:
+    """Return `images` (batch, 3, H, W) on the classifier's grid (batch, 3, size_px, size_px), as the loader gives them.
+
+    Args:
+        bits: depth to which the loader rounds what it resized. What has the size already is left as it is.
+    """
+    if images.shape[2:] == (size_px, size_px):
+        return images
+    pixels = images.detach().cpu().numpy()
+    resized = np.stack([to_grid(Decoded(image, bits), size_px=size_px) for image in pixels])
+    return torch.from_numpy(resized).to(images.device)
+
+
+class Shrinking(nn.Module):
+    """A network behind `shrink`: images (batch, 3, H, W) in [0, 1] to logits; differentiable once.
+
+    Args:
+        network: takes images of `size_px`.
+        bits: see `shrink`.
+    """
+
+    def __init__(self, network: nn.Module, *, size_px: int, bits: int) -> None:
+        super().__init__()
+        self.network = network
+        self.size_px = size_px
+        self.bits = bits
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the network's logits (batch, n_classes) for the images on its grid."""
+        if images.shape[2:] == (self.size_px, self.size_px):
+            return self.network(images)  # type: ignore[no-any-return]
+        return self.network(_Shrink.apply(images, self.size_px, self.bits))  # type: ignore[no-any-return]
+
+
+class _Shrink(torch.autograd.Function):
+    """`shrink` with the gradient of the filter."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, size_px: int, bits: int) -> Tensor:
+        ctx.shape = images.shape
+        return shrink(images, size_px=size_px, bits=bits)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        size_px = gradient.shape[2]
+        down, across = (gradient.new_tensor(grid_weights(n, size_px=size_px)) for n in ctx.shape[2:])
+        return down.T @ gradient @ across, None, None  # (batch, 3, H, W)
