@@ -18,7 +18,7 @@ from dosimeter.analysis.susceptibility import most_susceptible, rank_agreement, 
 from dosimeter.analysis.taxonomy import STUDY_PRESETS, is_fgsm, taxonomy
 from dosimeter.analysis.visibility import displays, safe_magnitudes, visibility, was_measured
 from dosimeter.analysis.worst_case import with_worst_case
-from dosimeter.responses import Responses, compact
+from dosimeter.responses import VISIBILITY, Responses, compact
 
 CAPTIONS = {
     "clean_metrics": "Classification without attack, with 95 % intervals.",
@@ -80,7 +80,7 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     own = is_fgsm(frame)
     fgsm = frame if own.all() else frame[own]
     several = not set(frame["preset"].unique()).issubset(STUDY_PRESETS)
-    every = with_worst_case(answered(frame)) if several else frame
+    every = with_worst_case(answered(frame.drop(columns=[*VISIBILITY]))) if several else frame
     tables = {
         "clean_metrics": clean_metrics(frame),
         "confusion": confusion(frame),
