@@ -196,7 +196,7 @@ def read(path: Path) -> Responses:
 
 
 def read_compact(path: Path) -> Responses:
-    """Read of a merged table what the analyses need, as `compact` gives it: some 140 bytes a row.
+    """Read of a merged table what the analyses need, as `compact` gives it: some 130 bytes a row.
 
     Raises:
         DosimeterError: as `read`; also if a response does not have two classes.

@@ -152,10 +152,14 @@ class _Study:
         if self._finished(incomplete):
             return Outcome(self.run, incomplete, reused=True)
         self._merge(trials, incomplete, command)
+        finished = self._digest(incomplete)
+        del trials  # and all else that grows with the images: the report needs none of it
+        self.swept.clear()
+        self.waiting.clear()
         self.progress.begin("drawing the report", 0)
         with self.run.stage("report"):
             redraw(self.run.folder)
-        self.run.save_manifest(status="finished", finished=self._digest(incomplete))
+        self.run.save_manifest(status="finished", finished=finished)
         return Outcome(self.run, incomplete, reused=False)
 
     def _weights(self, model: str) -> Weights:

@@ -171,8 +171,8 @@ def _measured(frame: pd.DataFrame, *, zero: bool = False) -> Iterator[tuple[dict
 
 
 def was_measured(frame: pd.DataFrame) -> bool:
-    """Whether a response table has visibility: tables of schema version 1 and 2 have not."""
-    return bool(frame["rms"].notna().any())
+    """Whether a response table says how far images may be seen: those of schema version 1 and 2 do not."""
+    return "rms" in frame and bool(frame["rms"].notna().any())
 
 
 def reader_sentence(meta: Mapping[str, Any]) -> str:

@@ -74,7 +74,7 @@ def single_image_drop(answers: pd.DataFrame, classes: tuple[str, str]) -> Figure
     """
     columns = ["model", "preset", "on_grid", "case_id", "label", "epsilon", "probability", "correct"]
     rows = answers[columns][answers["storage"] == "float"]
-    models, presets = in_order(rows["model"]), sorted(rows["preset"].unique())
+    models, presets = in_order(rows["model"].unique()), sorted(rows["preset"].unique())
     epsilon = drop_epsilon(rows)
     figure, axes = panels(len(presets), len(models), height=0.7 + 1.95 * len(presets), sharex=True, sharey=True)
     for column, model in enumerate(models):

@@ -188,7 +188,7 @@ def _drawings(trial: _Trial) -> Iterator[_Drawing]:
     if not clean.empty:
         yield _Drawing(0, "roc", "ROC without attack", lambda: roc_curves(trial.clean, clean))
         yield _Drawing(1, "metrics", "Metrics without attack", lambda: metric_bars(clean))
-    for model in in_order(trial.answers["model"]):
+    for model in in_order(trial.answers["model"].unique()):
         yield from _pictures(trial, model)
     curves = trial.tables["fgsm_accuracy"]
     if (curves["epsilon"] > 0).any():
