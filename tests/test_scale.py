@@ -1,5 +1,7 @@
 """Large tables: read leanly with the same values, merged into few row groups, reported in little space."""
 
+import tracemalloc
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +13,13 @@ from response_factory import make_responses, write_large_run
 
 from dosimeter import responses
 from dosimeter.analysis.base import answered, groups, places
+from dosimeter.analysis.clean import clean_metrics
+from dosimeter.analysis.curves import fgsm_accuracy
+from dosimeter.analysis.evaluation import evaluate
+from dosimeter.analysis.flips import flip_epsilon
+from dosimeter.analysis.storage import deployed_epsilon, survival
 from dosimeter.analysis.tables import LATEX_ROWS, build_tables
+from dosimeter.analysis.visibility import safe_magnitudes, visibility
 from dosimeter.errors import DosimeterError
 from dosimeter.figures.style import save
 from dosimeter.figures.training import roc_curves
@@ -55,7 +63,7 @@ def test_a_table_is_read_leanly_and_with_the_same_values(folder: Path) -> None:
     file = folder / "responses.parquet"
     whole, lean = responses.read(file), responses.read_compact(file)
     assert lean.meta == whole.meta == responses.read_meta(file)
-    assert lean.frame.memory_usage().sum() / len(lean.frame) < 150  # bytes a row, of which 48 are visibility and doses
+    assert lean.frame.memory_usage().sum() / len(lean.frame) < 135  # bytes a row, of which 48 are visibility and doses
     assert lean.frame.equals(responses.compact(whole.frame))
     logits, probabilities = (np.stack(whole.frame[name].to_list()) for name in ("logits", "probabilities"))
     np.testing.assert_array_equal(lean.frame["score"], logits[:, 1].astype(float) - logits[:, 0])
@@ -64,6 +72,36 @@ def test_a_table_is_read_leanly_and_with_the_same_values(folder: Path) -> None:
         assert lean.frame[name].to_list() == whole.frame[name].to_list()
     parts = sorted((folder / "parts").iterdir())
     assert responses.read_parts(parts).equals(lean.frame)
+
+
+ANALYSES = (
+    *(clean_metrics, fgsm_accuracy, flip_epsilon, survival, deployed_epsilon),
+    *(visibility, safe_magnitudes, evaluate),
+)
+
+
+@pytest.fixture(scope="module")
+def curves(folder: Path) -> pd.DataFrame:
+    """The rows of the run as three curves of one classifier."""
+    rows = responses.read_compact(folder / "responses.parquet").frame
+    rows = rows.assign(rms=rows["linf"], jnd_p95=600 * rows["linf"])
+    names = [("paper", "float"), ("sound", "float"), ("sound", "png8")]
+    frame = pd.concat([rows.assign(preset=preset, storage=storage) for preset, storage in names])
+    return frame.astype({"preset": "category", "storage": "category"})
+
+
+@pytest.mark.parametrize("analyse", ANALYSES, ids=lambda analyse: analyse.__name__)
+def test_an_analysis_takes_less_memory_than_the_table(
+    analyse: Callable[[pd.DataFrame], pd.DataFrame], curves: pd.DataFrame
+) -> None:
+    tracemalloc.start()
+    try:
+        table = analyse(curves)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(table)
+    assert peak < curves.memory_usage().sum()
 
 
 @pytest.mark.parametrize("patients", ["all", "some", "none"])

@@ -125,6 +125,20 @@ class _Study:
         self.n_executed = 0  # cells whose rows were not there
 
     def execute(self, command: str) -> Outcome:
+        incomplete, reused = self._compute(command)
+        if reused:
+            return Outcome(self.run, incomplete, reused=True)
+        finished = self._digest(incomplete)
+        self.swept.clear()  # what grows with the images, and the report does without
+        self.waiting.clear()
+        self.progress.begin("drawing the report", 0)
+        with self.run.stage("report"):
+            redraw(self.run.folder)
+        self.run.save_manifest(status="finished", finished=finished)
+        return Outcome(self.run, incomplete, reused=False)
+
+    def _compute(self, command: str) -> tuple[list[str], bool]:
+        """Leave all rows in responses.parquet; return what they lack, and whether the run was finished already."""
         self.progress.begin("reading images", 0)
         with self.run.stage("read"):
             trials, incomplete = plan_trials(self.config)
@@ -150,13 +164,9 @@ class _Study:
         if not self.swept:
             raise DosimeterError("no model has weights. " + " ".join(incomplete))
         if self._finished(incomplete):
-            return Outcome(self.run, incomplete, reused=True)
+            return incomplete, True
         self._merge(trials, incomplete, command)
-        self.progress.begin("drawing the report", 0)
-        with self.run.stage("report"):
-            redraw(self.run.folder)
-        self.run.save_manifest(status="finished", finished=self._digest(incomplete))
-        return Outcome(self.run, incomplete, reused=False)
+        return incomplete, False
 
     def _weights(self, model: str) -> Weights:
         self.progress.begin(f"{model}: weights", 0)

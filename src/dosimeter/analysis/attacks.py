@@ -92,8 +92,8 @@ def area(frame: pd.DataFrame) -> pd.DataFrame:
         patient.
     """
     rows = with_worst_case(answered(frame))
-    grid = rows[rows["on_grid"]]
-    parts = [row for names, group in groups(grid, [*GROUP, *ATTACK[:-1]]) for row in _areas(group, names)]
+    curves = groups(rows, [*GROUP, *ATTACK[:-1]], rows["on_grid"])
+    parts = [row for names, group in curves for row in _areas(group, names)]
     return _ordered(pd.DataFrame(parts, columns=[*GROUP, *ATTACK[:-1], *AREA[AREA.index("epsilon_max") : -1]]), AREA)
 
 
@@ -113,7 +113,7 @@ def class_flips(frame: pd.DataFrame) -> pd.DataFrame:
     rows = with_worst_case(answered(frame))
     parts = [
         _flip_counts(group, ["label"]).assign(**names)
-        for names, group in groups(rows[rows["on_grid"]], [*GROUP, *ATTACK[:-1]])
+        for names, group in groups(rows, [*GROUP, *ATTACK[:-1]], rows["on_grid"])
     ]
     table = _shares(parts, [*GROUP, *ATTACK[:-1], "label"])
     return _ordered(table.assign(direction=table["label"].map(DIRECTIONS)), FLIPS)
@@ -131,13 +131,13 @@ def transfer(frame: pd.DataFrame) -> pd.DataFrame:
         target answers correctly without attack, flipped of them, and the share with Wilson's interval. Where source and
         target are one it is the white box. Empty if nothing was transferred.
     """
-    rows = answered(frame)
-    rows = rows[rows["on_grid"]]
-    moved = [(names, group) for names, group in groups(rows, [*GROUP, "attack", "made_on"]) if names["made_on"]]
+    rows = answered(frame, [*GROUP, "attack", "made_on", "on_grid", "case_id", "epsilon", "correct"])
+    elsewhere = rows["on_grid"] & (rows["made_on"] != "")
+    moved = list(groups(rows, [*GROUP, "attack", "made_on"], elsewhere))
     for names, _ in moved:
         names["preset"] = names["preset"].removesuffix(f" from {names['made_on']}")
-    own = rows[(rows["made_on"] == "") & rows["preset"].isin({names["preset"] for names, _ in moved})]
-    white = [(names | {"made_on": names["model"]}, group) for names, group in groups(own, [*GROUP, "attack"])]
+    own = rows["on_grid"] & (rows["made_on"] == "") & rows["preset"].isin({names["preset"] for names, _ in moved})
+    white = [(names | {"made_on": names["model"]}, group) for names, group in groups(rows, [*GROUP, "attack"], own)]
     parts = [_flip_counts(group, []).assign(**names) for names, group in (*moved, *white)]
     table = _shares(parts, [*GROUP, "attack", "made_on"])
     return in_attack_order(table, ["cohort", "protocol", "made_on", "model"])[TRANSFER]
@@ -157,12 +157,12 @@ def gain(frame: pd.DataFrame) -> pd.DataFrame:
         the control.
     """
     rows = with_worst_case(answered(frame))
-    rows = rows[rows["on_grid"]]
-    controls = {_trial(names): group for names, group in groups(rows[rows["preset"] == CONTROL], GROUP)}
-    rows = rows[roles(rows) != "control"]
+    rows = rows[[*GROUP, *ATTACK[:-1], "on_grid", "case_id", "epsilon", "correct"]]
+    control = rows["on_grid"] & (rows["preset"] == CONTROL)
+    controls = {_trial(names): group for names, group in groups(rows, GROUP, control)}
     parts = [
         _gains(group, controls[_trial(names)]).assign(**names)
-        for names, group in groups(rows, [*GROUP, *ATTACK[:-1]])
+        for names, group in groups(rows, [*GROUP, *ATTACK[:-1]], rows["on_grid"] & (roles(rows) != "control"))
         if _trial(names) in controls
     ]
     own = [name for name in GAIN if name != "role"]
@@ -184,11 +184,10 @@ def cost(frame: pd.DataFrame) -> pd.DataFrame:
         n images; `_median` an image, `_low` and `_high` the quartiles over images, which tell the spread and are no
         confidence interval, and `_total`. Null where the table has no record.
     """
-    rows = answered(frame)
-    rows = rows[rows["attack"] != WORST_CASE]
     keys = ["cohort", "protocol", "model", "modality", "preset", *ATTACK[:-1]]
+    rows = answered(frame, [*keys, "case_id", *_SPENT.values()])
     parts = []
-    for names, group in groups(rows, keys):
+    for names, group in groups(rows, keys, rows["attack"] != WORST_CASE):
         cases = group.groupby("case_id", observed=True)
         spent = {name: cases[column].sum(min_count=1) if name == "seconds" else cases[column].max()
                  for name, column in _SPENT.items()}  # fmt: skip

@@ -45,29 +45,54 @@ def _with_seed(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     return table
 
 
-def answered(frame: pd.DataFrame) -> pd.DataFrame:
+def answered(frame: pd.DataFrame, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Return the rows that have a response, with the columns that `responses.compact` describes.
 
     Args:
         frame: a response table of two-class classifiers, whole or compact; class 1 is the positive one.
+        columns: those that are needed, by default all: what is made of the rows then takes less memory.
 
     Raises:
         DosimeterError: a response does not have two classes.
     """
     rows = compact(frame)
     ok = rows["status"] == "ok"
+    rows = rows if columns is None else rows[list(columns)]
     return rows if ok.all() else rows[ok]
 
 
-def groups(rows: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+def groups(
+    rows: pd.DataFrame, keys: Sequence[str], where: "pd.Series[bool] | npt.NDArray[np.bool_] | None" = None
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Yield the rows of each group and its names, in the names' order.
 
     One group at a time is in memory beside `rows`.
+
+    Args:
+        rows: with the columns `keys`; where one of them is missing, the row is in no group.
+        where: (rows,) those that count, by default all.
     """
-    number = rows.groupby(list(keys), observed=True).ngroup().to_numpy()  # (rows,)
+    number = _group_numbers(rows, keys)
+    if where is not None:
+        number[~np.asarray(where)] = -1
     for each in range(number.max(initial=-1) + 1):
-        group = rows[number == each]
-        yield {name: group[name].iloc[0] for name in keys}, group
+        chosen = np.flatnonzero(number == each)
+        if len(chosen):
+            yield {name: rows[name].iloc[chosen[0]] for name in keys}, rows.iloc[chosen]
+
+
+def _group_numbers(rows: pd.DataFrame, keys: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the place of each row's group (rows,) among all groups, in the names' order; -1 if a name is missing."""
+    number = np.zeros(len(rows), np.int64)
+    missing = np.zeros(len(rows), np.bool_)
+    for key in keys:
+        names = rows[key].astype("category").cat
+        codes = names.codes.to_numpy()
+        missing |= codes < 0
+        number = number * len(names.categories) + np.maximum(codes, 0)
+        number = (np.cumsum(np.bincount(number) > 0) - 1)[number]  # without the numbers that no row has
+    number[missing] = -1
+    return number
 
 
 def places(cases: pd.Series, among: pd.Series) -> npt.NDArray[np.int64]:

@@ -37,9 +37,8 @@ def fgsm_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
         gradient is exactly zero. Shares, also paper_accuracy (tables 4 and 8, where model and epsilon match),
         are in [0, 1]. auc, sensitivity and specificity are null where a class is absent.
     """
-    rows = answered(frame)
-    rows = rows.loc[rows["on_grid"], [*GROUP, *_COUNTED]]
-    curves = [_curve(group).assign(**names) for names, group in groups(rows, GROUP)]
+    rows = answered(frame, [*GROUP, "on_grid", *_COUNTED])
+    curves = [_curve(group).assign(**names) for names, group in groups(rows, GROUP, rows["on_grid"])]
     if not curves:
         return pd.DataFrame(columns=COLUMNS)
     table = pd.concat(curves, ignore_index=True)
@@ -66,7 +65,9 @@ def _curve(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(
         envelope=rows.groupby("case_id", observed=True)["correct"].cummin(),
         rank=rows.groupby("epsilon")["score"].rank(),
-        label=rows["label"].astype(np.int64),  # pandas adds up int8 in int8
+        label=rows["label"].astype(np.int64),  # pandas adds up int8 in int8, and float32 in float32
+        unchanged=rows["unchanged"].astype(np.float64),
+        grad_zero=rows["grad_zero"].astype(np.float64),
         positive_correct=rows["correct"] & (rows["label"] == 1),
     )
     rows["positive_rank"] = rows["rank"] * rows["label"]

@@ -36,9 +36,9 @@ def probability_drop(frame: pd.DataFrame) -> pd.DataFrame:
         Means in [0, 1], `decrease_low` and `decrease_high` from a bootstrap by patient, and the paper's
         values where model and epsilon match. Null where no image remains.
     """
-    rows = answered(frame)
-    rows = rows.loc[rows["on_grid"], [*GROUP, "case_id", "cluster", "label", "epsilon", "correct", "probability"]]
-    parts = [_group_drop(group).assign(**names) for names, group in groups(rows, GROUP)]
+    asked = ["on_grid", "case_id", "cluster", "label", "epsilon", "correct", "probability"]
+    rows = answered(frame, [*GROUP, *asked])
+    parts = [_group_drop(group).assign(**names) for names, group in groups(rows, GROUP, rows["on_grid"])]
     own = COLUMNS[: COLUMNS.index("paper_original")]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*own, "modality"])
     published = paper.probability_drop().rename(columns=lambda name: f"paper_{name}" if name in _VALUES else name)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from dosimeter.analysis import checks_after, checks_before
-from dosimeter.analysis.base import clean_answers, each_seed, groups
+from dosimeter.analysis.base import CLASSIFIER, clean_answers, each_seed, groups
 from dosimeter.analysis.checks import VERDICTS, Curve, Facts, Trial, make_curve
 from dosimeter.analysis.taxonomy import PUBLISHED, roles
 from dosimeter.responses import NOT_ATTACKED
@@ -25,6 +25,10 @@ RULES = (*checks_before.RULES, *checks_after.RULES)
 IDENTITY = ["cohort", "protocol", "model"]
 _LOSS = {SOUND: "margin", PUBLISHED: "keras_bce"}
 _NOT_OF = {"other_attacks": SOUND}  # these have no others
+_EVIDENCE = [
+    *(*CLASSIFIER, "seed", "preset", "attack", "loss", "effort", "made_on", "storage", "case_id", "label"),
+    *("epsilon", "on_grid", "grad_zero", "found", "correct", "status", "error"),
+]
 
 
 class Check(NamedTuple):
@@ -62,7 +66,7 @@ def evaluate(
     def judged(rows: pd.DataFrame) -> pd.DataFrame:
         found = [
             {**names, "preset": family, **check._asdict()}
-            for names, family, trial in _trials(rows, preflights, convergence)
+            for names, family, trial in _trials(rows[_EVIDENCE], preflights, convergence)
             for check in judge(trial, family)
         ]
         return pd.DataFrame(found, columns=COLUMNS)
@@ -106,12 +110,12 @@ def _trials(
 ) -> Iterator[tuple[dict[str, Any], str, Trial]]:
     """Yield every evaluation of one seed with its evidence."""
     seed = int(rows["seed"].iloc[0]) if len(rows) else None
-    floats = rows[(rows["storage"] == "float") & rows["on_grid"] | (rows["status"] != "ok")]
-    tables = {tuple(names.values()): (names, group) for names, group in groups(floats, IDENTITY)}
+    floats = (rows["storage"] == "float") & rows["on_grid"] | (rows["status"] != "ok")
+    tables = {tuple(names.values()): (names, group) for names, group in groups(rows, IDENTITY, floats)}
     for fact in preflights:
         if _is_of(fact, {}, seed):
             names = {name: fact[name] for name in IDENTITY}
-            tables.setdefault(tuple(names.values()), (names, floats[:0]))
+            tables.setdefault(tuple(names.values()), (names, rows[:0]))
     for key in sorted(tables):
         names, group = tables[key]
         measured = [fact for fact in preflights if _is_of(fact, names, seed)]
@@ -128,9 +132,9 @@ def _families(
     rows: pd.DataFrame, preflights: Sequence[Facts], convergence: Sequence[Facts]
 ) -> Iterator[tuple[str, Trial]]:
     """Yield the evaluations of one classifier."""
-    ok = rows[rows["status"] == "ok"]
+    ok = rows["status"] == "ok"
     curves: dict[str, list[Curve]] = {}
-    for names, group in groups(ok.assign(role=roles(ok)), ["preset", "role"]):
+    for names, group in groups(rows.assign(role=roles(rows)), ["preset", "role"], ok):
         if (curve := make_curve(group)) is not None:
             curves.setdefault(names["role"], []).append(curve)
     for family, role, other in ((PUBLISHED, "published", "attack"), (SOUND, "attack", "published")):
@@ -146,7 +150,7 @@ def _families(
                 controls=curves.get("control", ()),
                 transfers=curves.get("transfer", ()),
                 convergence=convergence[0] if convergence and family == SOUND else None,
-                accuracy=_accuracy(clean_answers(ok)),
+                accuracy=_accuracy(clean_answers(rows[ok])),
                 failed=_failed(rows, published=family == PUBLISHED),
             ),
         )

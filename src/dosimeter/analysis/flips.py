@@ -11,7 +11,8 @@ from dosimeter.analysis.intervals import bootstrap_by_group, weighted_median
 from dosimeter.units import GREY_LEVELS_8BIT
 
 IDENTITY = ["cohort", "protocol", "model", "preset", "storage"]
-_ASKED = ["case_id", "cluster", "label", "epsilon", "predicted", "correct"]
+ASKED = ["case_id", "cluster", "label", "epsilon", "predicted", "correct"]
+"""What `flips_of` looks at."""
 
 
 @each_seed
@@ -57,8 +58,7 @@ def epsilon50(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _groups(frame: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    rows = answered(frame)
-    for names, group in groups(rows[[*GROUP, *_ASKED]], GROUP):
+    for names, group in groups(answered(frame, [*GROUP, *ASKED]), GROUP):
         if (group["epsilon"] == 0).any():
             yield names, group
 

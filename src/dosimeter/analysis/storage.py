@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from dosimeter.analysis.base import CLASSIFIER, GROUP, answered, each_seed, groups, places, plain
-from dosimeter.analysis.flips import censored_median, flips_of
+from dosimeter.analysis.flips import ASKED, censored_median, flips_of
 from dosimeter.analysis.intervals import wilson
 from dosimeter.analysis.taxonomy import WORST_CASE
 
@@ -39,10 +39,10 @@ def survival(frame: pd.DataFrame) -> pd.DataFrame:
         n images answered correctly without attack, as floats, and flipped at this epsilon as floats; survived, those
         whose file is answered wrongly too; share, with Wilson's 95 % interval, NaN where n is 0.
     """
-    rows = answered(frame)
-    rows = rows[rows["on_grid"] & (rows["made_on"] == "") & (rows["preset"] != WORST_CASE)]
     parts, keys = [], ["case_id", "epsilon"]
-    for names, curve in groups(rows, [*CLASSIFIER, "preset"]):
+    rows = answered(frame, [*GROUP, "made_on", "on_grid", *keys, "correct"])
+    own = rows["on_grid"] & (rows["made_on"] == "") & (rows["preset"] != WORST_CASE)
+    for names, curve in groups(rows, [*CLASSIFIER, "preset"], own):
         floats = curve[curve["storage"] == FLOAT]
         clean = floats[(floats["epsilon"] == 0) & floats["correct"]]
         if clean.empty:
@@ -98,9 +98,9 @@ def deployed_median(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _stored(frame: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    rows = answered(frame)
-    rows = rows[(rows["storage"] != FLOAT) & (rows["made_on"] == "") & (rows["preset"] != WORST_CASE)]
-    for names, group in groups(rows, GROUP):
+    rows = answered(frame, [*GROUP, "made_on", "attack", "linf", *ASKED])
+    stored = (rows["storage"] != FLOAT) & (rows["made_on"] == "") & (rows["preset"] != WORST_CASE)
+    for names, group in groups(rows, GROUP, stored):
         if (group["epsilon"] == 0).any():
             yield names, group
 

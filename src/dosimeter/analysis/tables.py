@@ -18,7 +18,7 @@ from dosimeter.analysis.susceptibility import most_susceptible, rank_agreement, 
 from dosimeter.analysis.taxonomy import STUDY_PRESETS, is_fgsm, taxonomy
 from dosimeter.analysis.visibility import displays, safe_magnitudes, visibility, was_measured
 from dosimeter.analysis.worst_case import with_worst_case
-from dosimeter.responses import Responses, compact
+from dosimeter.responses import VISIBILITY, Responses, compact
 
 CAPTIONS = {
     "clean_metrics": "Classification without attack, with 95 % intervals.",
@@ -80,7 +80,7 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     own = is_fgsm(frame)
     fgsm = frame if own.all() else frame[own]
     several = not set(frame["preset"].unique()).issubset(STUDY_PRESETS)
-    every = with_worst_case(answered(frame)) if several else frame
+    every = with_worst_case(answered(frame.drop(columns=[*VISIBILITY], errors="ignore"))) if several else frame
     tables = {
         "clean_metrics": clean_metrics(frame),
         "confusion": confusion(frame),
@@ -95,16 +95,21 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     if several:
         tables |= {analyse.__name__: analyse(every) for analyse in _OF_ATTACKS}
         tables["taxonomy"] = taxonomy(frame)
-    if was_measured(frame):
-        tables["visibility"] = visibility(frame)
-        tables["displays"] = displays(tables["visibility"])
-        tables["safe_magnitudes"] = safe_magnitudes(frame)
+    tables |= visibility_tables(frame)
     if "seed" in tables["clean_metrics"]:
         tables["repeats"] = repeats(tables, responses.meta)
     preflights, convergence = (responses.meta.get(name) or [] for name in ("preflights", "convergence"))
     if several or preflights or convergence:
         tables["evaluation"] = evaluate(frame, preflights, convergence=convergence)
     return tables
+
+
+def visibility_tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return `visibility`, `displays` and `safe_magnitudes`; none if the rows do not say how far images may be seen."""
+    if not was_measured(frame):
+        return {}
+    seen = visibility(frame)
+    return {"visibility": seen, "displays": displays(seen), "safe_magnitudes": safe_magnitudes(frame)}
 
 
 def accuracy_table(responses: Responses) -> pd.DataFrame:

@@ -136,9 +136,12 @@ def roles(rows: pd.DataFrame) -> npt.NDArray[np.object_]:
     """
     attack, preset = rows["attack"], rows["preset"]
     controls = [name for name, kind in KINDS.items() if kind.family == "control"]
-    conditions = [attack == WORST_CASE, rows["made_on"] != "", attack.isin(controls), preset == PUBLISHED]
-    names = ["worst case", "transfer", "control", "published"]
-    return np.select([np.asarray(each) for each in conditions], names, "attack").astype(object)
+    found = np.full(len(rows), "attack", dtype=object)
+    found[preset == PUBLISHED] = "published"
+    found[attack.isin(controls)] = "control"
+    found[rows["made_on"] != ""] = "transfer"
+    found[attack == WORST_CASE] = "worst case"
+    return found
 
 
 def is_fgsm(rows: pd.DataFrame) -> "pd.Series[bool]":

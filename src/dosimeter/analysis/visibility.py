@@ -1,6 +1,6 @@
 """How far the perturbed images of a run may be seen, and whether that leaves the attacker a safe magnitude."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,7 +73,7 @@ def visibility(frame: pd.DataFrame) -> pd.DataFrame:
     """
     columns = [*IDENTITY, "metric", "n", "q1", "median", "q3", "modality"]
     parts = []
-    for names, group in groups(_measured(frame), GROUP):
+    for names, group in _measured(frame):
         for epsilon, rows in group.groupby("epsilon"):
             values = rows[list(METRICS)].astype(np.float64)
             summary = values.quantile([0.25, 0.5, 0.75]).T.set_axis(["q1", "median", "q3"], axis=1)
@@ -128,7 +128,7 @@ def safe_magnitudes(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = [
         {**names, **_band(group, name, rule, _claimed(names))}
-        for names, group in groups(_measured(frame, zero=True), GROUP)
+        for names, group in _measured(frame, zero=True)
         for name, rule in RULES.items()
         if group[rule.column].notna().any()
     ]
@@ -139,7 +139,7 @@ def safe_magnitudes(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _band(rows: pd.DataFrame, name: str, rule: Rule, claimed: float) -> dict[str, Any]:
     clean = rows.loc[(rows["epsilon"] == 0) & rows["correct"], "case_id"]
-    attacked = rows[(rows["epsilon"] > 0) & rows["case_id"].isin(clean)]
+    attacked = rows[["epsilon", "correct", rule.column]][(rows["epsilon"] > 0) & rows["case_id"].isin(clean)]
     by_dose = attacked.groupby("epsilon")
     flipped = 1 - by_dose["correct"].mean()
     used = by_dose["linf"].median()
@@ -169,17 +169,16 @@ def _claimed(names: Mapping[str, Any]) -> float:
     return float(mine["invisible_epsilon"].iloc[0]) if len(mine) else np.nan
 
 
-def _measured(frame: pd.DataFrame, *, zero: bool = False) -> pd.DataFrame:
-    """Return the rows of the grid that a classifier's own attacks made; those of epsilon 0 only if `zero`."""
-    rows = answered(frame)
+def _measured(frame: pd.DataFrame, *, zero: bool = False) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Yield each curve that a classifier's own attacks made on the grid; with epsilon 0 only if `zero`."""
+    rows = answered(frame, [*GROUP, "made_on", "on_grid", "case_id", "epsilon", "correct", *METRICS])
     kept = rows["on_grid"] & (rows["made_on"] == "") & (zero | (rows["epsilon"] > 0))
-    columns = [*GROUP, "case_id", "epsilon", "correct", *METRICS]
-    return rows.loc[kept & rows["linf"].notna(), columns]
+    yield from groups(rows, GROUP, kept & rows["linf"].notna())
 
 
 def was_measured(frame: pd.DataFrame) -> bool:
-    """Whether a response table has visibility: tables of schema version 1 and 2 have not."""
-    return bool(frame["rms"].notna().any())
+    """Whether a response table says how far images may be seen: those of schema version 1 and 2 do not."""
+    return "rms" in frame and bool(frame["rms"].notna().any())
 
 
 def reader_sentence(meta: Mapping[str, Any]) -> str:

@@ -32,10 +32,8 @@ def with_worst_case(rows: pd.DataFrame) -> pd.DataFrame:
         for name in ("preset", "attack")
     }
     rows = rows.assign(**named)
-    own = rows[roles(rows) == "attack"]
-    parts = [
-        _worst(group) for _, group in groups(own, [*CLASSIFIER, "seed", "storage"]) if len(group["preset"].unique()) > 1
-    ]
+    own = groups(rows, [*CLASSIFIER, "seed", "storage"], roles(rows) == "attack")
+    parts = [_worst(group) for _, group in own if len(group["preset"].unique()) > 1]
     return pd.concat([rows, *parts], ignore_index=True) if parts else rows
 
 

@@ -36,8 +36,8 @@ def median_drop(answers: pd.DataFrame, epsilon: float) -> Drop | None:
         epsilon: one of the grid.
     """
     columns = ["case_id", "label", "probability", "correct"]
-    before = answers.loc[answers["on_grid"] & (answers["epsilon"] == 0), columns]
-    after = answers.loc[answers["on_grid"] & (answers["epsilon"] == epsilon), ["case_id", "probability", "correct"]]
+    before = answers[columns][answers["on_grid"] & (answers["epsilon"] == 0)]
+    after = answers[["case_id", "probability", "correct"]][answers["on_grid"] & (answers["epsilon"] == epsilon)]
     pairs = before.merge(after, on="case_id", suffixes=("", "_after"))
     pairs = pairs[pairs["correct"]]
     survivors = pairs[pairs["correct_after"]]
@@ -72,8 +72,9 @@ def single_image_drop(answers: pd.DataFrame, classes: tuple[str, str]) -> Figure
         answers: rows of one cohort and protocol, as `analysis.base.answered` returns them.
         classes: names of class 0 and class 1.
     """
-    rows = answers[answers["storage"] == "float"]
-    models, presets = in_order(rows["model"]), sorted(rows["preset"].unique())
+    columns = ["model", "preset", "on_grid", "case_id", "label", "epsilon", "probability", "correct"]
+    rows = answers[columns][answers["storage"] == "float"]
+    models, presets = in_order(rows["model"].unique()), sorted(rows["preset"].unique())
     epsilon = drop_epsilon(rows)
     figure, axes = panels(len(presets), len(models), height=0.7 + 1.95 * len(presets), sharex=True, sharey=True)
     for column, model in enumerate(models):

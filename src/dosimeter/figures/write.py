@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dosimeter.analysis.base import answered, clean_answers
+from dosimeter.analysis.base import GROUP, answered, clean_answers
 from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.analysis.repeats import first_repeat, seeds, what_varies
 from dosimeter.analysis.taxonomy import WORST_CASE, is_fgsm
@@ -35,7 +35,11 @@ from dosimeter.responses import Responses
 
 _FIRST_FIGURE = {"xray": 4, "ct": 9}
 UNCHANGED_FIGURE = 14
-
+_SHOWN = [
+    *(*GROUP, "attack", "made_on", "seed", "case_id", "cluster", "label", "epsilon", "on_grid"),
+    *("predicted", "correct", "score", "probability", "status"),
+]
+"""Columns that figures are drawn from."""
 
 _SECTIONS = dict.fromkeys(("security", "harm", "susceptibility", "transfer", "cost"), "attacks") | {
     "survival": "storage",
@@ -144,7 +148,7 @@ def slug(text: str) -> str:
 
 def _trials(responses: Responses, every: Mapping[str, pd.DataFrame]) -> Iterator[_Trial]:
     responses, tables = first_repeat(responses, every)
-    rows = answered(responses.frame)
+    rows = answered(responses.frame, _SHOWN)
     own = is_fgsm(rows)
     fgsm = rows if own.all() else rows[own]
     clean, doses = clean_answers(rows), choose_exemplar(fgsm)
@@ -173,7 +177,8 @@ def _trials(responses: Responses, every: Mapping[str, pd.DataFrame]) -> Iterator
 
 
 def _of(table: pd.DataFrame, cohort: str, protocol: str) -> pd.DataFrame:
-    return table.loc[(table["cohort"] == cohort) & (table["protocol"] == protocol)]
+    own = (table["cohort"] == cohort) & (table["protocol"] == protocol)
+    return table if own.all() else table[own]
 
 
 def _drawings(trial: _Trial) -> Iterator[_Drawing]:
@@ -183,7 +188,7 @@ def _drawings(trial: _Trial) -> Iterator[_Drawing]:
     if not clean.empty:
         yield _Drawing(0, "roc", "ROC without attack", lambda: roc_curves(trial.clean, clean))
         yield _Drawing(1, "metrics", "Metrics without attack", lambda: metric_bars(clean))
-    for model in in_order(trial.answers["model"]):
+    for model in in_order(trial.answers["model"].unique()):
         yield from _pictures(trial, model)
     curves = trial.tables["fgsm_accuracy"]
     if (curves["epsilon"] > 0).any():
@@ -212,7 +217,8 @@ def _visibility(trial: _Trial, curves: pd.DataFrame) -> Iterator[_Drawing]:
 def _pictures(trial: _Trial, model: str) -> Iterator[_Drawing]:
     exemplars = [item for item in trial.exemplars if item["model"] == model]
     answers, doses = trial.answers, trial.doses
-    answers = answers[(answers["model"] == model) & (answers["storage"] == "float")]
+    own = (answers["model"] == model) & (answers["storage"] == "float")
+    answers = answers[["preset", "case_id", "label", "epsilon", "probability"]][own]
     rows = triptychs(exemplars, answers, doses[doses["model"] == model])
     if rows:
         title = f"Adversarial images, {model_name(model)}"

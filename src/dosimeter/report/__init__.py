@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from dosimeter import responses as table
-from dosimeter.analysis.tables import build_tables, write_tables
+from dosimeter.analysis.tables import build_tables, visibility_tables, write_tables
 from dosimeter.figures import write_figures
 from dosimeter.report.html import write_report
 from dosimeter.report.summary import summarise, write_summary
@@ -23,9 +23,12 @@ def redraw(run_folder: Path) -> Path:
         DosimeterError: the folder has no table, or it cannot be read.
     """
     responses = table.read_compact(run_folder / "responses.parquet")
+    seen = visibility_tables(responses.frame)
+    # No other analysis looks at these columns, a third of the table.
+    responses = responses._replace(frame=responses.frame.drop(columns=[*table.VISIBILITY]))
     with tempfile.TemporaryDirectory(dir=run_folder, prefix=".redraw-") as name:
         draft = Path(name)
-        tables = build_tables(responses)
+        tables = build_tables(responses) | seen
         write_tables(tables, draft / "tables")
         figures = write_figures(responses, tables, draft / "figures")
         write_summary(responses, tables, draft / "summary.json")
