@@ -139,7 +139,7 @@ def safe_magnitudes(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _band(rows: pd.DataFrame, name: str, rule: Rule, claimed: float) -> dict[str, Any]:
     clean = rows.loc[(rows["epsilon"] == 0) & rows["correct"], "case_id"]
-    attacked = rows[["epsilon", "correct", rule.column]][(rows["epsilon"] > 0) & rows["case_id"].isin(clean)]
+    attacked = rows[["epsilon", "correct", "linf", rule.column]][(rows["epsilon"] > 0) & rows["case_id"].isin(clean)]
     by_dose = attacked.groupby("epsilon")
     flipped = 1 - by_dose["correct"].mean()
     used = by_dose["linf"].median()
