@@ -150,10 +150,12 @@ function setEpsilon(epsilon) {
   showEpsilon();
 }
 
+// A number of grey levels in words: small ones do not read as none.
+const inLevels = (levels) => (levels > 0 && levels < 0.1 ? String(Number(levels.toPrecision(2))) : levels.toFixed(2));
+
 function showEpsilon() {
   $("epsilon").value = toSlider(state.epsilon);
-  const levels = 255 * state.epsilon;
-  $("epsilon-value").textContent = `${Number(state.epsilon.toPrecision(3))} (${levels.toFixed(2)} of 255)`;
+  $("epsilon-value").textContent = `${Number(state.epsilon.toPrecision(3))} (${inLevels(255 * state.epsilon)} of 255)`;
 }
 
 function stepEpsilon(direction) {
@@ -209,7 +211,7 @@ function tell(said) {
   verdict.className = `said ${right ? "right" : "wrong"}`;
   verdict.textContent = `${curve().model} says ${classes[said.predicted]}: ${right ? "right" : "wrong"}, the image is ${classes[said.label]}`;
   $("answer").replaceChildren(verdict, ...rows);
-  const moved = `Largest change of a pixel ${(255 * said.linf).toFixed(2)} grey levels of 255, root mean square ${(255 * said.rms).toFixed(2)}.`;
+  const moved = `Largest change of a pixel ${inLevels(255 * said.linf)} grey levels of 255, root mean square ${inLevels(255 * said.rms)}.`;
   const finer = said.finer ? " The image is finer than 8 bits: the screen shows it rounded, the classifier was asked about it as it is." : "";
   $("facts").textContent = moved + finer;
   $("adversarial-caption").textContent = `${curve().attack}, ${state.storage === "float" ? "not stored" : `stored as ${state.storage}`}`;
