@@ -22,6 +22,9 @@ from dosimeter.sweeps.pictures import png
 
 HOME = "/explorer/"
 KINDS = ("original", "adversarial", "difference")
+TIMES = (1, 5, 20, 100)
+"""What the page offers to multiply a difference by."""
+
 ANSWERS_KEPT = 4096
 
 Place = Annotated[int, Query(ge=0, le=1_000_000)]
@@ -54,12 +57,14 @@ class Explorer:
         self._replay = Replay(folder, data=data)
         self._curves = list(self._replay.curves.values())
         self._flips = flip_epsilon(read_compact(folder / "responses.parquet").frame)
+        self._source_levels: dict[str, int] = {}  # by digest of the source
         self._answers: OrderedDict[tuple[int, int, float, str], dict[str, Any]] = OrderedDict()
         self._lock = Lock()
 
     def run(self) -> dict[str, Any]:
         """Return what there is to choose from."""
         return {
+            "run_id": str(self._replay.meta["run_id"]),
             "phantom": bool(self._replay.meta.get("phantom")),
             "storages": [{"name": each.name, "note": each.note} for each in STORAGES.values()],
             "curves": [self._curve_facts(curve) for curve in self._curves],
@@ -90,7 +95,11 @@ class Explorer:
         )
 
     def answer(self, place: int, case: int, epsilon: float, storage: str) -> dict[str, Any]:
-        """Return what the classifier says of exactly the image that is shown, and how far it was moved."""
+        """Return what the classifier says of exactly the image that is shown, and how far it was moved.
+
+        `levels` are the steps between black and white of the file that the original came from, and of the stored
+        image's; of one that was never stored the original's.
+        """
         key = (place, case, epsilon, storage)
         with self._lock:
             if key in self._answers:
@@ -100,12 +109,14 @@ class Explorer:
         with self._lock:
             probabilities = curve.probabilities(shown.adversarial, storage, bits=shown.bits)
         moved = shown.adversarial - shown.original
+        source_levels = self._levels_of(curve, case)
         said = {
             "probabilities": probabilities,
             "predicted": probabilities.index(max(probabilities)),
             "label": shown.label,
             "linf": float(moved.abs().amax()),
             "rms": float(moved.square().mean().sqrt()),
+            "levels": {"original": source_levels, "adversarial": STORAGES[storage].levels or source_levels},
             "finer": not torch.equal(shown.adversarial, as_stored(shown.adversarial, "png8")),
         }
         with self._lock:
@@ -141,6 +152,21 @@ class Explorer:
         else:
             levels = 255 * (shown.original if kind == "original" else shown.adversarial)
         return png(levels.clamp(0, 255))
+
+    def values(self, kind: str, place: int, case: int, epsilon: float, storage: str) -> bytes:
+        """Return a shown image as float32, little-endian, from 0 to 1: one plane if all agree, or three."""
+        shown = self.shown(place, case, epsilon, storage)
+        planes = (shown.original if kind == "original" else shown.adversarial).numpy().astype("<f4")  # (3, H, W)
+        content: bytes = (planes[:1] if (planes == planes[0]).all() else planes).tobytes()
+        return content
+
+    def _levels_of(self, curve: Curve, case: int) -> int:
+        """Return the steps between black and white of a case's source."""
+        case_id = curve.case_ids[case]
+        record = next(each for each in curve.cells[case_id].shard.records if each.case_id == case_id)
+        if record.sha256 not in self._source_levels:
+            self._source_levels[record.sha256] = 2 ** record.read().bits - 1
+        return self._source_levels[record.sha256]
 
     def _curve(self, place: int) -> Curve:
         if place >= len(self._curves):
@@ -200,5 +226,11 @@ def explorer_router(explorer: Explorer) -> APIRouter:
             raise NotThere(f"an image is one of {', '.join(KINDS)}, got '{kind}'.")
         content = explorer.picture(kind, curve, case, epsilon, storage, times)
         return Response(content, media_type="image/png")
+
+    @router.get("/values/{kind}")
+    def values(kind: str, curve: Place, case: Place, epsilon: Epsilon, storage: StorageName = "float") -> Response:
+        if kind not in KINDS[:2]:
+            raise NotThere(f"values are those of {' or '.join(KINDS[:2])}, got '{kind}'.")
+        return Response(explorer.values(kind, curve, case, epsilon, storage), media_type="application/octet-stream")
 
     return router

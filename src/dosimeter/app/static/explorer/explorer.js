@@ -1,31 +1,21 @@
 // A run's images at any epsilon, as the classifier was shown them, and what it says of each.
 
 import { decode, draw, FULL } from "../reader/images.js";
+import { ask } from "./source.js";
 
 const $ = (id) => document.getElementById(id);
 const canvases = ["original", "adversarial", "difference"].map($);
 const SLIDER = 1000; // its largest value; 0 is epsilon 0
 const SETTLE_MS = 60; // a slider that moves asks no sooner
 
-const state = { run: null, curve: 0, cases: [], place: 0, epsilon: 0, storage: "float", times: 20, grey: { ...FULL } };
+const state = { run: null, curve: 0, cases: [], place: null, epsilon: 0, storage: "float", times: 20, grey: { ...FULL } };
 const view = { zoom: 1, x: 0, y: 0 };
 let images = {}; // the three that are shown, decoded
+let shown = null; // what was asked and said of them, and their values once those were asked for
 let asked = 0; // so that a late answer to an old question is dropped
 let settling = null;
 
 // --- asking ----------------------------------------------------------------------------------------------------
-
-async function ask(path, question = {}) {
-  let reply;
-  try {
-    reply = await fetch(`/api/explorer/${path}?${new URLSearchParams(question)}`);
-  } catch {
-    throw new Error("The server cannot be reached. Is it still running?");
-  }
-  if (reply.ok) return path.startsWith("image/") ? reply.blob() : reply.json();
-  const said = await reply.json().catch(() => ({}));
-  throw new Error(said.error || "The server refused. Reload the page.");
-}
 
 async function attempt(work) {
   try {
@@ -39,6 +29,8 @@ async function attempt(work) {
 
 const curve = () => state.run.curves[state.curve];
 const shownCase = () => state.cases.find((each) => each.place === state.place);
+const doses = () => shownCase()?.epsilons ?? [0, ...curve().epsilons]; // an export has each image's own
+const offered = () => state.run.storages.filter((each) => !state.run.exported || curve().storages.includes(each.name));
 const question = () => ({ curve: state.curve, case: state.place, epsilon: state.epsilon, storage: state.storage });
 
 // --- choosing --------------------------------------------------------------------------------------------------
@@ -72,6 +64,7 @@ async function open(place) {
   const same = before.cohort === curve().cohort && before.protocol === curve().protocol && before.seed === curve().seed;
   state.cases = await ask("cases", { curve: place });
   if (!same || !shownCase()) state.place = state.cases[0].place;
+  if (!offered().some((each) => each.name === state.storage)) state.storage = offered()[0].name;
   offer();
   list();
   await look();
@@ -80,6 +73,7 @@ async function open(place) {
 function list() {
   const order = [...state.cases];
   if ($("sort").value === "place") order.sort((a, b) => a.place - b.place);
+  $("count").textContent = state.run.exported ? `${order.length} of ${curve().n} test images are in this export.` : "";
   $("cases").replaceChildren(...order.map((each) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -110,7 +104,7 @@ async function select(place) {
 // --- epsilon ---------------------------------------------------------------------------------------------------
 
 const range = () => {
-  const grid = curve().epsilons;
+  const grid = state.run.exported ? state.cases.flatMap((each) => each.epsilons).filter((each) => each > 0) : curve().epsilons;
   return [Math.log(Math.min(...grid) / 2), Math.log(Math.max(...grid))];
 };
 
@@ -121,6 +115,7 @@ function toSlider(epsilon) {
 }
 
 function fromSlider(value) {
+  if (state.run.exported) return nearest(value);
   if (value <= 0) return 0;
   const [low, high] = range();
   const free = Math.exp(low + ((value - 1) / (SLIDER - 1)) * (high - low));
@@ -128,8 +123,14 @@ function fromSlider(value) {
   return near ?? Number(free.toPrecision(3));
 }
 
+// The dose that lies nearest to a place of the slider.
+function nearest(value) {
+  const away = (epsilon) => Math.abs(toSlider(epsilon) - value);
+  return doses().reduce((best, each) => (away(each) < away(best) ? each : best));
+}
+
 function ticks() {
-  const marks = curve().epsilons.map((epsilon) => mark(epsilon, ""));
+  const marks = doses().filter((each) => each > 0).map((epsilon) => mark(epsilon, ""));
   const flip = shownCase()?.flip;
   if (flip) marks.push(mark(flip, "flip"));
   $("ticks").replaceChildren(...marks);
@@ -149,15 +150,16 @@ function setEpsilon(epsilon) {
   showEpsilon();
 }
 
+// A number of grey levels in words: small ones do not read as none.
+const inLevels = (levels) => (levels > 0 && levels < 0.1 ? String(Number(levels.toPrecision(2))) : levels.toFixed(2));
+
 function showEpsilon() {
   $("epsilon").value = toSlider(state.epsilon);
-  const levels = 255 * state.epsilon;
-  $("epsilon-value").textContent = `${Number(state.epsilon.toPrecision(3))} (${levels.toFixed(2)} of 255)`;
+  $("epsilon-value").textContent = `${Number(state.epsilon.toPrecision(3))} (${inLevels(255 * state.epsilon)} of 255)`;
 }
 
 function stepEpsilon(direction) {
-  const doses = [0, ...curve().epsilons];
-  const beyond = direction > 0 ? doses.filter((each) => each > state.epsilon) : doses.filter((each) => each < state.epsilon);
+  const beyond = doses().filter((each) => (direction > 0 ? each > state.epsilon : each < state.epsilon));
   if (beyond.length) setEpsilon(direction > 0 ? Math.min(...beyond) : Math.max(...beyond));
 }
 
@@ -165,6 +167,7 @@ function stepEpsilon(direction) {
 
 async function look() {
   const mine = ++asked;
+  if (state.run.exported && !doses().includes(state.epsilon)) state.epsilon = nearest(toSlider(state.epsilon));
   showEpsilon();
   ticks();
   storages();
@@ -175,6 +178,7 @@ async function look() {
   const said = await ask("answer", wanted);
   if (mine !== asked) return;
   images = Object.fromEntries(names.map((name, index) => [name, decoded[index]]));
+  shown = { wanted, said, values: null };
   paint();
   tell(said);
   document.body.dataset.shown = JSON.stringify(wanted); // what stands on the page, for whoever waits for it
@@ -207,14 +211,14 @@ function tell(said) {
   verdict.className = `said ${right ? "right" : "wrong"}`;
   verdict.textContent = `${curve().model} says ${classes[said.predicted]}: ${right ? "right" : "wrong"}, the image is ${classes[said.label]}`;
   $("answer").replaceChildren(verdict, ...rows);
-  const moved = `Largest change of a pixel ${(255 * said.linf).toFixed(2)} grey levels of 255, root mean square ${(255 * said.rms).toFixed(2)}.`;
+  const moved = `Largest change of a pixel ${inLevels(255 * said.linf)} grey levels of 255, root mean square ${inLevels(255 * said.rms)}.`;
   const finer = said.finer ? " The image is finer than 8 bits: the screen shows it rounded, the classifier was asked about it as it is." : "";
   $("facts").textContent = moved + finer;
   $("adversarial-caption").textContent = `${curve().attack}, ${state.storage === "float" ? "not stored" : `stored as ${state.storage}`}`;
 }
 
 function storages() {
-  $("storages").replaceChildren(...state.run.storages.map((each) => {
+  $("storages").replaceChildren(...offered().map((each) => {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = each.name;
@@ -260,7 +264,7 @@ function told(text = "") {
 
 const fingers = new Map();
 
-function listen(canvas) {
+function follow(canvas) {
   const pane = canvas.parentElement;
   const at = (event) => ({ x: event.clientX - pane.getBoundingClientRect().left, y: event.clientY - pane.getBoundingClientRect().top });
   canvas.addEventListener("pointerdown", (event) => {
@@ -298,19 +302,40 @@ function listen(canvas) {
   }, { passive: false });
 }
 
-// Tell the grey level under the pointer, before and after.
-function value(canvas, { x, y }) {
-  const image = images.original;
-  if (!image) return;
-  const scale = (canvas.parentElement.clientWidth * view.zoom) / Math.max(image.width, image.height);
+// Tell the grey levels under the pointer, before and after, in the steps of the files; in 8 bits where no more is known.
+async function value(canvas, { x, y }) {
+  if (!shown) return;
+  const mine = shown;
+  const { width, height } = images.original;
+  const scale = (canvas.parentElement.clientWidth * view.zoom) / Math.max(width, height);
   const [column, row] = [Math.floor((x - view.x) / scale), Math.floor((y - view.y) / scale)];
-  if (column < 0 || row < 0 || column >= image.width || row >= image.height) return;
-  const levels = ["original", "adversarial"].map((name) => {
-    const spare = new OffscreenCanvas(1, 1).getContext("2d");
-    spare.drawImage(images[name], column, row, 1, 1, 0, 0, 1, 1);
-    return spare.getImageData(0, 0, 1, 1).data[0];
+  if (column < 0 || row < 0 || column >= width || row >= height) return;
+  const sides = ["original", "adversarial"];
+  mine.values ??= Promise.all(sides.map((side) => ask(`values/${side}`, mine.wanted).catch(() => null)));
+  const values = await mine.values;
+  if (mine !== shown) return;
+  const [before, now] = sides.map((side, index) => {
+    const known = values[index];
+    const planes = known ? samples(known, row * width + column, width * height) : screenLevels(images[side], column, row);
+    const levels = known ? mine.said.levels[side] : 255;
+    const words = planes.map((share) => Number((share * levels).toFixed(2)));
+    return `${new Set(words).size > 1 ? words.join(" / ") : words[0]} of ${levels}`;
   });
-  told(`Pixel ${column}, ${row}: ${levels[0]} before, ${levels[1]} now, in 8 bits.`);
+  told(`Pixel ${column}, ${row}: ${before} before, ${now} now.`);
+}
+
+// A pixel of one plane or three of floats, as shares of white.
+function samples(buffer, place, size) {
+  const numbers = new DataView(buffer);
+  const planes = buffer.byteLength / (4 * size);
+  return Array.from({ length: planes }, (_, plane) => numbers.getFloat32(4 * (plane * size + place), true));
+}
+
+// A pixel of a shown image, red, green and blue, as shares of white.
+function screenLevels(image, column, row) {
+  const spare = new OffscreenCanvas(1, 1).getContext("2d");
+  spare.drawImage(image, column, row, 1, 1, 0, 0, 1, 1);
+  return [...spare.getImageData(0, 0, 1, 1).data].slice(0, 3).map((level) => level / 255);
 }
 
 // --- keys ------------------------------------------------------------------------------------------------------
@@ -328,7 +353,7 @@ const KEYS = {
   ArrowUp: () => next(-1),
   f: () => { const flip = shownCase()?.flip; if (flip) setEpsilon(flip); },
   s: () => {
-    const names = state.run.storages.map((each) => each.name);
+    const names = offered().map((each) => each.name);
     state.storage = names[(names.indexOf(state.storage) + 1) % names.length];
     attempt(look);
   },
@@ -356,9 +381,10 @@ $("times").onchange = () => { state.times = Number($("times").value); attempt(lo
 $("epsilon").oninput = () => setEpsilon(fromSlider(Number($("epsilon").value)));
 $("help-open").onclick = () => $("help").showModal();
 addEventListener("resize", place);
-canvases.forEach(listen);
+canvases.forEach(follow);
 attempt(async () => {
   state.run = await ask("run");
   $("phantom").hidden = !state.run.phantom;
+  $("run-id").textContent = `Run ${state.run.run_id}.`;
   await open(0);
 });
