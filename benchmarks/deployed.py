@@ -31,9 +31,12 @@ Research use. Not a medical device. Not measured with readers.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", help="folders of finished studies")
+    parser.add_argument(
+        "--note", default="", help="a sentence on how they were made, such as what else the machine did"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "deployed.md")
     options = parser.parse_args()
-    parts = [HEAD]
+    parts = [HEAD + options.note]
     for folder in options.runs:
         parts += section(read_compact(folder / "responses.parquet"))
     options.out.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")

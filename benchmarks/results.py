@@ -34,9 +34,12 @@ Research use. Not a medical device.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", help="folders of finished studies")
+    parser.add_argument(
+        "--note", default="", help="a sentence on how they were made, such as what else the machine did"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "attacks.md")
     options = parser.parse_args()
-    parts = [HEAD]
+    parts = [HEAD + options.note]
     for folder in options.runs:
         responses = read_compact(folder / "responses.parquet")
         parts += section(responses)
