@@ -31,9 +31,7 @@ Research use. Not a medical device. Not measured with readers.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", help="folders of finished studies")
-    parser.add_argument(
-        "--note", default="", help="a sentence on how they were made, such as what else the machine did"
-    )
+    parser.add_argument("--note", default="", help="a sentence on how they were made")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "deployed.md")
     options = parser.parse_args()
     parts = [HEAD + options.note]
