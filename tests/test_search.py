@@ -319,3 +319,8 @@ def test_names_of_settings_and_registry_agree() -> None:
     ):
         with pytest.raises(DosimeterError, match=message):
             load_config(**options)
+
+
+def test_a_table_is_read_by_a_path_or_its_name(tmp_path: Path) -> None:
+    with pytest.raises(DosimeterError, match="does not exist"):
+        dm.read_responses(str(tmp_path / "responses.parquet"))

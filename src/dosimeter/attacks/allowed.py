@@ -1,7 +1,6 @@
 """What a user may forbid an attack: pixels outside a mask, levels that a file does not have, classes but one."""
 
 from collections.abc import Sequence
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +78,6 @@ def as_levels(bits: int | None) -> int | None:
     """
     if bits is None:
         return None
-    if not (isinstance(bits, Integral) and 2 <= bits <= 16):
+    if bits not in range(2, 17):
         raise DosimeterError(f"bits must be from 2 to 16, a whole number, got {bits!r}. Files have 8, 12 or 16.")
-    return 2 ** int(bits) - 1
+    return int(2**bits - 1)

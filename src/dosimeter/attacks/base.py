@@ -10,9 +10,9 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -368,12 +368,12 @@ COUNTS = frozenset({"steps", "restarts", "queries", "searches", "repairs", "cand
 """Settings of attacks that count something."""
 
 
-def check_positive(**numbers: float) -> None:
+def check_positive(**numbers: object) -> None:
     """Raise DosimeterError, naming it, if a number is not positive and finite, or is a count and not whole."""
     for name, value in numbers.items():
-        if not (isinstance(value, Real) and 0 < value < math.inf):
+        if not (isinstance(value, int | float | np.number) and 0 < value < math.inf):
             raise DosimeterError(f"{name} must be positive, a finite number, got {value!r}.")
-        if name in COUNTS and not isinstance(value, Integral):
+        if name in COUNTS and not isinstance(value, int | np.integer):
             raise DosimeterError(f"{name} must be a whole number, got {value!r}. Try {math.ceil(value)}.")
 
 

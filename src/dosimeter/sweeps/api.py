@@ -138,8 +138,9 @@ def sweep(
 
 
 def _visible(visibility: str | Sequence[float]) -> tuple[float, ...] | str:
-    known = isinstance(visibility, str) and visibility in ("all", "none")
-    return visibility if known else parse_epsilons(visibility)
+    if isinstance(visibility, str) and visibility in ("all", "none"):
+        return visibility
+    return parse_epsilons(visibility)
 
 
 def _training(cohort: Cohort | None) -> Cohort:
