@@ -168,11 +168,11 @@ def test_a_full_disk_leaves_an_empty_folder_and_the_same_command_works_again(
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(path, content)
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
-        export(finished, tmp_path / "out", epsilon=Epsilon(0.01), storage="png8", limit=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left"):
+            export(finished, tmp_path / "out", epsilon=Epsilon(0.01), storage="png8", limit=1)
     assert not list((tmp_path / "out").iterdir())
-    monkeypatch.undo()
     export(finished, tmp_path / "out", epsilon=Epsilon(0.01), storage="png8", limit=1)
     facts, files = written(tmp_path / "out")
     assert len(files) == 2 * len(facts["images"]) == 2
