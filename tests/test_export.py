@@ -1,5 +1,6 @@
 """What is exported can be read again, says what it is, and names nobody."""
 
+import errno
 import hashlib
 import json
 import sys
@@ -155,3 +156,23 @@ def test_the_command_line_and_a_folder_that_is_not_empty(
     assert caught.value.code == 2
     assert "must be empty or absent" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_full_disk_leaves_an_empty_folder_and_the_same_command_works_again(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if path.parent.name == "adversarial":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left"):
+            export(finished, tmp_path / "out", epsilon=Epsilon(0.01), storage="png8", limit=1)
+    assert not list((tmp_path / "out").iterdir())
+    export(finished, tmp_path / "out", epsilon=Epsilon(0.01), storage="png8", limit=1)
+    facts, files = written(tmp_path / "out")
+    assert len(files) == 2 * len(facts["images"]) == 2

@@ -199,6 +199,16 @@ def test_a_mask_a_target_and_bits_are_kept() -> None:
         ({"attack": "pdg"}, "Did you mean 'pgd'"),
         ({"attack": object()}, "must have a method `direction` or `perturb`"),
         ({"attack": "universal"}, "training must be given"),
+        ({"effort": "hard"}, "effort 'hard' is not known"),
+        ({"target": 1}, "target must be the name of a class, got 1"),
+        ({"mask": "lungs.png"}, "mask must be an array of numbers"),
+        ({"mask": [[1, 0], [1]]}, "mask must be an array of 32 x 32"),
+        ({"bits": 8.5}, "bits must be from 2 to 16"),
+        ({"storages": []}, "storages must name at least one"),
+        ({"storages": "png9"}, "Did you mean 'png8'"),
+        ({"seed": -1}, "seed must be from 0"),
+        ({"visibility": "some"}, "got 'some'"),
+        ({"epsilons": None}, "epsilon must be a number"),
         ({"epsilons": [2]}, "Did you mean 2/255"),
     ],
 )
@@ -207,7 +217,13 @@ def test_mistakes_are_one_sentence(options: dict[str, object], message: str) -> 
         dm.sweep(convolutional_classifier(), cohort(2), **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("settings", [{"steps": -1}, {"restarts": 0}, {"loss": "margn"}, {"channels": "loose"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"steps": -1}, {"restarts": 0}, {"loss": "margn"}, {"channels": "loose"}),
+        *({"steps": 2.5}, {"steps": "many"}, {"step_size": np.inf}, {"step_size": np.nan}, {"start": "fgms"}),
+    ],
+)
 def test_settings_of_attacks_are_checked(settings: dict[str, object]) -> None:
     with pytest.raises(DosimeterError):
         PGD(**settings)  # type: ignore[arg-type]
@@ -256,6 +272,36 @@ def test_a_foreign_attack_is_swept_and_a_stranger_refused() -> None:
     assert set(nearest["attack"]) == {"foolbox.LinfDeepFoolAttack"}
     with pytest.raises(DosimeterError, match="Wrap an attack"):
         adapt(print)
+    with pytest.raises(DosimeterError, match=r"got the class FGSM. Try FGSM\(\)"):
+        adapt(dm.FGSM)
+
+
+@pytest.mark.parametrize("name", ["FastGradientMethod", "ProjectedGradientDescent", "SquareAttack"])
+def test_an_attack_of_art_asks_the_swept_classifier_alone(name: str) -> None:
+    evasion = pytest.importorskip("art.attacks.evasion")
+    estimators = pytest.importorskip("art.estimators.classification")
+    untouched = FailsWhenAsked()
+    other = estimators.PyTorchClassifier(untouched, torch.nn.CrossEntropyLoss(), (1, 32, 32), 2, clip_values=(0, 1))
+    attack = getattr(evasion, name)(other)
+    if name != "FastGradientMethod":
+        attack.set_params(max_iter=3, verbose=False)
+    frame = dm.sweep(convolutional_classifier(), cohort(3), attack, epsilons=(0.05,), refine=False, workers=1).frame
+    assert (frame["status"] == "ok").all()
+    assert (frame["n_queries"] > 0).all()
+    assert (grid(frame, epsilon=0.05)["linf"] > 0.04).any()
+
+
+class FailsWhenAsked(torch.nn.Module):
+    """A network that must not be asked."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("the attack asks the classifier that it was made on")
+
+
+def test_a_foreign_attack_that_fails_is_named() -> None:
+    attack = foolbox.attacks.DatasetAttack()  # it wants data first
+    with pytest.raises(DosimeterError, match=r"attack foolbox.DatasetAttack cannot be used here: .*feed"):
+        dm.sweep(convolutional_classifier(), cohort(2), attack, epsilons=(0.05,), workers=1)
 
 
 def test_names_of_settings_and_registry_agree() -> None:
@@ -273,3 +319,8 @@ def test_names_of_settings_and_registry_agree() -> None:
     ):
         with pytest.raises(DosimeterError, match=message):
             load_config(**options)
+
+
+def test_a_table_is_read_by_a_path_or_its_name(tmp_path: Path) -> None:
+    with pytest.raises(DosimeterError, match="does not exist"):
+        dm.read_responses(str(tmp_path / "responses.parquet"))

@@ -8,6 +8,7 @@ from PIL import Image
 from test_study import settings
 
 from dosimeter import responses
+from dosimeter.cli.study import print_plan
 from dosimeter.errors import DosimeterError
 from dosimeter.study import run_study
 
@@ -57,3 +58,7 @@ def test_a_mask_of_another_size_and_a_class_that_is_not_there_are_refused(image_
     ):
         with pytest.raises(DosimeterError, match=message):
             run_study(settings(image_folder, tmp_path / "run", **changes))
+        with pytest.raises(DosimeterError, match=message):
+            print_plan(settings(image_folder, tmp_path / "run", **changes))
+    assert not list((tmp_path / "run" / "classifiers").glob("*"))  # nothing was trained in vain
+    assert not (tmp_path / "run" / "config.toml").exists()  # a mistake replaces no settings

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 
 @contextmanager
@@ -16,6 +17,20 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Give a folder inside the empty or absent `folder` to write to; what is in it moves up if no error ends the block.
+
+    After an error `folder` is empty.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".unfinished-") as name:
+        draft = Path(name)
+        yield draft
+        for item in sorted(draft.iterdir()):
+            item.rename(folder / item.name)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom.uid import generate_uid
 
 import dosimeter
-from dosimeter.atomic import write_text
+from dosimeter.atomic import filling, write_text
 from dosimeter.attacks.registry import parameters
 from dosimeter.cohorts.base import FloatImage
 from dosimeter.errors import DosimeterError, did_you_mean
@@ -71,7 +71,7 @@ def export(
 
     Args:
         run: folder of a finished run.
-        folder: to write to; it must be empty or absent.
+        folder: to write to; it must be empty or absent. After an error it is empty.
         epsilon: the dose.
         storage: one of `dosimeter list storages` that makes files.
         preset, model, cohort: which curves; by default every model and cohort, and the sound preset if the run has it,
@@ -95,32 +95,33 @@ def export(
     replay = Replay(run, data=data)
     curves = _chosen(list(replay.curves.values()), preset=preset, model=model, cohort=cohort)
     progress = progress or Progress()
-    progress.begin("exporting", sum(len(curve.case_ids[:limit]) for curve in curves))
-    lines: list[dict[str, Any]] = []
-    for curve in curves:
-        into = folder / _slug("-".join(str(part) for part in curve.key))
-        for case_id in curve.case_ids[:limit]:
-            try:
-                target = replay.target(curve, case_id)
-            except DosimeterError as error:
-                progress.note(f"left out: {error}")
-                continue
-            lines.append(_case(curve, target, into, mode, float(epsilon), burn_in=burn_in))
-            progress.advance(1)
-    if not lines:
-        raise DosimeterError(f"{run}: none of its images can be read. Name their folder with --data.")
-    facts = {
-        "mark": MARK,
-        "dosimeter_version": dosimeter.__version__,
-        "run_id": replay.meta["run_id"],
-        "phantom": replay.meta["phantom"],
-        "epsilon": float(epsilon),
-        "storage": storage,
-        "burnt_in": burn_in,
-        "attacks": {curve.key.preset: parameters(curve.setting.preset.attack) for curve in curves},
-        "images": lines,
-    }
-    write_text(folder / "manifest.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    with filling(folder) as draft:
+        progress.begin("exporting", sum(len(curve.case_ids[:limit]) for curve in curves))
+        lines: list[dict[str, Any]] = []
+        for curve in curves:
+            into = draft / _slug("-".join(str(part) for part in curve.key))
+            for case_id in curve.case_ids[:limit]:
+                try:
+                    target = replay.target(curve, case_id)
+                except DosimeterError as error:
+                    progress.note(f"left out: {error}")
+                    continue
+                lines.append(_case(curve, target, into, mode, float(epsilon), burn_in=burn_in))
+                progress.advance(1)
+        if not lines:
+            raise DosimeterError(f"{run}: none of its images can be read. Name their folder with --data.")
+        facts = {
+            "mark": MARK,
+            "dosimeter_version": dosimeter.__version__,
+            "run_id": replay.meta["run_id"],
+            "phantom": replay.meta["phantom"],
+            "epsilon": float(epsilon),
+            "storage": storage,
+            "burnt_in": burn_in,
+            "attacks": {curve.key.preset: parameters(curve.setting.preset.attack) for curve in curves},
+            "images": lines,
+        }
+        write_text(draft / "manifest.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     right = [line for line in lines if line["original"]["predicted"] == line["label"]]
     flipped = sum(line["adversarial"]["predicted"] != line["label"] for line in right)
     return Exported(folder, len(lines), flipped, len(right))

@@ -11,6 +11,7 @@ from dosimeter.attacks.presets import Preset, choose
 from dosimeter.attacks.registry import parameters
 from dosimeter.config import StudyConfig, fills
 from dosimeter.engines.choose import EnginePlan
+from dosimeter.models.backbones import get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.provenance import digest_of
 from dosimeter.sweeps.learning import learn
@@ -57,6 +58,15 @@ def plan_trial(
             audience=tuple(f"{fingerprint} {theirs.identity}" for fingerprint, theirs in listeners),
         )
         yield from plan_cells(trial.split.test, classifier, setting)
+
+
+def check_limits(config: StudyConfig, trials: Sequence[Trial]) -> None:
+    """Raise DosimeterError if what the settings forbid attacks is unusable: before anything is trained or written."""
+    as_levels(config.bits)
+    for trial in trials:
+        as_target(config.target, trial.cohort.classes)
+    for size_px in {get_backbone(model).size_px for model in config.model}:
+        read_mask(config.mask, size_px)
 
 
 def _learned(preset: Preset, folder: Path, trial: Trial, classifier: Classifier) -> Preset:

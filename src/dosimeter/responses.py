@@ -190,12 +190,13 @@ def _gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def read(path: Path) -> Responses:
+def read(path: str | Path) -> Responses:
     """Read a merged table, every column as it is. Millions of rows take gigabytes: then use `read_compact`.
 
     Raises:
         DosimeterError: the file is absent, not a response table, or of a newer schema.
     """
+    path = Path(path)
     meta = read_meta(path)
     with _refused_if_damaged(path):
         return Responses(pq.read_table(path, schema=SCHEMA).to_pandas(), meta)

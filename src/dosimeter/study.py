@@ -30,7 +30,7 @@ from dosimeter.models.fit import recipe
 from dosimeter.models.saved import ClassifierDamaged, load_classifier, save_classifier
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, WeightsUnavailable, load_weights
-from dosimeter.planning import plan_trial
+from dosimeter.planning import check_limits, plan_trial
 from dosimeter.progress import Progress
 from dosimeter.provenance import digest_of, environment, peak_memory_mib
 from dosimeter.report import redraw
@@ -142,6 +142,7 @@ class _Study:
         self.progress.begin("reading images", 0)
         with self.run.stage("read"):
             trials, incomplete = plan_trials(self.config)
+        check_limits(self.config, trials)
         write_text(self.run.folder / "config.toml", self.config.to_toml())  # a mistake keeps the old one
         for cohort in cohorts_of(trials):
             for name, reason in cohort.skipped:

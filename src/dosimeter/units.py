@@ -49,14 +49,16 @@ class Epsilon(float):
         return round(float(self) * GREY_LEVELS_8BIT, 6)
 
 
-def parse_epsilons(values: str | Iterable[float | str]) -> tuple[float, ...]:
-    """Parse a comma-separated string or a list of epsilons into sorted unique floats; 0 is always included.
+def parse_epsilons(values: str | float | Iterable[float | str]) -> tuple[float, ...]:
+    """Parse a comma-separated string, a list of epsilons or one into sorted unique floats; 0 is always included.
 
     Example:
         >>> parse_epsilons("0.5, 51/255")
         (0.0, 0.2, 0.5)
     """
-    items = [item for item in values.split(",") if item.strip()] if isinstance(values, str) else list(values)
+    if isinstance(values, str):
+        values = [item for item in values.split(",") if item.strip()]
+    items = list(values) if isinstance(values, Iterable) else [values]
     if not items:
         raise DosimeterError("epsilons must name at least one value, got none. Try 0.001,4/255.")
     return tuple(sorted({0.0, *(float(Epsilon(item)) for item in items)}))

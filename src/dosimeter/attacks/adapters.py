@@ -4,7 +4,7 @@ The framework checks their images as it checks everyone's. They attack one image
 counted, their random numbers are the image's own, and one image's failure is its own.
 """
 
-import copy
+import inspect
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dosimeter.attacks.base import Attack, Candidate, Direction, Problem, check_attack
+from dosimeter.attacks.base import Attack, AttackError, Candidate, Direction, Problem, check_attack
 from dosimeter.errors import DosimeterError
 
 BEYOND = (1.0, 1.01, 1.05)
@@ -57,7 +57,7 @@ def _alone(problem: Problem) -> list[Problem]:
     return [problem.take(torch.tensor([place])) for place in range(len(problem))]
 
 
-def _seeded(problem: Problem, run: Any) -> Any:
+def _seeded(problem: Problem, run: Any, *, name: str) -> Any:
     """Return what `run` returns, its random numbers being those of the problem's one image."""
     seed = int(torch.randint(2**31, (1,), generator=problem.generators[0]))
     with _randomness, torch.random.fork_rng(devices=[]):
@@ -66,6 +66,8 @@ def _seeded(problem: Problem, run: Any) -> Any:
         np.random.seed(seed)  # noqa: NPY002
         try:
             return run()
+        except (ValueError, ImportError) as error:  # what it cannot do is known only once it runs
+            raise AttackError(f"the attack {name} cannot be used here: {error} Choose another one.") from error
         finally:
             np.random.set_state(before)  # noqa: NPY002
 
@@ -110,21 +112,21 @@ class FoolboxMinimum(_Wrapped):
             return planes.images(adversarial.detach()) - problem.images
 
         try:
-            return _seeded(problem, run)  # type: ignore[no-any-return]
-        except ValueError as error:
+            return _seeded(problem, run, name=self.name)  # type: ignore[no-any-return]
+        except AttackError as error:
             if "init_attack failed" not in str(error) and "Initialization" not in str(error):
                 raise
             return torch.zeros_like(problem.images)  # it has no image to start from
 
 
 def _searched(
-    problem: Problem, epsilon: Tensor, channels: str, run: Callable[[Problem, _Planes, float], Tensor]
+    problem: Problem, epsilon: Tensor, attack: _Wrapped, run: Callable[[Problem, _Planes, float], Tensor]
 ) -> Candidate:
     """Return what `run` makes of each image alone: of its planes (1, 1 or 3, H, W), within its epsilon."""
     images = []
     for each, dose in zip(_alone(problem), epsilon.tolist(), strict=True):
-        planes = _Planes(each, channels).eval()
-        images.append(planes.images(_seeded(each, partial(run, each, planes, dose))))
+        planes = _Planes(each, attack.channels).eval()
+        images.append(planes.images(_seeded(each, partial(run, each, planes, dose), name=attack.name)))
     found = problem.project(torch.cat(images), epsilon)
     return Candidate(found, problem.fooled(problem.ask(found)))
 
@@ -142,7 +144,7 @@ class FoolboxBudget(_Wrapped):
             _, (adversarial,), _ = self.attack(model, planes.start, _criterion(each), epsilons=[dose])
             return adversarial.detach()  # type: ignore[no-any-return]
 
-        return _searched(problem, epsilon, self.channels, run)
+        return _searched(problem, epsilon, self, run)
 
 
 @dataclass(frozen=True)
@@ -156,13 +158,25 @@ class ArtBudget(_Wrapped):
         def run(each: Problem, planes: _Planes, dose: float) -> Tensor:
             n_classes = int(each.ask(each.images).shape[1])
             shape = tuple(planes.start.shape[1:])
-            attack = copy.copy(self.attack)
-            attack._estimator = PyTorchClassifier(planes, nn.CrossEntropyLoss(), shape, n_classes, clip_values=(0, 1))
+            estimator = PyTorchClassifier(planes, nn.CrossEntropyLoss(), shape, n_classes, clip_values=(0, 1))
+            attack = _on(estimator, self.attack)
             attack.set_params(eps=dose)
             true = (each.labels if each.targets is None else each.targets).cpu().numpy()
             return torch.from_numpy(attack.generate(planes.start.cpu().numpy(), y=true)).to(planes.start)
 
-        return _searched(problem, epsilon, self.channels, run)
+        return _searched(problem, epsilon, self, run)
+
+
+def _on(estimator: Any, attack: Any) -> Any:
+    """Return an attack of ART made anew on `estimator`, with the settings of `attack`.
+
+    A copy would not do: some attacks keep the estimator they were made on in an attack of their own, or in a method.
+    """
+    known = vars(getattr(attack, "_attack", attack)) | vars(attack)  # PGD keeps some in an attack of its own
+    names = [name for name in inspect.signature(type(attack)).parameters if name in attack.attack_params]
+    settings = {name: known[name] for name in names if name in known}
+    given = {name: value for name, value in settings.items() if getattr(value, "__self__", None) is not attack}
+    return type(attack)(estimator, **given)
 
 
 def _over(problem: Problem, moved: Tensor) -> tuple[Tensor, bool]:

@@ -23,7 +23,12 @@ def as_mask(mask: ArrayLike | None, size_px: int) -> Tensor | None:
     """
     if mask is None:
         return None
-    pixels = np.asarray(mask)
+    try:
+        pixels = np.asarray(mask)
+    except ValueError as error:
+        raise DosimeterError(f"mask must be an array of {size_px} x {size_px} pixels ({error}).") from error
+    if pixels.dtype.kind not in "biuf":
+        raise DosimeterError(f"mask must be an array of numbers, got {mask!r}. Read the image file first.")
     if pixels.shape != (size_px, size_px):
         raise DosimeterError(
             f"mask must have the size of the classifier's images, {size_px} x {size_px}, got "
@@ -46,7 +51,7 @@ def read_mask(path: Path | None, size_px: int) -> Tensor | None:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L")) > 127
     except (OSError, UnidentifiedImageError) as error:
-        raise DosimeterError(f"mask: {path.name} cannot be read as an image. Give a black and white PNG.") from error
+        raise DosimeterError(f"mask: {path} cannot be read as an image. Give a black and white PNG.") from error
     return as_mask(pixels, size_px)
 
 
@@ -59,6 +64,8 @@ def as_target(target: str | None, classes: Sequence[str]) -> int | None:
     if target is None:
         return None
     if target not in classes:
+        if not isinstance(target, str):
+            raise DosimeterError(f"target must be the name of a class, got {target!r}. It is one of {list(classes)}.")
         raise DosimeterError(f"target '{target}' is no class of this cohort. {did_you_mean(target, classes)}")
     return list(classes).index(target)
 
@@ -71,6 +78,6 @@ def as_levels(bits: int | None) -> int | None:
     """
     if bits is None:
         return None
-    if not 2 <= bits <= 16:
-        raise DosimeterError(f"bits must be from 2 to 16, got {bits}. Files have 8, 12 or 16.")
+    if bits not in range(2, 17):
+        raise DosimeterError(f"bits must be from 2 to 16, a whole number, got {bits!r}. Files have 8, 12 or 16.")
     return int(2**bits - 1)

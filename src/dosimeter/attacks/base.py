@@ -7,10 +7,12 @@ returns is trusted to stay in its ball, its mask or the image's range.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -362,15 +364,23 @@ class Best:
         return torch.zeros_like(fooled) if self.fill else fooled
 
 
-def check_positive(**numbers: float) -> None:
-    """Raise DosimeterError, naming it, if a number is not positive."""
+COUNTS = frozenset({"steps", "restarts", "queries", "searches", "repairs", "candidates", "batches", "batch_size"})
+"""Settings of attacks that count something."""
+
+
+def check_positive(**numbers: object) -> None:
+    """Raise DosimeterError, naming it, if a number is not positive and finite, or is a count and not whole."""
     for name, value in numbers.items():
-        if not value > 0:
-            raise DosimeterError(f"{name} must be positive, got {value}.")
+        if not (isinstance(value, int | float | np.number) and 0 < value < math.inf):
+            raise DosimeterError(f"{name} must be positive, a finite number, got {value!r}.")
+        if name in COUNTS and not isinstance(value, int | np.integer):
+            raise DosimeterError(f"{name} must be a whole number, got {value!r}. Try {math.ceil(value)}.")
 
 
 def check_attack(attack: object) -> None:
     """Raise DosimeterError unless `attack` is one."""
+    if isinstance(attack, type):
+        raise DosimeterError(f"attack must be an object, got the class {attack.__name__}. Try {attack.__name__}().")
     if not isinstance(attack, DirectionAttack | BudgetAttack):
         raise DosimeterError(
             f"attack must have a method `direction` or `perturb` and the names `name`, `loss` and `channels`, got "

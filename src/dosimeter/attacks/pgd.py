@@ -8,6 +8,7 @@ from torch import Tensor
 from dosimeter.attacks.base import Best, Candidate, Problem, check_positive
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
+from dosimeter.errors import DosimeterError
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class PGD:
     def __post_init__(self) -> None:
         check_loss(self.loss, self.channels)
         check_positive(steps=self.steps, restarts=self.restarts, step_size=self.step_size)
+        if self.start not in ("fgsm", "image", "random"):
+            raise DosimeterError(f"start must be 'fgsm', 'image' or 'random', got '{self.start}'.")
 
     def perturb(self, problem: Problem, epsilon: Tensor) -> Candidate:
         """Return the best of all iterates."""

@@ -73,10 +73,15 @@ def build(name: str, effort: str = "standard") -> Attack:
     Raises:
         DosimeterError: there is no such attack or effort, or an optional package is missing.
     """
-    if effort not in EFFORTS:
-        raise DosimeterError(f"effort '{effort}' is not known. {did_you_mean(effort, EFFORTS)}")
+    check_effort(effort)
     attack: Attack = entry(name).build(effort)
     return attack
+
+
+def check_effort(effort: str) -> None:
+    """Raise DosimeterError unless there is such an effort."""
+    if effort not in EFFORTS:
+        raise DosimeterError(f"effort '{effort}' is not known. {did_you_mean(effort, EFFORTS)}")
 
 
 def parameters(attack: Attack) -> dict[str, Any]:

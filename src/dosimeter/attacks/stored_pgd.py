@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dosimeter.attacks.allowed import as_levels
 from dosimeter.attacks.base import Best, Candidate, Problem, check_positive
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
@@ -45,7 +46,10 @@ class StoredPGD:
 
     def __post_init__(self) -> None:
         check_loss(self.loss, self.channels)
-        check_positive(bits=self.bits, steps=self.steps, step_size=self.step_size)
+        check_positive(steps=self.steps, step_size=self.step_size)
+        if self.repairs != 0:
+            check_positive(repairs=self.repairs)
+        as_levels(self.bits)
 
     @property
     def levels(self) -> int:

@@ -87,10 +87,13 @@ def simulate(
     seed: Annotated[int, typer.Option(help="of their answers")] = 0,
 ) -> None:
     """Let readers with a known threshold answer, to test a study before people do. Such a study stays simulated."""
+    from dosimeter.errors import DosimeterError
     from dosimeter.readers.psychometric import Curve
     from dosimeter.readers.simulate import simulate as answer
     from dosimeter.units import Epsilon
 
+    if n < 1:
+        raise DosimeterError(f"n must be at least 1 reader, got {n}. Try --n 3.")
     _, store = _opened(study)
     answer(store, curve=Curve.through(Epsilon(threshold), width=width, lapse=lapse), n_readers=n, seed=seed)
     print(f"SIMULATED: {n} readers answered. This study is for testing only; nobody looked at an image.")

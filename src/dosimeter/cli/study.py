@@ -7,6 +7,7 @@ import typer
 from dosimeter.cli.display import Display
 from dosimeter.config import StudyConfig
 from dosimeter.estimate import estimate
+from dosimeter.planning import check_limits
 from dosimeter.study import run_study
 from dosimeter.trials import plan_trials
 
@@ -30,6 +31,7 @@ def print_plan(settings: StudyConfig) -> None:
     """Print what a study would do and about how long it would take here."""
     config = settings.resolved()
     trials, notes = plan_trials(config)
+    check_limits(config, trials)
     total_s = 0.0
     print(f"run folder: {config.out}\nepsilons: {', '.join(f'{epsilon:g}' for epsilon in config.epsilons)}")
     for cost in estimate(config, trials):

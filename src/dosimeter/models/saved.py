@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from dosimeter.atomic import write_text
 from dosimeter.errors import DosimeterError
@@ -28,7 +28,7 @@ def save_classifier(classifier: Classifier, folder: Path) -> None:
     """Write `classifier`, as `fit` made it, into `folder`; the card comes last, so a folder with a card is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     head = {name: tensor.cpu().contiguous() for name, tensor in classifier.head.state_dict().items()}
-    save_file(head, folder / "head.safetensors")
+    (folder / "head.safetensors").write_bytes(save(head))  # a full disk is then an OSError like any other
     card = {
         "card_version": CARD_VERSION,
         **classifier.card,

@@ -324,7 +324,7 @@ def _store(state: State, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            safetensors.torch.save_file(state, temporary, metadata={"sha256": digest(state)})
+            temporary.write_bytes(safetensors.torch.save(state, metadata={"sha256": digest(state)}))
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

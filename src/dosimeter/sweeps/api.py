@@ -12,7 +12,7 @@ from dosimeter.attacks.allowed import as_levels, as_mask, as_target
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.fgsm import FGSM
 from dosimeter.attacks.presets import Preset
-from dosimeter.attacks.registry import build
+from dosimeter.attacks.registry import build, check_effort
 from dosimeter.attacks.universal import UniversalPerturbation
 from dosimeter.cohorts.base import Cohort
 from dosimeter.config import VISIBILITY_EPSILONS, check_native, costly_epsilons, fills
@@ -37,7 +37,7 @@ def sweep(
     *,
     effort: str = "standard",
     epsilons: str | Sequence[float | str] = DEFAULT_EPSILONS,
-    storages: Sequence[str] = ("float",),
+    storages: str | Sequence[str] = ("float",),
     fill: bool | None = None,
     training: Cohort | None = None,
     target: str | None = None,
@@ -87,8 +87,13 @@ def sweep(
         >>> responses = dm.sweep(classifier, halves.test, epsilons=["1/255", 0.009])  # doctest: +SKIP
         >>> dm.accuracy_table(responses)  # doctest: +SKIP
     """
+    storages = (storages,) if isinstance(storages, str) else tuple(dict.fromkeys(storages))
+    if not storages:
+        raise DosimeterError("storages must name at least one, got none. Try ['float', 'png8'].")
     for storage in storages:
         get_storage(storage)
+    if not 0 <= seed < 2**31:
+        raise DosimeterError(f"seed must be from 0 to {2**31 - 1}, got {seed}.")
     if cohort.classes != classifier.classes:
         raise DosimeterError(
             f"the cohort's classes {cohort.classes} must be the classifier's {classifier.classes}, in that order: "
@@ -98,6 +103,7 @@ def sweep(
     for name, value in (("batch_size", batch_size), ("workers", workers)):
         if value is not None and value < 1:
             raise DosimeterError(f"{name} must be 1 or more, got {value}. Leave it out, and it is found.")
+    check_effort(effort)
     chosen = FGSM() if attack is None else build(attack, effort) if isinstance(attack, str) else adapt(attack)
     if native:
         check_native(mask=mask is not None, attacks=[chosen.name])
@@ -125,7 +131,7 @@ def sweep(
         native=native,
         exhaustive=effort == "thorough",
         fill=fills(fill, storages),
-        visibility=costly_epsilons(doses, visibility if isinstance(visibility, str) else tuple(visibility)),
+        visibility=costly_epsilons(doses, _visible(visibility)),
     )
     cells = list(plan_cells(cohort, classifier, setting))
     rows: dict[str, list[Row]] = {}
@@ -135,6 +141,12 @@ def sweep(
     frame = to_frame(row for cell in cells for row in rows[cell.cell_id])
     cards = [{**classifier.card, "classifier": classifier.name}]
     return Responses(frame, {"classifiers": cards, "engines": [{"classifier": classifier.name, **plan.to_dict()}]})
+
+
+def _visible(visibility: str | Sequence[float]) -> tuple[float, ...] | str:
+    if isinstance(visibility, str) and visibility in ("all", "none"):
+        return visibility
+    return parse_epsilons(visibility)
 
 
 def _training(cohort: Cohort | None) -> Cohort:

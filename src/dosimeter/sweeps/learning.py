@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dosimeter.atomic import replacing
@@ -39,7 +39,7 @@ def learn(attack: Attack, classifier: Classifier, training: Cohort, *, seed: int
     if file is not None:
         file.parent.mkdir(exist_ok=True)
         with replacing(file) as temporary:
-            save_file({"plane": learned.plane.contiguous()}, temporary)
+            temporary.write_bytes(save({"plane": learned.plane.contiguous()}))
     return learned
 
 
