@@ -7,7 +7,8 @@ import pytest
 from response_factory import response_row
 
 from dosimeter.analysis.evaluation import COLUMNS, RULES, evaluate, overall
-from dosimeter.responses import READ_ERROR, to_frame
+from dosimeter.errors import READ_ERROR
+from dosimeter.responses import to_frame
 
 EPSILONS = (0.0, 0.01, 0.02, 0.03)
 N = 200

@@ -23,11 +23,10 @@ from dosimeter.attacks.universal import Universal
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pseudonymise
 from dosimeter.cohorts.images import decode_image, grid_weights, to_grid
 from dosimeter.config import load_config
-from dosimeter.errors import DosimeterError
+from dosimeter.errors import TOO_LARGE, DosimeterError
 from dosimeter.export import export
 from dosimeter.models.native import Shrinking, shrink
 from dosimeter.replay import Replay
-from dosimeter.responses import TOO_LARGE
 from dosimeter.storage.base import STORAGES
 from dosimeter.study import run_study
 from dosimeter.sweeps.convergence import examine_convergence

@@ -273,5 +273,6 @@ def load_config(path: Path | None = None, **overrides: Any) -> StudyConfig:
         if first["loc"][0] == "pool":
             message = "pool must be 'whole', 'none' or a number of cells, 1 or more"
         else:
-            message = f"{'.'.join(str(part) for part in first['loc'][:2])}: {first['msg']}"
+            rule = first["msg"].replace("Input should be", "it must be")
+            message = f"{'.'.join(str(part) for part in first['loc'][:2])}: {rule}"
         raise DosimeterError(f"{message}, got {first['input']!r}.") from error

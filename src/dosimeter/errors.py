@@ -1,4 +1,4 @@
-"""The one error a user can mend, and the "did you mean" that goes with it."""
+"""The one error a user can mend, the "did you mean" that goes with it, and what the table says of failed images."""
 
 import difflib
 from collections.abc import Iterable
@@ -22,3 +22,13 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     known = sorted(choices)
     near = difflib.get_close_matches(name, known, n=1)
     return f"Did you mean '{near[0]}'?" if near else f"Choose from: {', '.join(known)}."
+
+
+READ_ERROR = "the image could not be read"
+"""The error of a row whose image was there when the run began; it may be there again."""
+
+TOO_LARGE = "the image is too large to be attacked at its own size"
+"""The error of the row of an image of more than `models.native.MAX_NATIVE_PIXELS`."""
+
+NOT_ATTACKED = (READ_ERROR, TOO_LARGE)
+"""Errors that say nothing of the classifier or the attack."""

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dosimeter.atomic import replacing
-from dosimeter.errors import DosimeterError
+from dosimeter.errors import READ_ERROR, DosimeterError
 
 SCHEMA_VERSION = 3
 METADATA_KEY = b"dosimeter"
@@ -125,16 +125,6 @@ def read_part(path: Path) -> pd.DataFrame:
     """Read one part as a table."""
     frame: pd.DataFrame = pq.read_table(path, schema=SCHEMA).to_pandas()
     return frame
-
-
-READ_ERROR = "the image could not be read"
-"""The error of a row whose image was there when the run began; it may be there again."""
-
-TOO_LARGE = "the image is too large to be attacked at its own size"
-"""The error of the row of an image of more than `models.native.MAX_NATIVE_PIXELS`."""
-
-NOT_ATTACKED = (READ_ERROR, TOO_LARGE)
-"""Errors that say nothing of the classifier or the attack."""
 
 
 def is_done(path: Path) -> bool:

@@ -14,7 +14,7 @@ from dosimeter.analysis import checks_after, checks_before
 from dosimeter.analysis.base import CLASSIFIER, clean_answers, each_seed, groups
 from dosimeter.analysis.checks import VERDICTS, Curve, Facts, Trial, make_curve
 from dosimeter.analysis.taxonomy import PUBLISHED, roles
-from dosimeter.responses import NOT_ATTACKED
+from dosimeter.errors import NOT_ATTACKED
 
 SOUND = "sound"
 """The family of all attacks but the published preset."""

@@ -143,9 +143,14 @@ class Problem:
         """
         self.tick()
         images = images.detach().requires_grad_(True)
-        with torch.enable_grad():
-            logits = self.network(images)
-            losses = self.losses(logits, loss)
+        try:
+            with torch.enable_grad():
+                logits = self.network(images)
+                losses = self.losses(logits, loss)
+        except RuntimeError as error:
+            if "requires grad" in str(error):  # torch's words where a layer leaves it for numpy
+                raise no_gradient() from error
+            raise
         if not losses.requires_grad:
             raise no_gradient()
         (gradient,) = torch.autograd.grad(losses.sum(), images, allow_unused=True)  # a sum: batching changes none

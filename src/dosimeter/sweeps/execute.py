@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from dosimeter.attacks.base import Attack, BudgetAttack, DirectionAttack, Problem
 from dosimeter.cohorts.base import Record
 from dosimeter.engines.base import Engine, TorchEngine
-from dosimeter.errors import DosimeterError
+from dosimeter.errors import READ_ERROR, TOO_LARGE, DosimeterError
 from dosimeter.models.base import Classifier
 from dosimeter.models.native import ImageTooLarge, Shrinking, native_image, shrink
-from dosimeter.responses import READ_ERROR, TOO_LARGE
 from dosimeter.sweeps.answers import Answer, Answers, CheckedAnswers, Question, Stopped, Target, as_stored
 from dosimeter.sweeps.flips import Bracket, bisect, first_bracket
 from dosimeter.sweeps.paths import Path, Ray, Still
