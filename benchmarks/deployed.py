@@ -1,27 +1,31 @@
 """What storage leaves of attacks on real networks, and what could be seen: `python benchmarks/deployed.py RUN...`.
 
-Writes docs/deployed.md from the tables of finished studies with `--storage`: the report's own sections, as a page.
+Writes docs/deployed.md from the tables of finished studies with `--storage`: much of the report, as a page.
 """
 
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 from markdown import table
 from results import made
 
 from dosimeter.analysis.tables import build_tables
-from dosimeter.report.numbers import Cell
+from dosimeter.analysis.taxonomy import attack_title
+from dosimeter.analysis.visibility import statements
+from dosimeter.analysis.wording import model_name
+from dosimeter.report.numbers import Cell, decimal
 from dosimeter.report.storage import storage_sentences, storage_tables
 from dosimeter.report.tables import View
-from dosimeter.report.visibility import visibility_sentences, visibility_tables
 from dosimeter.responses import Responses, read_compact
 
 HEAD = """# Deployed and seen
 
-Sections of the reports of these studies: which flips survive storage, the smallest epsilon whose file changes the
-answer, how far the images could be seen, and whether the published “safe magnitudes” stand. [Storage](storage.md) and
-[visibility](visibility.md) say how each number is made. In brackets: intervals, quartiles or counts, as the note says.
+Which flips survive storage, the smallest epsilon whose file changes the answer, how far the images may be seen, and
+whether the published “safe magnitudes” stand. [Storage](storage.md) and [visibility](visibility.md) say how each number
+is made. In brackets: intervals and counts, as the notes say. JND are amplitudes at the default window of a 1-350 cd/m2
+display, medians over images; peak to peak is twice that. The rules “jnd” and “noise” are conventions, not readers.
 Made by `python benchmarks/deployed.py` from the runs' tables alone; the commands are below.
 
 Research use. Not a medical device. Not measured with readers.
@@ -45,14 +49,42 @@ def section(responses: Responses) -> Iterator[str]:
     """Yield a run's sentences and tables."""
     tables, meta = build_tables(responses), responses.meta
     order = [(card["cohort"], card["protocol"]) for card in meta["cohorts"]]
-    models = dict.fromkeys(card["model"] for card in meta["classifiers"])
-    yield f"## {', '.join(cohort for cohort, _ in dict.fromkeys(order))}: {', '.join(models)}"
-    yield "\n".join(f"- {each}" for each in (*storage_sentences(tables), *visibility_sentences(tables, meta)))
-    for view in (*storage_tables(tables, order), *visibility_tables(tables, meta)):
+    models = dict.fromkeys(model_name(card["model"]) for card in meta["classifiers"])
+    yield f"## {', '.join(models)} on {', '.join(cohort for cohort, _ in order)}"
+    magnitudes = tables["safe_magnitudes"]
+    said = (*storage_sentences(tables, meta), *statements(magnitudes[magnitudes["storage"] == "float"]))
+    yield "\n".join(f"- {each}" for each in said)
+    for view in storage_tables(tables, order):
         yield f"### {view.caption}"
         yield in_markdown(view)
         yield view.note
+    yield "### How far the images may be seen, as floats"
+    yield seen(tables["visibility"])
     yield made(meta)
+
+
+def seen(visibility: pd.DataFrame) -> str:
+    """Return the medians of some metrics, a line for each attack and epsilon."""
+    floats = visibility[visibility["storage"] == "float"]
+    medians = floats.pivot_table("median", ["model", "preset", "epsilon"], "metric", sort=False)
+    medians = medians[medians["ssim"].notna()].sort_index(level="epsilon", sort_remaining=False, kind="stable")
+    rows = []
+    for (model, preset, epsilon), line in medians.iterrows():
+        values = [decimal(line[metric], digits) for metric, (_, digits) in METRICS.items()]
+        n = int(floats.loc[(floats["preset"] == preset) & (floats["epsilon"] == epsilon), "n"].max())
+        rows.append([model_name(model), attack_title(preset), f"{epsilon:g}", str(n), *values])
+    heads = ["network", "attack", "epsilon", "n", *(name for name, _ in METRICS.values())]
+    return table(heads, rows, text_columns=2)
+
+
+METRICS = {
+    "psnr": ("PSNR, dB", 1),
+    "ssim": ("SSIM", 4),
+    "haarpsi": ("HaarPSI", 4),
+    "noise_ratio": ("RMS over own noise", 2),
+    "jnd_p50": ("JND, median pixel", 2),
+    "jnd_p95": ("JND, 95th percentile", 2),
+}
 
 
 def in_markdown(view: View) -> str:

@@ -107,7 +107,8 @@ def test_report_and_figure(frame: pd.DataFrame, tmp_path: Path) -> None:
     assert [len(view.rows) for view in views] == [2, 2]
     shown = {cell.text for view in views for row in view.rows for cell in row}
     assert {"66.7 %", "0.003", "8-bit PNG", "looks for a file"} <= shown
-    (sentence,) = storage_sentences(tables)
+    (sentence,) = storage_sentences(tables, {})
+    assert not storage_sentences(tables, {"config": {"bits": 12}})  # its files would be others
     assert "0.51 8-bit levels" in sentence
     assert "rounded afterwards" in sentence
     axes = survival_curves(tables["survival"]).axes

@@ -8,6 +8,7 @@ import pandas as pd
 
 from dosimeter.analysis import paper
 from dosimeter.analysis.base import GROUP, answered, each_seed, groups, plain
+from dosimeter.analysis.taxonomy import attack_title
 from dosimeter.analysis.wording import model_name, percent
 from dosimeter.responses import VISIBILITY
 from dosimeter.visibility.gsdf import DISPLAYS, REFERENCE, WINDOWS, jnd_span
@@ -198,7 +199,9 @@ def statements(magnitudes: pd.DataFrame) -> list[str]:
     """
     said = []
     for row in plain(magnitudes).to_dict("records"):
-        where = f"{model_name(row['model'])} on {row['cohort']} ({row['protocol']} protocol), {row['preset']} preset"
+        where = (
+            f"{model_name(row['model'])} on {row['cohort']} ({row['protocol']} protocol), {attack_title(row['preset'])}"
+        )
         found = "no epsilon of the grid" if row["empty"] else f"epsilon {row['epsilons']}"
         sentence = f"{where}: {found} flips at least half of the {row['n']} images under the rule “{row['rule']}”."
         limit = RULES[str(row["rule"])].limit

@@ -126,7 +126,7 @@ def render(
             studies=bool(studies),
         ),
         storage=list(storage_tables(firsts, trials)) if stored else [],
-        storage_sentences=storage_sentences(firsts) if stored else [],
+        storage_sentences=storage_sentences(firsts, first.meta) if stored else [],
         attacks=list(attack_tables(firsts, trials, first.meta)) if several else [],
         attack_sentences=attack_sentences(firsts, first.meta) if several else [],
         visibility=list(visibility_tables(firsts, first.meta)) if seen else [],

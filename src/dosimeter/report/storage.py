@@ -31,9 +31,15 @@ WHAT = {
 """What becomes of an image before the classifier is asked."""
 
 
-def storage_sentences(tables: Tables) -> list[str]:
-    """Return how the attack that looks for a file compares with rounding, for each classifier and storage."""
+FILES_OF_BITS = {8: ("png8",), 12: ("dicom12", "dicom-mono1"), 16: ("png16", "dicom16")}
+"""Files that hold exactly what an attack on so many bits looks for."""
+
+
+def storage_sentences(tables: Tables, meta: Mapping[str, Any]) -> list[str]:
+    """Return how the attack that looks for a file compares with rounding, for each classifier and each such file."""
+    bits = meta.get("config", {}).get("bits") or 8
     table = tables["deployed_median"]
+    table = table[table["storage"].isin(FILES_OF_BITS.get(bits, ()))]
     sentences = []
     for (cohort, protocol, model, storage), rows in table.groupby(
         ["cohort", "protocol", "model", "storage"], sort=False
