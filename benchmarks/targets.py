@@ -101,6 +101,8 @@ def _on_cluster(key: str) -> Callable[[Numbers], list[float]]:
 
 def _lost(numbers: Numbers) -> list[float]:
     studies = numbers["cluster"].values()
+    if len(studies) < 3:
+        raise KeyError("the study that loses a node")
     return [float(line["lost"] + line["doubled"] + line["tables"]) for line in studies]
 
 

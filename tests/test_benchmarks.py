@@ -207,6 +207,7 @@ def test_targets_of_long_benchmarks_are_read_from_their_numbers(targets: ModuleT
             {"n_images": 50_000, "peak_mib": 1050, "report_mb": 4},
         ],
         "cluster": {
+            "local": {"overhead": 0.0, "lost": 0, "doubled": 0, "tables": 0},
             "ray": {"overhead": 0.021, "lost": 0, "doubled": 0, "tables": 0},
             "ray, lossy": {"overhead": 0.5, "lost": 1, "doubled": 0, "tables": 0},
         },
