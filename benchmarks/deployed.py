@@ -3,13 +3,11 @@
 Writes docs/deployed.md from the tables of finished studies with `--storage`: much of the report, as a page.
 """
 
-import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
 import pandas as pd
 from markdown import table
-from results import made
+from results import made, write_page
 
 from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.taxonomy import attack_title
@@ -18,7 +16,7 @@ from dosimeter.analysis.wording import model_name
 from dosimeter.report.numbers import Cell, decimal
 from dosimeter.report.storage import storage_sentences, storage_tables
 from dosimeter.report.tables import View
-from dosimeter.responses import Responses, read_compact
+from dosimeter.responses import Responses
 
 HEAD = """# Deployed and seen
 
@@ -33,16 +31,7 @@ Research use. Not a medical device. Not measured with readers.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of finished studies")
-    parser.add_argument("--note", default="", help="a sentence on how they were made")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "deployed.md")
-    options = parser.parse_args()
-    parts = [HEAD + options.note]
-    for folder in options.runs:
-        parts += section(read_compact(folder / "responses.parquet"))
-    options.out.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
-    print(f"written: {options.out}")
+    write_page(__doc__, HEAD, section, name="deployed.md")
 
 
 def section(responses: Responses) -> Iterator[str]:
@@ -66,13 +55,15 @@ def section(responses: Responses) -> Iterator[str]:
 def seen(visibility: pd.DataFrame) -> str:
     """Return the medians of some metrics, a line for each attack and epsilon."""
     floats = visibility[visibility["storage"] == "float"]
-    medians = floats.pivot_table("median", ["model", "preset", "epsilon"], "metric", sort=False)
+    curves = ["model", "preset", "epsilon"]
+    medians = floats.pivot_table("median", curves, "metric", sort=False)
+    n_images = floats.groupby(curves)["n"].max()
     medians = medians[medians["ssim"].notna()].sort_index(level="epsilon", sort_remaining=False, kind="stable")
     rows = []
     for (model, preset, epsilon), line in medians.iterrows():
         values = [decimal(line[metric], digits) for metric, (_, digits) in METRICS.items()]
-        n = int(floats.loc[(floats["preset"] == preset) & (floats["epsilon"] == epsilon), "n"].max())
-        rows.append([model_name(model), attack_title(preset), f"{epsilon:g}", str(n), *values])
+        n = str(n_images[model, preset, epsilon])
+        rows.append([model_name(model), attack_title(preset), f"{epsilon:g}", n, *values])
     heads = ["network", "attack", "epsilon", "n", *(name for name, _ in METRICS.values())]
     return table(heads, rows, text_columns=2)
 

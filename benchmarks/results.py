@@ -4,7 +4,7 @@ The runs are finished studies with `--attack`; several may speak of one network,
 """
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,19 @@ Research use. Not a medical device.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    write_page(__doc__, HEAD, section, name="attacks.md")
+
+
+def write_page(doc: str, head: str, section: Callable[[Responses], Iterator[str]], *, name: str) -> None:
+    """Write a page of docs/: `head`, and what `section` yields for each run that the command line names."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", help="folders of finished studies")
     parser.add_argument("--note", default="", help="a sentence on how they were made")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "attacks.md")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / name)
     options = parser.parse_args()
-    parts = [HEAD + options.note]
+    parts = [head + options.note]
     for folder in options.runs:
-        responses = read_compact(folder / "responses.parquet")
-        parts += section(responses)
+        parts += section(read_compact(folder / "responses.parquet"))
     options.out.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
     print(f"written: {options.out}")
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,20 @@ from dosimeter.study import run_study
 API = "/api/explorer"
 
 
-@pytest.fixture(scope="module")
-def folder(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@contextmanager
+def finished_run(image_folder: Path, out: Path, **changes: Any) -> Iterator[Path]:
     """A finished run of tiny networks, which stay in the real ones' places."""
-    out = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("DOSIMETER_CACHE", str(out / "cache"))
         tiny.install(patched.setattr, patched.setitem)
-        run_study(settings(image_folder, out / "run", storages="png8", visibility="none"))
+        run_study(settings(image_folder, out / "run", visibility="none", **changes))
         yield out / "run"
+
+
+@pytest.fixture(scope="module")
+def folder(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with finished_run(image_folder, tmp_path_factory.mktemp("run"), storages="png8") as run_folder:
+        yield run_folder
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
-from test_study import settings
 
 pytest.importorskip("fastapi")
 
-from test_app_explorer import levels_of, shows
+from test_app_explorer import finished_run, levels_of, shows
 
 from dosimeter.app import standalone
 from dosimeter.app.explorer import Explorer
@@ -24,20 +22,15 @@ from dosimeter.app.standalone import check_export, write_explorer
 from dosimeter.cli import main
 from dosimeter.errors import DosimeterError
 from dosimeter.export import MARK
-from dosimeter.study import run_study
 
 LIMIT = 3
 
 
 @pytest.fixture(scope="module")
 def finished(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A finished run of a tiny network, which stays in the real one's place."""
     out = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("DOSIMETER_CACHE", str(out / "cache"))
-        tiny.install(patched.setattr, patched.setitem)
-        run_study(settings(image_folder, out / "run", model="vgg16", storages="png8,dicom12", visibility="none"))
-        yield out / "run"
+    with finished_run(image_folder, out, model="vgg16", storages="png8,dicom12") as run_folder:
+        yield run_folder
 
 
 @pytest.fixture(scope="module")

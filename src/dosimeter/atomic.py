@@ -19,6 +19,11 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_free(folder: Path) -> bool:
+    """Whether `folder` may be written to without touching what is there: it is absent or empty."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 @contextmanager
 def filling(folder: Path) -> Iterator[Path]:
     """Give a folder inside the empty or absent `folder` to write to; what is in it moves up if no error ends the block.

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom.uid import generate_uid
 
 import dosimeter
-from dosimeter.atomic import filling, write_text
+from dosimeter.atomic import filling, is_free, write_text
 from dosimeter.attacks.registry import parameters
 from dosimeter.cohorts.base import FloatImage
 from dosimeter.errors import DosimeterError, did_you_mean
@@ -90,7 +90,7 @@ def export(
         raise DosimeterError(f"storage must make files, got '{storage}'. Choose from: {files}.")
     if limit is not None and limit < 1:
         raise DosimeterError(f"limit must be at least 1 image, got {limit}.")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_free(folder):
         raise DosimeterError(f"the folder to export to must be empty or absent, {folder} is not. Name another.")
     replay = Replay(run, data=data)
     curves = _chosen(list(replay.curves.values()), preset=preset, model=model, cohort=cohort)

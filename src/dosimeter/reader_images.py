@@ -15,6 +15,7 @@ from PIL import Image
 
 from dosimeter import responses
 from dosimeter.analysis.base import answered, clean_answers
+from dosimeter.atomic import is_free
 from dosimeter.attacks.base import Problem, perturb
 from dosimeter.attacks.random_sign import RandomSign
 from dosimeter.errors import DosimeterError
@@ -120,7 +121,7 @@ def _checked(options: Options, out: Path) -> tuple[float, ...]:
     for name, value in (("images", options.n_images), ("break-every", options.break_every)):
         if value < 1:
             raise DosimeterError(f"{name} must be at least 1, got {value}.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         raise DosimeterError(f"out: {out} is not empty. Give a new folder with --out.")
     return epsilons
 

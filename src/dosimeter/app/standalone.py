@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from dosimeter.app.explorer import TIMES, Explorer
 from dosimeter.app.server import static_files
+from dosimeter.atomic import is_free
 from dosimeter.errors import DosimeterError
 from dosimeter.export import MARK
 from dosimeter.progress import Progress
@@ -61,7 +62,7 @@ def check_export(folder: Path, *, epsilons: str | None = None, limit: int | None
     Raises:
         DosimeterError: the folder holds something, the limit is below 1, or an epsilon is none.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_free(folder):
         raise DosimeterError(f"export: the folder must be empty or absent, {folder} is not. Name another.")
     if limit is not None and limit < 1:
         raise DosimeterError(f"limit must be at least 1 image, got {limit}. Leave it out for {DEFAULT_LIMIT}.")
