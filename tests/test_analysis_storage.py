@@ -112,7 +112,7 @@ def test_report_and_figure(frame: pd.DataFrame, tmp_path: Path) -> None:
     assert "0.51 8-bit levels" in sentence
     assert "rounded afterwards" in sentence
     axes = survival_curves(tables["survival"]).axes
-    assert [ax.get_title(loc="left") for ax in axes] == ["VGG16, FGSM, sound preset", "VGG16, PGD for 8-bit files"]
+    assert [ax.get_title(loc="left") for ax in axes] == ["VGG16\nFGSM, sound preset", "VGG16\nPGD for 8-bit files"]
     np.testing.assert_allclose(axes[0].lines[0].get_ydata(), [0, 2 / 3])
 
 

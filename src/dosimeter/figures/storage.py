@@ -58,7 +58,7 @@ def survival_curves(survival: pd.DataFrame) -> Figure:
                 ax.fill_between(curve["epsilon"], *band, color=look.color, alpha=0.1, linewidth=0)
                 ax.plot(curve["epsilon"], curve["share"], **look._asdict())
             epsilon_axis(ax, shown["epsilon"], label=False)
-            ax.set_title(f"{model_name(model)}, {attack_title(preset)}", fontsize=8)
+            ax.set_title(f"{model_name(model)}\n{attack_title(preset)}", fontsize=8)  # three side by side
         percent_axis(line[0], "flips that survive")
     for ax in axes[-1]:
         ax.set_xlabel("epsilon")
