@@ -252,6 +252,18 @@ def test_the_values_under_the_pointer_have_the_depth_of_the_file(page: Any, expl
     assert page.text_content("#pixel") == f"Pixel 7, 3: {before} of 255 before, {written} of {levels} now."
 
 
+def test_a_resting_pointer_reads_the_values_of_every_new_image(page: Any) -> None:
+    shows(page, storage="float")
+    box = page.locator("#adversarial").bounding_box()
+    side = box["width"] / tiny.SIZE_PX
+    page.mouse.move(box["x"] + 7.5 * side, box["y"] + 3.5 * side)
+    page.wait_for_function("() => document.getElementById('pixel').textContent.includes('Pixel 7, 3')")
+    page.keyboard.press("s")  # the next storage, whose file has other levels
+    page.keyboard.press("s")
+    shows(page, storage="png16")
+    page.wait_for_function("() => document.getElementById('pixel').textContent.endsWith('of 65535 now.')")
+
+
 def test_another_classifier_can_be_chosen(page: Any) -> None:
     page.select_option("#model", "Inception-v3")
     page.wait_for_function("() => document.getElementById('answer').textContent.includes('Inception-v3')")

@@ -14,6 +14,7 @@ let images = {}; // the three that are shown, decoded
 let shown = null; // what was asked and said of them, and their values once those were asked for
 let asked = 0; // so that a late answer to an old question is dropped
 let settling = null;
+let pointed = null; // the canvas and place under a resting pointer, whose values are told again of every new image
 
 // --- asking ----------------------------------------------------------------------------------------------------
 
@@ -181,6 +182,7 @@ async function look() {
   shown = { wanted, said, values: null };
   paint();
   tell(said);
+  if (pointed) attempt(() => value(...pointed));
   document.body.dataset.shown = JSON.stringify(wanted); // what stands on the page, for whoever waits for it
 }
 
@@ -274,7 +276,8 @@ function follow(canvas) {
   canvas.addEventListener("pointermove", (event) => {
     const from = fingers.get(event.pointerId);
     const to = at(event);
-    if (!from) return value(canvas, to);
+    pointed = [canvas, to];
+    if (!from) return value(...pointed);
     const other = [...fingers].find(([id]) => id !== event.pointerId)?.[1];
     fingers.set(event.pointerId, to);
     if (other) {
@@ -295,6 +298,7 @@ function follow(canvas) {
   const leave = (event) => fingers.delete(event.pointerId);
   canvas.addEventListener("pointerup", leave);
   canvas.addEventListener("pointercancel", leave);
+  canvas.addEventListener("pointerleave", () => { pointed = null; });
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
     const { x, y } = at(event);
