@@ -32,8 +32,9 @@ lint: setup
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
+# Files of tests side by side, each process with one thread: their threads would wait for one another.
 test: lint
-	$(BIN)/python -m pytest -m "not real" --cov --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not real" -n auto --maxprocesses=4 --dist loadfile --cov --cov-fail-under=90
 ifdef DOSIMETER_DATA
 	$(BIN)/python -m pytest -m real
 endif
