@@ -19,6 +19,7 @@ from dosimeter.report.numbers import (
     is_missing,
     percent_range,
     seconds,
+    words,
 )
 from dosimeter.report.tables import Head, View, of_trial, trials
 
@@ -158,7 +159,7 @@ def agreement(tables: Tables, where: str) -> View:
     rows = [
         [
             Cell(attack_title(row["preset"]), kind="name"),
-            Cell(f"{model_name(row['model'])}, {model_name(row['other'])}"),
+            words(f"{model_name(row['model'])}, {model_name(row['other'])}"),
             Cell(count(row["n"])),
             Cell(f"{row['n_flipped']}, {row['n_flipped_other']}"),
             Cell(decimal(row["spearman"], 2), decimal_range(row["spearman_low"], row["spearman_high"], 2)),
@@ -248,8 +249,8 @@ def catalogue(taxonomy: pd.DataFrame) -> View:
     """Return what each attack needs, and what MITRE ATLAS and NIST AI 100-2 call it."""
     table = taxonomy.drop_duplicates("preset")
     rows = [
-        [Cell(attack_title(row["preset"]), kind="name"), Cell(row["role"]), Cell(row["knowledge"]),
-         Cell(row["atlas"] or DASH), Cell(row["nist"] or DASH, row["nist_section"])]
+        [Cell(attack_title(row["preset"]), kind="name"), words(row["role"]), words(row["knowledge"]),
+         words(row["atlas"] or DASH), words(row["nist"] or DASH, row["nist_section"])]
         for row in sorted(records(table), key=lambda row: place(row["preset"]))
     ]  # fmt: skip
     names = ("attack", "role", "needs of the classifier", "MITRE ATLAS", "NIST AI 100-2")

@@ -15,12 +15,17 @@ class Cell(NamedTuple):
     Attributes:
         text: the value.
         note: usually its interval.
-        kind: "" or one of "name" (a row's name), "published" (the paper's number).
+        kind: "" or one of "name" (a row's name), "words" (text, no number), "published" (the paper's number).
     """
 
     text: str
     note: str = ""
     kind: str = ""
+
+
+def words(text: str, note: str = "") -> Cell:
+    """Return a cell of text, which stands left, as numbers stand right."""
+    return Cell(text, note, kind="words")
 
 
 def is_missing(value: Any) -> bool:

@@ -10,7 +10,7 @@ from dosimeter.analysis.wording import model_name, records
 from dosimeter.figures.readers import of_study
 from dosimeter.readers.design import KIND_NAMES
 from dosimeter.readers.results import KINDS, reader_name
-from dosimeter.report.numbers import DASH, Cell, count, decimal, decimal_range, dose, percent, percent_range
+from dosimeter.report.numbers import DASH, Cell, count, decimal, decimal_range, dose, percent, percent_range, words
 from dosimeter.report.tables import Head, View
 
 Study = Mapping[str, Any]
@@ -37,10 +37,10 @@ def reader_sentences(studies: Sequence[Study], tables: Mapping[str, pd.DataFrame
         pooled = {each["kind"]: each for each in study["curves"] if each["reader"] is None}.get("adversarial")
         if pooled is None:
             continue
-        words = {name: pooled[name]["words"] for name in ("threshold", "low", "high")}
+        said = {name: pooled[name]["words"] for name in ("threshold", "low", "high")}
         text = (
-            f"{_who(study)} saw {_what(study)}: they were right in 75 % of the trials at epsilon {words['threshold']} "
-            f"(95 % interval {words['low']} to {words['high']}; {pooled['n']} answers on {pooled['n_images']} images)."
+            f"{_who(study)} saw {_what(study)}: they were right in 75 % of the trials at epsilon {said['threshold']} "
+            f"(95 % interval {said['low']} to {said['high']}; {pooled['n']} answers on {pooled['n_images']} images)."
         )
         half = of_study(tables["epsilon50"], study)["epsilon50"].dropna()
         if len(half):
@@ -54,7 +54,7 @@ def _thresholds(study: Study) -> View:
     rows = [
         [
             Cell(KIND_NAMES[curve["kind"]], kind="name"),
-            Cell(reader_name(curve["reader"])),
+            words(reader_name(curve["reader"])),
             Cell(count(curve["n"])),
             Cell(count(curve["n_images"])),
             Cell(curve["threshold"]["words"], f"{curve['low']['words']} to {curve['high']['words']}"),

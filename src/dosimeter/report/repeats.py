@@ -18,6 +18,7 @@ from dosimeter.report.numbers import (
     is_missing,
     percent,
     percent_range,
+    words,
 )
 from dosimeter.report.tables import Head, View, classifier_names, of_trial, sorted_by_trial, trials
 from dosimeter.units import GREY_LEVELS_8BIT
@@ -60,7 +61,7 @@ def attacks(repeats: pd.DataFrame) -> View:
         either = zero or half
         if either is None:
             continue
-        attack = Cell(series_name(either["preset"], either["storage"]))
+        attack = words(series_name(either["preset"], either["storage"]))
         rows.append([*classifier_names(either), attack, _share(zero) if zero else Cell(DASH), *_half(half)])
     heads = (
         *_CLASSIFIER,

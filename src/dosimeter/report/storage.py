@@ -9,7 +9,7 @@ from dosimeter.analysis.attacks import reported_doses
 from dosimeter.analysis.taxonomy import attack_title, place
 from dosimeter.analysis.wording import model_name, records
 from dosimeter.figures.style import in_order, storage_name
-from dosimeter.report.numbers import DASH, Cell, count, dose, is_missing, percent, percent_range
+from dosimeter.report.numbers import DASH, Cell, count, dose, is_missing, percent, percent_range, words
 from dosimeter.report.tables import Head, View, of_trial, trials
 from dosimeter.units import GREY_LEVELS_8BIT
 
@@ -99,7 +99,7 @@ def deployed(table: pd.DataFrame, where: str) -> View:
         kind = "looks for a file" if row["aware"] else "rounded afterwards"
         level = DASH if is_missing(row["linf"]) else f"{row['linf'] * GREY_LEVELS_8BIT:.2f}"
         medians = [_median(row, name) for name in ("deployed_epsilon", "linf")]
-        rows.append([*names, Cell(kind), Cell(count(row["n"])), *medians, Cell(level), Cell(count(row["n_censored"]))])
+        rows.append([*names, words(kind), Cell(count(row["n"])), *medians, Cell(level), Cell(count(row["n_censored"]))])
     heads = ("model", "attack", "stored as", "lattice", "n", "deployed epsilon", "file moves", "in 8-bit levels")
     return View(
         f"Deployed epsilon, the smallest whose file changes the answer: {where}",

@@ -17,6 +17,7 @@ from dosimeter.report.numbers import (
     is_missing,
     percent,
     percent_range,
+    words,
 )
 from dosimeter.units import GREY_LEVELS_8BIT
 
@@ -185,7 +186,7 @@ def epsilon50(tables: Tables) -> View:
         bounded = not is_missing(row["epsilon50_low"])
         median = Cell(beyond if row["censored"] else dose(row["epsilon50"]),
                       f"{dose(row['epsilon50_low'])} to {high}" if bounded else "")  # fmt: skip
-        attack = Cell(series_name(row["preset"], row["storage"]))
+        attack = words(series_name(row["preset"], row["storage"]))
         grey = Cell(decimal(row["grey_levels"], 2))
         rows.append(
             [*classifier_names(row), attack, Cell(count(row["n"])), median, grey, Cell(count(row["n_censored"]))]
@@ -207,7 +208,7 @@ _SOURCES = (("", ""), ("paper_", "published"))
 def classifier_names(row: Mapping[Any, Any]) -> list[Cell]:
     """Return the cells that name a row's cohort, protocol and model."""
     cohort, protocol, model = (str(row[name]) for name in ("cohort", "protocol", "model"))
-    return [Cell(cohort, kind="name"), Cell(protocol), Cell(model_name(model))]
+    return [Cell(cohort, kind="name"), words(protocol), words(model_name(model))]
 
 
 def _accuracy_cell(curve: pd.DataFrame, epsilon: float, kind: str) -> Cell:

@@ -9,7 +9,7 @@ from dosimeter.analysis.taxonomy import STUDY_PRESETS
 from dosimeter.analysis.visibility import METRICS, RULES, reader_sentence, statements
 from dosimeter.analysis.wording import in_run_order, model_name, records
 from dosimeter.figures.style import series_name
-from dosimeter.report.numbers import DASH, Cell, count, decimal, dose, is_missing, percent
+from dosimeter.report.numbers import DASH, Cell, count, decimal, dose, is_missing, percent, words
 from dosimeter.report.tables import Head, View, classifier_names, of_trial, trials
 
 Tables = Mapping[str, pd.DataFrame]
@@ -67,15 +67,16 @@ def shown_doses(table: pd.DataFrame) -> list[float]:
 
 def _metrics(table: pd.DataFrame, doses: Sequence[float], where: str) -> View:
     rows = []
+    measured = [metric for metric in METRICS if (table["metric"] == metric).any()]
     keys = ["model", "preset", "storage", "epsilon"]
     for names, group in table[table["epsilon"].isin(doses)].groupby(keys, sort=False):
         model, preset, storage, epsilon = names
         found = {row["metric"]: row for row in records(group)}
-        cells = [_quartiles(found.get(metric)) for metric in METRICS]
+        cells = [_quartiles(found.get(metric)) for metric in measured]
         n = count(found["rms"]["n"]) if "rms" in found else DASH
-        lead = [Cell(model_name(model), kind="name"), Cell(series_name(str(preset), str(storage)))]
+        lead = [Cell(model_name(model), kind="name"), words(series_name(str(preset), str(storage)))]
         rows.append([*lead, Cell(dose(epsilon)), Cell(n), *cells])
-    heads = ["model", "attack", "epsilon", "n", *(_HEADS[metric] for metric in METRICS)]
+    heads = ["model", "attack", "epsilon", "n", *(_HEADS[metric] for metric in measured)]
     return View(
         f"How far the perturbed images may be seen: {where}",
         [[Head(name) for name in heads]],
@@ -94,7 +95,7 @@ def _displays(shown: pd.DataFrame, doses: Sequence[float], where: str) -> View:
     for (model, preset, epsilon), group in chosen.groupby(["model", "preset", "epsilon"], sort=False):
         found = {(row["display"], row["window"]): row for row in records(group)}
         cells = [_amplitude(found[column]) for column in columns]
-        lead = [Cell(model_name(model), kind="name"), Cell(series_name(str(preset), "float")), Cell(dose(epsilon))]
+        lead = [Cell(model_name(model), kind="name"), words(series_name(str(preset), "float")), Cell(dose(epsilon))]
         rows.append([*lead, *cells])
     names = [_setting(display, window) for display, window in columns]
     return View(
@@ -129,10 +130,10 @@ def _magnitudes(magnitudes: pd.DataFrame) -> View:
         rows.append(
             [
                 *classifier_names(row),
-                Cell(series_name(row["preset"], row["storage"])),
-                Cell(row["rule"]),
+                words(series_name(row["preset"], row["storage"])),
+                words(row["rule"]),
                 Cell(count(row["n"])),
-                Cell(row["epsilons"] or "none: the band is empty"),
+                words(row["epsilons"] or "none: the band is empty"),
                 Cell(dose(row["largest_unseen"])),
                 Cell(dose(row["smallest_flipping"])),
                 *claim,
@@ -156,7 +157,7 @@ def _observer(facts: Sequence[Mapping[str, Any]]) -> View:
         [
             *classifier_names(each),
             Cell(dose(each["epsilon"])),
-            Cell(str(each["channels"]).replace("_", "-")),
+            words(str(each["channels"]).replace("_", "-")),
             Cell(count(each["n_patches"]), f"{each['n_images']} images"),
             Cell(decimal(each["d_holdout"], 2), f"on its own images {decimal(each['d_resubstitution'], 2)}"),
             Cell(decimal(each["auc"])),
