@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "agreement.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    here = environment("cpu")
     try:
         adv_lib = importlib.import_module("adv_lib.attacks")
     except ImportError:
@@ -83,7 +84,6 @@ def main() -> None:
     subjects = [subject(cohort, model, options.images) for cohort in options.cohort for model in options.model]
     searches = [line for each in subjects for line in compare_searches(each, adv_lib)]
     distances = [line for each in subjects for line in compare_distances(each, adv_lib)]
-    here = environment()
     head = ["network", "attack", "reference"]
     counts = [*head, "epsilon", "n", "ours", "theirs", "s", "their s", ""]
     medians = [*head, "n", "our median", "their median", "ours / theirs, quartiles", "s", "their s", ""]

@@ -270,18 +270,19 @@ def examined(
     presets = choose(("paper", "sound"), attacks, "quick")
     if preflights[0]["graph"]["error"]:
         presets = [preset for preset in presets if preset.name in ("square", "random_sign", "uniform_noise")]
-    frames = [_swept(classifier, cohort, preset, epsilons) for preset in presets]
+    settings = [_setting(preset, epsilons) for preset in presets]
+    frames = [_swept(classifier, cohort, setting) for setting in settings]
     convergence = []
-    for preset, frame in zip(presets, frames, strict=True):
-        if isinstance(preset.attack, PGD):
-            found = examine_convergence(preset.attack, classifier, cohort, compact(frame), seed=0)
+    for setting, frame in zip(settings, frames, strict=True):
+        if isinstance(setting.preset.attack, PGD):
+            found = examine_convergence(setting.preset.attack, classifier, cohort, compact(frame), setting)
             names = {name: frame[name].iloc[0] for name in ("cohort", "protocol", "model")}
             convergence += [{**names, **found}] if found else []
     return Evidence(pd.concat(frames, ignore_index=True), preflights, convergence)
 
 
-def _swept(classifier: Classifier, cohort: Cohort, preset: Preset, epsilons: tuple[float, ...]) -> pd.DataFrame:
-    setting = Setting(
+def _setting(preset: Preset, epsilons: tuple[float, ...]) -> Setting:
+    return Setting(
         protocol="paper",
         preset=preset if preset.effort is None else replace(preset, effort="thorough"),
         epsilons=(0.0, *epsilons),
@@ -290,4 +291,7 @@ def _swept(classifier: Classifier, cohort: Cohort, preset: Preset, epsilons: tup
         refine=False,
         exhaustive=True,
     )
+
+
+def _swept(classifier: Classifier, cohort: Cohort, setting: Setting) -> pd.DataFrame:
     return to_frame(row for cell in plan_cells(cohort, classifier, setting) for row in execute_cell(cell, classifier))

@@ -303,6 +303,14 @@ def test_accuracy_is_that_of_all_images_where_they_were_attacked() -> None:
     assert checks.loc["clean_accuracy", "verdict"] == "PASS"
 
 
+def test_accuracy_on_some_of_the_test_images_is_that_of_a_sample() -> None:
+    rows = to_frame(curve("sound", {0: 3}, n=16))  # 13 of 16 are right
+    facts = {**CLEAN, "accuracy": {**CLEAN["accuracy"], "declared": 0.926}}
+    for sampled, expected in ((True, "PASS"), (False, "UNRELIABLE")):
+        checks = evaluate(rows, [{**facts, "sampled": sampled}]).set_index("id")
+        assert checks.loc["clean_accuracy", "verdict"] == expected
+
+
 def test_what_depends_on_the_loss_is_judged_with_that_loss_alone() -> None:
     paper = curve("paper", {1: 100}, loss="keras_bce")
     clipped = {**CLEAN, "loss": "keras_bce", "unbounded": {"n": 16, "left": 16}}

@@ -205,7 +205,8 @@ def test_more_of_pgd_is_tried_on_images_of_their_own_size() -> None:
     classifier = convolutional_classifier()
     cases = true_labels(classifier, odd(5))
     frame = dm.sweep(classifier, cases, PGD(steps=2), native=True, epsilons=[0.0001, 0.001]).frame
-    found = examine_convergence(PGD(steps=2), classifier, cases, frame, seed=0, native=True)
+    setting = Setting("paper", PRESETS["sound"], (0.0,), 0, {}, native=True)
+    found = examine_convergence(PGD(steps=2), classifier, cases, frame, setting)
     assert found is not None
     assert found["n_examined"] == found["n_survivors"] > 0
 

@@ -1,25 +1,36 @@
 """Searching attacks, paths, what a user may forbid, transfer: the sweep of more than FGSM."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import foolbox
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from test_sweeps import cohort
 from tiny import convolutional_classifier, linear_classifier
 
 import dosimeter as dm
+from dosimeter.analysis.tables import build_tables
 from dosimeter.attacks.adapters import adapt
 from dosimeter.attacks.allowed import read_mask
 from dosimeter.attacks.base import AttackError, Candidate, Problem
 from dosimeter.attacks.pgd import PGD
+from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import build, entries
 from dosimeter.attacks.universal import UniversalPerturbation
 from dosimeter.config import ATTACKS, EFFORTS, load_config
 from dosimeter.errors import DosimeterError
+from dosimeter.models.base import Classifier
+from dosimeter.responses import Responses, compact, to_frame
+from dosimeter.sweeps.convergence import examine_convergence
+from dosimeter.sweeps.execute import execute_cell
 from dosimeter.sweeps.paths import Finds, Ray, Still
+from dosimeter.sweeps.plan import Setting, plan_cells
 from dosimeter.sweeps.search import search
 
 EPSILONS = (0.0, 0.001, 0.003, 0.01, 0.03)
@@ -253,12 +264,34 @@ def test_the_universal_perturbation_of_a_linear_classifier_is_its_weight_s_sign(
     torch.testing.assert_close(learned.plane, expected)
 
 
+def test_the_universal_perturbation_aims_and_keeps_to_the_mask() -> None:
+    weight = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    classifier = linear_classifier(weight, bias=10.0)  # class 1, which is the target
+    images = torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 0.4 + 0.3
+    mask = torch.zeros(1, 8, 8, dtype=torch.bool)
+    mask[:, :4] = True
+    attack = UniversalPerturbation(batches=20, epsilon=0.01)
+
+    def learned(bias: float, target: int) -> torch.Tensor:
+        classifier = linear_classifier(weight, bias=bias)
+
+        def batch_of(places: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+            return images[places], torch.full((len(places),), 1 - target)
+
+        return attack.learn(classifier, batch_of, n_images=20, seed=0, target=target, mask=mask).plane
+
+    towards = weight.sum(dim=0, keepdim=True).sign().expand(3, -1, -1) * mask
+    assert classifier(images).argmax(dim=1).all()
+    torch.testing.assert_close(learned(-10.0, 1), towards)
+    torch.testing.assert_close(learned(10.0, 0), -towards)
+
+
 def test_the_universal_perturbation_is_one_for_all() -> None:
     classifier, images = convolutional_classifier(), cohort(6)
     options = {"effort": "quick", "epsilons": (0.01,), "refine": False, "training": cohort(12)}
     frames = [dm.sweep(classifier, images, "universal", workers=n, **options).frame for n in (1, 2)]  # type: ignore[arg-type]
     assert frames[0]["logits"].map(list).equals(frames[1]["logits"].map(list))
-    assert (grid(frames[0], epsilon=0.01)["l2"].round(4).nunique()) == 1
+    assert len(set(grid(frames[0], epsilon=0.01)["l2"].round(4))) == 1
 
 
 def test_a_foreign_attack_is_swept_and_a_stranger_refused() -> None:
@@ -289,6 +322,150 @@ def test_an_attack_of_art_asks_the_swept_classifier_alone(name: str) -> None:
     assert (frame["status"] == "ok").all()
     assert (frame["n_queries"] > 0).all()
     assert (grid(frame, epsilon=0.05)["linf"] > 0.04).any()
+
+
+@pytest.mark.parametrize("name", ["FastGradientMethod", "ProjectedGradientDescent"])
+def test_an_attack_of_art_goes_where_it_is_aimed(name: str) -> None:
+    evasion = pytest.importorskip("art.attacks.evasion")
+    estimators = pytest.importorskip("art.estimators.classification")
+    given = problem(6)
+    other = estimators.PyTorchClassifier(given.network, torch.nn.CrossEntropyLoss(), (1, 32, 32), 2, clip_values=(0, 1))
+    for targeted in (True, False):  # whichever the user's object says, the problem decides
+        attack = adapt(getattr(evasion, name)(other, targeted=targeted))
+        for targets in (1 - given.labels, None):
+            aimed = Problem(given.network, given.images, given.labels, targets=targets)
+            found = attack.perturb(aimed, torch.full((6,), 0.05)).found  # type: ignore[attr-defined]
+            assert found.all()
+
+
+def test_an_attack_of_art_that_cannot_aim_says_so() -> None:
+    evasion = pytest.importorskip("art.attacks.evasion")
+    estimators = pytest.importorskip("art.estimators.classification")
+    given = problem(1)
+    other = estimators.PyTorchClassifier(given.network, torch.nn.CrossEntropyLoss(), (1, 32, 32), 2, clip_values=(0, 1))
+    aimed = Problem(given.network, given.images, given.labels, targets=1 - given.labels)
+    with pytest.raises(AttackError, match="cannot aim at a class"):
+        adapt(evasion.SquareAttack(other)).perturb(aimed, torch.tensor([0.05]))  # type: ignore[attr-defined]
+
+
+def test_epsilon_of_another_norm_is_refused() -> None:
+    for attack in (foolbox.attacks.L2PGD(), foolbox.attacks.L1FastGradientAttack()):
+        with pytest.raises(DosimeterError, match=r"L-infinity.*but bounds L[12]"):
+            adapt(attack)
+    evasion = pytest.importorskip("art.attacks.evasion")
+    estimators = pytest.importorskip("art.estimators.classification")
+    other = estimators.PyTorchClassifier(FailsWhenAsked(), torch.nn.CrossEntropyLoss(), (1, 32, 32), 2)
+    with pytest.raises(DosimeterError, match="but bounds L2"):
+        adapt(evasion.FastGradientMethod(other, norm=2))
+    nearest = dm.sweep(
+        convolutional_classifier(), cohort(2), foolbox.attacks.L2DeepFoolAttack(), epsilons=EPSILONS, workers=1
+    )
+    assert set(nearest.frame["norm"]) == {"l2"}
+
+
+@pytest.mark.parametrize("attack", [foolbox.attacks.LinfPGD(steps=2), foolbox.attacks.LinfDeepFoolAttack()])
+def test_a_foreign_attack_without_a_gradient_names_those_that_need_none(attack: object) -> None:
+    given = problem(1)
+
+    class Sealed(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                answer: torch.Tensor = given.network(images)
+            return answer
+
+    sealed = Problem(Sealed(), given.images, given.labels)
+    wrapped: Any = adapt(attack)
+    run = wrapped.direction if hasattr(wrapped, "direction") else partial(wrapped.perturb, epsilon=torch.tensor([0.05]))
+    with pytest.raises(AttackError, match=r"needs a gradient.*square"):
+        run(sealed)
+
+
+@pytest.mark.parametrize("levels", [255, 4095])
+def test_one_direction_stays_on_the_file_s_lattice_and_claims_nothing_there(levels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, 8, 8), generator=generator) / 255
+    sign = 2 * torch.rand(3, 8, 8, generator=generator) - 1
+    sign[:, :4] = 0  # a mask
+    ray = Ray(sign, reach=0.02, hit=True, levels=levels)
+    for epsilon in (0.0, 0.003, 0.01, 0.05):
+        made = ray.at(image, epsilon)
+        assert float((made - image).abs().max()) <= min(epsilon, 0.02) + 1e-6
+        assert torch.equal(made[:, :4], image[:, :4])
+        moved = made[made != image] * levels
+        assert (moved - moved.round()).abs().max() < 1e-3 if len(moved) else epsilon < 1 / levels
+        assert ray.found(epsilon) is None
+
+
+def test_images_of_the_class_that_is_aimed_at_count_in_no_table_of_attacks() -> None:
+    classifier, images = convolutional_classifier(), cohort(8)
+    given = {"epsilons": EPSILONS, "workers": 1, "target": images.classes[1]}
+    frames = [dm.sweep(classifier, images, name, effort="quick", **given).frame for name in ("pgd", "bim")]  # type: ignore[arg-type]
+    frame = pd.concat(frames, ignore_index=True)
+    n_others = len({record.case_id for record in images.records if record.label == 0})
+    tables = build_tables(Responses(frame, {}))
+    assert set(tables["robust_accuracy"]["n"]) == {n_others}
+    assert set(tables["flip_epsilon"]["label"]) == {0}
+    assert tables["fgsm_accuracy"].empty
+    assert set(tables["clean_metrics"]["n"]) == {8}
+
+
+def test_more_effort_is_tried_within_the_same_limits() -> None:
+    classifier, images = convolutional_classifier(), cohort(8)
+    mask = torch.zeros(1, 32, 32, dtype=torch.bool)
+    mask[:, :2, :2] = True
+    attack = PGD(steps=5)
+    for limits in ({"mask": mask}, {"target": 1}, {}):
+        setting = Setting("paper", Preset("pgd", attack, ("float",), ""), (0.0, 0.01), 0, {}, refine=False, **limits)
+        cells = plan_cells(images, classifier, setting)
+        frame = to_frame(row for cell in cells for row in execute_cell(cell, classifier))
+        found = examine_convergence(attack, classifier, images, compact(frame), setting)
+        if found is None:  # nothing was left
+            assert not frame.loc[(frame["epsilon"] > 0) & (frame["label"] != limits.get("target")), "correct"].any()
+        else:
+            assert found["n_doubled"] == found["n_restarts"] == 0
+        assert (found is None) == (limits != {"mask": mask})
+    nothing = compact(frame.assign(status="error"))
+    assert examine_convergence(attack, classifier, images, nothing, setting) is None
+
+
+def test_the_classifier_is_tried_before_anything_is_swept() -> None:
+    classifier, images = convolutional_classifier(), cohort(2)
+    with pytest.raises(DosimeterError, match=r"classifier must be a dosimeter.Classifier, got Linear"):
+        dm.sweep(torch.nn.Linear(1, 1), images)  # type: ignore[arg-type]
+    with pytest.raises(DosimeterError, match=r"cohort must be a Cohort, got str. Load it"):
+        dm.sweep(classifier, "phantom-xray")  # type: ignore[arg-type]
+    with pytest.raises(DosimeterError, match=r"evaluation mode.*Call classifier.eval\(\)"):
+        dm.sweep(classifier.train(), images)
+    answers: tuple[Callable[[torch.Tensor], Any], ...] = (
+        lambda logits: logits[:, :1],  # one logit
+        lambda logits: torch.cat([logits, logits[:, :1]], dim=1),
+        lambda logits: logits.mean(dim=0, keepdim=True),
+        lambda logits: {"logits": logits},
+    )
+    for answer in answers:
+        with pytest.raises(DosimeterError, match="must return logits of shape"):
+            dm.sweep(answering(answer), images, "pgd")
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16])
+@pytest.mark.parametrize("name", ["pgd", "fmn", "square"])
+def test_logits_of_another_precision_are_as_good(name: str, kind: torch.dtype) -> None:
+    options = {"effort": "quick", "epsilons": (0.01,), "workers": 1, "engine": "torch"}
+    frame = dm.sweep(answering(lambda logits: logits.to(kind)), cohort(3), name, **options).frame  # type: ignore[arg-type]
+    assert (frame["status"] == "ok").all()
+
+
+def answering(answer: Callable[[torch.Tensor], Any]) -> Classifier:
+    """A classifier whose logits are what `answer` makes of them."""
+    inside = convolutional_classifier()
+
+    class Head(torch.nn.Module):
+        def forward(self, features: torch.Tensor) -> Any:
+            return answer(inside.head(features))
+
+    return Classifier(
+        inside.base, Head(), preprocessing=inside.preprocessing, size_px=inside.size_px, classes=inside.classes
+    )
 
 
 class FailsWhenAsked(torch.nn.Module):

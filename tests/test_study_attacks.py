@@ -9,6 +9,7 @@ from test_study import settings
 
 from dosimeter import responses
 from dosimeter.cli.study import print_plan
+from dosimeter.config import load_config
 from dosimeter.errors import DosimeterError
 from dosimeter.study import run_study
 
@@ -29,6 +30,26 @@ def test_attacks_are_swept_beside_the_presets_and_resumed(image_folder: Path, tm
     assert run_study(config).reused
 
 
+def test_a_figure_declared_later_is_judged_without_attacking_again(image_folder: Path, tmp_path: Path) -> None:
+    run_study(settings(image_folder, tmp_path, model="vgg16"))
+    parts = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "parts").iterdir()}
+    outcome = run_study(settings(image_folder, tmp_path, model="vgg16", declared_accuracy={"vgg16": 0.01}))
+    assert not outcome.reused
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "parts").iterdir()} == parts
+    _, meta = responses.read(tmp_path / "responses.parquet")
+    assert {facts["accuracy"]["declared"] for facts in meta["preflights"]} == {0.01}
+
+
+def test_runs_with_other_masks_have_other_names(tmp_path: Path) -> None:
+    names = []
+    for place in (0, 1):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[place] = 255
+        Image.fromarray(mask).save(tmp_path / f"{place}.png")
+        names.append(load_config(mask=tmp_path / f"{place}.png").default_name())
+    assert len({*names, load_config().default_name()}) == 3
+
+
 def test_transfer_asks_every_other_model_about_the_same_images(image_folder: Path, tmp_path: Path) -> None:
     config = settings(image_folder, tmp_path, attack="pgd", effort="quick", transfer=True, preset="sound")
     run_study(config)
@@ -43,6 +64,9 @@ def test_transfer_asks_every_other_model_about_the_same_images(image_folder: Pat
             np.testing.assert_allclose(pairs["linf"], pairs["linf_heard"])
             np.testing.assert_allclose(pairs["l2"], pairs["l2_heard"])
             assert set(heard["made_on"]) == {source}
+            if preset == "pgd":  # another network meets the whole ball, not what just crossed this one's boundary
+                doses = own[own["epsilon"] > 0].groupby("epsilon")["linf"].max()
+                np.testing.assert_allclose(doses, doses.index, rtol=1e-3)
         clean = frame[(frame["epsilon"] == 0) & (frame["storage"] == "float")]
         for _, rows in clean.groupby(["model", "case_id"]):
             logits = np.stack(rows["logits"])

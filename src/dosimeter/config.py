@@ -68,7 +68,9 @@ class StudyConfig(BaseModel):
     mask: Path | None = Field(None, description="image file of the network's size, white where a pixel may move")
     native: bool = Field(False, description="attack images at their own size, through the resizing of the loader")
     bits: int | None = Field(None, description="attacks keep to the grey levels of files with so many bits")
-    declared_accuracy: dict[str, float] = Field({}, description="your own figure for a model's accuracy, to compare")
+    declared_accuracy: dict[str, float] = Field(
+        {}, description="your own figure for the accuracy of MODEL, or MODEL@COHORT, to compare"
+    )
     epsilons: tuple[float, ...] = Field(DEFAULT_EPSILONS, description='doses, [0, 1] of the image range or "4/255"')
     visibility: tuple[float, ...] | Literal["all", "none"] = Field(
         VISIBILITY_EPSILONS, description="where SSIM, MS-SSIM and HaarPSI are measured: epsilons, all or none"
@@ -154,8 +156,9 @@ class StudyConfig(BaseModel):
     @classmethod
     def _accuracies(cls, value: dict[str, float]) -> dict[str, float]:
         for name, share in value.items():
-            if name not in MODELS:
-                raise DosimeterError(f"declared_accuracy for '{name}': no such model. {did_you_mean(name, MODELS)}")
+            model = name.partition("@")[0]
+            if model not in MODELS:
+                raise DosimeterError(f"declared_accuracy for '{name}': no such model. {did_you_mean(model, MODELS)}")
             if not 0 <= share <= 1:
                 raise DosimeterError(f"declared_accuracy must be a share from 0 to 1, got {share} for {name}.")
         return value
@@ -167,6 +170,20 @@ class StudyConfig(BaseModel):
             if name not in MODELS:
                 raise DosimeterError(f"weights for '{name}': no such model. {did_you_mean(name, MODELS)}")
         return value
+
+    @model_validator(mode="after")
+    def _nothing_in_vain(self) -> "StudyConfig":
+        """What is asked for and cannot be had is a mistake, not silence."""
+        if self.transfer and len(self.model) < 2:
+            raise DosimeterError(
+                f"transfer must have two models or more, got {self.model[0]} alone. Add another with --model."
+            )
+        for name in self.declared_accuracy:
+            if name.partition("@")[0] not in self.model:
+                raise DosimeterError(
+                    f"declared_accuracy must be of a model of the study, got one of {name}. Add --model."
+                )
+        return self
 
     @model_validator(mode="after")
     def _native(self) -> "StudyConfig":
@@ -191,7 +208,10 @@ class StudyConfig(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that determine results: all but where they lie and who computes them."""
-        return self.model_dump(mode="json", exclude={"out", "data", "mask", "executor", "address", "workers"})
+        settings = self.model_dump(mode="json", exclude={"out", "data", "mask", "executor", "address", "workers"})
+        if self.mask is not None and self.mask.is_file():
+            settings["mask"] = hashlib.sha256(self.mask.read_bytes()).hexdigest()[:12]
+        return settings
 
     @property
     def costly_epsilons(self) -> tuple[float, ...]:
@@ -224,9 +244,9 @@ def costly_epsilons(epsilons: tuple[float, ...], visibility: tuple[float, ...] |
     return tuple(dose for dose in epsilons if dose and (visibility == "all" or dose in visibility))
 
 
-def fills(fill: bool | None, storages: Sequence[str]) -> bool:
-    """Return whether searches fill their balls: as `fill` says; None: if files are asked for, which it is for."""
-    return any(storage != "float" for storage in storages) if fill is None else fill
+def fills(fill: bool | None, storages: Sequence[str], *, transfer: bool = False) -> bool:
+    """Return whether searches fill their balls: as `fill` says; None: if files or other models are to be fooled too."""
+    return transfer or any(storage != "float" for storage in storages) if fill is None else fill
 
 
 def check_native(*, mask: bool, attacks: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
         "Did you mean 'vgg16'?"
     """
     known = sorted(choices)
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(str(name), known, n=1)
     return f"Did you mean '{near[0]}'?" if near else f"Choose from: {', '.join(known)}."
 
 

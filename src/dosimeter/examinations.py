@@ -51,11 +51,11 @@ class Examinations:
         return [self._preflight(preset, trial, classifier) for preset in losses]
 
     def _preflight(self, preset: Preset, trial: Trial, classifier: Classifier) -> Facts:
-        model = classifier.card["model"]
+        model, declared = classifier.card["model"], self._config.declared_accuracy
         options: dict[str, Any] = {
             "loss": preset.attack.loss,
             "channels": preset.attack.channels,
-            "declared_accuracy": self._config.declared_accuracy.get(model),
+            "declared_accuracy": declared.get(f"{model}@{trial.cohort.name}", declared.get(model)),
             "n_images": N_IMAGES[self._config.effort],
             "seed": trial.split.seed,
         }
@@ -66,7 +66,8 @@ class Examinations:
 
         key = digest_of([classifier.fingerprint, trial.split.test.sha256, str(options), torch.__version__])
         facts = self._kept("preflight", key, compute, {**trial.scope, "model": model})
-        return {**facts, **trial.scope, "evaluation": preset.name}
+        sampled = self._config.limit is not None or self._config.test_limit is not None
+        return {**facts, **trial.scope, "evaluation": preset.name, "sampled": sampled}
 
     def convergence(self, trial: Trial, classifier: Classifier, cells: Sequence[Cell]) -> list[Facts]:
         """Return whether more of PGD would have broken more, if it was swept and left any image."""
@@ -81,15 +82,14 @@ class Examinations:
         return found
 
     def _converged(self, attack: PGD, name: str, trial: Trial, classifier: Classifier, cells: Sequence[Cell]) -> Facts:
-        parts = [self._run.part(cell.cell_id) for cell in cells if cell.setting.preset.name == name]
+        mine = [cell for cell in cells if cell.setting.preset.name == name]
+        parts = [self._run.part(cell.cell_id) for cell in mine]
 
         def compute() -> Facts:
             self._progress.begin(f"{classifier.card['model']}: {name} with twice the steps", 0)
             rows = responses.read_parts(parts)
             rows = rows[(rows["made_on"] == "") & (rows["storage"] == "float")]
-            seed = trial.split.seed
-            native = self._config.native
-            return examine_convergence(attack, classifier, trial.split.test, rows, seed=seed, native=native) or {}
+            return examine_convergence(attack, classifier, trial.split.test, rows, mine[0].setting) or {}
 
         key = digest_of([part.stem for part in parts])
         return self._kept("convergence", key, compute, {**trial.scope, "model": classifier.card["model"]})
@@ -98,8 +98,9 @@ class Examinations:
         """Return what a model observer detects of the sound preset, at the epsilons of the setting `visibility`."""
         preset = next((preset for preset in self._presets if preset.name == "sound"), None)
         epsilons = self._config.costly_epsilons
-        if preset is None or not epsilons or self._config.native:
-            return []  # it looks at perturbations on the classifier's grid
+        limited = self._config.native or self._config.mask or self._config.target
+        if preset is None or not epsilons or limited:
+            return []  # it looks at perturbations of the whole image on the classifier's grid, to any other class
         attack = preset.attack
         assert isinstance(attack, DirectionAttack)
         model = classifier.card["model"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dosimeter.attacks.allowed import as_levels, as_target, read_mask
 from dosimeter.attacks.presets import Preset, choose
@@ -15,7 +16,7 @@ from dosimeter.models.backbones import get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.provenance import digest_of
 from dosimeter.sweeps.learning import learn
-from dosimeter.sweeps.plan import Cell, Setting, plan_cells, pseudonymise_patients
+from dosimeter.sweeps.plan import Cell, Setting, mask_digest, plan_cells, pseudonymise_patients
 from dosimeter.trials import Trial
 
 
@@ -37,23 +38,23 @@ def plan_trial(
         listeners: fingerprint and plan of each classifier that is asked about the same images.
     """
     patients = pseudonymise_patients(trial.cohort)
-    mask = read_mask(config.mask, classifier.size_px)
+    target, mask = as_target(config.target, trial.cohort.classes), read_mask(config.mask, classifier.size_px)
     for preset in choose(config.preset, config.attack, config.effort, config.storages):
         setting = Setting(
             protocol=trial.split.protocol,
-            preset=_learned(preset, folder, trial, classifier),
+            preset=_learned(preset, folder, trial, classifier, target, mask),
             epsilons=config.epsilons,
             seed=trial.split.seed,
             patients=patients,
             engine=plan.identity,
             batch_size=plan.batch_size,
             tolerance=plan.tolerance,
-            target=as_target(config.target, trial.cohort.classes),
+            target=target,
             mask=mask,
             levels=as_levels(config.bits),
             native=config.native,
             exhaustive=config.effort == "thorough",
-            fill=fills(config.fill, config.storages),
+            fill=fills(config.fill, config.storages, transfer=config.transfer),
             visibility=config.costly_epsilons,
             audience=tuple(f"{fingerprint} {theirs.identity}" for fingerprint, theirs in listeners),
         )
@@ -69,9 +70,14 @@ def check_limits(config: StudyConfig, trials: Sequence[Trial]) -> None:
         read_mask(config.mask, size_px)
 
 
-def _learned(preset: Preset, folder: Path, trial: Trial, classifier: Classifier) -> Preset:
+def _learned(
+    preset: Preset, folder: Path, trial: Trial, classifier: Classifier, target: int | None, mask: Tensor | None
+) -> Preset:
     """Return `preset` with what its attack learned on the training images, if it is one that learns."""
     settings = [str(parameters(preset.attack)), str(trial.split.seed), classifier.fingerprint]
-    key = digest_of([*settings, trial.split.train.sha256, torch.__version__])
+    limits = [str(target), str(mask_digest(mask))]
+    key = digest_of([*settings, *limits, trial.split.train.sha256, torch.__version__])
     file = folder / "learned" / f"{key}.safetensors"
-    return replace(preset, attack=learn(preset.attack, classifier, trial.split.train, seed=trial.split.seed, file=file))
+    seed, train = trial.split.seed, trial.split.train
+    attack = learn(preset.attack, classifier, train, seed=seed, target=target, mask=mask, file=file)
+    return replace(preset, attack=attack)

@@ -18,7 +18,7 @@ from dosimeter.attacks.pgd import PGD
 from dosimeter.attacks.slopes import TOLERANCE, Slope, slope
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError
-from dosimeter.models.base import Classifier
+from dosimeter.models.base import Classifier, answer, in_a_line
 
 BATCH = 4
 """Images per pass: what the sweep takes too."""
@@ -111,7 +111,7 @@ class _Subject(NamedTuple):
 
     def logits(self, images: Tensor, batch: int = BATCH) -> Tensor:
         """Return logits (n, n_classes) as the sweep would have them, float32 on the CPU."""
-        return torch.cat([_answer(self.classifier, part) for part in images.split(batch)])
+        return torch.cat([answer(self.classifier, part) for part in images.split(batch)])
 
     def problem(self, places: Tensor) -> Problem:
         """Return what an attack is given of the images at `places` (m,)."""
@@ -135,29 +135,6 @@ def _draw(classifier: Classifier, cohort: Cohort, n_images: int, seed: int) -> t
     if not images:
         raise DosimeterError(f"none of the {len(cohort)} images of {cohort.name} can be read. See `dosimeter data`.")
     return torch.stack(images), torch.tensor(labels)
-
-
-def _answer(classifier: Classifier, images: Tensor) -> Tensor:
-    try:
-        with torch.inference_mode():
-            logits = classifier(images.to(classifier.device))
-    except Exception as error:  # the user's network may raise anything
-        raise DosimeterError(
-            f"the classifier failed on images of shape {tuple(images.shape)} in [0, 1]: {_in_a_line(error)}. "
-            "Call it on such a tensor first."
-        ) from error
-    wanted = (len(images), len(classifier.classes))
-    if not isinstance(logits, Tensor) or logits.shape != wanted:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise DosimeterError(
-            f"the classifier must return logits of shape {wanted}, one column for each class, got {got}. "
-            "Unwrap its output; give a one-logit head a second, 0."
-        )
-    return logits.float().cpu()
-
-
-def _in_a_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(" .:")
 
 
 class _Climbed(NamedTuple):
@@ -204,7 +181,7 @@ def _climb(subject: _Subject, loss: str, channels: str, n: int | None = None) ->
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # it answered before: it cannot be differentiated
-            return climbed._replace(error=_in_a_line(error))
+            return climbed._replace(error=in_a_line(error))
         climbed.logits[places], climbed.losses[places] = answer.float().cpu(), height.float().cpu()
         climbed.gradient[places], climbed.finite[places] = gradient.float().cpu(), True
     return climbed

@@ -270,11 +270,11 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The same rows in the same order. Names are categoricals whose categories are in alphabetical order; `label` and
-        `predicted` are int8, `correct` and `on_grid` bool, `unchanged`, `grad_zero` and `found` 0, 1 or NaN, a missing
-        `modality`, `effort` or `made_on` is "". Instead of lists there are `probability` of class 1 and `score`, the
-        logit of class 1 less that of class 0, which orders images as `probability` does but never saturates. `cluster`
-        is the patient, or the case where the patient is unknown. Where a row's status is not "ok", what it lacks is
-        -1, False or NaN.
+        `predicted` are int8, `correct` and `on_grid` bool, `unchanged`, `grad_zero` and `found` 0, 1 or NaN, `target` a
+        class or NaN, a missing `modality`, `effort` or `made_on` is "". Instead of lists there are `probability` of
+        class 1 and `score`, the logit of class 1 less that of class 0, which orders images as `probability` does but
+        never saturates. `cluster` is the patient, or the case where the patient is unknown. Where a row's status is not
+        "ok", what it lacks is -1, False or NaN.
 
     Raises:
         DosimeterError: a response does not have two classes.
@@ -293,7 +293,18 @@ _NAMES = (
 _BLANK = ("modality", "effort", "made_on")  # "" where there is none
 _NUMBERS = {"label": np.int8, "seed": np.int64, "epsilon": np.float64, "on_grid": np.bool_}
 _NUMBERS |= {"predicted": np.int8, "correct": np.bool_}
-_SINGLE = ("unchanged", "grad_zero", "found", "n_gradients", "n_queries", "duration_s", "linf", "l2", *VISIBILITY)
+_SINGLE = (
+    "unchanged",
+    "grad_zero",
+    "found",
+    "n_gradients",
+    "n_queries",
+    "duration_s",
+    "linf",
+    "l2",
+    "target",
+    *VISIBILITY,
+)
 _NUMBERS |= dict.fromkeys(_SINGLE, np.float32)
 _COMPACT = pa.schema([SCHEMA.field(name) for name in (*_NAMES, *_NUMBERS, "logits", "probabilities")])
 _Codes = npt.NDArray[np.signedinteger[Any]]

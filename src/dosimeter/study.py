@@ -16,7 +16,6 @@ import dosimeter
 from dosimeter import responses
 from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.atomic import write_text
-from dosimeter.attacks.base import DirectionAttack
 from dosimeter.attacks.presets import PRESETS, choose
 from dosimeter.attacks.registry import parameters
 from dosimeter.config import StudyConfig
@@ -308,9 +307,8 @@ class _Study:
                 keys = {key: str(chosen[key]) for key in ("cohort", "protocol", "model", "preset", "case_id")}
                 if keys["preset"] not in PRESETS:
                     continue  # the figures of single images are the paper's
-                attack = PRESETS[keys["preset"]].attack
-                assert isinstance(attack, DirectionAttack)
-                shown = picture(trial.split.test, keys["case_id"], classifier, attack)
+                setting = next(cell.setting for cell in cells if cell.setting.preset.name == keys["preset"])
+                shown = picture(trial.split.test, keys["case_id"], classifier, setting)
                 drawn.append({**keys, "seed": trial.split.seed, **shown})
             write_text(file, json.dumps(drawn))
         return drawn
@@ -377,7 +375,8 @@ class _Study:
 
     def _digest(self, incomplete: list[str]) -> str:
         """Return a digest of what a finished run holds and of what drew it."""
-        return digest_of([dosimeter.__version__, str(responses.SCHEMA_VERSION), *self._cells, *incomplete])
+        settings = self.config.digest()
+        return digest_of([dosimeter.__version__, str(responses.SCHEMA_VERSION), settings, *self._cells, *incomplete])
 
 
 def _slug(name: str) -> str:

@@ -61,6 +61,12 @@ def answered(frame: pd.DataFrame, columns: Sequence[str] | None = None) -> pd.Da
     return rows if ok.all() else rows[ok]
 
 
+def attackable(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return `rows`, compact, without images that have the class they should be given: those are not attacked."""
+    there = rows["label"].to_numpy() == rows["target"].to_numpy()
+    return rows[~there] if there.any() else rows
+
+
 def groups(
     rows: pd.DataFrame, keys: Sequence[str], where: "pd.Series[bool] | npt.NDArray[np.bool_] | None" = None
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:

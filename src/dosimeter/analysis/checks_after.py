@@ -202,8 +202,8 @@ def silent_success(trial: Trial) -> Finding | None:
 
 @check(
     "More effort would break no more",
-    rule="CAUTION if twice the steps, or five starts, break more than 1 of the images examined, which is worth more "
-    "than 0.5 points; UNRELIABLE if it is worth more than 10",
+    rule="CAUTION if twice the steps, or five starts or more, break more than 1 of the images examined, which is worth "
+    "more than 0.5 points; UNRELIABLE if it is worth more than 10",
     source=f"{CARLINI}; {OURS}",
     remedy="Use `--effort thorough`.",
 )

@@ -141,7 +141,7 @@ def clean_accuracy(trial: Trial) -> Finding | None:
     if not fact and trial.accuracy is None:
         return None
     correct, larger, n = trial.accuracy or (fact["correct"], fact["majority"], fact["n"])
-    whole = trial.accuracy is not None or fact["n"] == fact["n_cohort"]
+    whole = not trial.facts.get("sampled") and (trial.accuracy is not None or fact["n"] == fact["n_cohort"])
     share, majority = correct / n, larger / n
     low, high = (float(bound) for bound in wilson(correct, n))
     measured = f"{of(correct, n)} are classified correctly"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from dosimeter.analysis.attacks import area, class_flips, cost, gain, robust_accuracy, transfer
-from dosimeter.analysis.base import answered
+from dosimeter.analysis.base import answered, attackable
 from dosimeter.analysis.clean import clean_metrics, confusion, training
 from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.drops import probability_drop
@@ -75,23 +75,25 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     `probability_drop` are of the classifier's own FGSM images even then, and epsilon50 has the worst case too.
     `evaluation` is there with them, or if the run was examined before it began.
     `visibility`, `displays` and `safe_magnitudes` are there if visibility was measured.
+    Of a run that aimed at a class, images of that class count in the paper's tables alone.
     """
     frame = compact(responses.frame)
     own = is_fgsm(frame)
     fgsm = frame if own.all() else frame[own]
     several = not set(frame["preset"].unique()).issubset(STUDY_PRESETS)
-    every = with_worst_case(answered(frame.drop(columns=[*VISIBILITY], errors="ignore"))) if several else frame
+    aimed = attackable(frame)
+    every = with_worst_case(answered(aimed.drop(columns=[*VISIBILITY], errors="ignore"))) if several else aimed
     tables = {
         "clean_metrics": clean_metrics(frame),
         "confusion": confusion(frame),
         "training": training(responses.meta),
         "fgsm_accuracy": fgsm_accuracy(fgsm),
         "probability_drop": probability_drop(fgsm),
-        "flip_epsilon": flip_epsilon(frame),
+        "flip_epsilon": flip_epsilon(aimed),
         "epsilon50": epsilon50(every),
     }
     if is_stored(frame):
-        tables |= {analyse.__name__: analyse(frame) for analyse in (survival, deployed_epsilon, deployed_median)}
+        tables |= {analyse.__name__: analyse(aimed) for analyse in (survival, deployed_epsilon, deployed_median)}
     if several:
         tables |= {analyse.__name__: analyse(every) for analyse in _OF_ATTACKS}
         tables["taxonomy"] = taxonomy(frame)

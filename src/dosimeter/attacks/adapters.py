@@ -5,6 +5,7 @@ counted, their random numbers are the image's own, and one image's failure is it
 """
 
 import inspect
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dosimeter.attacks.base import Attack, AttackError, Candidate, Direction, Problem, check_attack
+from dosimeter.attacks.base import Attack, AttackError, Candidate, Direction, Problem, check_attack, no_gradient
 from dosimeter.errors import DosimeterError
 
 BEYOND = (1.0, 1.01, 1.05)
@@ -66,8 +67,13 @@ def _seeded(problem: Problem, run: Any, *, name: str) -> Any:
         np.random.seed(seed)  # noqa: NPY002
         try:
             return run()
-        except (ValueError, ImportError) as error:  # what it cannot do is known only once it runs
-            raise AttackError(f"the attack {name} cannot be used here: {error} Choose another one.") from error
+        except (ValueError, TypeError, ImportError) as error:  # what it cannot do is known only once it runs
+            said = str(error).rstrip(".")
+            raise AttackError(f"the attack {name} cannot be used here: {said}. Choose another one.") from error
+        except RuntimeError as error:
+            if "requires grad" in str(error) or "require grad" in str(error):  # torch's words where there is none
+                raise no_gradient() from error
+            raise
         finally:
             np.random.set_state(before)  # noqa: NPY002
 
@@ -85,7 +91,9 @@ class _Wrapped:
 
 @dataclass(frozen=True)
 class FoolboxMinimum(_Wrapped):
-    """A minimum-norm attack of Foolbox (`foolbox.attacks.base.MinimizationAttack`)."""
+    """A minimum-norm attack of Foolbox (`foolbox.attacks.base.MinimizationAttack`), of any norm."""
+
+    norm: str = "linf"
 
     def direction(self, problem: Problem) -> Direction:
         """Return the way to the nearest adversarial image that the attack finds, and how far it is."""
@@ -160,7 +168,10 @@ class ArtBudget(_Wrapped):
             shape = tuple(planes.start.shape[1:])
             estimator = PyTorchClassifier(planes, nn.CrossEntropyLoss(), shape, n_classes, clip_values=(0, 1))
             attack = _on(estimator, self.attack)
-            attack.set_params(eps=dose)
+            if each.targets is not None and "targeted" not in attack.attack_params:
+                raise ValueError("it cannot aim at a class.")
+            aim = {"targeted": each.targets is not None} if "targeted" in attack.attack_params else {}
+            attack.set_params(eps=dose, **aim)
             true = (each.labels if each.targets is None else each.targets).cpu().numpy()
             return torch.from_numpy(attack.generate(planes.start.cpu().numpy(), y=true)).to(planes.start)
 
@@ -208,7 +219,7 @@ def adapt(attack: Any, *, channels: Literal["tied", "free"] = "tied") -> Attack:
         channels: of a wrapped attack: "tied" shows it one plane of a grey image.
 
     Raises:
-        DosimeterError: it is none of these.
+        DosimeterError: it is none of these, or its epsilon is not the largest change of a pixel.
 
     Example:
         >>> adapt(foolbox.attacks.LinfPGD(steps=20))  # doctest: +SKIP
@@ -219,15 +230,33 @@ def adapt(attack: Any, *, channels: Literal["tied", "free"] = "tied") -> Attack:
         from foolbox.attacks.base import FixedEpsilonAttack, MinimizationAttack
 
         if isinstance(attack, MinimizationAttack):
-            return FoolboxMinimum(attack, _described(attack), channels, name)
+            return FoolboxMinimum(attack, _described(attack), channels, name, norm=f"l{_order(attack):g}")
         if isinstance(attack, FixedEpsilonAttack):
+            _check_norm(name, _order(attack))
             return FoolboxBudget(attack, _described(attack), channels, name)
     if library == "art" and hasattr(attack, "generate"):
         if "eps" not in getattr(attack, "attack_params", ()):
             raise DosimeterError(f"attack {name} must have a parameter eps to be swept, but has none. Use another.")
+        _check_norm(name, float(getattr(attack, "norm", math.inf)))
         return ArtBudget(attack, _described(attack), channels, name)
     check_attack(attack)
     return attack  # type: ignore[no-any-return]
+
+
+def _order(attack: Any) -> float:
+    """Return the order of the norm that an attack of Foolbox makes small, infinite where it leaves that open."""
+    try:
+        return float(getattr(attack.distance, "p", math.inf))
+    except ValueError:  # it wants to be told
+        return math.inf
+
+
+def _check_norm(name: str, order: float) -> None:
+    if not math.isinf(order):
+        raise DosimeterError(
+            f"attack {name} must bound the largest change of a pixel (L-infinity), which is what epsilon means here, "
+            f"but bounds L{order:g}. Use its L-infinity form."
+        )
 
 
 def _described(attack: Any) -> str:

@@ -34,6 +34,10 @@ def as_mask(mask: ArrayLike | None, size_px: int) -> Tensor | None:
             f"mask must have the size of the classifier's images, {size_px} x {size_px}, got "
             f"{' x '.join(map(str, pixels.shape))}. Resize it with nearest-neighbour interpolation."
         )
+    if not np.isfinite(pixels).all():
+        raise DosimeterError(
+            "mask must be 0 where nothing may move and 1 where it may, got a number that is not finite."
+        )
     if not pixels.any():
         raise DosimeterError("mask must let at least one pixel move, but it is zero everywhere. Is it inverted?")
     return torch.from_numpy(pixels != 0)[None]
@@ -49,10 +53,10 @@ def read_mask(path: Path | None, size_px: int) -> Tensor | None:
         return None
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L")) > 127
+            pixels = np.asarray(image.convert("L"))
     except (OSError, UnidentifiedImageError) as error:
         raise DosimeterError(f"mask: {path} cannot be read as an image. Give a black and white PNG.") from error
-    return as_mask(pixels, size_px)
+    return as_mask(2 * pixels.astype(int) > pixels.max(), size_px)  # black and white may be 0 and 1, or 0 and 255
 
 
 def as_target(target: str | None, classes: Sequence[str]) -> int | None:

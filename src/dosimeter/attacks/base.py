@@ -127,7 +127,7 @@ class Problem:
         if self.answers is not None:
             return self.answers(images.cpu()).to(images.device)
         with torch.no_grad():
-            logits: Tensor = self.network(images)
+            logits: Tensor = self.network(images).float()
         return logits
 
     def gradient(self, images: Tensor, loss: str, channels: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,7 +145,7 @@ class Problem:
         images = images.detach().requires_grad_(True)
         try:
             with torch.enable_grad():
-                logits = self.network(images)
+                logits = self.network(images).float()
                 losses = self.losses(logits, loss)
         except RuntimeError as error:
             if "requires grad" in str(error):  # torch's words where a layer leaves it for numpy
@@ -184,9 +184,7 @@ class Problem:
         low, high = (self.images - reach).clamp(min=0), (self.images + reach).clamp(max=1)
         images = images.clamp(low, high)
         if self.levels is not None:
-            first, last = (low * self.levels - _SLACK).ceil(), (high * self.levels + _SLACK).floor()
-            images = (images * self.levels).round().clamp(first, last) / self.levels
-            images = torch.where(first <= last, images, self.images)  # no level within reach
+            images = on_lattice(images, self.images, low, high, self.levels)
         return images if self.mask is None else torch.where(self.mask, images, self.images)
 
     def stride(self, step: Tensor) -> Tensor:
@@ -205,6 +203,12 @@ class Problem:
 
 
 _SLACK = 1e-4  # of a grey level: what float32 loses between a level and its multiple
+
+
+def on_lattice(wanted: Tensor, image: Tensor, low: Tensor, high: Tensor, levels: int) -> Tensor:
+    """Return the grey levels between `low` and `high` nearest to `wanted`, and `image` where there is none between."""
+    first, last = (low * levels - _SLACK).ceil(), (high * levels + _SLACK).floor()
+    return torch.where(first <= last, (wanted * levels).round().clamp(first, last) / levels, image)
 
 
 def _seed(image: Tensor, seed: int) -> int:

@@ -39,11 +39,17 @@ PRESETS: dict[str, Preset] = {
 
 
 def choose(presets: Sequence[str], attacks: Sequence[str], effort: str, storages: Sequence[str] = ()) -> list[Preset]:
-    """Return the presets of those names, then one for each attack, named after it.
+    """Return the presets of those names, then one for each attack, named after it, unless a preset is that attack.
 
     Args:
         storages: of all of them; if empty, as each preset and each attack's entry say.
     """
     chosen = [PRESETS[name] for name in presets]
-    chosen += [Preset(name, build(name, effort), entry(name).storages, entry(name).note, effort) for name in attacks]
+    built = {name: build(name, effort) for name in attacks}
+    there = [preset.attack for preset in chosen]
+    chosen += [
+        Preset(name, attack, entry(name).storages, entry(name).note, effort)
+        for name, attack in built.items()
+        if attack not in there
+    ]
     return [replace(preset, storages=tuple(storages)) for preset in chosen] if storages else chosen

@@ -1,6 +1,7 @@
 """Every attack by its name: each module of this package that has an `ENTRY` is one.
 
-Adding an attack is adding a file; the command line, the sweep and the contract battery find it here.
+Adding an attack is adding a file, which the sweep and the contract battery find here, and its name in `config.ATTACKS`,
+which the command line reads without importing torch.
 """
 
 import hashlib

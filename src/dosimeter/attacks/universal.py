@@ -42,20 +42,32 @@ class UniversalPerturbation:
         check_loss(self.loss, self.channels)
         check_positive(batches=self.batches, batch_size=self.batch_size, step_size=self.step_size, epsilon=self.epsilon)
 
-    def learn(self, network: nn.Module, batch_of: BatchOf, *, n_images: int, seed: int) -> "Universal":
+    def learn(
+        self,
+        network: nn.Module,
+        batch_of: BatchOf,
+        *,
+        n_images: int,
+        seed: int,
+        target: int | None = None,
+        mask: Tensor | None = None,
+    ) -> "Universal":
         """Return the perturbation for `network`.
 
         Args:
             batch_of: places of training images to images (batch, 3, H, W) and labels (batch,).
             n_images: training images there are.
             seed: of the order.
+            target, mask: the class that images should be given, and (1, H, W), True where a pixel may move.
         """
         generator = torch.Generator().manual_seed(seed)
         plane: Tensor | None = None
         for _ in range(self.batches):
             images, labels = batch_of(torch.randint(n_images, (self.batch_size,), generator=generator).tolist())
             plane = torch.zeros_like(images[0]) if plane is None else plane
-            problem = Problem(network, images, labels)
+            targets = None if target is None else torch.full_like(labels, target)
+            where = None if mask is None else mask.to(images.device).expand(len(images), 1, *images.shape[2:])
+            problem = Problem(network, images, labels, targets=targets, mask=where)
             logits, _, gradient = problem.gradient((images + plane).clamp(0, 1), self.loss, self.channels)
             pull = gradient[~problem.fooled(logits)].sum(dim=0)
             plane = (plane + self.step_size * self.epsilon * pull.sign()).clamp(-self.epsilon, self.epsilon)

@@ -112,3 +112,32 @@ class Classifier(nn.Module):
             if key in self.card
         )
         return f"<table><caption>{self.name}</caption>{rows}</table>"
+
+
+def answer(classifier: Classifier, images: Tensor) -> Tensor:
+    """Return the logits (n, n_classes) of images (n, 3, size_px, size_px), float32 on the CPU.
+
+    Raises:
+        DosimeterError: the classifier, which a user may have made, fails or answers something else.
+    """
+    try:
+        with torch.inference_mode():
+            logits = classifier(images.to(classifier.device))
+    except Exception as error:  # the user's network may raise anything
+        raise DosimeterError(
+            f"the classifier failed on images of shape {tuple(images.shape)} in [0, 1]: {in_a_line(error)}. "
+            "Call it on such a tensor first."
+        ) from error
+    wanted = (len(images), len(classifier.classes))
+    if not isinstance(logits, Tensor) or logits.shape != wanted:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise DosimeterError(
+            f"the classifier must return logits of shape {wanted}, one column for each class, got {got}. "
+            "Unwrap its output; put `OneLogit()` of dosimeter.models.outputs behind a head of one logit."
+        )
+    return logits.float().cpu()
+
+
+def in_a_line(error: BaseException) -> str:
+    """Return an error as part of a sentence."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(" .:")

@@ -27,6 +27,10 @@ Tables = Mapping[str, pd.DataFrame]
 Row = Mapping[str, Any]
 
 _TRIAL = ["cohort", "protocol"]
+_AIMED = (
+    "The attacks were to have images answered as {}. Images of that class are not attacked, and are not counted in "
+    "this section."
+)
 
 
 def attack_kind(attack: str, effort: Any) -> str:
@@ -45,7 +49,8 @@ def attack_sentences(tables: Tables, meta: Mapping[str, Any]) -> list[str]:
     classes = {(card["cohort"], card["protocol"]): card["classes"] for card in meta.get("cohorts", [])}
     robust = in_run_order(tables["robust_accuracy"], meta)
     robust = robust[robust["storage"] == "float"]
-    sentences = []
+    target = meta.get("config", {}).get("target")
+    sentences = [_AIMED.format(target)] if target else []
     for (cohort, protocol, model), rows in robust.groupby([*_TRIAL, "model"], sort=False):
         doses = reported_doses(rows["epsilon"])
         if not doses or WORST_CASE not in set(rows["preset"]):
@@ -77,7 +82,8 @@ def attack_tables(tables: Tables, order: Sequence[tuple[str, str]], meta: Mappin
         views = [strength(mine, where), gains(mine, where), harm(mine, where, names), agreement(mine, where)]
         views += [listed(mine, where, names), transferred(mine, where), costs(mine, where)]
         yield from (view for view in views if view.rows)
-    yield catalogue(tables["taxonomy"])
+    if len(tables["taxonomy"]):
+        yield catalogue(tables["taxonomy"])
 
 
 def strength(tables: Tables, where: str) -> View:
@@ -218,7 +224,8 @@ def transferred(tables: Tables, where: str) -> View:
         [[Head(name) for name in heads]],
         rows,
         "The share of the images that the answering model has right without attack whose answer the adversarial image "
-        "flips. Under it: how many of how many; the 95 % Wilson interval in percent.",
+        "flips. Under it: how many of how many; the 95 % Wilson interval in percent. An image that the model it is "
+        "made on has wrong already is left as it is by searches, and counts.",
     )
 
 

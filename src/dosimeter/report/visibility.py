@@ -41,7 +41,7 @@ def visibility_sentences(tables: Tables, meta: Mapping[str, Any]) -> list[str]:
 
 
 def visibility_tables(tables: Tables, meta: Mapping[str, Any]) -> Iterator[View]:
-    """Yield the tables of the section.
+    """Yield the tables of the section; those without a row are left out.
 
     Args:
         tables: as `analysis.tables.build_tables` returns them, of one seed.
@@ -49,12 +49,12 @@ def visibility_tables(tables: Tables, meta: Mapping[str, Any]) -> Iterator[View]
     """
     table, shown = (in_run_order(tables[name], meta) for name in ("visibility", "displays"))
     doses = shown_doses(table)
+    views = []
     for cohort, protocol in trials(table):
-        yield _metrics(of_trial(table, cohort, protocol), doses, f"{cohort}, {protocol} protocol")
-        yield _displays(of_trial(shown, cohort, protocol), doses, f"{cohort}, {protocol} protocol")
-    yield _magnitudes(in_run_order(tables["safe_magnitudes"], meta))
-    if meta.get("observer"):
-        yield _observer(meta["observer"])
+        views.append(_metrics(of_trial(table, cohort, protocol), doses, f"{cohort}, {protocol} protocol"))
+        views.append(_displays(of_trial(shown, cohort, protocol), doses, f"{cohort}, {protocol} protocol"))
+    views += [_magnitudes(in_run_order(tables["safe_magnitudes"], meta)), _observer(meta.get("observer") or [])]
+    yield from (view for view in views if view.rows)
 
 
 def shown_doses(table: pd.DataFrame) -> list[float]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
+import torch
 from numpy.typing import ArrayLike
 
 from dosimeter.attacks.adapters import adapt
@@ -18,7 +19,7 @@ from dosimeter.cohorts.base import Cohort
 from dosimeter.config import VISIBILITY_EPSILONS, check_native, costly_epsilons, fills
 from dosimeter.engines.choose import check_name, plan_engine
 from dosimeter.errors import DosimeterError
-from dosimeter.models.base import Classifier
+from dosimeter.models.base import Classifier, answer
 from dosimeter.responses import Responses, to_frame
 from dosimeter.storage.base import get_storage
 from dosimeter.sweeps.execute import Row
@@ -87,6 +88,7 @@ def sweep(
         >>> responses = dm.sweep(classifier, halves.test, epsilons=["1/255", 0.009])  # doctest: +SKIP
         >>> dm.accuracy_table(responses)  # doctest: +SKIP
     """
+    _check_subjects(classifier, cohort)
     storages = (storages,) if isinstance(storages, str) else tuple(dict.fromkeys(storages))
     if not storages:
         raise DosimeterError("storages must name at least one, got none. Try ['float', 'png8'].")
@@ -107,8 +109,9 @@ def sweep(
     chosen = FGSM() if attack is None else build(attack, effort) if isinstance(attack, str) else adapt(attack)
     if native:
         check_native(mask=mask is not None, attacks=[chosen.name])
+    aim, allowed = as_target(target, cohort.classes), as_mask(mask, classifier.size_px)
     if isinstance(chosen, UniversalPerturbation):
-        chosen = learn(chosen, classifier, _training(training), seed=seed)
+        chosen = learn(chosen, classifier, _training(training), seed=seed, target=aim, mask=allowed)
     doses = parse_epsilons(epsilons)
     plan = plan_engine(engine, classifier, cohort, n_passes=len(cohort) * len(doses) * len(storages), refine=refine)
     for sentence in plan.refused.values():
@@ -125,8 +128,8 @@ def sweep(
         tolerance=plan.tolerance,
         split=None,
         refine=refine,
-        target=as_target(target, cohort.classes),
-        mask=as_mask(mask, classifier.size_px),
+        target=aim,
+        mask=allowed,
         levels=as_levels(bits),
         native=native,
         exhaustive=effort == "thorough",
@@ -141,6 +144,22 @@ def sweep(
     frame = to_frame(row for cell in cells for row in rows[cell.cell_id])
     cards = [{**classifier.card, "classifier": classifier.name}]
     return Responses(frame, {"classifiers": cards, "engines": [{"classifier": classifier.name, **plan.to_dict()}]})
+
+
+def _check_subjects(classifier: object, cohort: object) -> None:
+    """Raise DosimeterError unless both are what they should be, and the classifier answers, in evaluation mode."""
+    if not isinstance(classifier, Classifier):
+        kind = type(classifier).__name__
+        raise DosimeterError(f"classifier must be a dosimeter.Classifier, got {kind}. Put its base and head into one.")
+    if not isinstance(cohort, Cohort):
+        raise DosimeterError(f"cohort must be a Cohort, got {type(cohort).__name__}. Load it with load_cohort(...).")
+    training = sum(module.training for module in classifier.modules())
+    if training:
+        raise DosimeterError(
+            f"classifier must be in evaluation mode, but {training} of its modules are in training mode: their answers "
+            "may be random, and each pass may change them. Call classifier.eval()."
+        )
+    answer(classifier, torch.full((2, 3, classifier.size_px, classifier.size_px), 0.5))
 
 
 def _visible(visibility: str | Sequence[float]) -> tuple[float, ...] | str:

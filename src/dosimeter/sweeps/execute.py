@@ -187,20 +187,8 @@ class _Execution:
         device = self._classifier.device
         images = torch.stack([target.image for target in targets]).to(device)
         labels = torch.tensor([target.label for target in targets], device=device)
-        mask = setting.mask
         network, answers = self._behind_resize(targets) if setting.native else (self._network, self._engine.logits)
-        return Problem(
-            network,
-            images,
-            labels,
-            targets=None if setting.target is None else torch.full_like(labels, setting.target),
-            mask=None if mask is None else mask.to(device).expand(len(targets), 1, *images.shape[2:]),
-            levels=setting.levels,
-            fill=setting.fill,
-            answers=answers,
-            tick=self._tick,
-            seed=setting.seed,
-        )
+        return setting.problem(network, images, labels, fill=setting.fill, answers=answers, tick=self._tick)
 
     def _behind_resize(self, targets: Sequence[Target]) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
         """Return what is differentiated and what answers, both behind the loader's resize."""

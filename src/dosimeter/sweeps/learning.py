@@ -14,10 +14,20 @@ from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
 
 
-def learn(attack: Attack, classifier: Classifier, training: Cohort, *, seed: int, file: Path | None = None) -> Attack:
+def learn(
+    attack: Attack,
+    classifier: Classifier,
+    training: Cohort,
+    *,
+    seed: int,
+    target: int | None = None,
+    mask: Tensor | None = None,
+    file: Path | None = None,
+) -> Attack:
     """Return `attack`, or what it becomes by learning on `training`.
 
     Args:
+        target, mask: as `UniversalPerturbation.learn` takes them.
         file: where a learned perturbation is kept, and taken from if it is there.
 
     Raises:
@@ -35,7 +45,7 @@ def learn(attack: Attack, classifier: Classifier, training: Cohort, *, seed: int
         images = torch.stack([classifier.prepare(case) for case in cases]).to(classifier.device)
         return images, torch.tensor([case.label for case in cases], device=classifier.device)
 
-    learned = attack.learn(classifier, batch_of, n_images=len(training), seed=seed)
+    learned = attack.learn(classifier, batch_of, n_images=len(training), seed=seed, target=target, mask=mask)
     if file is not None:
         file.parent.mkdir(exist_ok=True)
         with replacing(file) as temporary:

@@ -3,11 +3,10 @@
 from bisect import bisect_right
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import perturb
-
-_SLACK = 1e-4  # of a grey level: what float32 loses between a level and its multiple
+from dosimeter.attacks.base import on_lattice, perturb
 
 
 class Path(Protocol):
@@ -57,10 +56,11 @@ class Ray(NamedTuple):
     def at(self, image: Tensor, epsilon: float) -> Tensor:
         """Return clip(image + min(epsilon, reach) * sign, 0, 1), on the lattice if there is one."""
         step = min(epsilon, self.reach)
+        moved = perturb(image, self.sign, step)
         if self.levels is None:
-            return perturb(image, self.sign, step)
-        moved = (step * self.sign * self.levels + _SLACK * self.sign).trunc()
-        return (image * self.levels + moved).clamp(0, self.levels) / self.levels if moved.any() else image.clone()
+            return moved
+        low, high = (image - step).clamp(min=0), (image + step).clamp(max=1)
+        return torch.where(self.sign == 0, image, on_lattice(moved, image, low, high, self.levels))
 
     def outside(self, image: Tensor, epsilon: float) -> float:
         """Return the share of values that left [0, 1] before clipping."""
@@ -68,8 +68,8 @@ class Ray(NamedTuple):
         return float(((moved < 0) | (moved > 1)).float().mean())
 
     def found(self, epsilon: float) -> bool | None:
-        """Return whether `epsilon` is enough to get to the adversarial image."""
-        return None if self.hit is None else self.hit and epsilon >= self.reach
+        """Return whether `epsilon` is enough to get to the adversarial image; None on a lattice, which is not its."""
+        return None if self.hit is None or self.levels is not None else self.hit and epsilon >= self.reach
 
 
 class Finds:

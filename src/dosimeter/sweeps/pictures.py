@@ -8,13 +8,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dosimeter.attacks.base import DirectionAttack, Problem
+from dosimeter.attacks.base import DirectionAttack
 from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
+from dosimeter.sweeps.plan import Setting
 
 
-def picture(cohort: Cohort, case_id: str, classifier: Classifier, attack: DirectionAttack) -> dict[str, str]:
-    """Return a case's image and its attack's direction as base64 PNGs, grey where all planes agree.
+def picture(cohort: Cohort, case_id: str, classifier: Classifier, setting: Setting) -> dict[str, str]:
+    """Return a case's image and the direction of the setting's attack as base64 PNGs, grey where all planes agree.
 
     Returns:
         `original_png` (8 bit) and `direction_png` (0 for -1, 128 for 0, 255 for +1).
@@ -23,7 +24,9 @@ def picture(cohort: Cohort, case_id: str, classifier: Classifier, attack: Direct
     case = cohort[index]
     image = classifier.prepare(case)
     labels = torch.tensor([case.label], device=classifier.device)
-    problem = Problem(classifier, image[None].to(classifier.device), labels)
+    attack = setting.preset.attack
+    assert isinstance(attack, DirectionAttack)
+    problem = setting.problem(classifier, image[None].to(classifier.device), labels)
     sign = attack.direction(problem).sign[0].cpu()
     levels = {"original_png": image * 255, "direction_png": sign * 127.5 + 127.5}
     return {name: base64.b64encode(png(each)).decode() for name, each in levels.items()}

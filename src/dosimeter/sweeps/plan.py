@@ -5,19 +5,21 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import PIL
 import pydicom
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from dosimeter.attacks.base import Problem
 from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import parameters
 from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
 from dosimeter.sweeps.flips import FLIP_TOLERANCE, LEVEL_TOLERANCE
 
-SWEEP_VERSION = 4
+SWEEP_VERSION = 5
 """Raised whenever the same inputs would give other rows, so that old parts are not reused."""
 
 SHARD_SIZE = 4
@@ -66,6 +68,24 @@ class Setting:
     audience: tuple[str, ...] = ()
     visibility: tuple[float, ...] = ()
 
+    def problem(self, network: nn.Module, images: Tensor, labels: Tensor, **how: Any) -> Problem:
+        """Return the problem of `images` (batch, 3, H, W), which may be attacked as this setting says.
+
+        Args:
+            how: further fields of the problem.
+        """
+        mask = self.mask
+        return Problem(
+            network,
+            images,
+            labels,
+            targets=None if self.target is None else torch.full_like(labels, self.target),
+            mask=None if mask is None else mask.to(images.device).expand(len(images), 1, *images.shape[2:]),
+            levels=self.levels,
+            seed=self.seed,
+            **how,
+        )
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -98,7 +118,7 @@ def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
         "protocol": setting.protocol,
         "classifier": classifier.fingerprint,
         "preset": [setting.preset.name, parameters(setting.preset.attack), setting.preset.storages],
-        "allowed": [setting.target, _digest(setting.mask), setting.levels, setting.audience, setting.native],
+        "allowed": [setting.target, mask_digest(setting.mask), setting.levels, setting.audience, setting.native],
         "search": [setting.exhaustive, setting.fill],
         "epsilons": setting.epsilons,
         "visibility": setting.visibility,
@@ -113,5 +133,6 @@ def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _digest(mask: Tensor | None) -> str | None:
+def mask_digest(mask: Tensor | None) -> str | None:
+    """Return a digest of where pixels may move; None: everywhere."""
     return None if mask is None else hashlib.sha256(mask.numpy().tobytes()).hexdigest()
