@@ -215,7 +215,7 @@ def test_unreadable_images_are_passed_over() -> None:
     ("after", "message"),
     [
         (lambda logits: {"logits": logits}, r"must return logits of shape \(4, 2\).*got dict"),
-        (lambda logits: logits[:, :1], r"got \(4, 1\).*a one-logit head a second, 0"),
+        (lambda logits: logits[:, :1], r"got \(4, 1\).*behind a head of one logit"),
         (lambda logits: logits @ torch.ones(3), "failed on images of shape .* RuntimeError"),
         (lambda logits: logits.images, "failed on images"),
     ],

@@ -434,8 +434,10 @@ def test_the_classifier_is_tried_before_anything_is_swept() -> None:
         dm.sweep(torch.nn.Linear(1, 1), images)  # type: ignore[arg-type]
     with pytest.raises(DosimeterError, match=r"cohort must be a Cohort, got str. Load it"):
         dm.sweep(classifier, "phantom-xray")  # type: ignore[arg-type]
+    left_on = convolutional_classifier()
+    left_on.head = torch.nn.Sequential(left_on.head, torch.nn.Dropout())
     with pytest.raises(DosimeterError, match=r"evaluation mode.*Call classifier.eval\(\)"):
-        dm.sweep(classifier.train(), images)
+        dm.sweep(left_on, images)
     answers: tuple[Callable[[torch.Tensor], Any], ...] = (
         lambda logits: logits[:, :1],  # one logit
         lambda logits: torch.cat([logits, logits[:, :1]], dim=1),

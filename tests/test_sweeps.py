@@ -7,7 +7,7 @@ from tiny import convolutional_classifier, linear_classifier
 
 import dosimeter as dm
 from dosimeter.attacks.base import Problem
-from dosimeter.attacks.presets import PRESETS
+from dosimeter.attacks.presets import PRESETS, Preset
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pseudonymise
 from dosimeter.engines.base import TorchEngine
 from dosimeter.models.base import Classifier
@@ -221,7 +221,8 @@ def test_pictures_travel_as_png() -> None:
 
     classifier, cases = convolutional_classifier(), cohort(2)
     for attack, mode in ((dm.FGSM(), "L"), (dm.FGSM(channels="free"), "RGB")):
-        drawn = picture(cases, cases.records[0].case_id, classifier, attack)
+        setting = Setting("paper", Preset("mine", attack, ("float",), ""), (0.0,), 0, {})
+        drawn = picture(cases, cases.records[0].case_id, classifier, setting)
         original, direction = (
             Image.open(io.BytesIO(base64.b64decode(drawn[key]))) for key in ("original_png", "direction_png")
         )

@@ -74,7 +74,9 @@ def estimate(config: StudyConfig, trials: "Sequence[Trial]") -> Iterator[Cost]:
     """Yield the cost of every model on every trial, on this machine's CPU and with nothing cached."""
     for model in config.model:
         backbone = get_backbone(model)
-        forward_s, step_s = _forward_seconds(backbone), _step_seconds(backbone, config)
+        n_largest = max((len(trial.split.train) for trial in trials), default=1)
+        step_s = _step_seconds(backbone, config, min(config.batch_size, n_largest))
+        forward_s = _forward_seconds(backbone)
         for trial in trials:
             n_train, n_test = len(trial.split.train), len(trial.split.test)
             n_forward = round(n_train + n_test + n_test * forwards_per_case(config))
@@ -99,12 +101,12 @@ def _forward_seconds(backbone: Backbone) -> float:
     return time.perf_counter() - started
 
 
-def _step_seconds(backbone: Backbone, config: StudyConfig) -> float:
-    """Return the seconds of one training step of the head, the second, when the optimiser's state exists."""
+def _step_seconds(backbone: Backbone, config: StudyConfig, batch_size: int) -> float:
+    """Return the seconds of one training step of the head on a batch, the second, when the optimiser's state exists."""
     spec = backbone.head if config.pool is None else replace(backbone.head, pool=config.pool)
     head = build_head(backbone, spec, n_classes=2, generator=torch.Generator())
     optimizer = torch.optim.Adam(head.parameters(), fused=True)
-    maps = torch.zeros(config.batch_size, *backbone.map_shape)
+    maps = torch.zeros(batch_size, *backbone.map_shape)
     started = 0.0
     for _ in range(2):
         started = time.perf_counter()

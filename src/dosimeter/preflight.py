@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 from dosimeter.attacks.base import AttackError, Problem, perturb
 from dosimeter.attacks.losses import LOSSES, check_loss
@@ -18,7 +16,7 @@ from dosimeter.attacks.pgd import PGD
 from dosimeter.attacks.slopes import TOLERANCE, Slope, slope
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError
-from dosimeter.models.base import Classifier, answer, in_a_line
+from dosimeter.models.base import LEARNING, Classifier, answer, in_a_line
 
 BATCH = 4
 """Images per pass: what the sweep takes too."""
@@ -193,7 +191,7 @@ def _climb(subject: _Subject, loss: str, channels: str, n: int | None = None) ->
 def _training(classifier: Classifier) -> Facts:
     """Return the modules that are in training mode, and how many of them answer differently there."""
     modules = [module for module in classifier.modules() if module.training]
-    alive = [module for module in modules if isinstance(module, _DropoutNd | _BatchNorm)]
+    alive = [module for module in modules if isinstance(module, LEARNING)]
     kinds = sorted({type(module).__name__ for module in alive or modules})
     return {"n": len(list(classifier.modules())), "training": len(modules), "matter": len(alive), "kinds": kinds}
 

@@ -56,5 +56,10 @@ def check_loss(loss: str, channels: str) -> None:
     """Raise DosimeterError unless there is such a loss and such a way to move an image's planes."""
     if loss not in LOSSES:
         raise DosimeterError(f"loss '{loss}' is not known. {did_you_mean(loss, LOSSES)}")
+    check_channels(channels)
+
+
+def check_channels(channels: str) -> None:
+    """Raise DosimeterError unless there is such a way to move an image's planes."""
     if channels not in ("tied", "free"):
         raise DosimeterError(f"channels must be 'tied' or 'free', got '{channels}'.")

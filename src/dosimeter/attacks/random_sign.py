@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 from dosimeter.attacks.base import Direction, Problem
+from dosimeter.attacks.losses import check_channels
 from dosimeter.attacks.registry import Entry
 
 
@@ -22,6 +23,9 @@ class RandomSign:
     channels: Literal["tied", "free"] = "tied"
     loss: str = "none"
     name: str = "random_sign"
+
+    def __post_init__(self) -> None:
+        check_channels(self.channels)
 
     def direction(self, problem: Problem) -> Direction:
         """Return -1 or 1 at every pixel."""

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 from dosimeter.attacks.base import Direction, Problem
+from dosimeter.attacks.losses import check_channels
 from dosimeter.attacks.registry import Entry
 
 
@@ -20,6 +21,9 @@ class UniformNoise:
     channels: Literal["tied", "free"] = "tied"
     loss: str = "none"
     name: str = "uniform_noise"
+
+    def __post_init__(self) -> None:
+        check_channels(self.channels)
 
     def direction(self, problem: Problem) -> Direction:
         """Return a number in [-1, 1) at every pixel."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dosimeter.attacks.base import Direction, Problem, check_positive
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
+from dosimeter.errors import DosimeterError
 
 BatchOf = Callable[[list[int]], tuple[Tensor, Tensor]]
 
@@ -41,6 +42,8 @@ class UniversalPerturbation:
     def __post_init__(self) -> None:
         check_loss(self.loss, self.channels)
         check_positive(batches=self.batches, batch_size=self.batch_size, step_size=self.step_size, epsilon=self.epsilon)
+        if self.epsilon > 1:
+            raise DosimeterError(f"epsilon must be at most 1, black to white, got {self.epsilon}.")
 
     def learn(
         self,

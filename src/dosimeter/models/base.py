@@ -6,11 +6,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from dosimeter.cohorts.base import Case, Decoded
 from dosimeter.cohorts.images import to_grid
 from dosimeter.errors import DosimeterError
 from dosimeter.models.preprocessing import Preprocessing
+
+LEARNING = (_DropoutNd, _BatchNorm)
+"""Modules that answer otherwise in training mode."""
 
 
 class Classifier(nn.Module):

@@ -19,7 +19,7 @@ from dosimeter.cohorts.base import Cohort
 from dosimeter.config import VISIBILITY_EPSILONS, check_native, costly_epsilons, fills
 from dosimeter.engines.choose import check_name, plan_engine
 from dosimeter.errors import DosimeterError
-from dosimeter.models.base import Classifier, answer
+from dosimeter.models.base import LEARNING, Classifier, answer
 from dosimeter.responses import Responses, to_frame
 from dosimeter.storage.base import get_storage
 from dosimeter.sweeps.execute import Row
@@ -153,11 +153,11 @@ def _check_subjects(classifier: object, cohort: object) -> None:
         raise DosimeterError(f"classifier must be a dosimeter.Classifier, got {kind}. Put its base and head into one.")
     if not isinstance(cohort, Cohort):
         raise DosimeterError(f"cohort must be a Cohort, got {type(cohort).__name__}. Load it with load_cohort(...).")
-    training = sum(module.training for module in classifier.modules())
+    training = sum(module.training and isinstance(module, LEARNING) for module in classifier.modules())
     if training:
         raise DosimeterError(
-            f"classifier must be in evaluation mode, but {training} of its modules are in training mode: their answers "
-            "may be random, and each pass may change them. Call classifier.eval()."
+            f"classifier must be in evaluation mode, but {training} of its dropouts and batch normalisations are in "
+            "training mode: answers would be random, or change it. Call classifier.eval()."
         )
     answer(classifier, torch.full((2, 3, classifier.size_px, classifier.size_px), 0.5))
 
