@@ -40,8 +40,8 @@ MIDDLE = """## Are the masked told from the honest?
 
 Small networks that look for an opacity in noise, each hiding its gradient in a known way, and honest ones, all attacked
 with {attacks}, and judged. `paper` is one step of FGSM, so CAUTION is
-the best that it can get; of real networks it is UNRELIABLE where the published loss leaves gradients of exactly 0. Made by
-`python benchmarks/confusion.py`, with real networks by `--run FOLDER` of a study.
+the best that it can get; of real networks it is UNRELIABLE where the published loss leaves gradients of exactly 0. Made
+by `python benchmarks/confusion.py`, with real networks by `--run FOLDER` of a study.
 """
 
 

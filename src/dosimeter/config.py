@@ -141,7 +141,7 @@ class StudyConfig(BaseModel):
     def _attacks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name not in (*ATTACKS, "all"):
-                raise DosimeterError(f"attack '{name}' is not known. {did_you_mean(name, ATTACKS)}")
+                raise DosimeterError(f"attack '{name}' is not known. {did_you_mean(name, (*ATTACKS, 'all'))}")
         return tuple(dict.fromkeys(each for name in value for each in (ATTACKS if name == "all" else (name,))))
 
     @field_validator("storages")
@@ -160,7 +160,8 @@ class StudyConfig(BaseModel):
             if model not in MODELS:
                 raise DosimeterError(f"declared_accuracy for '{name}': no such model. {did_you_mean(model, MODELS)}")
             if not 0 <= share <= 1:
-                raise DosimeterError(f"declared_accuracy must be a share from 0 to 1, got {share} for {name}.")
+                meant = f" Did you mean {share / 100:g}?" if 1 < share <= 100 else ""
+                raise DosimeterError(f"declared_accuracy must be a share from 0 to 1, got {share} for {name}.{meant}")
         return value
 
     @field_validator("weights")

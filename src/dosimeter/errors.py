@@ -20,8 +20,9 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
         "Did you mean 'vgg16'?"
     """
     known = sorted(choices)
-    near = difflib.get_close_matches(str(name), known, n=1)
-    return f"Did you mean '{near[0]}'?" if near else f"Choose from: {', '.join(known)}."
+    spelt = {choice.lower(): choice for choice in known}
+    near = difflib.get_close_matches(str(name).lower(), spelt, n=1)
+    return f"Did you mean '{spelt[near[0]]}'?" if near else f"Choose from: {', '.join(known)}."
 
 
 READ_ERROR = "the image could not be read"
