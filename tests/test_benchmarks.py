@@ -247,3 +247,20 @@ def test_a_peer_takes_other_images_in_each_repeat(classifier: dm.Classifier, coh
     assert [party.places(repeat) for repeat in range(3)] == [slice(0, 2), slice(2, 4), slice(0, 2)]
     assert party.run(party.places(1)).predicted[:, 0].tolist() == cohort.labels[2:].tolist()
     assert max(asked) == 2
+
+
+def test_the_page_on_agreement_says_whether_attacks_agree(
+    classifier: dm.Classifier, cohort: dm.Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import agreement
+
+    images, _ = _inputs(classifier, cohort)
+    mine = agreement.Subject("tiny", classifier, images, classifier(images).argmax(dim=1))
+    monkeypatch.setattr(agreement, "subject", lambda *_: mine)
+    page = tmp_path / "agreement.md"
+    monkeypatch.setattr(sys, "argv", ["agreement.py", "--cohort", "phantom-ct", "--model", "vgg16", "--out", str(page)])
+    agreement.main()
+    lines = [line for line in page.read_text().splitlines() if line.startswith("| tiny")]
+    assert sum("PGD | Foolbox" in line for line in lines) == len(agreement.EPSILONS)
+    assert sum("DeepFool | Foolbox" in line for line in lines) == 1
+    assert all(line.endswith("| agree |") for line in lines)
