@@ -294,15 +294,7 @@ _BLANK = ("modality", "effort", "made_on")  # "" where there is none
 _NUMBERS = {"label": np.int8, "seed": np.int64, "epsilon": np.float64, "on_grid": np.bool_}
 _NUMBERS |= {"predicted": np.int8, "correct": np.bool_}
 _SINGLE = (
-    "unchanged",
-    "grad_zero",
-    "found",
-    "n_gradients",
-    "n_queries",
-    "duration_s",
-    "linf",
-    "l2",
-    "target",
+    *("unchanged", "grad_zero", "found", "n_gradients", "n_queries", "duration_s", "linf", "l2", "target"),
     *VISIBILITY,
 )
 _NUMBERS |= dict.fromkeys(_SINGLE, np.float32)

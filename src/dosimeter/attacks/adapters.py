@@ -168,10 +168,11 @@ class ArtBudget(_Wrapped):
             shape = tuple(planes.start.shape[1:])
             estimator = PyTorchClassifier(planes, nn.CrossEntropyLoss(), shape, n_classes, clip_values=(0, 1))
             attack = _on(estimator, self.attack)
-            if each.targets is not None and "targeted" not in attack.attack_params:
+            attack.set_params(eps=dose)
+            if "targeted" in attack.attack_params:
+                attack.set_params(targeted=each.targets is not None)
+            elif each.targets is not None:
                 raise ValueError("it cannot aim at a class.")
-            aim = {"targeted": each.targets is not None} if "targeted" in attack.attack_params else {}
-            attack.set_params(eps=dose, **aim)
             true = (each.labels if each.targets is None else each.targets).cpu().numpy()
             return torch.from_numpy(attack.generate(planes.start.cpu().numpy(), y=true)).to(planes.start)
 

@@ -68,9 +68,7 @@ class UniversalPerturbation:
         for _ in range(self.batches):
             images, labels = batch_of(torch.randint(n_images, (self.batch_size,), generator=generator).tolist())
             plane = torch.zeros_like(images[0]) if plane is None else plane
-            targets = None if target is None else torch.full_like(labels, target)
-            where = None if mask is None else mask.to(images.device).expand(len(images), 1, *images.shape[2:])
-            problem = Problem(network, images, labels, targets=targets, mask=where)
+            problem = Problem.limited(network, images, labels, target, mask)
             logits, _, gradient = problem.gradient((images + plane).clamp(0, 1), self.loss, self.channels)
             pull = gradient[~problem.fooled(logits)].sum(dim=0)
             plane = (plane + self.step_size * self.epsilon * pull.sign()).clamp(-self.epsilon, self.epsilon)

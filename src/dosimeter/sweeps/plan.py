@@ -74,17 +74,8 @@ class Setting:
         Args:
             how: further fields of the problem.
         """
-        mask = self.mask
-        return Problem(
-            network,
-            images,
-            labels,
-            targets=None if self.target is None else torch.full_like(labels, self.target),
-            mask=None if mask is None else mask.to(images.device).expand(len(images), 1, *images.shape[2:]),
-            levels=self.levels,
-            seed=self.seed,
-            **how,
-        )
+        limits = (self.target, self.mask)
+        return Problem.limited(network, images, labels, *limits, levels=self.levels, seed=self.seed, **how)
 
 
 @dataclass(frozen=True)
