@@ -94,8 +94,9 @@ def made(meta: Mapping[str, Any]) -> str:
     machine = meta["environment"]
     engines = ", ".join(sorted({f"{model_name(each['model'])}: {each['name']}" for each in meta["engines"]}))
     total_s = sum(stage["duration_s"] for stage in meta["stages"])
+    chips = " and ".join(filter(None, [machine.get("gpu"), machine["cpu"]]))
     return (
-        f"`{meta['command']}`: {total_s / 60:.0f} minutes on {machine['cpu']}, {machine['cores']} cores, torch "
+        f"`{meta['command']}`: {total_s / 60:.0f} minutes on {chips}, {machine['cores']} cores, torch "
         f"{machine['torch']}; engines: {engines}; {meta['created'][:10]}."
     )
 

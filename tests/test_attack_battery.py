@@ -20,7 +20,9 @@ from dosimeter.attacks.base import (
 )
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
+from dosimeter.study import pick_device
 
+DEVICE = torch.device(pick_device("auto"))
 ENTRIES = {name: entry for name, entry in registry.entries().items() if not entry.needs_training}
 EPSILON = 0.01  # the images of these tests flip at some 0.004
 N_CLASSES = (2, 3)
@@ -40,7 +42,7 @@ def build(name: str) -> Any:
 
 @cache
 def network(n_classes: int) -> Classifier:
-    two = convolutional_classifier()
+    two = convolutional_classifier().to(DEVICE)
     if n_classes == 2:
         return two
     generator = torch.Generator().manual_seed(1)
@@ -49,13 +51,13 @@ def network(n_classes: int) -> Classifier:
         nn.init.uniform_(parameter, -0.3, 0.3, generator=generator)
     classes = tuple("abc"[:n_classes])
     head = nn.Sequential(nn.Flatten(), last)
-    return Classifier(two.base, head, preprocessing=two.preprocessing, size_px=SIZE_PX, classes=classes)
+    return Classifier(two.base, head, preprocessing=two.preprocessing, size_px=SIZE_PX, classes=classes).to(DEVICE)
 
 
 def images(n: int = 5) -> Tensor:
     """Images of 8-bit grey levels whose planes differ, black and white among them."""
     generator = torch.Generator().manual_seed(2)
-    return torch.randint(0, 256, (n, 3, SIZE_PX, SIZE_PX), generator=generator) / 255
+    return torch.randint(0, 256, (n, 3, SIZE_PX, SIZE_PX), generator=generator).to(DEVICE) / 255
 
 
 def problem(n_classes: int = 2, x: Tensor | None = None, **more: Any) -> Problem:
@@ -74,15 +76,15 @@ class Outcome(NamedTuple):
 
 
 def attacked(attack: Any, given: Problem, epsilon: float | Tensor = EPSILON) -> Outcome:
-    epsilons = torch.as_tensor(epsilon, dtype=torch.float32).expand(len(given))
+    epsilons = torch.as_tensor(epsilon, dtype=torch.float32, device=DEVICE).expand(len(given))
     if isinstance(attack, BudgetAttack):
         return Outcome(*attack.perturb(given, epsilons))
     assert isinstance(attack, DirectionAttack)
     to = attack.direction(given)
-    reach = epsilons if to.reach is None else to.reach
+    reach = epsilons if to.reach is None else to.reach.to(DEVICE)
     going = torch.minimum(epsilons, reach)
     moved = [perturb(image, sign, float(dose)) for image, sign, dose in zip(given.images, to.sign, going, strict=True)]
-    found = torch.zeros(len(given), dtype=torch.bool) if to.found is None else to.found & (reach <= epsilons)
+    found = torch.zeros(len(given), dtype=torch.bool, device=DEVICE) if to.found is None else to.found.to(DEVICE) & (reach <= epsilons)
     return Outcome(torch.stack(moved), found)
 
 
@@ -177,7 +179,7 @@ class TestContract:
             assert torch.equal(made[:, 0], made[:, plane])
 
     def test_nothing_moves_outside_the_mask(self, name: str, n_classes: int) -> None:
-        mask = torch.zeros(5, 1, SIZE_PX, SIZE_PX, dtype=torch.bool)
+        mask = torch.zeros(5, 1, SIZE_PX, SIZE_PX, dtype=torch.bool, device=DEVICE)
         mask[:, :, 4:20, 6:28] = True
         made = attacked(build(name), problem(n_classes, mask=mask), 0.1).images
         outside = ~mask.expand_as(made)
@@ -196,7 +198,7 @@ class TestContract:
 
     def test_a_network_without_gradient(self, name: str, n_classes: int) -> None:
         given = problem(n_classes)
-        for leave in (Tensor.detach, lambda x: torch.from_numpy(x.numpy())):
+        for leave in (Tensor.detach, lambda x: torch.from_numpy(x.cpu().numpy()).to(DEVICE)):
             sealed = Problem(Detached(network(n_classes), leave), given.images, given.labels)
             if not ENTRIES[name].needs_gradient:
                 assert torch.equal(attacked(build(name), sealed).images, usual(name, n_classes).images)
@@ -254,7 +256,8 @@ def test_a_search_of_balls_stays_on_the_file_s_lattice(name: str, levels: int) -
 def test_a_flat_classifier_is_reported_as_such(name: str) -> None:
     if not ENTRIES[name].needs_gradient:
         pytest.skip("it does not look at gradients")
-    flat = Problem(Linear(torch.zeros(3, SIZE_PX, SIZE_PX), 1.0), images(), torch.ones(5, dtype=torch.long))
+    unmoved = Linear(torch.zeros(3, SIZE_PX, SIZE_PX), 1.0).to(DEVICE)
+    flat = Problem(unmoved, images(), torch.ones(5, dtype=torch.long, device=DEVICE))
     attack = build(name)
     assert not attacked(attack, flat).found.any()
     if isinstance(attack, DirectionAttack):

@@ -21,6 +21,7 @@ def environment(device: str) -> dict[str, str | int]:
         "cpu": _cpu(),
         "cores": os.cpu_count() or 1,
         "device": device,
+        **({"gpu": _gpu()} if device == "cuda" else {}),
     }
 
 
@@ -37,6 +38,12 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or "unknown"
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 def digest_of(parts: list[str]) -> str:

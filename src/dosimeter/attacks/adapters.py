@@ -25,7 +25,7 @@ BEYOND = (1.0, 1.01, 1.05)
 _randomness = threading.Lock()  # these libraries draw from the process's generators
 
 
-class _Planes(nn.Module):
+class Planes(nn.Module):
     """A problem of one image as the network that another library sees: what may move in, logits out, all counted.
 
     Attributes:
@@ -61,7 +61,8 @@ def _alone(problem: Problem) -> list[Problem]:
 def _seeded(problem: Problem, run: Any, *, name: str) -> Any:
     """Return what `run` returns, its random numbers being those of the problem's one image."""
     seed = int(torch.randint(2**31, (1,), generator=problem.generators[0]))
-    with _randomness, torch.random.fork_rng(devices=[]):
+    device = problem.images.device
+    with _randomness, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         before = np.random.get_state()  # noqa: NPY002 - the libraries draw from it
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
@@ -99,7 +100,8 @@ class FoolboxMinimum(_Wrapped):
         """Return the way to the nearest adversarial image that the attack finds, and how far it is."""
         moves, reaches, hits = [], [], []
         for each in _alone(problem):
-            moved, hit = _over(each, self._moved(each))
+            planes = Planes(each, self.channels).eval()
+            moved, hit = _over(each, self._moved(each, planes))
             reach = float(moved.abs().amax())
             moves.append(moved / reach if reach else moved)
             reaches.append(reach)
@@ -108,15 +110,19 @@ class FoolboxMinimum(_Wrapped):
         found = torch.tensor(hits)
         return Direction(torch.cat(moves), none, reach=torch.tensor(reaches) * found, found=found)
 
-    def _moved(self, problem: Problem) -> Tensor:
+    def _moved(self, problem: Problem, planes: Planes, **how: Any) -> Tensor:
+        """Return how far the nearest adversarial image is from the problem's one image, (1, 3, H, W); 0 if none.
+
+        Args:
+            how: further arguments of the attack's call.
+        """
         import foolbox
 
-        planes = _Planes(problem, self.channels).eval()
         model = foolbox.PyTorchModel(planes, bounds=(0, 1), device=problem.images.device)
         criterion = _criterion(problem)
 
         def run() -> Tensor:
-            adversarial, _, _ = self.attack(model, planes.start, criterion, epsilons=None)
+            adversarial, _, _ = self.attack(model, planes.start, criterion, epsilons=None, **how)
             return planes.images(adversarial.detach()) - problem.images
 
         try:
@@ -128,12 +134,12 @@ class FoolboxMinimum(_Wrapped):
 
 
 def _searched(
-    problem: Problem, epsilon: Tensor, attack: _Wrapped, run: Callable[[Problem, _Planes, float], Tensor]
+    problem: Problem, epsilon: Tensor, attack: _Wrapped, run: Callable[[Problem, Planes, float], Tensor]
 ) -> Candidate:
     """Return what `run` makes of each image alone: of its planes (1, 1 or 3, H, W), within its epsilon."""
     images = []
     for each, dose in zip(_alone(problem), epsilon.tolist(), strict=True):
-        planes = _Planes(each, attack.channels).eval()
+        planes = Planes(each, attack.channels).eval()
         images.append(planes.images(_seeded(each, partial(run, each, planes, dose), name=attack.name)))
     found = problem.project(torch.cat(images), epsilon)
     return Candidate(found, problem.fooled(problem.ask(found)))
@@ -147,7 +153,7 @@ class FoolboxBudget(_Wrapped):
         """Return what the attack makes of each image within its epsilon."""
         import foolbox
 
-        def run(each: Problem, planes: _Planes, dose: float) -> Tensor:
+        def run(each: Problem, planes: Planes, dose: float) -> Tensor:
             model = foolbox.PyTorchModel(planes, bounds=(0, 1), device=each.images.device)
             _, (adversarial,), _ = self.attack(model, planes.start, _criterion(each), epsilons=[dose])
             return adversarial.detach()  # type: ignore[no-any-return]
@@ -163,7 +169,7 @@ class ArtBudget(_Wrapped):
         """Return what the attack makes of each image within its epsilon."""
         from art.estimators.classification import PyTorchClassifier
 
-        def run(each: Problem, planes: _Planes, dose: float) -> Tensor:
+        def run(each: Problem, planes: Planes, dose: float) -> Tensor:
             n_classes = int(each.ask(each.images).shape[1])
             shape = tuple(planes.start.shape[1:])
             estimator = PyTorchClassifier(planes, nn.CrossEntropyLoss(), shape, n_classes, clip_values=(0, 1))
