@@ -78,13 +78,18 @@ class Outcome(NamedTuple):
 def attacked(attack: Any, given: Problem, epsilon: float | Tensor = EPSILON) -> Outcome:
     epsilons = torch.as_tensor(epsilon, dtype=torch.float32, device=DEVICE).expand(len(given))
     if isinstance(attack, BudgetAttack):
-        return Outcome(*attack.perturb(given, epsilons))
+        made = attack.perturb(given, epsilons)
+        return Outcome(made.images, made.found.cpu())
     assert isinstance(attack, DirectionAttack)
     to = attack.direction(given)
     reach = epsilons if to.reach is None else to.reach.to(DEVICE)
     going = torch.minimum(epsilons, reach)
     moved = [perturb(image, sign, float(dose)) for image, sign, dose in zip(given.images, to.sign, going, strict=True)]
-    found = torch.zeros(len(given), dtype=torch.bool, device=DEVICE) if to.found is None else to.found.to(DEVICE) & (reach <= epsilons)
+    found = (
+        torch.zeros(len(given), dtype=torch.bool, device=DEVICE)
+        if to.found is None
+        else to.found.to(DEVICE) & (reach <= epsilons)
+    )
     return Outcome(torch.stack(moved), found)
 
 

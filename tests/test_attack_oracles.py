@@ -10,7 +10,8 @@ import torch
 from tiny import SIZE_PX, convolutional_classifier, linear_classifier
 from torch import Tensor, nn
 
-from dosimeter.attacks import registry
+from dosimeter.attacks import hopskipjump, registry
+from dosimeter.attacks.adapters import Planes
 from dosimeter.attacks.apgd import APGD, checkpoints
 from dosimeter.attacks.base import Problem
 from dosimeter.attacks.bim import bim
@@ -18,6 +19,7 @@ from dosimeter.attacks.carlini_wagner import CarliniWagner
 from dosimeter.attacks.ddn import DDN
 from dosimeter.attacks.deepfool import DeepFool
 from dosimeter.attacks.fmn import FMN
+from dosimeter.attacks.hopskipjump import HopSkipJump
 from dosimeter.attacks.losses import margin
 from dosimeter.attacks.mi_fgsm import MIFGSM
 from dosimeter.attacks.pgd import PGD
@@ -231,6 +233,46 @@ def test_the_l2_attacks_agree() -> None:
     assert by_optimiser.median() == pytest.approx(float(by_ddn.median()), rel=0.05)
 
 
+def test_hopskipjump_goes_on_where_foolbox_s_does_not() -> None:
+    """Of 64 pixels a side float32 blurs Foolbox's probes, and after its first step it comes no nearer."""
+    weight = torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(3)) + 0.1
+    problem = plane(weight).problem.take(torch.tensor([0]))
+
+    def anew() -> Problem:
+        return replace(problem, generators=())
+
+    def by_ours(steps: int) -> float:
+        return float(length(anew(), HopSkipJump(steps, 100, channels="free")))
+
+    def by_theirs(steps: int) -> float:
+        attack = foolbox.attacks.HopSkipJumpAttack(
+            steps=steps, max_gradient_eval_steps=100, initial_gradient_eval_steps=100, constraint="linf"
+        )
+        start = hopskipjump.begin(anew(), Planes(problem, "free"))
+        model = foolbox.PyTorchModel(problem.network, bounds=(0, 1))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            images, _, _ = attack(model, problem.images, problem.labels, epsilons=None, starting_points=start)
+        return float((images - problem.images).abs().max())
+
+    assert by_theirs(16) >= by_theirs(1)
+    assert by_ours(16) < 0.8 * by_ours(1)
+
+
+def test_hopskipjump_begins_where_no_noise_helps() -> None:
+    """The left half is brighter, by so much that noise over the whole image keeps the answer."""
+    weight = torch.ones(3, 16, 16) / (3 * 16 * 16)
+    weight[:, :, 8:] *= -1
+    classifier = linear_classifier(weight, bias=0.05)
+    images = torch.where(weight > 0, 0.7, 0.3)[None]
+    problem = Problem(classifier, images, torch.ones(1, dtype=torch.long))
+    noise = torch.rand(500, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert (classifier(noise).argmax(dim=1) == 1).all()
+    to = HopSkipJump(4, 50).direction(problem)
+    assert to.found.all()
+    assert 0.25 < float(to.reach) < 0.5  # each half must give 0.25; the search is rough
+
+
 # --- Auto-PGD ---------------------------------------------------------------------------------------------------
 
 
@@ -316,6 +358,7 @@ def test_vanishing_gradients_are_no_obstacle() -> None:
         (lambda: DeepFool(norm="l1"), "norm must be 'linf' or 'l2', got 'l1'"),  # type: ignore[arg-type]
         (lambda: DeepFool(overshoot=-0.1), "overshoot must be positive"),
         (lambda: CarliniWagner(searches=0), "searches must be positive"),
+        (lambda: HopSkipJump(steps=0), "steps must be positive"),
         (lambda: CarliniWagner(learning_rate=-1.0), "learning_rate must be positive"),
     ],
 )

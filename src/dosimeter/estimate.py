@@ -8,23 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from dosimeter.attacks.presets import Preset, choose
-from dosimeter.attacks.registry import entries, parameters
+from dosimeter.attacks.presets import choose
+from dosimeter.attacks.registry import passes
 from dosimeter.config import StudyConfig
 from dosimeter.models.backbones import Backbone, build_head, get_backbone
 from dosimeter.storage.base import STORAGES
 
 if TYPE_CHECKING:
     from dosimeter.trials import Trial
-
-GRADIENT_IN_FORWARDS = 2.5
-"""A gradient costs a forward pass and a backward one."""
-
-SEARCHES_THAT_FAIL = 2
-"""Of the balls that an attack searches for an image, those in which it takes all its steps."""
-
-HOPSKIPJUMP_QUERIES = 2000
-"""Of its standard effort."""
 
 FLIP_IN_FORWARDS = 5
 """Bisection steps of an average flip epsilon."""
@@ -48,7 +39,7 @@ def forwards_per_case(config: StudyConfig) -> float:
     doses = [epsilon for epsilon in config.epsilons if epsilon > 0]
     distinct = {name: _distinct(doses, storage.levels) for name, storage in STORAGES.items()}
     presets = choose(config.preset, config.attack, config.effort, config.storages)
-    return sum(_attack(preset) + sum(distinct[storage] for storage in preset.storages) for preset in presets)
+    return sum(passes(preset.attack) + sum(distinct[storage] for storage in preset.storages) for preset in presets)
 
 
 def _distinct(doses: Sequence[float], levels: int) -> int:
@@ -56,18 +47,6 @@ def _distinct(doses: Sequence[float], levels: int) -> int:
     if not levels:
         return len(doses) + FLIP_IN_FORWARDS
     return len({round(epsilon * levels) for epsilon in doses} - {0})
-
-
-def _attack(preset: Preset) -> float:
-    """Return what an attack takes for an image, in forward passes."""
-    known = entries().get(preset.name)
-    if known is None or known.searches == "direction":
-        return 1 + GRADIENT_IN_FORWARDS
-    settings = parameters(preset.attack)
-    steps = float(settings.get("queries") or settings.get("steps") or HOPSKIPJUMP_QUERIES)
-    steps *= float(settings.get("restarts", 1)) * float(settings.get("searches", 1))
-    balls = SEARCHES_THAT_FAIL if known.searches == "budget" else 1
-    return balls * steps * (GRADIENT_IN_FORWARDS if known.needs_gradient else 1)
 
 
 def estimate(config: StudyConfig, trials: "Sequence[Trial]") -> Iterator[Cost]:

@@ -17,7 +17,7 @@ from dosimeter import responses
 from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.atomic import write_text
 from dosimeter.attacks.presets import PRESETS, choose
-from dosimeter.attacks.registry import parameters
+from dosimeter.attacks.registry import parameters, passes
 from dosimeter.config import StudyConfig
 from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
@@ -284,8 +284,9 @@ class _Study:
         except (KeyError, TypeError):  # not decided yet, or damaged
             decided.pop(key, None)
         self.progress.begin(f"{model}: choosing an engine", 0)
-        storages = sum(len(preset.storages) for preset in self.presets)
-        n_passes = len(trial.split.test) * len(self.config.epsilons) * storages
+        n_doses = len(self.config.epsilons)
+        each = sum(passes(preset.attack) + n_doses * len(preset.storages) for preset in self.presets)
+        n_passes = round(len(trial.split.test) * each)
         with self.run.stage("engine", **trial.scope, model=model):
             plan = plan_engine(self.config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True)
         self._say(plan.refused.values())

@@ -90,6 +90,25 @@ class _Wrapped:
     loss: str = "none"
 
 
+def nearest_of_each(problem: Problem, channels: str, moved: Callable[[Problem, Planes], Tensor]) -> Direction:
+    """Return the way to each image's nearest adversarial image, and how far it is.
+
+    Args:
+        moved: how far it is from a problem's one image (1, 3, H, W), given that image's planes; 0 if there is none.
+    """
+    moves, reaches, hits = [], [], []
+    for each in _alone(problem):
+        planes = Planes(each, channels).eval()
+        move, hit = _over(each, moved(each, planes))
+        reach = float(move.abs().amax())
+        moves.append(move / reach if reach else move)
+        reaches.append(reach)
+        hits.append(hit)
+    none = torch.zeros(len(problem), dtype=torch.bool)
+    found = torch.tensor(hits)
+    return Direction(torch.cat(moves), none, reach=torch.tensor(reaches) * found, found=found)
+
+
 @dataclass(frozen=True)
 class FoolboxMinimum(_Wrapped):
     """A minimum-norm attack of Foolbox (`foolbox.attacks.base.MinimizationAttack`), of any norm."""
@@ -98,39 +117,29 @@ class FoolboxMinimum(_Wrapped):
 
     def direction(self, problem: Problem) -> Direction:
         """Return the way to the nearest adversarial image that the attack finds, and how far it is."""
-        moves, reaches, hits = [], [], []
-        for each in _alone(problem):
-            planes = Planes(each, self.channels).eval()
-            moved, hit = _over(each, self._moved(each, planes))
-            reach = float(moved.abs().amax())
-            moves.append(moved / reach if reach else moved)
-            reaches.append(reach)
-            hits.append(hit)
-        none = torch.zeros(len(problem), dtype=torch.bool)
-        found = torch.tensor(hits)
-        return Direction(torch.cat(moves), none, reach=torch.tensor(reaches) * found, found=found)
+        return nearest_of_each(problem, self.channels, self._moved)
 
-    def _moved(self, problem: Problem, planes: Planes, **how: Any) -> Tensor:
-        """Return how far the nearest adversarial image is from the problem's one image, (1, 3, H, W); 0 if none.
-
-        Args:
-            how: further arguments of the attack's call.
-        """
-        import foolbox
-
-        model = foolbox.PyTorchModel(planes, bounds=(0, 1), device=problem.images.device)
-        criterion = _criterion(problem)
-
-        def run() -> Tensor:
-            adversarial, _, _ = self.attack(model, planes.start, criterion, epsilons=None, **how)
-            return planes.images(adversarial.detach()) - problem.images
-
+    def _moved(self, problem: Problem, planes: Planes) -> Tensor:
+        run = partial(run_foolbox, self.attack, problem, planes)
         try:
             return _seeded(problem, run, name=self.name)  # type: ignore[no-any-return]
         except AttackError as error:
             if "init_attack failed" not in str(error) and "Initialization" not in str(error):
                 raise
             return torch.zeros_like(problem.images)  # it has no image to start from
+
+
+def run_foolbox(attack: Any, problem: Problem, planes: Planes, **how: Any) -> Tensor:
+    """Return how far `attack`, a minimum-norm attack of Foolbox, moves a problem's one image, (1, 3, H, W).
+
+    Args:
+        how: further arguments of the attack's call.
+    """
+    import foolbox
+
+    model = foolbox.PyTorchModel(planes, bounds=(0, 1), device=problem.images.device)
+    adversarial, _, _ = attack(model, planes.start, _criterion(problem), epsilons=None, **how)
+    return planes.images(adversarial.detach()) - problem.images
 
 
 def _searched(

@@ -1,21 +1,18 @@
 """HopSkipJump, the black box that sees only decisions, as Foolbox has it, begun where the change is least."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dosimeter.attacks.adapters import FoolboxMinimum, Planes
-from dosimeter.attacks.base import Problem
+from dosimeter.attacks.adapters import Planes, nearest_of_each, run_foolbox
+from dosimeter.attacks.base import Direction, Problem, check_positive
 from dosimeter.attacks.registry import Entry
 from dosimeter.errors import DosimeterError
-
-EFFORT = {"quick": (4, 100), "standard": (10, 300), "thorough": (64, 10_000)}
-"""Steps, and queries of a gradient estimate at most. Quick takes some 500 queries an image, standard 2,000."""
 
 REACHES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """How far each beginning is followed, all of them to the first before any to the next."""
@@ -27,28 +24,79 @@ CLOUDS = 4 * (2, 3, 4, 6, 8)
 """Corners along a side of each cloud: smooth noise between black and white. Much of a network's answer depends on what
 is as coarse; fine noise is one class to many."""
 
+PROBE = 1 / 16
+"""Root mean square of a probe's change of a pixel, as a share of the distance so far."""
+
+AT_ONCE = {"cpu": 2**20}
+"""Values of the images asked about in one pass, elsewhere 2 ** 23: a GPU is idle with few."""
+
 
 @dataclass(frozen=True)
-class HopSkipJump(FoolboxMinimum):
+class HopSkipJump:
     """The nearest adversarial image under L-infinity, from decisions alone.
 
     It needs an adversarial image to begin with. Foolbox blends the image with uniform noise, which to many a radiology
     network is one class; this begins with the first that is adversarial among blurred images, flat greys, the
-    negative, clouds and uniform noise, near before far.
+    negative, clouds and uniform noise, near before far. And it needs probes on both sides of the boundary: the paper's
+    are so short that beyond some 100 pixels a side float32 does not hold them, and the search stands still after its
+    first step; these are never shorter than a share of the distance. The decisions of an estimate are asked together,
+    and its noise is the image's own. The rest is Foolbox's.
 
-    Source: Chen et al. 2020 (arXiv 1904.02144).
+    Args:
+        steps: gradient estimates.
+        queries: decisions that an estimate takes at most; the first takes up to 100, and later ones more.
+        channels: "tied" moves the planes of an image together.
+
+    Source: Chen et al. 2020 (arXiv 1904.02144), algorithm 2.
     """
 
-    def _moved(self, problem: Problem, planes: Planes, **how: Any) -> Tensor:
-        nothing = torch.zeros_like(problem.images)
-        if bool(problem.fooled(problem.ask(problem.images))[0]):
-            return nothing  # it is misclassified as it is
-        for reach in REACHES:
-            for pattern in _patterns(planes.start, problem.generators[0]):
-                start = planes.start + (pattern - planes.start).clamp(-reach, reach)
-                if bool(problem.fooled(problem.ask(planes.images(start)))[0]):
-                    return super()._moved(problem, planes, starting_points=start, **how)
-        return nothing
+    steps: int = 10
+    queries: int = 300
+    channels: Literal["tied", "free"] = "tied"
+    name: str = "hopskipjump"
+    loss: str = "none"
+    norm: str = "linf"
+
+    def __post_init__(self) -> None:
+        check_positive(steps=self.steps, queries=self.queries)
+        _import_foolbox()
+
+    def direction(self, problem: Problem) -> Direction:
+        """Return the way to the nearest adversarial image found, and how far it is."""
+        return nearest_of_each(problem, self.channels, self._moved)
+
+    def _moved(self, problem: Problem, planes: Planes) -> Tensor:
+        generator = problem.generators[0]
+        start = None if _decided(problem, planes, planes.start) else begin(problem, planes)
+        if start is None:  # misclassified as it is, or not to be had
+            return torch.zeros_like(problem.images)
+        attack = _asking_together(problem, planes, generator)(
+            steps=self.steps,
+            max_gradient_eval_steps=self.queries,
+            initial_gradient_eval_steps=min(100, self.queries),
+            constraint="linf",
+        )
+        last = run_foolbox(attack, problem, planes, starting_points=start)
+        nearest = planes.images(attack.nearest) - problem.images
+        return min(last, nearest, key=lambda move: float(move.abs().amax()))
+
+
+def _decided(problem: Problem, planes: Planes, moved: Tensor) -> Tensor:
+    """Return (n,) True where the answer about planes (n, 1 or 3, H, W) is what the attack is after."""
+    size = max(1, AT_ONCE.get(moved.device.type, 2**23) // problem.images.numel())
+    predicted = torch.cat([planes(part).argmax(dim=1) for part in moved.split(size)])
+    return predicted != problem.labels if problem.targets is None else predicted == problem.targets
+
+
+def begin(problem: Problem, planes: Planes) -> Tensor | None:
+    """Return the first adversarial image (1, 1 or 3, H, W) among those to begin with; None if there is none."""
+    image = planes.start
+    for reach in REACHES:
+        for pattern in _patterns(image, problem.generators[0]):
+            start = image + (pattern - image).clamp(-reach, reach)
+            if _decided(problem, planes, start):
+                return start
+    return None
 
 
 def _patterns(image: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
@@ -67,20 +115,45 @@ def _patterns(image: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
     yield torch.rand(image.shape, generator=generator).to(image)
 
 
-def _build(effort: str) -> Any:
+def _asking_together(problem: Problem, planes: Planes, generator: torch.Generator) -> Callable[..., Any]:
+    """Return Foolbox's class for one image, which asks for a gradient estimate's decisions together."""
+
+    class Together(_import_foolbox()):  # type: ignore[misc]
+        nearest = planes.start.new_full(planes.start.shape, math.inf)
+
+        def select_delta(self, originals: Any, distances: Any, step: int) -> Any:
+            """Return how long (1,) probes are, by their L2 norm."""
+            least = PROBE * distances.raw * math.sqrt(originals.raw.numel())
+            return type(distances)(torch.maximum(super().select_delta(originals, distances, step).raw, least))
+
+        def approximate_gradients(self, is_adversarial: Any, x_advs: Any, steps: int, delta: Any) -> Any:
+            """Return the mean of noise that keeps the image adversarial, less noise that does not (equation 16)."""
+            image, radius = x_advs.raw, float(delta.item())
+            self.nearest = min(self.nearest, image, key=lambda each: float((each - planes.start).abs().amax()))
+            noise = 2 * torch.rand(steps, *image.shape[1:], generator=generator).to(image) - 1
+            noise /= noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+            moved = (image + radius * noise).clamp(0, 1)
+            answers = 2.0 * _decided(problem, planes, moved) - 1
+            if answers.mean().abs() < 1:
+                answers -= answers.mean()
+            return type(x_advs)(((moved - image) * answers.view(-1, 1, 1, 1)).mean(dim=0, keepdim=True))
+
+    return Together
+
+
+def _import_foolbox() -> Any:
     try:
         from foolbox.attacks import HopSkipJumpAttack
     except ImportError as error:
         raise DosimeterError("The hopskipjump attack needs Foolbox: pip install 'dosimeter[attacks]'.") from error
-    steps, queries = EFFORT[effort]
-    attack = HopSkipJumpAttack(
-        steps=steps, max_gradient_eval_steps=queries, initial_gradient_eval_steps=min(100, queries), constraint="linf"
-    )
-    return HopSkipJump(attack, f"steps={steps}, max_gradient_eval_steps={queries}", name="hopskipjump")
+    return HopSkipJumpAttack
 
+
+EFFORT = {"quick": (4, 100), "standard": (10, 300), "thorough": (64, 10_000)}
+"""Steps, and queries of a gradient estimate at most. Quick takes some 500 queries an image, standard 2,500."""
 
 ENTRY = Entry(
-    build=_build,
+    build=lambda effort: HopSkipJump(*EFFORT[effort]),
     note="black box that sees only decisions (Foolbox)",
     needs_gradient=False,
     source="Chen et al. 2020, arXiv 1904.02144",

@@ -6,6 +6,7 @@ which the command line reads without importing torch.
 
 import hashlib
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -19,6 +20,12 @@ from dosimeter.attacks.base import Attack
 from dosimeter.errors import DosimeterError, did_you_mean
 
 EFFORTS = ("quick", "standard", "thorough")
+
+GRADIENT_IN_PASSES = 2.5
+"""A gradient costs a forward pass and a backward one."""
+
+SEARCHES_THAT_FAIL = 2
+"""Of the balls that an attack searches for an image, those in which it takes all its steps."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,17 @@ def parameters(attack: Attack) -> dict[str, Any]:
     values = {each.name: getattr(attack, each.name) for each in fields(attack)}  # type: ignore[arg-type]
     values = {name: _digest(value) if isinstance(value, Tensor) else value for name, value in values.items()}
     return {name: value for name, value in values.items() if isinstance(value, str | bool | int | float | None)}
+
+
+def passes(attack: Attack) -> float:
+    """Return what an attack takes for an image, in forward passes, about."""
+    known = entries().get(attack.name)
+    if known is None or known.searches == "direction":
+        return 1 + GRADIENT_IN_PASSES
+    settings = parameters(attack)
+    steps = math.prod(settings[name] for name in ("steps", "queries", "restarts", "searches") if name in settings)
+    balls = SEARCHES_THAT_FAIL if known.searches == "budget" else 1
+    return float(balls * steps * (GRADIENT_IN_PASSES if known.needs_gradient else 1))
 
 
 def _digest(tensor: Tensor) -> str:

@@ -10,7 +10,7 @@ from dosimeter.attacks.losses import margin
 
 RISE = 0.01  # of the largest logit: the change of the margin that a difference should make
 STEPS = (1e-5, 4 / 255)  # least and largest step, of the image range
-LADDER = (1.0, 1 / 8, 8.0)  # steps tried, in multiples of the first
+LADDER = (1.0, 1 / 8, 1 / 64, 8.0)  # steps tried, in multiples of the first; kinks make long ones disagree
 TOLERANCE = 0.25
 """Slope and gradient agree if they differ by less than this share of the gradient's size."""
 

@@ -13,7 +13,7 @@ from dosimeter.attacks.allowed import as_levels, as_mask, as_target
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.fgsm import FGSM
 from dosimeter.attacks.presets import Preset
-from dosimeter.attacks.registry import build, check_effort
+from dosimeter.attacks.registry import build, check_effort, passes
 from dosimeter.attacks.universal import UniversalPerturbation
 from dosimeter.cohorts.base import Cohort
 from dosimeter.config import VISIBILITY_EPSILONS, check_native, costly_epsilons, fills
@@ -113,7 +113,8 @@ def sweep(
     if isinstance(chosen, UniversalPerturbation):
         chosen = learn(chosen, classifier, _training(training), seed=seed, target=aim, mask=allowed)
     doses = parse_epsilons(epsilons)
-    plan = plan_engine(engine, classifier, cohort, n_passes=len(cohort) * len(doses) * len(storages), refine=refine)
+    n_passes = round(len(cohort) * (passes(chosen) + len(doses) * len(storages)))
+    plan = plan_engine(engine, classifier, cohort, n_passes=n_passes, refine=refine)
     for sentence in plan.refused.values():
         log.warning(sentence)
     plan = plan if batch_size is None else replace(plan, batch_size=batch_size)
