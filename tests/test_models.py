@@ -179,8 +179,8 @@ def test_a_recipe_follows_everything_that_shapes_the_head(halves: Split) -> None
 
 def test_a_saved_classifier_reloads_to_bit_identical_logits(halves: Split, tmp_path: Path) -> None:
     classifier = dm.fit("inception_v3", halves, options=FitOptions(epochs=1))
-    dm.save_classifier(classifier, tmp_path)
-    again = dm.load_classifier(tmp_path)
+    dm.save_classifier(classifier, str(tmp_path))
+    again = dm.load_classifier(str(tmp_path))
     images = torch.rand(4, 3, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(0))
     assert torch.equal(classifier(images), again(images))
     assert again.name == classifier.name

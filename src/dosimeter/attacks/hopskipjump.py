@@ -77,14 +77,13 @@ class HopSkipJump:
             constraint="linf",
         )
         last = run_foolbox(attack, problem, planes, starting_points=start)
-        nearest = planes.images(attack.nearest) - problem.images
-        return min(last, nearest, key=lambda move: float(move.abs().amax()))
+        best = planes.images(attack.nearest) - problem.images
+        return best if best.abs().amax() < last.abs().amax() else last
 
 
 def _decided(problem: Problem, planes: Planes, moved: Tensor) -> Tensor:
     """Return (n,) True where the answer about planes (n, 1 or 3, H, W) is what the attack is after."""
-    size = max(1, AT_ONCE.get(moved.device.type, 2**23) // problem.images.numel())
-    predicted = torch.cat([planes(part).argmax(dim=1) for part in moved.split(size)])
+    predicted = planes(moved).argmax(dim=1)
     return predicted != problem.labels if problem.targets is None else predicted == problem.targets
 
 
@@ -116,7 +115,8 @@ def _patterns(image: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
 
 
 def _asking_together(problem: Problem, planes: Planes, generator: torch.Generator) -> Callable[..., Any]:
-    """Return Foolbox's class for one image, which asks for a gradient estimate's decisions together."""
+    """Return Foolbox's class for one image, which asks for many decisions of a gradient estimate together."""
+    at_once = max(1, AT_ONCE.get(planes.start.device.type, 2**23) // problem.images.numel())
 
     class Together(_import_foolbox()):  # type: ignore[misc]
         nearest = planes.start.new_full(planes.start.shape, math.inf)
@@ -127,16 +127,22 @@ def _asking_together(problem: Problem, planes: Planes, generator: torch.Generato
             return type(distances)(torch.maximum(super().select_delta(originals, distances, step).raw, least))
 
         def approximate_gradients(self, is_adversarial: Any, x_advs: Any, steps: int, delta: Any) -> Any:
-            """Return the mean of noise that keeps the image adversarial, less noise that does not (equation 16)."""
+            """Return the way to more adversarial images: probes that stay so, less their share of all (equation 16)."""
             image, radius = x_advs.raw, float(delta.item())
             self.nearest = min(self.nearest, image, key=lambda each: float((each - planes.start).abs().amax()))
-            noise = 2 * torch.rand(steps, *image.shape[1:], generator=generator).to(image) - 1
-            noise /= noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-            moved = (image + radius * noise).clamp(0, 1)
-            answers = 2.0 * _decided(problem, planes, moved) - 1
-            if answers.mean().abs() < 1:
-                answers -= answers.mean()
-            return type(x_advs)(((moved - image) * answers.view(-1, 1, 1, 1)).mean(dim=0, keepdim=True))
+            leading, every, n_leading = torch.zeros_like(image), torch.zeros_like(image), 0
+            for first in range(0, steps, at_once):
+                n = min(at_once, steps - first)
+                noise = 2 * torch.rand(n, *image.shape[1:], generator=generator).to(image) - 1
+                noise /= noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+                moved = (image + radius * noise).clamp(0, 1)
+                adversarial = _decided(problem, planes, moved)
+                leading += (moved - image)[adversarial].sum(dim=0)
+                every += (moved - image).sum(dim=0)
+                n_leading += int(adversarial.sum())
+            if n_leading in (0, steps):
+                return type(x_advs)(every if n_leading else -every)
+            return type(x_advs)(leading - n_leading / steps * every)
 
     return Together
 

@@ -24,8 +24,9 @@ class ClassifierDamaged(DosimeterError):
     """A saved classifier's files are not what was saved; training again gives the same one."""
 
 
-def save_classifier(classifier: Classifier, folder: Path) -> None:
+def save_classifier(classifier: Classifier, folder: str | Path) -> None:
     """Write `classifier`, as `fit` made it, into `folder`; the card comes last, so a folder with a card is whole."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     head = {name: tensor.cpu().contiguous() for name, tensor in classifier.head.state_dict().items()}
     (folder / "head.safetensors").write_bytes(save(head))  # a full disk is then an OSError like any other
@@ -39,7 +40,7 @@ def save_classifier(classifier: Classifier, folder: Path) -> None:
     write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
 
 
-def load_classifier(folder: Path, *, weights: Weights | None = None, device: str = "cpu") -> Classifier:
+def load_classifier(folder: str | Path, *, weights: Weights | None = None, device: str = "cpu") -> Classifier:
     """Return the classifier in `folder`; its logits are bit-identical to those of the one saved, on one machine.
 
     Args:
@@ -48,6 +49,7 @@ def load_classifier(folder: Path, *, weights: Weights | None = None, device: str
     Raises:
         DosimeterError: no classifier there, or the base's weights are not those it was trained on.
     """
+    folder = Path(folder)
     card_file = folder / "card.json"
     if not card_file.is_file():
         raise DosimeterError(f"{folder} holds no classifier: card.json is missing. Train one with `dosimeter study`.")
