@@ -24,6 +24,7 @@ def test_epsilon_reads_what_people_type(text: Any, value: float) -> None:
         (-0.1, "in [0, 1]"),
         ("x", "0.003 or a fraction"),
         ("1/0", "fraction"),
+        ("01", "Write 0.01"),  # of 0,01
         ("nan", "in [0, 1]"),
         (None, "must be a number"),
     ],
@@ -92,6 +93,7 @@ def test_the_run_folder_s_name_follows_the_settings_but_not_where_data_lies(tmp_
         ({"epsilons": "4"}, "4/255"),
         ({"epochs": 0}, "epochs"),
         ({"seed": -1}, "seed"),
+        ({"seed": 2**31 - 1, "repeats": 2}, "seed and repeats must end at"),
         ({"limit": 2}, "limit"),
         ({"weights": {"resnet": "x"}}, "no such model"),
         ({"device": "tpu"}, "device"),

@@ -184,6 +184,10 @@ class StudyConfig(BaseModel):
                 raise DosimeterError(
                     f"declared_accuracy must be of a model of the study, got one of {name}. Add --model."
                 )
+        if self.seeds.stop > 2**31:
+            raise DosimeterError(
+                f"seed and repeats must end at seed {2**31 - 1}, got {self.seeds.stop - 1}. Take a smaller seed."
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """Epsilon, the dose: a fraction of the image range, parsed once."""
 
+import re
 from collections.abc import Iterable
 from fractions import Fraction
 
@@ -30,6 +31,8 @@ class Epsilon(float):
 
     def __new__(cls, value: float | str) -> "Epsilon":
         """Parse and check `value`."""
+        if isinstance(value, str) and re.fullmatch(r"0\d+", value.strip()):  # what a comma leaves of 0,01
+            raise DosimeterError(f"epsilon must have a point where decimals begin, got {value.strip()!r}. Write 0.01.")
         try:
             if isinstance(value, bool):
                 raise TypeError

@@ -16,7 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dosimeter.attacks.base import Attack, AttackError, Candidate, Direction, Problem, check_attack, no_gradient
+from dosimeter.attacks.base import (
+    Attack,
+    AttackError,
+    Candidate,
+    Direction,
+    Problem,
+    check_attack,
+    lacks_gradient,
+    no_gradient,
+)
 from dosimeter.errors import DosimeterError
 
 BEYOND = (1.0, 1.01, 1.05)
@@ -72,7 +81,7 @@ def _seeded(problem: Problem, run: Any, *, name: str) -> Any:
             said = str(error).rstrip(".")
             raise AttackError(f"the attack {name} cannot be used here: {said}. Choose another one.") from error
         except RuntimeError as error:
-            if "requires grad" in str(error) or "require grad" in str(error):  # torch's words where there is none
+            if lacks_gradient(error):
                 raise no_gradient() from error
             raise
         finally:

@@ -8,6 +8,7 @@ returns is trusted to stay in its ball, its mask or the image's range.
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -166,7 +167,7 @@ class Problem:
                 logits = self.network(images).float()
                 losses = self.losses(logits, loss)
         except RuntimeError as error:
-            if "requires grad" in str(error):  # torch's words where a layer leaves it for numpy
+            if lacks_gradient(error):  # a layer leaves it for numpy
                 raise no_gradient() from error
             raise
         if not losses.requires_grad:
@@ -234,6 +235,11 @@ def _seed(image: Tensor, seed: int) -> int:
         image.detach().cpu().contiguous().numpy().tobytes(), digest_size=7, salt=seed.to_bytes(8, "big")
     )
     return int.from_bytes(digest.digest(), "big")
+
+
+def lacks_gradient(error: RuntimeError) -> bool:
+    """Whether torch raised `error` because there is no gradient where one is asked for."""
+    return re.search("requires? grad", str(error)) is not None
 
 
 def no_gradient() -> AttackError:

@@ -83,7 +83,7 @@ class HopSkipJump:
 
 def _decided(problem: Problem, planes: Planes, moved: Tensor) -> Tensor:
     """Return (n,) True where the answer about planes (n, 1 or 3, H, W) is what the attack is after."""
-    predicted = planes(moved).argmax(dim=1)
+    predicted: Tensor = planes(moved).argmax(dim=1)
     return predicted != problem.labels if problem.targets is None else predicted == problem.targets
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -89,13 +90,13 @@ def sweep(
         >>> dm.accuracy_table(responses)  # doctest: +SKIP
     """
     _check_subjects(classifier, cohort)
-    storages = (storages,) if isinstance(storages, str) else tuple(dict.fromkeys(storages))
+    storages = (storages,) if isinstance(storages, str) else tuple(dict.fromkeys(storages or ()))
     if not storages:
         raise DosimeterError("storages must name at least one, got none. Try ['float', 'png8'].")
     for storage in storages:
         get_storage(storage)
-    if not 0 <= seed < 2**31:
-        raise DosimeterError(f"seed must be from 0 to {2**31 - 1}, got {seed}.")
+    if not _is_whole(seed) or not 0 <= seed < 2**31:
+        raise DosimeterError(f"seed must be a whole number from 0 to {2**31 - 1}, got {seed!r}.")
     if cohort.classes != classifier.classes:
         raise DosimeterError(
             f"the cohort's classes {cohort.classes} must be the classifier's {classifier.classes}, in that order: "
@@ -103,8 +104,10 @@ def sweep(
         )
     check_name(engine)
     for name, value in (("batch_size", batch_size), ("workers", workers)):
-        if value is not None and value < 1:
-            raise DosimeterError(f"{name} must be 1 or more, got {value}. Leave it out, and it is found.")
+        if value is not None and not (_is_whole(value) and value >= 1):
+            raise DosimeterError(
+                f"{name} must be a whole number, 1 or more, got {value!r}. Leave it out, and it is found."
+            )
     check_effort(effort)
     chosen = FGSM() if attack is None else build(attack, effort) if isinstance(attack, str) else adapt(attack)
     if native:
@@ -161,6 +164,10 @@ def _check_subjects(classifier: object, cohort: object) -> None:
             "training mode: answers would be random, or change it. Call classifier.eval()."
         )
     answer(classifier, torch.full((2, 3, classifier.size_px, classifier.size_px), 0.5))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _visible(visibility: str | Sequence[float]) -> tuple[float, ...] | str:
