@@ -10,8 +10,10 @@ from dosimeter.attacks.base import Problem
 from dosimeter.attacks.presets import PRESETS, Preset
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pseudonymise
 from dosimeter.engines.base import TorchEngine
+from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
 from dosimeter.responses import SCHEMA
+from dosimeter.sweeps import executor
 from dosimeter.sweeps.answers import Answers, Question, Target
 from dosimeter.sweeps.execute import execute_cell
 from dosimeter.sweeps.flips import FLIP_TOLERANCE
@@ -241,3 +243,12 @@ def test_classes_in_another_order_are_refused() -> None:
 def test_unknown_storage_is_named() -> None:
     with pytest.raises(dm.DosimeterError, match="png8"):
         dm.sweep(convolutional_classifier(), cohort(2), storages=["png"])
+
+
+def test_a_full_gpu_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **how: object) -> list[object]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(executor, "execute_cell", full)
+    with pytest.raises(DosimeterError, match="Use --workers 1; what is done is kept"):
+        dm.sweep(convolutional_classifier(), cohort(2 * SHARD_SIZE), workers=2)

@@ -5,8 +5,11 @@ from dataclasses import dataclass, fields
 from threading import Event
 from typing import NamedTuple, Protocol
 
+import torch
+
 from dosimeter.cohorts.split import Split
 from dosimeter.engines.choose import EnginePlan, build_engine
+from dosimeter.errors import DosimeterError
 from dosimeter.models.backbones import HeadSpec
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import fit
@@ -87,7 +90,14 @@ class LocalExecutor:
 
         def execute(cell: Cell) -> Done:
             notes: list[str] = []
-            rows = execute_cell(cell, classifier, engine, audience=listeners, stop=stop, note=notes.append)
+            try:
+                rows = execute_cell(cell, classifier, engine, audience=listeners, stop=stop, note=notes.append)
+            except torch.OutOfMemoryError as error:
+                remedy = f"--workers {workers // 2}" if workers > 1 else "--device cpu"
+                raise DosimeterError(
+                    f"the GPU's memory must hold {workers} cells at once, but is full. Use {remedy}; what is done "
+                    "is kept."
+                ) from error
             return Done(cell, rows, notes)
 
         yield from in_threads(execute, cells, workers=workers, stop=stop)
