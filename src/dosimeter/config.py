@@ -101,7 +101,7 @@ class StudyConfig(BaseModel):
     executor: str = Field("local", description="local: this machine's cores; ray: a cluster")
     address: str = Field("auto", description="of the Ray cluster; auto: the one this machine belongs to")
     workers: int | None = Field(
-        None, ge=1, description="cells swept at once, a thread each; default: one for each core"
+        None, ge=1, description="cells swept at once, a thread each; default: one for each core, 4 on a GPU"
     )
 
     @field_validator("epsilons", mode="before")
