@@ -273,6 +273,44 @@ def test_hopskipjump_begins_where_no_noise_helps() -> None:
     assert 0.25 < float(to.reach) < 0.5  # each half must give 0.25; the search is rough
 
 
+@pytest.mark.parametrize("margin", [0.5, 0.01, 0.001])
+def test_hopskipjump_finds_the_images_that_hardly_hold(margin: float) -> None:
+    """Its end is on the boundary: where the margin is small, going on from there must be by more than a few percent."""
+    weight = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(3))
+    image = torch.full((1, 3, 16, 16), 0.5)
+    score = float((image * weight).sum())
+    problem = Problem(Shifted(weight, bias=margin - score), image, torch.ones(1, dtype=torch.long))
+    to = HopSkipJump(10, 200).direction(problem)
+    assert to.found.all()
+    reach, nearest = float(to.reach), float(DeepFool().direction(problem).reach)
+    assert nearest <= reach < 8 * nearest
+
+
+class Shifted(nn.Module):
+    """A linear classifier with logits about 10."""
+
+    def __init__(self, weight: Tensor, bias: float) -> None:
+        super().__init__()
+        self.inside = linear_classifier(weight, bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.inside(images) + 10
+        return logits
+
+
+def test_hopskipjump_ends_where_answers_waver() -> None:
+    class Wavering(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = convolutional_classifier()(images)
+            return logits + torch.randn(logits.shape, generator=generator)
+
+    generator = torch.Generator().manual_seed(0)
+    problem = replace(convolutional(4), network=Wavering())
+    to = HopSkipJump(4, 30).direction(problem)
+    assert torch.isfinite(to.sign).all()
+    assert torch.isfinite(to.reach).all()
+
+
 # --- Auto-PGD ---------------------------------------------------------------------------------------------------
 
 
@@ -359,6 +397,7 @@ def test_vanishing_gradients_are_no_obstacle() -> None:
         (lambda: DeepFool(overshoot=-0.1), "overshoot must be positive"),
         (lambda: CarliniWagner(searches=0), "searches must be positive"),
         (lambda: HopSkipJump(steps=0), "steps must be positive"),
+        (lambda: HopSkipJump(channels="loose"), "channels must be"),  # type: ignore[arg-type]
         (lambda: CarliniWagner(learning_rate=-1.0), "learning_rate must be positive"),
     ],
 )

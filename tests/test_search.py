@@ -232,6 +232,10 @@ def test_mistakes_are_one_sentence(options: dict[str, object], message: str) -> 
         dm.sweep(convolutional_classifier(), cohort(2), **options)  # type: ignore[arg-type]
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    dm.sweep(convolutional_classifier(), cohort(1), seed=np.int64(3), batch_size=np.int64(2), workers=np.int64(1))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -28,8 +28,9 @@ from dosimeter.attacks.base import (
 )
 from dosimeter.errors import DosimeterError
 
-BEYOND = (1.0, 1.01, 1.05)
-"""How much farther than its own end an attack's image may have to go to count."""
+BEYOND = (1.0, *(1 + 0.01 * 2**doubling for doubling in range(13)))
+"""How much farther than its own end an attack's image may have to go to count: an image whose margin is hardly more
+than rounding flips long before it does so by more than rounding."""
 
 _randomness = threading.Lock()  # these libraries draw from the process's generators
 

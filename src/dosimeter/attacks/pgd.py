@@ -5,7 +5,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from dosimeter.attacks.base import Best, Candidate, Problem, check_positive
+from dosimeter.attacks.base import Candidate, Problem, check_positive
+from dosimeter.attacks.best import Best
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
 from dosimeter.errors import DosimeterError

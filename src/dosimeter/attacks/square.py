@@ -6,7 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import Best, Candidate, Problem, check_positive
+from dosimeter.attacks.base import Candidate, Problem, check_positive
+from dosimeter.attacks.best import Best
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
 from dosimeter.errors import DosimeterError

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from dosimeter.attacks.allowed import as_levels
-from dosimeter.attacks.base import Best, Candidate, Problem, check_positive
+from dosimeter.attacks.base import Candidate, Problem, check_positive
+from dosimeter.attacks.best import Best
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
 

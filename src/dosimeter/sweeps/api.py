@@ -114,18 +114,18 @@ def sweep(
         check_native(mask=mask is not None, attacks=[chosen.name])
     aim, allowed = as_target(target, cohort.classes), as_mask(mask, classifier.size_px)
     if isinstance(chosen, UniversalPerturbation):
-        chosen = learn(chosen, classifier, _training(training), seed=seed, target=aim, mask=allowed)
+        chosen = learn(chosen, classifier, _training(training), seed=int(seed), target=aim, mask=allowed)
     doses = parse_epsilons(epsilons)
     n_passes = round(len(cohort) * (passes(chosen) + len(doses) * len(storages)))
     plan = plan_engine(engine, classifier, cohort, n_passes=n_passes, refine=refine)
     for sentence in plan.refused.values():
         log.warning(sentence)
-    plan = plan if batch_size is None else replace(plan, batch_size=batch_size)
+    plan = plan if batch_size is None else replace(plan, batch_size=int(batch_size))
     setting = Setting(
         protocol=classifier.card.get("protocol", ""),
         preset=Preset(_name(attack, chosen), chosen, tuple(storages), "", effort if isinstance(attack, str) else None),
         epsilons=doses,
-        seed=seed,
+        seed=int(seed),
         patients=pseudonymise_patients(cohort),
         engine=plan.identity,
         batch_size=plan.batch_size,

@@ -18,7 +18,7 @@ from dosimeter.models.native import ImageTooLarge, Shrinking, native_image, shri
 from dosimeter.sweeps.answers import Answer, Answers, CheckedAnswers, Question, Stopped, Target, as_stored
 from dosimeter.sweeps.flips import Bracket, bisect, first_bracket
 from dosimeter.sweeps.paths import Path, Ray, Still
-from dosimeter.sweeps.plan import Cell, Setting
+from dosimeter.sweeps.plan import SHARD_SIZE, Cell, Setting
 from dosimeter.sweeps.search import search
 from dosimeter.visibility.measure import Reference
 
@@ -170,7 +170,8 @@ class _Execution:
     def _batch_size(self) -> int:
         """Return how many images are attacked together: a search drops those that are done, so it begins with all."""
         setting = self._cell.setting
-        return setting.batch_size if isinstance(self._attack, DirectionAttack) else len(self._cell.shard)
+        searched = max(setting.batch_size, SHARD_SIZE)
+        return setting.batch_size if isinstance(self._attack, DirectionAttack) else searched
 
     def _aim(self, targets: Sequence[Target]) -> tuple[list[Target], list[Row]]:
         """Return the targets with their paths, and an error row for each that has none."""
