@@ -23,9 +23,10 @@ TRIAL = ["cohort", "protocol", "model"]
 HEAD = """# What each attack leaves
 
 Accuracy under every attack at three epsilons, with Wilson's 95 % interval; n test images; and what an attack takes, the
-median over images: gradients, queries, and seconds of one core for all epsilons together, answers to the grid
-included. The worst case takes of each image the attack that breaks it first. Seconds depend on the machine; the rest
-does not. Made by `python benchmarks/results.py` from the runs' tables alone; the commands are below each table.
+median over images: gradients, queries, and seconds of one worker for all epsilons together, answers to the grid
+included; a worker has a core, or shares the GPU. The worst case takes of each image the attack that breaks it first.
+Seconds depend on the machine; the rest does not. Made by `python benchmarks/results.py` from the runs' tables alone;
+the commands are below each table.
 
 Research use. Not a medical device.
 """
