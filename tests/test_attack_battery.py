@@ -78,8 +78,7 @@ class Outcome(NamedTuple):
 def attacked(attack: Any, given: Problem, epsilon: float | Tensor = EPSILON) -> Outcome:
     epsilons = torch.as_tensor(epsilon, dtype=torch.float32, device=DEVICE).expand(len(given))
     if isinstance(attack, BudgetAttack):
-        made = attack.perturb(given, epsilons)
-        return Outcome(made.images, made.found.cpu())
+        return Outcome(*attack.perturb(given, epsilons))
     assert isinstance(attack, DirectionAttack)
     to = attack.direction(given)
     reach = epsilons if to.reach is None else to.reach.to(DEVICE)

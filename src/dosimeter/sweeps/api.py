@@ -97,6 +97,7 @@ def sweep(
         get_storage(storage)
     if not _is_whole(seed) or not 0 <= seed < 2**31:
         raise DosimeterError(f"seed must be a whole number from 0 to {2**31 - 1}, got {seed!r}.")
+    seed = int(seed)  # numpy's do not go into JSON
     if cohort.classes != classifier.classes:
         raise DosimeterError(
             f"the cohort's classes {cohort.classes} must be the classifier's {classifier.classes}, in that order: "
@@ -114,7 +115,7 @@ def sweep(
         check_native(mask=mask is not None, attacks=[chosen.name])
     aim, allowed = as_target(target, cohort.classes), as_mask(mask, classifier.size_px)
     if isinstance(chosen, UniversalPerturbation):
-        chosen = learn(chosen, classifier, _training(training), seed=int(seed), target=aim, mask=allowed)
+        chosen = learn(chosen, classifier, _training(training), seed=seed, target=aim, mask=allowed)
     doses = parse_epsilons(epsilons)
     n_passes = round(len(cohort) * (passes(chosen) + len(doses) * len(storages)))
     plan = plan_engine(engine, classifier, cohort, n_passes=n_passes, refine=refine)
@@ -125,7 +126,7 @@ def sweep(
         protocol=classifier.card.get("protocol", ""),
         preset=Preset(_name(attack, chosen), chosen, tuple(storages), "", effort if isinstance(attack, str) else None),
         epsilons=doses,
-        seed=int(seed),
+        seed=seed,
         patients=pseudonymise_patients(cohort),
         engine=plan.identity,
         batch_size=plan.batch_size,

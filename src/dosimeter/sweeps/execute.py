@@ -168,10 +168,9 @@ class _Execution:
                 yield self._error_row(record, "logits are not finite", question) | common
 
     def _batch_size(self) -> int:
-        """Return how many images are attacked together: a search drops those that are done, so it begins with all."""
-        setting = self._cell.setting
-        searched = max(setting.batch_size, SHARD_SIZE)
-        return setting.batch_size if isinstance(self._attack, DirectionAttack) else searched
+        """Return how many images are attacked together: a search drops those that are done, so it begins with more."""
+        batch_size = self._cell.setting.batch_size
+        return batch_size if isinstance(self._attack, DirectionAttack) else max(batch_size, SHARD_SIZE)
 
     def _aim(self, targets: Sequence[Target]) -> tuple[list[Target], list[Row]]:
         """Return the targets with their paths, and an error row for each that has none."""
