@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.models.inception import KERAS_BLOCKS
+from dosimeter.models.registries import Layers
 
 Pool = Literal["whole", "none"] | int
 """Average pooling between base and head: over the whole map, none, or windows of that many cells a side."""
@@ -33,6 +36,7 @@ class Backbone:
         size_px: side of the square images it is fed.
         map_shape: (channels, height, width) of the base's output for such an image.
         build: returns the base without values, on the meta device, its tensors named as in torchvision.
+        build_keras: the same for weights that were trained in Keras, where its layers compute something else.
         head: the paper's head (section 2.3).
         note: one line for `dosimeter list models`.
     """
@@ -43,6 +47,7 @@ class Backbone:
     build: Callable[[], nn.Module]
     head: HeadSpec
     note: str
+    build_keras: Callable[[], nn.Module] | None = None
 
 
 def _vgg16() -> nn.Module:
@@ -50,8 +55,10 @@ def _vgg16() -> nn.Module:
     return nn.Sequential(OrderedDict(features=network.features))
 
 
-def _inception_v3() -> nn.Module:
-    network = torchvision.models.inception_v3(weights=None, init_weights=False, aux_logits=False, transform_input=False)
+def _inception_v3(blocks: list[type[nn.Module]] | None = None) -> nn.Module:
+    network = torchvision.models.inception_v3(
+        weights=None, init_weights=False, aux_logits=False, transform_input=False, inception_blocks=blocks
+    )
     after_the_base = {"avgpool", "dropout", "fc"}
     layers = ((name, layer) for name, layer in network.named_children() if name not in after_the_base)
     return nn.Sequential(OrderedDict(layers))
@@ -75,6 +82,7 @@ BACKBONES: dict[str, Backbone] = {
             build=_inception_v3,
             head=HeadSpec(pool="none", hidden=1024, dropout=0.4),
             note="Inception-v3 base fed 224 x 224; flatten, dense 1024, dropout 0.4, two logits",
+            build_keras=partial(_inception_v3, KERAS_BLOCKS),
         ),
     )
 }
@@ -87,10 +95,15 @@ def get_backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def build_base(backbone: Backbone, state: Mapping[str, Tensor]) -> nn.Module:
-    """Return the frozen base in evaluation mode, holding `state` (torchvision's names, float32)."""
+def build_base(backbone: Backbone, state: Mapping[str, Tensor], layers: Layers = "torchvision") -> nn.Module:
+    """Return the frozen base in evaluation mode, holding `state` (torchvision's names, float32).
+
+    Args:
+        layers: the framework that the values were trained in.
+    """
+    build = backbone.build_keras if layers == "keras" and backbone.build_keras else backbone.build
     with torch.device("meta"):
-        base = backbone.build()
+        base = build()
     for module in base.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.num_batches_tracked = torch.zeros((), dtype=torch.long)  # a training counter no source carries

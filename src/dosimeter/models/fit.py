@@ -55,7 +55,7 @@ def fit(
     spec = head or backbone.head
     generator = torch.Generator().manual_seed(seed)
     classifier = assemble(backbone, weights, spec, classes=split.train.classes, generator=generator).to(device)
-    store = FeatureStore(classifier, base_sha256=weights.sha256, folder=features)
+    store = FeatureStore(classifier, base_sha256=weights.base_sha256, folder=features)
     started = time.perf_counter()
     train, test = (
         Examples(store.compute(cohort, advance=advance), torch.from_numpy(cohort.labels))
@@ -92,7 +92,7 @@ def assemble(
 ) -> Classifier:
     """Put an untrained head on a frozen base."""
     return Classifier(
-        build_base(backbone, weights.state),
+        build_base(backbone, weights.state, weights.layers),
         build_head(backbone, spec, n_classes=len(classes), generator=generator),
         preprocessing=weights.preprocessing,
         size_px=backbone.size_px,
@@ -104,6 +104,6 @@ def recipe(
     model: str, split: Split, seed: int, weights: Weights, spec: HeadSpec, options: FitOptions, device: str = "cpu"
 ) -> str:
     """Return a digest of everything that determines a trained head, so that a finished one is found again."""
-    parts = (model, split.train.sha256, split.test.sha256, seed, weights.sha256, weights.preprocessing)
+    parts = (model, split.train.sha256, split.test.sha256, seed, weights.base_sha256, weights.preprocessing)
     versions = (TRAINING_VERSION, torch.__version__, PIL.__version__, device)
     return hashlib.sha256(repr((*parts, spec, options, versions)).encode()).hexdigest()

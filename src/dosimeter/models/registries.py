@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,9 @@ Arrays = dict[str, npt.NDArray[np.float32]]
 Shapes = Mapping[str, tuple[int, ...]]
 """The shapes a network expects, under torchvision's names, in definition order."""
 
+Layers = Literal["torchvision", "keras"]
+"""The framework whose layers a set of weights belongs to."""
+
 DOWNLOAD_TIMEOUT_S = 900
 
 
@@ -46,6 +50,7 @@ class Origin:
         source: where the numbers come from, in words.
         licence: under which they are distributed.
         preprocessing: what they were trained on, a key of `PREPROCESSINGS`.
+        layers: the framework they were trained in, where its layers compute something else than torchvision's.
         stand_in: True if these are not the ImageNet weights the method asks for.
         note: what a reader must know; "" if nothing.
     """
@@ -54,6 +59,7 @@ class Origin:
     source: str
     licence: str
     preprocessing: str
+    layers: Layers = "torchvision"
     stand_in: bool = False
     note: str = ""
 
@@ -262,6 +268,7 @@ PACKAGES: dict[str, Package] = {
             source="npm package nsfwjs 4.4.0",
             licence="MIT",
             preprocessing="minus1to1",
+            layers="keras",
             stand_in=True,
             note="Not the ImageNet weights but a stand-in: initialised from ImageNet, layers after the 51st "
             "convolution fine-tuned on another image task, every tensor quantised to 8 bits.",

@@ -61,6 +61,12 @@ def load_classifier(folder: str | Path, *, weights: Weights | None = None, devic
     except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
         raise ClassifierDamaged(damaged) from error
     weights = weights or load_weights(backbone.name, preprocessing=card["preprocessing"])
+    trained_in = card["weights"].get("layers", "torchvision")  # not said by versions that knew no other
+    if weights.layers != trained_in:
+        raise DosimeterError(
+            f"{folder} was trained on a base with {trained_in}'s layers, but its weights belong to {weights.layers}'s: "
+            "an earlier version took them for the same. Train it again."
+        )
     if weights.sha256 != card["weights"]["sha256"]:
         raise DosimeterError(
             f"{folder} was trained on the weights '{card['weights']['name']}', but '{weights.name}' were found. "

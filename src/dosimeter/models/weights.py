@@ -27,7 +27,7 @@ from torch import Tensor
 from dosimeter.cache import cache_dir
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.models.preprocessing import Preprocessing, get_preprocessing
-from dosimeter.models.registries import PACKAGES, Origin, fetch_arrays
+from dosimeter.models.registries import PACKAGES, Layers, Origin, fetch_arrays
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ class Weights:
         sha256: `digest(state)`.
         state: float32 tensors under torchvision's names, without classifiers and training counters.
         preprocessing: what the weights were trained on, or what the user chose instead.
+        layers: the framework whose layers the weights belong to.
         stand_in: True if these are not the ImageNet weights the method asks for; every report says so.
     """
 
@@ -103,6 +104,12 @@ class Weights:
     preprocessing: Preprocessing
     stand_in: bool
     note: str
+    layers: Layers = "torchvision"
+
+    @property
+    def base_sha256(self) -> str:
+        """Digest of what the base computes: its tensors and, where they are not torchvision's, its layers."""
+        return self.sha256 if self.layers == "torchvision" else f"{self.sha256}-{self.layers}"
 
     def summary(self) -> dict[str, Any]:
         """Return all but the tensors, as JSON types, for cards and manifests."""
@@ -115,6 +122,7 @@ class Weights:
             "preprocessing": self.preprocessing.name,
             "stand_in": self.stand_in,
             "note": self.note,
+            "layers": self.layers,
         }
 
 
@@ -231,6 +239,7 @@ def _weights(network: str, origin: Origin, state: State, chosen: Preprocessing |
         preprocessing=chosen or get_preprocessing(origin.preprocessing),
         stand_in=origin.stand_in,
         note=origin.note,
+        layers=origin.layers,
     )
 
 
