@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy.optimize import differential_evolution
 
 from dosimeter.errors import DosimeterError
-from dosimeter.readers.psychometric import Bound, Curve, d_prime, fit, fit_curve, in_words
+from dosimeter.readers.psychometric import MAX_LAPSE, WIDTHS, Bound, Curve, d_prime, fit, fit_curve, in_words
 
 EPSILONS = np.geomspace(0.002, 0.1, 7)
 
@@ -50,6 +51,57 @@ def test_a_known_threshold_lies_in_its_interval() -> None:
         assert found.threshold.epsilon == pytest.approx(0.015, rel=0.5)
         inside += found.low.epsilon <= 0.015 <= found.high.epsilon
     assert inside >= 14
+
+
+Counts = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def made_up(n_sets: int) -> list[Counts]:
+    """Epsilons, right answers and answers of studies of all kinds; in every fifth the readers follow no curve."""
+    rng = np.random.default_rng(0)
+    sets = []
+    for index in range(n_sets):
+        levels = int(rng.integers(3, 10))
+        epsilons = np.geomspace(10 ** rng.uniform(-3.5, -2), 10 ** rng.uniform(-1.7, -0.5), levels)
+        ends = np.log10([epsilons[0], epsilons[-1]])
+        curve = Curve(rng.uniform(ends[0] - 0.3, ends[1] + 0.3), 10 ** rng.uniform(-1, 0.47), rng.uniform(0, 0.06))
+        n = rng.integers(4, 60, levels)
+        share = curve.share(epsilons) if index % 5 else rng.uniform(0.4, 1, levels)
+        sets.append((epsilons, rng.binomial(n, share).astype(float), n.astype(float)))
+    return sets
+
+
+def log_likelihood(curve: np.ndarray | Curve, epsilons: np.ndarray, right: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Of one curve, or of many, (..., 3)."""
+    centre, width, lapse = (np.asarray(each)[..., None] for each in np.moveaxis(np.asarray(curve), -1, 0))
+    share = np.clip(Curve(centre, width, lapse).share(epsilons), 0.5, 1 - 1e-9)
+    return np.asarray((right * np.log(share) + (n - right) * np.log(1 - share)).sum(axis=-1))
+
+
+def search_space(epsilons: np.ndarray) -> list[tuple[float, float]]:
+    low, high = np.log10([epsilons.min(), epsilons.max()])
+    return [(low - 1, high + 1), WIDTHS, (0.0, MAX_LAPSE)]
+
+
+def test_no_curve_of_a_fine_grid_is_likelier_than_the_fitted_one() -> None:
+    for epsilons, right, n in made_up(150):
+        (low, high), widths, lapses = search_space(epsilons)
+        axes = np.linspace(low, high, 250), np.geomspace(*widths, 30), np.linspace(*lapses, 3)
+        cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+        best = log_likelihood(cells, epsilons, right, n).max()
+        found = log_likelihood(fit_curve(epsilons, right, n), epsilons, right, n)
+        assert found >= best - 1e-6 * abs(best)
+
+
+@pytest.mark.parametrize("index", [49, 137, 174, 294, 327, 0, 1])
+def test_the_fitted_curve_is_the_likeliest_that_an_evolutionary_search_finds(index: int) -> None:
+    epsilons, right, n = made_up(index + 1)[index]
+    searched = differential_evolution(
+        lambda values: -float(log_likelihood(values, epsilons, right, n)),
+        search_space(epsilons), seed=0, popsize=20, tol=1e-10, maxiter=300,
+    )  # fmt: skip
+    found = log_likelihood(fit_curve(epsilons, right, n), epsilons, right, n)
+    assert found >= -searched.fun - 1e-6 * abs(searched.fun)
 
 
 def test_few_answers_give_a_wider_interval() -> None:

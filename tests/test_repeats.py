@@ -17,7 +17,7 @@ from scipy import stats
 from dosimeter.analysis.base import answered, clean_answers
 from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.analysis.findings import findings
-from dosimeter.analysis.repeats import first_repeat, in_words, interval_over_splits, repeats, seeds
+from dosimeter.analysis.repeats import first_repeat, in_words, interval_note, interval_over_splits, repeats, seeds
 from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.verdict import verdict
 from dosimeter.figures import write_figures
@@ -118,6 +118,22 @@ def test_a_given_split_has_the_usual_interval_over_trainings() -> None:
     assert in_words(table[table["preset"].isna()], {**KEYS, "protocol": "official"}) == (
         " [mean of 3 trainings 75.0 %, 44 to 100 %]"
     )
+
+
+def test_the_notes_say_that_the_sampling_of_images_is_not_in_an_interval_over_trainings() -> None:
+    unsampled = "how the test images were sampled is not in it"
+    assert unsampled in interval_note(["official"])
+    assert "over splits" not in interval_note(["official"])
+    assert unsampled not in interval_note(["paper", "patient"])
+    both = interval_note(["paper", "official"])
+    assert "over splits" in both
+    assert f"under the official protocol over trainings on the one split that is given: {unsampled}" in both
+    table = build_tables(counted(protocol="official"))["repeats"]
+    views = list(repeat_tables(table, []))
+    assert len(views) == 3
+    for view in views:
+        assert unsampled in view.note
+        assert "over splits" not in view.note
 
 
 def test_without_the_split_s_sizes_there_is_no_interval() -> None:
@@ -242,7 +258,8 @@ def test_figures_of_one_seed_say_so_and_one_shows_all(run: Responses, tables: Ta
     (every,) = [figure for figure in figures if figure.section == "repeats"]
     assert every.name == "xray-268-paper-repeats"
     assert every.title == "Accuracy against epsilon over splits: xray-268, paper protocol"
-    assert "interval over splits" in every.caption
+    assert "its 95 % interval over splits" in every.caption
+    assert "sampled" not in every.caption
     for figure in figures:
         assert figure.caption.endswith("This is seed 0, the first of 3.") == (figure.section != "repeats")
 

@@ -1,9 +1,9 @@
-"""Repeats: what a study says after several seeds, each with its own split, training and sweep.
+"""Repeats: what a study says after several seeds, each with its own training, sweep and, if drawn, split.
 
 Tables of several seeds have a column `seed`; here they become means over the seeds, with intervals over splits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,8 @@ def interval_over_splits(values: FloatArray, test_to_train: float, confidence: f
     Args:
         values: (J,) the score on each split. With fewer than two, or all equal, the bounds are NaN: how far a score
             moves is not known then, and an interval without width would claim that it does not.
-        test_to_train: n_test / n_train; 0 where the scores are independent.
+        test_to_train: n_test / n_train; 0 where the split is given, so that the scores differ by their training alone
+            and the interval is over trainings: how the images were sampled is not in it.
         confidence: the interval's coverage.
 
     Source: Nadeau & Bengio, Machine Learning 52 (2003) 239 (the corrected resampled t).
@@ -103,6 +104,21 @@ def first_repeat(responses: Responses, tables: Tables) -> tuple[Responses, Table
 def what_varies(protocol: object) -> str:
     """Return what the seeds of a protocol differ in: "splits", or "trainings" where the split is given."""
     return "trainings" if protocol == FIXED_SPLIT else "splits"
+
+
+def interval_note(protocols: Iterable[object]) -> str:
+    """Return what an interval of a mean over seeds is over, and what is not in it, for the protocols of one table."""
+    given = {protocol == FIXED_SPLIT for protocol in protocols}
+    parts = []
+    if given != {True}:
+        parts.append("its 95 % interval over splits, corrected because the splits share images")
+    if True in given:
+        own = f"under the {FIXED_SPLIT} protocol" if len(given) > 1 else "its 95 % interval"
+        parts.append(
+            f"{own} over trainings on the one split that is given: how the test images were sampled is not in it, so "
+            "it says how far another training would move the number, not how far other patients would"
+        )
+    return "; ".join(parts)
 
 
 def in_words(rows: pd.DataFrame, row: Mapping[str, Any]) -> str:

@@ -31,7 +31,8 @@ CAPTIONS = {
     "survival": "Of the images that an attack flips as floats, those whose file flips too, with Wilson's interval.",
     "deployed_epsilon": "The smallest epsilon whose file changes each image's answer, and what that file really moved.",
     "deployed_median": "Medians over images of the smallest epsilon whose file changes the answer.",
-    "repeats": "Means over the seeds, with 95 % intervals over splits (corrected resampled t).",
+    "repeats": "Means over the seeds, with 95 % intervals over splits (corrected resampled t), under the official "
+    "protocol over trainings on one split (t), in which the sampling of the test images is not.",
     "robust_accuracy": "Accuracy under every attack, with Wilson's 95 % interval, and the worst case over attacks.",
     "area": "Area under the accuracy curve, epsilon being linear, as a share of the largest possible.",
     "class_flips": "Images of each class that each attack flips, of those answered correctly without attack.",

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from dosimeter.analysis.base import GROUP, answered, clean_answers
 from dosimeter.analysis.exemplars import choose_exemplar
-from dosimeter.analysis.repeats import first_repeat, seeds, what_varies
+from dosimeter.analysis.repeats import first_repeat, interval_note, seeds, what_varies
 from dosimeter.analysis.taxonomy import WORST_CASE, is_fgsm
 from dosimeter.analysis.wording import model_name
 from dosimeter.figures.attacks import (
@@ -132,7 +132,7 @@ def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], dire
         for drawing in _drawings(trial):
             name, title, caption = _name(trial, drawing), _title(trial, drawing), _CAPTIONS[drawing.subject]
             repeats = drawing.subject == "repeats"
-            caption = caption.format(what_varies(trial.protocol)) if repeats else caption + one
+            caption = caption.format(interval_note([trial.protocol])) if repeats else caption + one
             svg, png = save(drawing.draw(), directory / name)
             where = (trial.cohort, trial.protocol)
             section = _SECTIONS.get(drawing.subject, "figures")
@@ -301,8 +301,8 @@ _CAPTIONS = {
     "drop": "The image with the median drop of its true class's probability among those answered correctly both before "
     "and after the attack, as in the paper; where none is left, among those answered correctly before. The classifier "
     "saw floats.",
-    "repeats": "Thin lines are the seeds, each with its own training; the thick line is their mean, the band its 95 % "
-    "interval over {}. It is of the mean: a single seed may well lie outside.",
+    "repeats": "Thin lines are the seeds, each with its own training; the thick line is their mean, the band "
+    "{}. It is of the mean: a single seed may well lie outside.",
     "readers": "Points are the share of right answers of all readers together; by guessing half are right. Curves are "
     "fitted psychometric functions, thick of all readers, thin of each. The thin vertical line is the epsilon at which "
     "75 % are right (dotted), the band its 95 % interval by a bootstrap over readers and images, cut at the panel's "

@@ -6,11 +6,14 @@ decades around `centre`. 0.5 is what guessing earns; a lapse is a mistake that h
 Source: Wichmann & Hill, Percept. Psychophys. 63 (2001) 1293 and 1314; Macmillan & Creelman, Detection Theory.
 """
 
+import functools
+from collections.abc import Callable
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import maximum_filter
 from scipy.optimize import minimize
 from scipy.special import ndtr, ndtri
 
@@ -32,6 +35,8 @@ _SPREAD = NormalDist().inv_cdf(0.95) - NormalDist().inv_cdf(0.05)  # standard de
 _BEYOND = 1.0  # decades outside the epsilons shown in which a centre is looked for
 _CEILING = 1 - 1e-9
 _CHUNK = 50
+_PEAKS = 8  # summits of the grid that are climbed from; most data sets have one or two
+_EQUAL = 1e-9  # likelihoods that differ by less than this share are equal
 
 
 class Curve(NamedTuple):
@@ -105,6 +110,9 @@ class Sensitivity(NamedTuple):
 def fit_curve(epsilons: npt.ArrayLike, right: npt.ArrayLike, n: npt.ArrayLike) -> Curve:
     """Return the curve of maximum likelihood.
 
+    The likelihood may have several summits: the highest places of a grid are climbed from, and the highest summit is
+    taken. Where curves are equally likely, as of a step between two epsilons, it is the middle one.
+
     Args:
         epsilons: (levels,) above 0.
         right: (levels,) right answers.
@@ -112,15 +120,17 @@ def fit_curve(epsilons: npt.ArrayLike, right: npt.ArrayLike, n: npt.ArrayLike) -
     """
     doses, k, trials = (np.asarray(each, np.float64) for each in (epsilons, right, n))
     grid = _Grid(doses)
-    start = Curve(*(float(value) for value in grid.cells[grid.best(k[None], trials[None])[0]]))
-
-    def loss(values: FloatArray) -> float:
-        share = np.clip(Curve(*values).share(doses), GUESS, _CEILING)
-        return -float(k @ np.log(share) + (trials - k) @ np.log(1 - share))
-
-    bounds = [(grid.cells[:, 0].min(), grid.cells[:, 0].max()), WIDTHS, (0.0, MAX_LAPSE)]
-    found = minimize(loss, np.array(start), method="L-BFGS-B", bounds=bounds)
-    return Curve(*(float(value) for value in found.x)) if found.fun < loss(np.array(start)) else start
+    starts = grid.summits(k, trials)
+    loss = functools.partial(_loss, log_doses=np.log10(doses), right=k, wrong=trials - k)
+    summits = [_climb(loss, start, grid.ends) for start in starts]
+    least = min(height for _, height in summits)
+    limit = least + _EQUAL * (1 + least)
+    if loss(starts[0])[0] <= limit:
+        return Curve(*(float(value) for value in starts[0]))
+    equal = [Curve(*(float(value) for value in found)) for found, height in summits if height <= limit]
+    thresholds = np.log10([curve.threshold for curve in equal])
+    middle = (thresholds.min() + thresholds.max()) / 2
+    return equal[int(np.abs(thresholds - middle).argmin())]
 
 
 def fit(epsilons: npt.ArrayLike, right: npt.ArrayLike, n: npt.ArrayLike, *, seed: int = 0) -> Fit:
@@ -186,9 +196,11 @@ class _Grid:
     """Curves of every centre, width and lapse, whose likelihoods of many data sets are two matrix products."""
 
     def __init__(self, epsilons: FloatArray) -> None:
-        ends = np.log10([epsilons.min(), epsilons.max()])
-        centres = np.arange(ends[0] - _BEYOND, ends[1] + _BEYOND, 0.02)
+        low, high = np.log10([epsilons.min(), epsilons.max()])
+        self.ends = float(low) - _BEYOND, float(high) + _BEYOND
+        centres = np.arange(*self.ends, 0.02)
         axes = np.meshgrid(centres, np.geomspace(*WIDTHS, 12), np.linspace(0, MAX_LAPSE, 3), indexing="ij")
+        self._shape = axes[0].shape
         self.cells = np.stack([axis.ravel() for axis in axes], axis=1)  # (cells, 3)
         centre, width, lapse = (column[:, None] for column in self.cells.T)
         share = GUESS + (1 - GUESS - lapse) * ndtr(_SPREAD * (np.log10(epsilons) - centre) / width)
@@ -202,11 +214,56 @@ class _Grid:
             right: (sets, levels) right answers.
             n: (sets, levels) answers.
         """
-        likelihood = right @ self._log_right + (n - right) @ self._log_wrong  # (sets, cells)
+        likelihood = self._likelihood(right, n)  # (sets, cells)
         top = likelihood >= likelihood.max(axis=1, keepdims=True) - 1e-6
         middle = (top.sum(axis=1, keepdims=True) + 1) // 2
         place: npt.NDArray[np.int64] = (np.cumsum(top, axis=1) >= middle).argmax(axis=1)
         return place
+
+    def summits(self, right: FloatArray, n: FloatArray) -> FloatArray:
+        """Return the most likely cell of one data set, then other places to climb from: (starts, 3).
+
+        They are the cells that none of their neighbours surpasses, the most likely first, and the best cell of every
+        width, from which ridges are climbed that lie between the widths of the grid.
+        """
+        likelihood = self._likelihood(right[None], n[None]).reshape(self._shape)
+        peaks = np.flatnonzero(likelihood >= maximum_filter(likelihood, size=3, mode="nearest"))
+        peaks = peaks[np.argsort(-likelihood.ravel()[peaks], kind="stable")][:_PEAKS]
+        by_width = np.moveaxis(likelihood, 1, 0)  # (widths, centres, lapses)
+        places = by_width.reshape(len(by_width), -1).argmax(axis=1)
+        centre, lapse = np.unravel_index(places, by_width.shape[1:])
+        ridge = np.ravel_multi_index((centre, np.arange(len(by_width)), lapse), self._shape)
+        starts = np.concatenate([self.best(right[None], n[None]), peaks, ridge])
+        return self.cells[list(dict.fromkeys(starts.tolist()))]
+
+    def _likelihood(self, right: FloatArray, n: FloatArray) -> FloatArray:
+        likelihood: FloatArray = right @ self._log_right + (n - right) @ self._log_wrong
+        return likelihood
+
+
+def _loss(
+    values: FloatArray, *, log_doses: FloatArray, right: FloatArray, wrong: FloatArray
+) -> tuple[float, FloatArray]:
+    """Return what is to be least, the negative log-likelihood of (centre, width, lapse), and its gradient (3,)."""
+    centre, width, lapse = values
+    z = _SPREAD * (log_doses - centre) / width
+    risen = ndtr(z)
+    share = np.minimum(GUESS + (1 - GUESS - lapse) * risen, _CEILING)  # (levels,)
+    slope = np.where(share < _CEILING, right / share - wrong / (1 - share), 0.0)
+    density = (1 - GUESS - lapse) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+    moved = np.stack([-density * _SPREAD / width, -density * z / width, -risen])  # (3, levels), d share / d value
+    return -float(right @ np.log(share) + wrong @ np.log(1 - share)), -(moved @ slope)
+
+
+def _climb(
+    loss: Callable[[FloatArray], tuple[float, FloatArray]], start: FloatArray, ends: tuple[float, float]
+) -> tuple[FloatArray, float]:
+    """Return the summit above `start` and its loss."""
+    found = minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=[ends, WIDTHS, (0.0, MAX_LAPSE)],
+        options={"ftol": 1e-13, "gtol": 1e-8, "maxiter": 200},
+    )  # fmt: skip
+    return found.x, float(found.fun)
 
 
 def _threshold(

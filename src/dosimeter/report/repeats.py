@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from dosimeter.analysis.repeats import what_varies
+from dosimeter.analysis.repeats import interval_note, what_varies
 from dosimeter.analysis.wording import model_name, records
 from dosimeter.figures.style import in_order, series_name
 from dosimeter.report.numbers import (
@@ -49,7 +49,7 @@ def without_attack(repeats: pd.DataFrame) -> View:
         area = _area(found["auc"])
         rows.append([*classifier_names(found["accuracy"]), Cell(count(found["accuracy"]["n_repeats"])), *shares, area])
     heads = (*_CLASSIFIER, "seeds", "accuracy", "sensitivity", "specificity", "AUC")
-    return View("Without attack: means over the seeds", [[Head(name) for name in heads]], rows, _NOTE.format("splits"))
+    return View("Without attack: means over the seeds", [[Head(name) for name in heads]], rows, _under(repeats))
 
 
 def attacks(repeats: pd.DataFrame) -> View:
@@ -76,7 +76,7 @@ def attacks(repeats: pd.DataFrame) -> View:
         "Under attack: means over the seeds",
         [[Head(name) for name in heads]],
         rows,
-        _NOTE.format("splits")
+        _under(repeats)
         + " Epsilon50 of one seed is the epsilon at which half of its correctly answered images have flipped. "
         "Where that lies beyond the largest epsilon asked in some seeds, there is no mean: the median over the seeds "
         "is given instead, if it is known.",
@@ -98,13 +98,14 @@ def accuracy(curves: pd.DataFrame, cohort: str, protocol: str) -> View:
         rows.append([Cell(dose(epsilon), kind="name"), Cell(dose(epsilon * GREY_LEVELS_8BIT)), *cells])
     over = what_varies(protocol)
     caption = f"Accuracy against epsilon over {curves['n_repeats'].max()} {over}: {cohort}, {protocol} protocol"
-    return View(caption, [top, sub], rows, _NOTE.format(over))
+    return View(caption, [top, sub], rows, _under(curves))
 
 
-_NOTE = (
-    "Under a mean: its 95 % interval over {}, and in brackets the smallest and the largest of the seeds. Where all "
-    "seeds agree there is no interval."
-)
+def _under(repeats: pd.DataFrame) -> str:
+    return (
+        f"Under a mean: {interval_note(repeats['protocol'].unique())}. In brackets the smallest and the largest of the "
+        "seeds. Where all seeds agree there is no interval."
+    )
 
 
 def _share(row: Mapping[str, Any]) -> Cell:
