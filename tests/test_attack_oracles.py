@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dosimeter.attacks import hopskipjump, registry
 from dosimeter.attacks.adapters import Planes
 from dosimeter.attacks.apgd import APGD, checkpoints
-from dosimeter.attacks.base import Problem
+from dosimeter.attacks.base import SUCCESS_MARGIN, Problem
 from dosimeter.attacks.bim import bim
 from dosimeter.attacks.carlini_wagner import CarliniWagner
 from dosimeter.attacks.ddn import DDN
@@ -114,6 +114,76 @@ def test_square_flips_a_smooth_linear_classifier_at_three_times_its_epsilon(chan
     attack = Square(queries=300, channels=channels)
     assert not attack.perturb(smooth.problem, 0.98 * smooth.flip(channels)).found.any()
     assert attack.perturb(smooth.problem, 3 * smooth.flip(channels)).found.all()
+
+
+def clipping(scale: float = 1.0, offset: float = 0.0) -> tuple[Problem, Tensor]:
+    """A linear softmax over images of which many pixels are black or white, and how far each is from its boundary.
+
+    A pixel that clips moves the margin no further, so the distance is the root of a sum of clipped moves.
+    """
+    generator = torch.Generator().manual_seed(11)
+    x = (1.6 * torch.rand(24, 3, 8, 8, generator=generator) - 0.3).clamp(0, 1)  # a third of the pixels clips
+    weight = torch.randn(192, generator=generator).double()
+    scores = x.flatten(1).double() @ weight
+    bias = -scores.median()
+    labels = (scores + bias > 0).long()
+    against = torch.where(labels[:, None] == 1, -weight, weight)  # (24, 192) what lowers the true logit's lead
+    room = torch.where(against > 0, 1 - x.flatten(1), x.flatten(1)).double()
+    low, high = torch.zeros(24).double(), torch.ones(24).double()
+    for _ in range(60):
+        middle = (low + high) / 2
+        fallen = (against.abs() * room.minimum(middle[:, None])).sum(dim=1) > (scores + bias).abs()
+        low, high = torch.where(fallen, low, middle), torch.where(fallen, middle, high)
+    both = scale * torch.stack([-weight, weight]).float() / 2
+    network = Linear(both, scale * torch.tensor([-bias, bias]).float() / 2 + offset)
+    clear = ((scores + bias).abs() > 0.3).nonzero()[:, 0]
+    return Problem(network, x[clear], labels[clear]), high[clear].float()
+
+
+SCALES = pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-5, 0.0), (1e5, 0.0), (1.0, 30.0)])
+
+
+@SCALES
+@pytest.mark.parametrize(
+    "attack", [DeepFool(), DeepFool(steps=10), FMN(), FMN(steps=40)], ids=lambda a: f"{a.name}{a.steps}"
+)
+def test_minimum_attacks_find_every_image_where_pixels_clip_whatever_the_logits_scale(
+    attack: Any, scale: float, offset: float
+) -> None:
+    problem, true = clipping(scale, offset)
+    found = replace(attack, channels="free").direction(problem)
+    assert found.found.all()
+    assert (found.reach >= 0.999 * true).all()
+    assert (found.reach <= 1.05 * true).all()
+
+
+@SCALES
+@pytest.mark.parametrize("attack", [DeepFool(norm="l2"), DDN(), CarliniWagner()], ids=lambda attack: attack.name)
+def test_l2_attacks_find_every_image_where_pixels_clip(attack: Any, scale: float, offset: float) -> None:
+    problem, _ = clipping(scale, offset)
+    attack = replace(attack, channels="free")
+    found, plain = attack.direction(problem), attack.direction(clipping()[0])
+    assert found.found.all()
+    torch.testing.assert_close(found.reach, plain.reach, rtol=0.05, atol=0)
+
+
+@SCALES
+def test_a_search_claims_what_it_breaks_whatever_the_logits_scale(scale: float, offset: float) -> None:
+    problem, true = clipping(scale, offset)
+    attack = PGD(channels="free")
+    assert attack.perturb(problem, 1.02 * true).found.all()
+    assert not attack.perturb(problem, 0.98 * true).found.any()
+
+
+def test_success_asks_for_more_than_rounding() -> None:
+    problem, _ = clipping()
+    spread = problem.ask(problem.images).diff(dim=1).abs().flatten()
+    for share, enough in ((0.5 * SUCCESS_MARGIN, False), (2 * SUCCESS_MARGIN, True)):
+        lead = share * spread
+        logits = torch.stack([lead, torch.zeros_like(lead)], dim=1).where(problem.labels[:, None] == 1, 0)
+        logits += torch.stack([torch.zeros_like(lead), lead], dim=1).where(problem.labels[:, None] == 0, 0)
+        assert (problem.fooled(logits) == enough).all()
+    assert not problem.fooled(torch.full((len(problem), 2), 1e4)).any()
 
 
 class Linear(nn.Module):

@@ -22,9 +22,11 @@ from dosimeter.errors import DosimeterError
 
 BALL_TOLERANCE = 1e-6
 
-SUCCESS_MARGIN = 1e-4
-"""An attack stops at a misclassification whose logits differ by this share of the largest (at least 1): a smaller one
-may be undone by the rounding of another batch."""
+SUCCESS_MARGIN = 5e-5
+"""An attack stops at a misclassification whose margin is this share of the image's largest spread of logits so far: a
+smaller one may be undone by the rounding of another batch. It follows the logits' scale and no offset of theirs."""
+
+ROUNDING = 4 * torch.finfo(torch.float32).eps  # of the largest logit: margins below it are the rounding's own
 
 
 class AttackError(DosimeterError):
@@ -60,6 +62,7 @@ class Problem:
         seed: of every random choice. Each image has a generator of its own, seeded by this and its pixels, so that a
             batch equals its singles.
         account, entries: see `cost` and `places`; a part of a problem shares its account.
+        spreads: of all images of the account, the largest spread of their logits in any answer so far.
         generators: one an image.
     """
 
@@ -75,6 +78,7 @@ class Problem:
     seed: int = 0
     account: Cost | None = None
     entries: Tensor | None = None
+    spreads: Tensor | None = None
     generators: Sequence[torch.Generator] = ()
 
     def __post_init__(self) -> None:
@@ -83,6 +87,7 @@ class Problem:
             nothing = torch.zeros(2, n, dtype=torch.long)
             object.__setattr__(self, "account", Cost(*nothing))
             object.__setattr__(self, "entries", torch.arange(n))
+            object.__setattr__(self, "spreads", torch.zeros(n))
         if not self.generators:
             generators = [torch.Generator().manual_seed(_seed(image, self.seed)) for image in self.images]
             object.__setattr__(self, "generators", generators)
@@ -144,10 +149,18 @@ class Problem:
         places = self.places.expand(len(images))
         self.cost.queries.index_add_(0, places, torch.ones_like(places))
         if self.answers is not None:
-            return self.answers(images.cpu()).to(images.device)
-        with torch.no_grad():
-            logits: Tensor = self.network(images).float()
+            logits = self.answers(images.cpu()).to(images.device)
+        else:
+            with torch.no_grad():
+                logits = self.network(images).float()
+        self._see(places, logits)
         return logits
+
+    def _see(self, places: Tensor, logits: Tensor) -> None:
+        """Remember how far the logits (n, n_classes) of the images at `places` (n,) are apart."""
+        spread = (logits.amax(dim=1) - logits.amin(dim=1)).detach().cpu()
+        assert self.spreads is not None
+        self.spreads.scatter_reduce_(0, places, spread.nan_to_num(posinf=0), "amax")
 
     def gradient(self, images: Tensor, loss: str, channels: str) -> tuple[Tensor, Tensor, Tensor]:
         """Return what climbs `loss` at perturbed `images`: one gradient an image.
@@ -176,6 +189,7 @@ class Problem:
         if gradient is None:
             raise no_gradient()
         self.cost.gradients.index_add_(0, self.places, torch.ones_like(self.places))
+        self._see(self.places, logits)
         if not torch.isfinite(gradient).all():
             raise FloatingPointError(f"the gradient of {loss} is not finite")
         return logits.detach(), losses.detach(), self.allowed(gradient, channels)
@@ -194,8 +208,13 @@ class Problem:
 
     def fooled(self, logits: Tensor) -> Tensor:
         """Return (batch,) True where `logits` are what the attack is after, by more than rounding."""
-        room = SUCCESS_MARGIN * logits.abs().amax(dim=1).clamp(min=1)
-        return self.losses(logits, "margin") > room
+        return self.losses(logits, "margin") > self.room(logits)
+
+    def room(self, logits: Tensor) -> Tensor:
+        """Return the margin (batch,) that images of these `logits` need beyond 0 to be fooled for certain."""
+        assert self.spreads is not None
+        spread = self.spreads[self.places].to(logits)
+        return SUCCESS_MARGIN * spread + ROUNDING * logits.abs().amax(dim=1)
 
     def project(self, images: Tensor, epsilon: Tensor) -> Tensor:
         """Return what is nearest to `images` (batch, 3, H, W) within `epsilon` (batch,), range, mask and lattice."""

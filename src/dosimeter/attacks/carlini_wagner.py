@@ -16,7 +16,10 @@ SHRINK = 0.999999
 """Black and white would be infinite in tanh space."""
 
 LARGEST = 1e10
-"""Of all constants: more would be of no use to float32."""
+"""Of all constants, in multiples of what a linear classifier needs: more would be of no use to float32."""
+
+VANISHED = 1e20
+"""What a linear classifier of a vanishing gradient is said to need: float32 holds its multiples."""
 
 LEAST_CHECK = 10
 """Adam's loss goes up and down: an early stop looks back over no fewer steps than this."""
@@ -110,13 +113,13 @@ class CarliniWagner(NearestSearch):
         check_positive(learning_rate=self.learning_rate, constant=self.constant)
 
     def _search(self, start: Start) -> None:
-        needed = 2 * start.missing / slope(start.gradient, self.norm, self.channels) ** 2
-        constant = (self.constant * needed).clamp(max=LARGEST)
+        needed = (2 * start.missing / slope(start.gradient, self.norm, self.channels) ** 2).clamp(max=VANISHED)
+        constant, most = self.constant * needed, LARGEST * needed
         low, high = torch.zeros_like(constant), torch.full_like(constant, math.inf)
         for _ in range(self.searches):
             found = self._descend(start, constant)
             low, high = torch.where(found, low, constant), torch.where(found, constant, high)
-            constant = torch.where(high.isinf(), 10 * constant, (low + high) / 2).clamp(max=LARGEST)
+            constant = torch.where(high.isinf(), 10 * constant, (low + high) / 2).minimum(most)
 
     def _descend(self, start: Start, constant: Tensor) -> Tensor:
         """Return (n,) True where an adversarial image was met; the nearest are noted."""

@@ -59,11 +59,11 @@ class FMN(NearestSearch):
         nearest.note(place, images, part.fooled(part.ask(images)))
 
 
-STEPS = {"quick": 20, "standard": 50, "thorough": 200}
+STEPS = {"quick": 40, "standard": 50, "thorough": 200}
 
 ENTRY = Entry(
     build=lambda effort: FMN(steps=STEPS[effort]),
-    note="nearest adversarial image, largest change of a pixel; 20, 50 or 200 steps",
+    note="nearest adversarial image, largest change of a pixel; 40, 50 or 200 steps",
     needs_gradient=True,
     source="Pintor et al. 2021, arXiv 2102.12827",
     searches="minimum",

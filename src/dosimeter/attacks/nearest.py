@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import SUCCESS_MARGIN, Direction, Problem
+from dosimeter.attacks.base import Direction, Problem
 from dosimeter.errors import DosimeterError
 
 TINY = torch.finfo(torch.float32).tiny
@@ -39,8 +39,11 @@ def slope(gradient: Tensor, norm: str, channels: str) -> Tensor:
 
 
 def lack(problem: Problem, logits: Tensor) -> Tensor:
-    """Return how much (batch,) the margin must rise until the images of these `logits` count as fooled."""
-    return SUCCESS_MARGIN * logits.abs().amax(dim=1).clamp(min=1) - problem.losses(logits, "margin")
+    """Return how much (batch,) the margin must rise for the images of these `logits` to count as fooled.
+
+    It aims a tenth beyond the room that success asks for: at exactly the room, rounding decides.
+    """
+    return 1.1 * problem.room(logits) - problem.losses(logits, "margin")
 
 
 @dataclass

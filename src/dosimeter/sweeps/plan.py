@@ -19,7 +19,7 @@ from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
 from dosimeter.sweeps.flips import FLIP_TOLERANCE, LEVEL_TOLERANCE
 
-SWEEP_VERSION = 5
+SWEEP_VERSION = 6
 """Raised whenever the same inputs would give other rows, so that old parts are not reused."""
 
 SHARD_SIZE = 4
