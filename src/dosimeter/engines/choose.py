@@ -25,7 +25,7 @@ from dosimeter.parallel import torch_threads
 log = logging.getLogger(__name__)
 
 LOGIT_TOLERANCE = 1e-4
-"""Largest difference from torch's logits that an engine may show, as a share of the largest logit (at least 1)."""
+"""Largest difference from torch's logits that an engine may show, as a share of the largest logit."""
 
 N_CHECKED = 4
 CHECKED_EPSILONS = (0.0, 1 / 255, 0.03)
