@@ -2,24 +2,26 @@
 
 Stored values pass the modality LUT (slope and intercept, or a table), then the file's first VOI LUT or window, and are
 inverted if the file says that its largest number is black (MONOCHROME1, or a PresentationLUTShape of INVERSE). Without
-a window the range is what the header declares, never what the pixels happen to span.
+a window the range is what the header declares, never what the pixels happen to span. A table's range is that of its
+largest entry's bits, since descriptors are often wrong about them.
 
 Only the attributes that pixels need are read: nothing about the patient leaves the file.
 """
 
-import io
+import re
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.errors import InvalidDicomError
-from pydicom.multival import MultiValue
+from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_modality_lut, apply_voi
+from pydicom.uid import JPEGExtended12Bit
 
 from dosimeter.cohorts.base import Decoded, FloatImage
-from dosimeter.cohorts.images import ImageError
+from dosimeter.cohorts.dicom_file import parse
+from dosimeter.cohorts.dicom_header import Floats, Header, Lookup, Window, read_header
+from dosimeter.cohorts.limits import ImageError, check_size
 
 WINDOWED_BITS = 16
 """Depth to which an image is rounded when it is resized after a window: its own grid is none of so many bits."""
@@ -29,17 +31,19 @@ _READ = [
     *("BitsStored", "HighBit", "PixelRepresentation", "PixelData", "FloatPixelData", "DoubleFloatPixelData"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "PresentationLUTShape"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "PlanarConfiguration", "ExtendedOffsetTable"),
-    *("ExtendedOffsetTableLengths", "SmallestImagePixelValue", "LargestImagePixelValue"),
+    *("ExtendedOffsetTableLengths", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
+_CODECS = "pip install 'dosimeter[dicom]'"
+_UNCOMPRESSED = "save it as Explicit VR Little Endian"
 
-Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
 
 
 def decode_dicom(content: bytes, *, name: str, max_pixels: int) -> Decoded:
     """Decode one image.
 
     Args:
-        content: the file's bytes.
+        content: the file's bytes, also without preamble or meta header.
         name: for the error message.
         max_pixels: refuse a larger width x height before decoding.
 
@@ -48,104 +52,148 @@ def decode_dicom(content: bytes, *, name: str, max_pixels: int) -> Decoded:
 
     Raises:
         ImageError: no pixel data, colour, several frames, a transfer syntax that cannot be decoded, numbers without a
-            declared range, or a damaged file.
+            declared range or not finite, or what else the header lacks.
 
     Source: DICOM PS3.3, C.7.6.3, C.11.1 (modality LUT), C.11.2 (VOI LUT), C.11.6 (presentation LUT shape).
     """
     try:
-        dataset = pydicom.dcmread(io.BytesIO(content), specific_tags=list(_READ))
-        _check(dataset, name, max_pixels)
-        return _decode(dataset, name)
+        dataset = parse(content, name, tags=_READ, max_pixels=max_pixels)
+        if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+            raise ImageError(name, "its pixels are floating-point numbers of no declared range; save them as integers.")
+        if "PixelData" not in dataset:
+            raise ImageError(name, "the DICOM file holds no pixel data; choose the file of the image itself.")
+        header = read_header(dataset, name)
+        check_size(name, width=header.width, height=header.height, channels=1, limit=max_pixels)
+        _check_codec(dataset, header, name)
+        return _shown(_stored(dataset, header, name), header, name)
     except ImageError:
         raise
-    except InvalidDicomError:
-        raise ImageError(name, "its DICOM header is damaged.") from None
+    except EOFError:
+        raise ImageError(name, "the DICOM file is truncated; copy it again.") from None
     except Exception as error:  # on damaged files pydicom raises nearly anything; its text may quote the header
-        raise ImageError(name, f"it is a damaged or truncated DICOM file ({type(error).__name__}).") from error
+        reason = f"its DICOM header is not understood ({type(error).__name__}); {_UNCOMPRESSED} with another program."
+        raise ImageError(name, reason) from error
 
 
-def _check(dataset: pydicom.Dataset, name: str, max_pixels: int) -> None:
-    """Raise ImageError if the image should not be decoded."""
-    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
-        raise ImageError(name, "its pixels are floating-point numbers of no declared range; save them as integers.")
-    if "PixelData" not in dataset:
-        raise ImageError(name, "the DICOM file holds no pixel data; choose the file of the image itself.")
-    syntax = getattr(dataset.file_meta, "TransferSyntaxUID", None)
-    if syntax is None:
-        raise ImageError(name, "the DICOM file does not state its transfer syntax; save it anew with one.")
+def _check_codec(dataset: pydicom.Dataset, header: Header, name: str) -> None:
+    """Raise ImageError if the pixels cannot be decoded here, or are not those that the header declares."""
+    syntax = dataset.file_meta.TransferSyntaxUID
     try:
-        decodable = get_decoder(syntax).is_available
+        decoder = get_decoder(syntax)
     except NotImplementedError:
-        decodable = False
-    if not decodable:
-        reason = f"its transfer syntax {syntax.name} cannot be decoded here; save it as Explicit VR Little Endian."
-        raise ImageError(name, reason)
-    colours = str(dataset.PhotometricInterpretation)
-    if dataset.SamplesPerPixel != 1 or colours not in ("MONOCHROME1", "MONOCHROME2"):
-        raise ImageError(name, f"it is a colour DICOM image ({colours}); save it as MONOCHROME2.")
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames != 1:
-        raise ImageError(name, f"it holds {frames} frames; save each frame as its own file.")
-    height, width = int(dataset.Rows), int(dataset.Columns)
-    if height * width > max_pixels:
-        reason = f"it has {width} x {height} pixels, more than the {max_pixels} allowed; resize it first."
-        raise ImageError(name, reason)
-    if dataset.BitsAllocated not in (8, 16) or not 1 <= dataset.BitsStored <= dataset.BitsAllocated:
-        reason = f"it stores {dataset.BitsStored} of {dataset.BitsAllocated} bits a pixel; save it with 8 or 16."
-        raise ImageError(name, reason)
+        known = syntax.name if re.fullmatch(r"[A-Za-z0-9 .,:/()&+-]{1,150}", syntax.name) else "(no UID)"
+        raise ImageError(name, f"its transfer syntax {known} cannot be decoded; {_UNCOMPRESSED}.") from None
+    if not syntax.is_encapsulated:
+        if dataset["PixelData"].is_undefined_length:
+            reason = "its pixels are compressed, and no meta header says how"
+            raise ImageError(name, f"{reason}; add its transfer syntax, or {_UNCOMPRESSED}.")
+        expected = header.height * header.width * header.allocated // 8
+        if isinstance(dataset.PixelData, bytes) and len(dataset.PixelData) < expected:
+            reason = f"its pixels have {len(dataset.PixelData)} bytes of {expected}: it is truncated; copy it again."
+            raise ImageError(name, reason)
+        return
+    if not decoder.is_available:
+        raise _no_codec(syntax, name)
+    coded = _coded(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+    if coded is None:
+        return
+    height, width, precision = coded
+    if (height, width) != (header.height, header.width):
+        reason = f"its compressed pixels are {width} x {height}, and its header says {header.width} x {header.height}"
+        raise ImageError(name, f"{reason}; correct the header.")
+    if syntax == JPEGExtended12Bit and precision > 8 and set(decoder.available_plugins) == {"pillow"}:
+        raise _no_codec(syntax, name, f" of {precision} bits")
 
 
-def _decode(dataset: pydicom.Dataset, name: str) -> Decoded:
-    bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
-    stored = dataset.pixel_array.astype(np.int32) & (2**bits - 1)  # old files keep overlays in the bits above
-    if signed:
-        stored = np.where(stored >= 2 ** (bits - 1), stored - 2**bits, stored)
-    inverted = (
-        dataset.PhotometricInterpretation == "MONOCHROME1"
-        or dataset.get("PresentationLUTShape", "IDENTITY") == "INVERSE"
-    )
-    table = dataset.get("ModalityLUTSequence")
-    slope = float(1 if dataset.get("RescaleSlope") is None else dataset.RescaleSlope)
-    if slope == 0 and not table:
-        raise ImageError(name, "its RescaleSlope is 0, so that all pixels have one value.")
-    if dataset.get("VOILUTSequence") or dataset.get("WindowWidth") is not None:
-        shown = _window(apply_modality_lut(stored, dataset), dataset, name)
+def _no_codec(syntax: pydicom.uid.UID, name: str, what: str = "") -> ImageError:
+    reason = f"its transfer syntax {syntax.name}{what} cannot be decoded here; {_CODECS}, or {_UNCOMPRESSED}."
+    return ImageError(name, reason)
+
+
+def _coded(frame: bytes) -> tuple[int, int, int] | None:
+    """Return height, width and precision that a JPEG, JPEG-LS or JPEG 2000 stream states; None for another one.
+
+    Source: ITU-T T.81, B.2.2; T.87, C.2.2; T.800, A.5.1.
+    """
+    place = frame[:4096].find(b"\xff\x4f\xff\x51")
+    if place >= 0:
+        x1, y1, x0, y0 = (int.from_bytes(frame[place + at : place + at + 4]) for at in (8, 12, 16, 20))
+        return y1 - y0, x1 - x0, (frame[place + 42] & 0x7F) + 1
+    place = 2 if frame[:2] == b"\xff\xd8" else len(frame)
+    while place + 9 < len(frame) and frame[place] == 0xFF:
+        marker = frame[place + 1]
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            at = place + 5
+            return int.from_bytes(frame[at : at + 2]), int.from_bytes(frame[at + 2 : at + 4]), frame[place + 4]
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(frame[place + 2 : place + 4])
+    return None
+
+
+def _stored(dataset: pydicom.Dataset, header: Header, name: str) -> Numbers:
+    """Return the stored numbers (H, W), freed of what else lies in their words."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    dataset.pixel_array_options(correct_unused_bits=False)  # they are taken to be the upper ones
+    try:
+        words = dataset.pixel_array
+    except Exception as error:
+        if not syntax.is_encapsulated:
+            raise
+        decoders = get_decoder(syntax).available_plugins
+        reason = f"its {syntax.name} pixels cannot be decoded by {' or '.join(decoders)}"
+        more = "" if "gdcm" in decoders else f"{_CODECS} for more decoders, or "
+        raise ImageError(name, f"{reason}; {more}{_UNCOMPRESSED} with another program.") from error
+    top = 2**header.bits
+    stored: Numbers = (words.astype(np.int64) >> header.shift) & (top - 1)  # old files keep overlays in other bits
+    if header.signed:
+        stored = np.where(stored >= top // 2, stored - top, stored)
+    return stored
+
+
+def _shown(stored: Numbers, header: Header, name: str) -> Decoded:
+    """Return what a viewer shows of stored numbers (H, W)."""
+    inverted, bits = header.inverted, header.bits
+    if header.voi is not None:
+        shown = _voi(_modality(stored, header, name), header.voi)
         return Decoded(_image(1 - shown if inverted else shown), WINDOWED_BITS)
-    if table:
-        stored, bits, low = apply_modality_lut(stored, dataset), int(table[0].LUTDescriptor[2]), 0
+    if header.modality is not None:
+        levels, bits = header.modality(stored), header.modality.bits
     else:
-        low = -(2 ** (bits - 1)) if signed else 0
-        inverted ^= slope < 0
-    levels = stored.astype(np.int64) - low
+        levels = stored + (2 ** (bits - 1) if header.signed else 0)
+        inverted ^= header.slope < 0
     top = 2**bits - 1
     return Decoded(_image((top - levels if inverted else levels) / top), bits)
 
 
-def _window(values: npt.NDArray[Any], dataset: pydicom.Dataset, name: str) -> Floats:
-    """Return what a viewer shows, in [0, 1], of values (H, W) after the modality LUT: by the first table or window."""
-    if table := dataset.get("VOILUTSequence"):
-        shown: Floats = apply_voi(values.astype(np.int64), dataset) / (2 ** int(table[0].LUTDescriptor[2]) - 1)
-        return shown
-    centre, width = _first(dataset.WindowCenter), _first(dataset.WindowWidth)
-    function = str(dataset.get("VOILUTFunction") or "LINEAR")
-    x = values.astype(np.float64)
-    if function == "LINEAR" and width >= 1:
-        return np.where(x > centre - 0.5, 1.0, 0.0) if width == 1 else _ramp((x - centre + 0.5) / (width - 1) + 0.5)
-    if function == "LINEAR_EXACT" and width > 0:
-        return _ramp((x - (centre - width / 2)) / width)
-    if function == "SIGMOID" and width > 0:
-        return np.asarray(1 / (1 + np.exp(-4 * (x - centre) / width)))
-    raise ImageError(name, f"its window of function {function} and width {width:g} is not defined; correct the header.")
+def _modality(stored: Numbers, header: Header, name: str) -> npt.NDArray[Any]:
+    if header.modality is not None:
+        return header.modality(stored)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values: Floats = stored.astype(np.float64) * header.slope + header.intercept
+    if not np.isfinite(values).all():
+        reason = f"RescaleSlope {header.slope:g} and RescaleIntercept {header.intercept:g} give infinite pixels"
+        raise ImageError(name, f"its {reason}; correct the header.")
+    return values
 
 
-def _ramp(share: Floats) -> Floats:
-    return share.clip(0, 1)
-
-
-def _first(value: Any) -> float:
-    return float(value[0] if isinstance(value, MultiValue) else value)
+def _voi(values: npt.NDArray[Any], voi: Lookup | Window) -> Floats:
+    """Return values (H, W), after the modality LUT, as shown from 0 to 1."""
+    if isinstance(voi, Lookup):
+        entries: Floats = voi(values).astype(np.float64)
+        return np.asarray(entries / (2**voi.bits - 1))
+    x: Floats = values.astype(np.float64)
+    centre, width, function = voi
+    with np.errstate(over="ignore", under="ignore"):
+        if function == "SIGMOID":
+            return np.asarray(1 / (1 + np.exp(-4 * ((x - centre) / width))))
+        if function == "LINEAR" and width == 1:
+            return np.where(x > centre - 0.5, 1.0, 0.0)
+        exact = function == "LINEAR_EXACT"
+        share: Floats = (x - centre) / width if exact else (x - centre + 0.5) / (width - 1)
+        clipped: Floats = (share + 0.5).clip(0, 1)
+        return clipped
 
 
 def _image(shown: Floats) -> FloatImage:
     image: FloatImage = shown[None].astype(np.float32)
+    assert np.isfinite(image).all()
     return image

@@ -11,12 +11,13 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from dosimeter.cohorts.base import Decoded, FloatImage
+from dosimeter.cohorts.limits import LIMIT_VARIABLE, ImageError, check_size, pixel_limit
 from dosimeter.errors import DosimeterError
 
-MAX_PIXELS = 100_000_000
-"""Width x height above which a file is refused before it is decoded (a digital mammogram has 14 million)."""
+__all__ = ["ImageError", "decode_image", "grid_weights", "read_bytes", "read_image", "to_grid"]
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")  # of the same
 _ORIENTATION = 274  # the EXIF and TIFF tag
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags and a value
 _WITHOUT_ALPHA = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
@@ -28,18 +29,7 @@ _GREY_16 = {"I;16", "I;16B", "I;16L", "I;16N"}
 Samples = npt.NDArray[np.integer[Any]]
 
 
-class ImageError(DosimeterError):
-    """An image file that cannot be used; `reason` is one sentence that does not repeat the file's name."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(name, reason)
-        self.name, self.reason = name, reason
-
-    def __str__(self) -> str:
-        return f"Cannot read the image {self.name}: {self.reason}"
-
-
-def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+def read_image(path: Path, *, max_pixels: int | None = None) -> Decoded:
     """Read one image file.
 
     Colour stays colour, but three equal channels become one. Transparent pixels are laid on black. The
@@ -47,7 +37,7 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Decoded:
 
     Args:
         path: a PNG, JPEG, TIFF, BMP or DICOM file; the content decides, not the suffix.
-        max_pixels: refuse a larger width x height before decoding.
+        max_pixels: refuse more numbers (width x height x channels) before decoding; default: `pixel_limit()`.
 
     Returns:
         Float32 pixels (C, H, W), C 1 or 3, in [0, 1], and the depth of their grid: 8, or what the file
@@ -60,14 +50,15 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     return decode_image(read_bytes(path, max_pixels=max_pixels), name=str(path), max_pixels=max_pixels)
 
 
-def read_bytes(path: Path, *, max_pixels: int = MAX_PIXELS) -> bytes:
+def read_bytes(path: Path, *, max_pixels: int | None = None) -> bytes:
     """Return the file's bytes, or raise `ImageError` if it is missing, empty or absurdly large."""
+    limit = pixel_limit() if max_pixels is None else max_pixels
     try:
         if not path.is_file():
             raise ImageError(str(path), "there is no such file.")
         size = path.stat().st_size
-        if size > 8 * max_pixels:  # eight bytes: 16-bit RGBA, not compressed
-            raise ImageError(str(path), f"it has {size} bytes, more than {max_pixels} pixels can need.")
+        if size > 8 * limit:  # eight bytes: 16-bit RGBA, not compressed
+            raise ImageError(str(path), f"it has {size} bytes, more than {limit} pixels can need.")
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(str(path), f"{error.strerror or error}.") from error
@@ -76,14 +67,18 @@ def read_bytes(path: Path, *, max_pixels: int = MAX_PIXELS) -> bytes:
     return content
 
 
-def decode_image(content: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode_image(content: bytes, *, name: str, max_pixels: int | None = None) -> Decoded:
     """Decode the bytes of one image file as `read_image` does; `name` is for the error message."""
-    if content[128:132] == b"DICM":
-        from dosimeter.cohorts.dicom import decode_dicom  # pydicom is slow to import
+    limit = pixel_limit() if max_pixels is None else max_pixels
+    if content[128:132] == b"DICM" or not content.startswith(_SIGNATURES):
+        from dosimeter.cohorts.dicom_file import is_dicom  # pydicom is slow to import
 
-        return decode_dicom(content, name=name, max_pixels=max_pixels)
+        if is_dicom(content):
+            from dosimeter.cohorts.dicom import decode_dicom
+
+            return decode_dicom(content, name=name, max_pixels=limit)
     try:
-        image = _open(content, name, max_pixels)
+        image = _open(content, name, limit)
         samples, bits = _samples(image, content, name)  # (H, W, C)
         samples = _upright(samples, image.getexif().get(_ORIENTATION, 1))
     except ImageError:
@@ -149,18 +144,19 @@ def _values(bits: int) -> FloatImage:
     return values
 
 
-def _open(content: bytes, name: str, max_pixels: int) -> Image.Image:
+def _open(content: bytes, name: str, limit: int) -> Image.Image:
     """Read the header and refuse what should not be decoded."""
+    if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = limit  # ours was raised, and Pillow's would stand in its way
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError:
         raise ImageError(name, "it is no PNG, JPEG, TIFF, BMP or DICOM image, or its header is damaged.") from None
     except Image.DecompressionBombError:
-        raise ImageError(name, "it has absurdly many pixels; resize it first.") from None
+        raise ImageError(name, f"it has absurdly many pixels; resize it first, or raise {LIMIT_VARIABLE}.") from None
     width, height = image.size
-    if width * height > max_pixels:
-        reason = f"it has {width} x {height} pixels, more than the {max_pixels} allowed; resize it first."
-        raise ImageError(name, reason)
+    channels = {"P": 3, "PA": 4}.get(image.mode, len(image.getbands()))
+    check_size(name, width=width, height=height, channels=channels, limit=limit)
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a camera's JPEG may carry previews behind the picture
         raise ImageError(name, f"it holds {frames} frames; save each frame as its own file.")
