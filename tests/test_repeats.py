@@ -185,7 +185,7 @@ def test_every_table_of_several_seeds_is_made_of_each_seed_s_own(run: Responses,
         frame = run.frame[run.frame["seed"] == seed]
         cards = [card for card in run.meta["classifiers"] if card["seed"] == seed]
         alone = build_tables(Responses(frame, {**run.meta, "classifiers": cards}))
-        assert set(alone) == {*SEEDED, *STORED}
+        assert set(alone) == {*SEEDED, *STORED, "paired"}
         for name in SEEDED:
             table = tables[name]
             assert list(table.columns).index("seed") == list(table.columns).index("model") + 1
@@ -220,7 +220,7 @@ def test_one_seed_is_as_if_there_were_no_repeats(single: Responses) -> None:
     for seed in (0, 7):
         run = Responses(single.frame.assign(seed=seed), single.meta)
         tables = build_tables(run)
-        assert set(tables) == {*SEEDED, *STORED}
+        assert set(tables) == {*SEEDED, *STORED, "paired"}
         assert all("seed" not in table for table in tables.values())
         assert first_repeat(run, tables) == (run, tables)
         assert "repeats" not in summarise(run, tables)
@@ -276,7 +276,7 @@ def test_the_report_of_several_seeds_has_a_section_and_stays_whole(run: Response
     assert '<a href="#repeats">' in html
     assert [int(number) for number in re.findall(r'-h">(\d)\. ', html)] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert section.count("<img") == 1
-    assert section.count('<figure class="table"') == 3
+    assert section.count('<figure class="table"') == 4
     assert "official" not in section
     done = html[html.index('<section id="done"') : html.index('<section id="verdict"')]
     assert done.count("<td>paper</td>") == 1  # the split of the first seed

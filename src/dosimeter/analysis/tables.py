@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from dosimeter.analysis.against import with_differences
 from dosimeter.analysis.attacks import area, class_flips, cost, gain, robust_accuracy, transfer
 from dosimeter.analysis.base import answered, attackable
 from dosimeter.analysis.clean import clean_metrics, confusion, training
@@ -12,6 +13,7 @@ from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.drops import probability_drop
 from dosimeter.analysis.evaluation import evaluate
 from dosimeter.analysis.flips import epsilon50, flip_epsilon
+from dosimeter.analysis.paired import paired
 from dosimeter.analysis.repeats import repeats
 from dosimeter.analysis.storage import deployed_epsilon, deployed_median, is_stored, survival
 from dosimeter.analysis.susceptibility import most_susceptible, rank_agreement, susceptibility
@@ -28,6 +30,8 @@ CAPTIONS = {
     "probability_drop": "Probability of the true class before and after FGSM (the paper's tables 5 and 9).",
     "flip_epsilon": "The smallest epsilon that changes each image's answer.",
     "epsilon50": "The epsilon at which half of the correctly classified images have flipped.",
+    "paired": "Two curves over the same images at every epsilon: the difference in accuracy with its 95 % interval, "
+    "images that one alone answers correctly, McNemar's exact p, that of sign flips by patient, and this by Holm.",
     "survival": "Of the images that an attack flips as floats, those whose file flips too, with Wilson's interval.",
     "deployed_epsilon": "The smallest epsilon whose file changes each image's answer, and what that file really moved.",
     "deployed_median": "Medians over images of the smallest epsilon whose file changes the answer.",
@@ -92,6 +96,7 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
         "probability_drop": probability_drop(fgsm),
         "flip_epsilon": flip_epsilon(aimed),
         "epsilon50": epsilon50(every),
+        "paired": paired(every),
     }
     if is_stored(frame):
         tables |= {analyse.__name__: analyse(aimed) for analyse in (survival, deployed_epsilon, deployed_median)}
@@ -115,9 +120,25 @@ def visibility_tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {"visibility": seen, "displays": displays(seen), "safe_magnitudes": safe_magnitudes(frame)}
 
 
-def accuracy_table(responses: Responses) -> pd.DataFrame:
-    """Return accuracy with its interval at every epsilon; see `curves.fgsm_accuracy`."""
-    return fgsm_accuracy(responses.frame)
+def accuracy_table(responses: Responses, *, against: str | Responses | pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return accuracy with its interval at every epsilon; see `curves.fgsm_accuracy`.
+
+    Args:
+        responses: a run's, or what `sweep` returned.
+        against: compare every series with another over the same images, image by image. The name of a model, a preset
+            or a storage of `responses` (or "seed 1"), or a second table of responses.
+
+    Returns:
+        With `against` also n_common, the images that both answered; difference, this accuracy less the other, with its
+        95 % bounds difference_low and difference_high; p_mcnemar, of the exact McNemar test, which takes images as
+        independent; p_patient, of exact sign flips by patient, the one to take where a patient has several images;
+        p_holm, p_patient adjusted for the epsilons of the curve; method; against. See `paired.compare`.
+
+    Raises:
+        DosimeterError: `against` is no such name, is all there is, or has no image in common.
+    """
+    table = fgsm_accuracy(responses.frame)
+    return table if against is None else with_differences(table, responses.frame, against)
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:

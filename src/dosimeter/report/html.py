@@ -21,10 +21,11 @@ from dosimeter.figures import FigureFile
 from dosimeter.figures.style import series_name
 from dosimeter.report import numbers
 from dosimeter.report.attacks import attack_kind, attack_sentences, attack_tables
+from dosimeter.report.paired import paired_tables, seed_tables
 from dosimeter.report.readers import reader_sentences, reader_views
 from dosimeter.report.repeats import repeat_tables
 from dosimeter.report.storage import WHAT, storage_sentences, storage_tables
-from dosimeter.report.tables import all_tables
+from dosimeter.report.tables import View, all_tables
 from dosimeter.report.trust import MARKS, trust
 from dosimeter.report.visibility import visibility_sentences, visibility_tables
 from dosimeter.responses import Responses
@@ -114,7 +115,7 @@ def render(
         failures=_failures(responses.frame),
         verdict=verdict(responses, tables),
         findings=_by_claim(findings(responses, tables)),
-        tables=list(all_tables(_of_study(firsts), trials)),
+        tables=[*all_tables(_of_study(firsts), trials), *paired_tables(firsts["paired"], trials)],
         trust=judged,
         marks=MARKS,
         number=_numbers(
@@ -135,7 +136,7 @@ def render(
         studies=list(reader_views(studies, tables)),
         study_sentences=list(reader_sentences(studies, tables)),
         simulated=any(study["simulated"] for study in studies),
-        repeats=list(repeat_tables(tables["repeats"], trials)) if len(every) > 1 else [],
+        repeats=_repeats(tables, trials) if len(every) > 1 else [],
         pictures=embed(figures),
         engines=meta.get("engines", []),
         stages=_stages(meta.get("stages", [])),
@@ -225,6 +226,10 @@ def _by_claim(found: Sequence[Finding]) -> dict[str, list[Finding]]:
     for finding in found:
         groups.setdefault(finding.claim, []).append(finding)
     return groups
+
+
+def _repeats(tables: Mapping[str, pd.DataFrame], trials: Sequence[tuple[str, str]]) -> list[View]:
+    return [*repeat_tables(tables["repeats"], trials), *seed_tables(tables["paired"], trials)]
 
 
 def _stages(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -32,11 +32,13 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         schema_version, run_id, dosimeter_version, created, phantom; status ("complete", or "incomplete" if a model or
         cohort is missing or an image failed); incomplete (sentences); n_failed (images that failed, counted for each
         classifier); results, one entry for each (cohort, protocol, model) with n, accuracy and auc (value, low, high)
-        and attacks (see `_attacks`); verdict; findings. Of a run of several seeds these are of the first, and there is
-        repeats, the rows of `analysis.repeats.repeats`. A run with reader studies has reader_studies, as
-        `readers.results.results` returns them. Where images were stored, each result has storage (see `_storage`);
-        where a run has attacks beyond the study, or was examined, evaluations (see `_evaluations`). Where
-        visibility was measured there are readers (a sentence), safe_magnitudes, rows of the table, and observer.
+        and attacks (see `_attacks`); verdict; findings. Of a run of several seeds these are of the first, and there
+        is repeats, the rows of `analysis.repeats.repeats`. A run with reader studies has reader_studies, as
+        `readers.results.results` returns them. Where two curves have images in common there is paired: rows of
+        `analysis.paired.paired` without attack and at the three doses of `_robustness`. Where images were stored,
+        each result has storage (see `_storage`); where a run has attacks beyond the study, or was examined,
+        evaluations (see `_evaluations`). Where visibility was measured there are readers (a sentence),
+        safe_magnitudes, rows of the table, and observer.
     """
     meta = responses.meta
     firsts = first_repeat(responses, tables)[1]
@@ -55,6 +57,8 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         "verdict": verdict(responses, tables),
         "findings": [finding._asdict() for finding in findings(responses, tables)],
     }
+    if len(tables["paired"]):
+        summary["paired"] = _paired(firsts["paired"])
     if "visibility" in tables:
         summary["readers"] = reader_sentence(meta) or "measured"
         summary["safe_magnitudes"] = _plain(firsts["safe_magnitudes"])
@@ -68,6 +72,10 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
 
 def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{name: None if is_missing(value) else value for name, value in row.items()} for row in records(table)]
+
+
+def _paired(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return _plain(table[table["epsilon"].isin([0.0, *reported_doses(table["epsilon"])])])
 
 
 def write_summary(responses: Responses, tables: Mapping[str, pd.DataFrame], path: Path) -> None:
