@@ -58,6 +58,8 @@ def test_a_sound_cohort_passes() -> None:
         "depths": "info",
         "patients": "info",
         "patients in both sides, paper split": "pass",
+        "images in both sides, paper split": "pass",
+        "images in both sides, patient split": "pass",
         "duplicates": "pass",
         "sources": "pass",
         "licences": "info",
@@ -127,6 +129,21 @@ def test_duplicates_by_pixels(copy_of: int, level: str, n_conflicts: int) -> Non
     assert finding.numbers["groups"] == [["00000", f"{copy_of:05d}"]]
     images[0] = Decoded(images[copy_of].image.reshape(1, 4, 3), 8)  # the same values, another picture
     assert found(make_cohort(decoded=images))["duplicates"].level == "pass"
+
+
+def test_pixels_on_both_sides_are_counted() -> None:
+    sides = ["train"] * 30 + ["test"] * 10
+    images = [Decoded(np.full((1, 3, 4), (index + 1) / 255, np.float32), 8) for index in range(N)]
+    for test, train in ((30, 0), (31, 0), (35, 7)):
+        images[test] = Decoded(images[train].image.copy(), 16)
+    finding = found(make_cohort(decoded=images, official_split=sides))["images in both sides, official split"]
+    assert finding.level == "fail"
+    assert finding.numbers == {"n_test": 10, "n_shared": 3}
+
+
+def test_what_is_not_read_by_rule_is_said() -> None:
+    cohort = replace(make_cohort(), notes=("columns that have no meaning here were not read: age.",))
+    assert found(cohort)["not read"].message.endswith("age.")
 
 
 @pytest.mark.parametrize(

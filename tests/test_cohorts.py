@@ -97,20 +97,23 @@ def test_unusable_files_are_left_out_by_name(folder: Path, tmp_path: Path, caplo
     content = write_image(tmp_path / "outside.png")
     (folder / "half.png").write_bytes(content[:40])
     (folder / "empty.png").write_bytes(b"")
-    bad = ["half.png", "empty.png", "gone.png", "../outside.png", str(tmp_path / "outside.png"), "ill"]
+    bad = ["half.png", "empty.png", "gone.png", "../outside.png", "http://example.org/a.png", "ill"]
     lines = ["file,label", "healthy/a.png,0", "ill/d.png,1", *[f"{name},1" for name in bad], "ill/e.png,", ",1"]
     name = write_csv(folder / "list.csv", *lines)
     with caplog.at_level(logging.WARNING):
         cohort = load_cohort(name)
     assert len(cohort) == 2
-    assert [left_out.name for left_out in cohort.skipped] == [*bad, "ill/e.png", ""]
+    assert [left_out.name for left_out in cohort.skipped] == [*bad, "ill/e.png", "line 11"]
     reasons = dict(cohort.skipped)
     assert "truncated" in reasons["half.png"] or "damaged" in reasons["half.png"]
     assert reasons["empty.png"] == "the file is empty."
-    assert reasons["gone.png"] == reasons["ill"] == "there is no such file."
+    assert reasons["gone.png"] == "there is no such file."
+    assert reasons["ill"] == "it is a folder, not a file."
     assert "stay inside" in reasons["../outside.png"]
-    assert "stay inside" in reasons[str(tmp_path / "outside.png")]
+    assert "or be absolute" in reasons["../outside.png"]
+    assert reasons["http://example.org/a.png"] == "it is an address, not a file: fetch it first."
     assert reasons["ill/e.png"] == "it has no label."
+    assert reasons["line 11"] == "its line names no file."
     assert all(left_out.name in caplog.text for left_out in cohort.skipped)
     with pytest.raises(DosimeterError, match=r"8 of 10 images cannot be used, the first is half\.png"):
         load_cohort(name, strict=True)
@@ -119,7 +122,9 @@ def test_unusable_files_are_left_out_by_name(folder: Path, tmp_path: Path, caplo
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["file;label", "a.png;1"], r"must have a column 'file'.*found: file;label"),
+        (["file;label", "a.png;1"], r"must have a column 'file'.*found: file;label.*semicolons: save it with commas"),
+        (["file\tlabel", "a.png\t1"], r"must have a column 'file'.*tabs: save it with commas"),
+        (["file,class", "a.png,1"], "must have a column 'label'"),
         ([], "found: none"),
         (["file,label", "a.png,0", "b.png,0"], "exactly two classes, .* give 1: 0"),
         (["file,label", "a.png,0", "b.png,1", "c.png,2"], "give 3: 0, 1, 2"),

@@ -95,6 +95,12 @@ def test_the_run_folder_s_name_follows_the_settings_but_not_where_data_lies(tmp_
         ({"seed": -1}, "seed"),
         ({"seed": 2**31 - 1, "repeats": 2}, "seed and repeats must end at"),
         ({"limit": 2}, "limit"),
+        ({"epochs": 10**30}, "epochs"),
+        ({"seed": 16**5000}, "got a number of 20001 bits"),
+        ({"limit": 10**30}, "limit"),
+        ({"workers": 10**30}, "workers"),
+        ({"out": Path("runs/caf\udce9")}, r'out must be UTF-8, got "runs/caf\xe9"'),
+        ({"cohort": "folder:caf\udce9"}, r"cohort must be UTF-8"),
         ({"weights": {"resnet": "x"}}, "no such model"),
         ({"device": "tpu"}, "device"),
         ({"learning_rate": "fast"}, "learning_rate"),
@@ -107,7 +113,13 @@ def test_bad_settings_are_one_sentence(settings: dict[str, Any], message: str) -
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["cohort = [", b"\xff\xfe", None])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("cohort = [", b"\xff\xfe", None, "seed = " + "9" * 5000, "epsilons = " + "[" * 5000 + "]" * 5000),
+    ],
+    ids=["half", "binary", "missing", "long number", "deep"],
+)
 def test_unreadable_settings_files(tmp_path: Path, content: str | bytes | None) -> None:
     file = tmp_path / "study.toml"
     if content is not None:

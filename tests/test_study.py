@@ -256,6 +256,31 @@ def test_outputs_name_no_file_and_no_patient(image_folder: Path, tmp_path: Path)
                 assert secret not in content, (file, secret)
 
 
+def test_copies_of_images_are_said_and_strict_refuses_them(image_folder: Path, tmp_path: Path) -> None:
+    first, *rest = (image_folder / "cases.csv").read_text().splitlines()
+    sides = ["test" if index % 4 < 2 else "train" for index in range(len(rest))]
+    rows = [f"{image_folder}/{row},{side}" for row, side in zip(rest, sides, strict=True)]
+    name, label, patient, _ = rows[2].split(",")
+    rows += [f"{name},{label},{patient},test", f"{rows[0].split(',')[0]},{1 - int(rows[0].split(',')[1])},,test"]
+    (tmp_path / "more.csv").write_text("\n".join([f"{first},split", *rows]) + "\n")
+    changes = {"model": "vgg16", "protocol": "official", "cohort": f"csv:{tmp_path / 'more.csv'}"}
+    notes = Notes()
+    run_study(settings(image_folder, tmp_path / "run", **changes), progress=notes)
+    n_test = sides.count("test") + 2
+    assert any(f"1 of {n_test} test images of csv:more.csv" in note for note in notes.notes)
+    assert any("2 images of csv:more.csv show 1 picture under two labels" in note for note in notes.notes)
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert f"1 of {n_test} test images are in training too" in " ".join(report.split())
+    assert "2 of 42 images of the cohort show a picture that carries both labels" in " ".join(report.split())
+    for file in (tmp_path / "run").rglob("*"):  # the list gives absolute paths
+        assert not file.is_file() or file.name in ("log.txt", "config.toml") or b"SMITH" not in file.read_bytes()
+    with pytest.raises(DosimeterError, match="an image must have one label"):
+        run_study(settings(image_folder, tmp_path / "strict", strict=True, **changes))
+    (tmp_path / "more.csv").write_text("\n".join([f"{first},split", *rows[:-1]]) + "\n")
+    with pytest.raises(DosimeterError, match=f"1 of {n_test - 1} test images are in training too"):
+        run_study(settings(image_folder, tmp_path / "strict", strict=True, **changes))
+
+
 def damage(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 

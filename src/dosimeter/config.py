@@ -12,6 +12,7 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.plain import named, one_line, shown
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 
 MODELS = ("vgg16", "inception_v3")
@@ -30,6 +31,9 @@ ENGINES = ("auto", "torch", "winograd", "ncnn", "compile")
 EXECUTORS = ("local", "ray")
 REAL_COHORTS = ("xray-268", "covid-ct")
 PHANTOM_COHORTS = ("phantom-xray", "phantom-ct")
+MOST = 10**9
+"""What no count of images is above: a larger one is a slip of the hand, and arithmetic fails on it."""
+
 VISIBILITY_EPSILONS = (0.0007, 0.003, 0.009, 0.08)
 """Where the costly metrics of visibility are measured by default: the magnitudes that the paper shows."""
 
@@ -79,19 +83,23 @@ class StudyConfig(BaseModel):
     repeats: int = Field(1, ge=1, le=1000, description="seeds, from `seed` on: each splits, trains and attacks anew")
     data: Path | None = Field(None, description="folder of the real images; default: $DOSIMETER_DATA")
     out: Path | None = Field(None, description="the run's folder; default: runs/ and a name from the settings")
-    limit: int | None = Field(None, ge=10, description="images taken of each cohort")
-    test_limit: int | None = Field(None, ge=2, description="test images drawn of each split; training is as without")
-    strict: bool = Field(False, description="an unreadable image is an error, not left out")
+    limit: int | None = Field(None, ge=10, le=MOST, description="images taken of each cohort")
+    test_limit: int | None = Field(
+        None, ge=2, le=MOST, description="test images drawn of each split; training is as without"
+    )
+    strict: bool = Field(
+        False, description="an image that is unreadable, has two labels or is on both sides of a split is an error"
+    )
     positive: str | None = Field(None, description="the positive class of a folder: or csv: cohort")
     weights: dict[str, Path] = Field({}, description="files of base weights by network")
     preprocessing: Literal["source", "torchvision", "caffe", "minus1to1", "unit"] = Field(
         "source", description="what the base is fed; source: as its weights were trained"
     )
-    pool: Literal["whole", "none"] | Annotated[int, Field(ge=1)] | None = Field(
+    pool: Literal["whole", "none"] | Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="average pooling before the head; default: the paper's"
     )
-    epochs: int = Field(25, ge=1, description="training epochs")
-    batch_size: int = Field(8, ge=1, description="training batch")
+    epochs: int = Field(25, ge=1, le=1_000_000, description="training epochs")
+    batch_size: int = Field(8, ge=1, le=MOST, description="training batch")
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False, description="Adam's initial learning rate")
     decay: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="its per-epoch decay; default: learning_rate / epochs"
@@ -101,7 +109,7 @@ class StudyConfig(BaseModel):
     executor: str = Field("local", description="local: this machine's cores; ray: a cluster")
     address: str = Field("auto", description="of the Ray cluster; auto: the one this machine belongs to")
     workers: int | None = Field(
-        None, ge=1, description="cells swept at once, a thread each; default: one for each core, 4 on a GPU"
+        None, ge=1, le=65_536, description="cells swept at once, a thread each; default: one for each core, 4 on a GPU"
     )
 
     @field_validator("epsilons", mode="before")
@@ -188,6 +196,15 @@ class StudyConfig(BaseModel):
             raise DosimeterError(
                 f"seed and repeats must end at seed {2**31 - 1}, got {self.seeds.stop - 1}. Take a smaller seed."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _writable(self) -> "StudyConfig":
+        """A TOML file is UTF-8, and a run's settings are written to one."""
+        for name, value in self:
+            text = json.dumps(value, ensure_ascii=False, default=str)
+            if any(0xD800 <= ord(char) < 0xE000 for char in text):
+                raise DosimeterError(f"{name} must be UTF-8, got {one_line(text)}. Rename it, or make a link to it.")
         return self
 
     @model_validator(mode="after")
@@ -284,13 +301,16 @@ def load_config(path: Path | None = None, **overrides: Any) -> StudyConfig:
         try:
             settings = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
-            raise DosimeterError(f"the settings file {path} cannot be read ({error}).") from error
-        except tomllib.TOMLDecodeError as error:
-            raise DosimeterError(f"{path} is not valid TOML: {error}.") from error
+            raise DosimeterError(f"the settings file {named(path)} cannot be read ({error}).") from error
+        except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep nesting
+            reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"{error}"
+            raise DosimeterError(f"{named(path)} is not valid TOML: {reason}.") from error
     settings |= {key: value for key, value in overrides.items() if value is not None}
     for key in settings:
         if key not in StudyConfig.model_fields:
-            raise DosimeterError(f"the setting '{key}' is not known. {did_you_mean(key, StudyConfig.model_fields)}")
+            raise DosimeterError(
+                f"the setting '{named(key)}' is not known. {did_you_mean(key, StudyConfig.model_fields)}"
+            )
     try:
         return StudyConfig(**settings)
     except ValidationError as error:
@@ -300,4 +320,4 @@ def load_config(path: Path | None = None, **overrides: Any) -> StudyConfig:
         else:
             rule = first["msg"].replace("Input should be", "it must be")
             message = f"{'.'.join(str(part) for part in first['loc'][:2])}: {rule}"
-        raise DosimeterError(f"{message}, got {first['input']!r}.") from error
+        raise DosimeterError(f"{message}, got {shown(first['input'])}.") from error

@@ -3,13 +3,18 @@
 import difflib
 from collections.abc import Iterable
 
+from dosimeter.plain import named, one_line
+
 
 class DosimeterError(Exception):
     """A mistake the user can mend. Its message names the argument, the rule, the value and the remedy.
 
     The command line prints the message as one sentence and exits with code 2. Programming errors of ours
-    are `assert`s and never use this class.
+    are `assert`s and never use this class. As text it is one line that is safe on a terminal (`plain.one_line`).
     """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
@@ -22,7 +27,7 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     known = sorted(choices)
     spelt = {choice.lower(): choice for choice in known}
     near = difflib.get_close_matches(str(name).lower(), spelt, n=1)
-    return f"Did you mean '{spelt[near[0]]}'?" if near else f"Choose from: {', '.join(known)}."
+    return f"Did you mean '{named(spelt[near[0]])}'?" if near else f"Choose from: {', '.join(map(named, known))}."
 
 
 READ_ERROR = "the image could not be read"

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from dosimeter.atomic import write_text
 from dosimeter.errors import DosimeterError
+from dosimeter.plain import LineFormatter
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Run:
             handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise DosimeterError(f"out: the folder {self.folder} cannot be written ({error.strerror}).") from error
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logger = logging.getLogger("dosimeter")
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.base import Cohort
-from dosimeter.cohorts.split import Split, draw_tests, shared_patients, split
+from dosimeter.cohorts.copies import two_labels
+from dosimeter.cohorts.split import Split, draw_tests, require_apart, shared_images, shared_patients, split
 from dosimeter.config import StudyConfig
 from dosimeter.errors import DosimeterError
 
@@ -41,9 +42,13 @@ def plan_trials(config: StudyConfig) -> tuple[list[Trial], list[str]]:
                 halves = [split(cohort, protocol, seed=seed) for seed in config.seeds]
                 if config.test_limit is not None:
                     halves = [draw_tests(each, config.test_limit) for each in halves]
-                trials += [Trial(cohort, each) for each in halves]
             except DosimeterError as error:
                 notes.append(f"{cohort.name}: the {protocol} protocol was left out: {error}")
+                continue
+            trials += [Trial(cohort, each) for each in halves]
+    if config.strict:
+        for trial in trials:
+            require_apart(trial.split)
     if not trials:
         raise DosimeterError(" ".join(notes))
     first = (trials[0].split.protocol, trials[0].split.seed)
@@ -77,6 +82,8 @@ def describe(trial: Trial) -> dict[str, Any]:
         "train_counts": halves.train.counts,
         "test_counts": halves.test.counts,
         "n_test_sharing_patient": shared_patients(halves),
+        "n_test_in_training": shared_images(halves),
+        "n_two_labels": sum(map(len, two_labels(cohort))),
         "n_unused": halves.n_unused,
         "provenance": cohort.provenance,
     }

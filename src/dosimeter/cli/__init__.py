@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Nothing here computes, and nothing heavy is imported before it is needed."""
 
+import logging
 import os
 import sys
 
@@ -7,20 +8,25 @@ import sys
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2, Ctrl-C is 130."""
     from dosimeter.cli.app import app
+    from dosimeter.cli.lines import say
     from dosimeter.errors import DosimeterError
+    from dosimeter.plain import LineFormatter
+
+    if logging.lastResort is not None:  # says the library's warnings where no run has a log
+        logging.lastResort.setFormatter(LineFormatter("%(message)s"))
 
     try:
         app()
     except DosimeterError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", error=True)
         sys.exit(2)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        print(
+        say(
             f"error: the disk or a folder refused: {error}. What was finished is kept; make room or give a folder "
             "that can be written (--out, DOSIMETER_CACHE), and the same command continues.",
-            file=sys.stderr,
+            error=True,
         )
         sys.exit(2)

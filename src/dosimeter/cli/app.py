@@ -12,6 +12,7 @@ import typer
 from dosimeter import __version__
 from dosimeter.cli import data, readers, weights
 from dosimeter.cli.export import export
+from dosimeter.cli.lines import say
 from dosimeter.cli.serve import serve
 from dosimeter.config import StudyConfig, load_config
 
@@ -36,7 +37,7 @@ PHANTOM_WARNING = (
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     """Options of the program itself."""
     if version:
-        print(f"dosimeter {__version__}")
+        say(f"dosimeter {__version__}")
         raise typer.Exit
 
 
@@ -131,7 +132,7 @@ def study(
     from dosimeter.cli.study import print_plan, run
 
     if settings.resolved().is_phantom:
-        print(f"{'=' * 80}\n{PHANTOM_WARNING}\n{'=' * 80}", file=sys.stderr)
+        say("=" * 80, PHANTOM_WARNING, "=" * 80, error=True)
     if dry_run:
         print_plan(settings)
     else:
@@ -143,7 +144,7 @@ def report(run: Annotated[Path, typer.Argument(help="the run's folder")]) -> Non
     """Draw tables, figures and report again from the run's responses.parquet alone."""
     from dosimeter.report import redraw
 
-    print(redraw(run))
+    say(redraw(run))
 
 
 @app.command(name="list")
@@ -152,7 +153,7 @@ def list_(what: Annotated[str, typer.Argument(help="models, cohorts, attacks, st
     from dosimeter.cli.listing import listing
 
     for name, note in listing(what):
-        print(f"{name:<18} {note}")
+        say(f"{name:<18} {note}")
 
 
 @app.command()
@@ -166,7 +167,7 @@ def show(
     if what != "attack":
         raise DosimeterError(f"'{what}' cannot be shown. Try `dosimeter show attack {name}`.")
     for fact, value in attack_facts(name):
-        print(f"{fact:<10} {value}")
+        say(f"{fact:<10} {value}")
 
 
 def _shown(arguments: list[str], settings: StudyConfig, config: Path | None) -> str:

@@ -1,12 +1,12 @@
 """`dosimeter data`: the images."""
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from dosimeter.cli.lines import say, say_json
 
 app = typer.Typer(no_args_is_help=True, help="The images: list, look at, check and fetch them.")
 
@@ -23,7 +23,7 @@ def list_() -> None:
     from dosimeter.cli.listing import listing
 
     for name, note in listing("cohorts"):
-        print(f"{name:<16} {note}")
+        say(f"{name:<16} {note}")
 
 
 @app.command()
@@ -40,9 +40,11 @@ def info(
     Outputs of a study name cases, never files; `--cases` gives the key to them, for your eyes only.
     """
     from dosimeter.cohorts import load_cohort
+    from dosimeter.cohorts.copies import copies, two_labels
 
     cohort = load_cohort(name, data=data, positive=positive, limit=limit)
     patients = {record.patient_id for record in cohort.records if record.patient_id is not None}
+    n_copies, n_in_doubt = (sum(map(len, groups)) for groups in (copies(cohort), two_labels(cohort)))
     facts: dict[str, Any] = {
         "cohort": cohort.name,
         "modality": cohort.modality or "not declared",
@@ -51,19 +53,21 @@ def info(
         "positive class": cohort.classes[1],
         "patients": len(patients) or "not known",
         "left out": len(cohort.skipped),
+        "copies": f"{n_copies} images, {n_in_doubt} of them under two labels",
         "sha256": cohort.sha256,
     }
     if cases:
         facts["cases"] = {record.case_id: record.name for record in cohort.records}
     if as_json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        say_json(facts | {"not read": list(cohort.notes)})
         return
     for key, value in facts.items():
         shown = ", ".join(f"{inner} {n}" for inner, n in value.items()) if key == "classes" else value
         if key == "cases":
-            print(*(f"{case_id}  {file}" for case_id, file in value.items()), sep="\n")
+            say(*(f"{case_id}  {file}" for case_id, file in value.items()))
         else:
-            print(f"{key + ':':<16} {shown}")
+            say(f"{key + ':':<16} {shown}")
+    say(*(f"not read:        {sentence}" for sentence in cohort.notes))
 
 
 @app.command()
@@ -79,10 +83,10 @@ def check(
 
     findings = audit(load_cohort(name, data=data, positive=positive, limit=limit))
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        say_json([asdict(finding) for finding in findings])
         return
     for finding in findings:
-        print(f"{finding.level.upper():<5} {finding.check:<40} {finding.message}")
+        say(f"{finding.level.upper():<5} {finding.check:<40} {finding.message}")
 
 
 @app.command()
@@ -103,14 +107,14 @@ def fetch(
     from dosimeter.errors import DosimeterError
 
     folder = folder or Path(os.environ.get("DOSIMETER_DATA") or "data")
-    print("Research use only; the images belong to their authors. Do not redistribute them.", file=sys.stderr)
+    say("Research use only; the images belong to their authors. Do not redistribute them.", error=True)
     with Display() as display:
         display.begin(f"fetching {name}", len(manifest(name)))
         report = fetch_cohort(
             name, folder, base_url=base_url or PUBLIC_BASE, progress=lambda done, total: display.advance(1), jobs=jobs
         )
-    print(f"{report.downloaded} downloaded, {report.present} already there, {len(report.failed)} failed: {folder}")
+    say(f"{report.downloaded} downloaded, {report.present} already there, {len(report.failed)} failed: {folder}")
     for file, reason in report.failed:
-        print(f"failed: {file}: {reason}", file=sys.stderr)
+        say(f"failed: {file}: {reason}", error=True)
     if report.failed:
         raise DosimeterError(f"{len(report.failed)} of {name}'s files are missing. The same command tries them again.")

@@ -5,9 +5,12 @@ import time
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from dosimeter.cli.lines import say
+from dosimeter.plain import one_line
 from dosimeter.progress import Progress
 
 LINE_EVERY_S = 30.0
@@ -38,7 +41,7 @@ class Display(Progress):
         self._stage, self._total, self._done = stage, total, 0
         self._started = self._spoke = time.monotonic()
         if self._terminal:
-            self._task = self._bars.add_task(stage, total=total or None)
+            self._task = self._bars.add_task(escape(one_line(stage)), total=total or None)
         else:
             self._say(stage + (f": {total} images" if total else ""))
 
@@ -59,6 +62,6 @@ class Display(Progress):
 
     def _say(self, line: str) -> None:
         if self._terminal:
-            self._console.print(line, markup=False)
+            self._console.print(one_line(line), markup=False)
         else:
-            print(line, file=sys.stderr, flush=True)
+            say(line, error=True)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from dosimeter.cli.lines import say
+
 
 def export(
     run: Annotated[Path, typer.Argument(help="the run's folder")],
@@ -42,7 +44,7 @@ def export(
             data=data,
             progress=display,
         )
-    print(
-        f"{done.n_images} adversarial images and their originals: {done.folder}\n"
-        f"of the {done.n_correct} whose original file is classified correctly, {done.n_flipped} are misclassified"
+    say(
+        f"{done.n_images} adversarial images and their originals: {done.folder}",
+        f"of the {done.n_correct} whose original file is classified correctly, {done.n_flipped} are misclassified",
     )

@@ -1,11 +1,11 @@
 """`dosimeter readers`: what people see of a perturbation."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dosimeter.cli.lines import say
 from dosimeter.cli.serving import Browser, Host, Page, PasswordFile, Port, need_app, serve_page
 from dosimeter.units import parse_epsilons
 
@@ -49,13 +49,11 @@ def new(
     with Display() as display:
         design = make_study(run, out, options, data=data, progress=display)
     shown = ", ".join(f"{epsilon:g}" for epsilon in design.epsilons)
-    print(f"study {design.study_id}: {len(design.pairs)} trials a reader, {len(design.practice)} for practice")
-    print(f"epsilons {shown}")
+    say(f"study {design.study_id}: {len(design.pairs)} trials a reader, {len(design.practice)} for practice")
+    say(f"epsilons {shown}")
     for epsilon in blind_epsilons(design):
-        print(
-            f"note: at epsilon {epsilon:g} both images are the same in 8 bits: nothing is to be seen", file=sys.stderr
-        )
-    print(f"next: dosimeter readers serve {out}")
+        say(f"note: at epsilon {epsilon:g} both images are the same in 8 bits: nothing is to be seen", error=True)
+    say(f"next: dosimeter readers serve {out}")
 
 
 @app.command()
@@ -64,7 +62,7 @@ def fit(study: Study) -> None:
     from dosimeter.readers.results import results, sentences
 
     for sentence in sentences(results(*_opened(study))):
-        print(sentence)
+        say(sentence)
 
 
 @app.command()
@@ -74,7 +72,7 @@ def export(study: Study, file: Annotated[Path, typer.Argument(help="FILE.csv or 
 
     design, store = _opened(study)
     n = export_answers(design, store, file)
-    print(f"{file}: {n} answers" + (", SIMULATED" if store.simulated else ""))
+    say(f"{file}: {n} answers" + (", SIMULATED" if store.simulated else ""))
 
 
 @app.command()
@@ -96,7 +94,7 @@ def simulate(
         raise DosimeterError(f"n must be at least 1 reader, got {n}. Try --n 3.")
     _, store = _opened(study)
     answer(store, curve=Curve.through(Epsilon(threshold), width=width, lapse=lapse), n_readers=n, seed=seed)
-    print(f"SIMULATED: {n} readers answered. This study is for testing only; nobody looked at an image.")
+    say(f"SIMULATED: {n} readers answered. This study is for testing only; nobody looked at an image.")
 
 
 @app.command()
@@ -104,8 +102,8 @@ def join(study: Study, run: RunFolder) -> None:
     """Put what the readers saw into the run's table; `dosimeter report RUN` then shows it."""
     from dosimeter.readers.joining import join as put
 
-    print(put(*_opened(study), run))
-    print(f"next: dosimeter report {run}")
+    say(put(*_opened(study), run))
+    say(f"next: dosimeter report {run}")
 
 
 @app.command()

@@ -1,11 +1,11 @@
 """`dosimeter serve`: look at a finished run's images in a browser, or write a folder that needs no server."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dosimeter.cli.lines import say
 from dosimeter.cli.serving import Browser, Host, Page, PasswordFile, Port, need_app, serve_page
 from dosimeter.errors import DosimeterError
 
@@ -52,7 +52,7 @@ def serve(
 def _explorer(run: Path, data: Path | None) -> "Explorer":
     from dosimeter.app.explorer import Explorer
 
-    print("making the run's classifiers ready ...", file=sys.stderr, flush=True)
+    say("making the run's classifiers ready ...", error=True)
     return Explorer(run, data=data)
 
 
@@ -66,7 +66,7 @@ def _export(run: Path, folder: Path, *, epsilons: str | None, limit: int | None,
     with Display() as display:
         n_images = write_explorer(explorer, choice, progress=display)
     size_mb = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
-    print(
-        f"{n_images} images, {size_mb:.1f} MB: {folder / 'index.html'}\n"
-        "It contains images of the cohort: whoever may not have them may not have this folder."
+    say(
+        f"{n_images} images, {size_mb:.1f} MB: {folder / 'index.html'}",
+        "It contains images of the cohort: whoever may not have them may not have this folder.",
     )

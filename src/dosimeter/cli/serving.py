@@ -1,6 +1,5 @@
 """What commands share that serve pages: a port, a link that works once, a password for other machines."""
 
-import sys
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from dosimeter.cli.lines import say
 from dosimeter.errors import DosimeterError
 
 if TYPE_CHECKING:
@@ -58,14 +58,12 @@ def serve_page(page: Page, *, host: str, port: int, password_file: Path | None, 
     password = None if password_file is None else _password(password_file)
     listener = server.bind(host, port)
     address = f"http://{host}:{listener.getsockname()[1]}/"
-    gate = Gate(
-        host=host, password=password, announce=lambda token: print(f"next link: {address}?token={token}", flush=True)
-    )
+    gate = Gate(host=host, password=password, announce=lambda token: say(f"next link: {address}?token={token}"))
     app = server.create_app(gate, routers=[page.router()], home=page.home)
     link = f"{address}?token={gate.token}"
-    print(f"{page.title}: {link}\nThe link works once. Stop with Ctrl-C{page.note}", flush=True)
+    say(f"{page.title}: {link}", f"The link works once. Stop with Ctrl-C{page.note}")
     if not gate.is_local:
-        print(f"OPEN TO THE NETWORK: whoever has the password and reaches {host} {page.warning}.", file=sys.stderr)
+        say(f"OPEN TO THE NETWORK: whoever has the password and reaches {host} {page.warning}.", error=True)
     if browser and gate.is_local:
         webbrowser.open(link)
     server.run(app, listener)

@@ -1,10 +1,9 @@
 """`dosimeter study`: the part that needs torch."""
 
-import sys
-
 import typer
 
 from dosimeter.cli.display import Display
+from dosimeter.cli.lines import say
 from dosimeter.config import StudyConfig
 from dosimeter.estimate import estimate
 from dosimeter.planning import check_limits
@@ -18,13 +17,13 @@ def run(settings: StudyConfig, *, command: str) -> None:
         with Display() as display:
             outcome = run_study(settings, progress=display, command=command)
     except KeyboardInterrupt:
-        print("stopped; the same command continues here.", file=sys.stderr)
+        say("stopped; the same command continues here.", error=True)
         raise typer.Exit(130) from None
     for sentence in outcome.incomplete:
-        print(f"INCOMPLETE: {sentence}", file=sys.stderr)
+        say(f"INCOMPLETE: {sentence}", error=True)
     if outcome.reused:
-        print("already finished: nothing was computed again.", file=sys.stderr)
-    print(f"report: {outcome.run.report}")
+        say("already finished: nothing was computed again.", error=True)
+    say(f"report: {outcome.run.report}")
 
 
 def print_plan(settings: StudyConfig) -> None:
@@ -33,15 +32,15 @@ def print_plan(settings: StudyConfig) -> None:
     trials, notes = plan_trials(config)
     check_limits(config, trials)
     total_s = 0.0
-    print(f"run folder: {config.out}\nepsilons: {', '.join(f'{epsilon:g}' for epsilon in config.epsilons)}")
+    say(f"run folder: {config.out}", f"epsilons: {', '.join(f'{epsilon:g}' for epsilon in config.epsilons)}")
     for cost in estimate(config, trials):
         total_s += cost.duration_s
-        print(
+        say(
             f"{cost.cohort} ({cost.protocol}, seed {cost.seed}), {cost.model}: {cost.n_train} images to train on, "
             f"{cost.n_test} to attack, {cost.n_forward} forward passes, about {cost.duration_s / 60:.1f} min"
         )
     if config.native:
         notes.append("storing, resizing and measuring images at their own size is not in the estimate")
     for note in notes:
-        print(f"note: {note}")
-    print(f"about {total_s / 60:.0f} min in all on this machine, if nothing is cached yet; less with another engine")
+        say(f"note: {note}")
+    say(f"about {total_s / 60:.0f} min in all on this machine, if nothing is cached yet; less with another engine")

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from dosimeter.cli.lines import say
 from dosimeter.config import MODELS
 
 app = typer.Typer(no_args_is_help=True, help="Pretrained weights of the frozen bases.")
@@ -21,7 +22,7 @@ def fetch(model: Annotated[list[str] | None, typer.Argument(help="networks; defa
     failures = []
     for name in model or MODELS:
         try:
-            print(f"{name}: {fetch_weights(name)}")
+            say(f"{name}: {fetch_weights(name)}")
         except DosimeterError as error:
             failures.append(str(error))
     if failures:
@@ -35,5 +36,5 @@ def show(model: Annotated[list[str] | None, typer.Argument(help="networks; defau
 
     for name in model or MODELS:
         weights = load_weights(name)
-        print(f"{name}: {weights.name}, from {weights.source}, licence {weights.licence}, sha256 {weights.sha256[:16]}")
-        print(f"    input: {weights.preprocessing}{'; STAND-IN: ' + weights.note if weights.stand_in else ''}")
+        say(f"{name}: {weights.name}, from {weights.source}, licence {weights.licence}, sha256 {weights.sha256[:16]}")
+        say(f"    input: {weights.preprocessing}{'; STAND-IN: ' + weights.note if weights.stand_in else ''}")

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from dosimeter.cohorts.base import Case, Cohort, Decoded, FloatImage, Record, Skipped
-from dosimeter.cohorts.files import csv_cohort, folder_cohort
 from dosimeter.cohorts.images import ImageError, read_image, to_grid
+from dosimeter.cohorts.lists import csv_cohort, folder_cohort
 from dosimeter.cohorts.public import PUBLIC_COHORTS, public_cohort
 from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.plain import one_line, shown
 
 __all__ = [
     "COHORTS",
@@ -58,7 +59,8 @@ def load_cohort(
         name: a key of `COHORTS`, with a real path in "folder:PATH" and "csv:PATH".
         data: the folder of the public cohorts; default is the environment variable DOSIMETER_DATA.
         limit: keep about this many images, the first of each class in the classes' own shares; None keeps all.
-        strict: raise on an image that cannot be used, instead of listing it in `Cohort.skipped`.
+        strict: raise on an image that cannot be used, instead of listing it in `Cohort.skipped`, and on one image
+            under two labels.
         positive: the positive class of a folder: or csv: cohort; the other cohorts have a fixed one.
         seed: of a phantom; files involve no chance.
 
@@ -74,15 +76,21 @@ def load_cohort(
     kind, colon, path = name.partition(":")
     if colon and path and kind in ("folder", "csv"):
         read = folder_cohort if kind == "folder" else csv_cohort
+        shown_name = f"{kind}:{Path(path).name}"  # a whole path may name a person, and outputs show it
+        if one_line(shown_name) != shown_name:
+            raise DosimeterError(
+                f"the name of a {'folder' if kind == 'folder' else 'list'} must be text that can be shown, got "
+                f"{shown(shown_name)}: rename it, or make a link to it."
+            )
         cohort = read(Path(path).expanduser(), positive=positive, limit=limit, strict=strict)
-        return replace(cohort, name=f"{kind}:{Path(path).name}")  # a whole path may name a person, and outputs show it
+        return replace(cohort, name=shown_name)
     if name in PUBLIC_COHORTS:
         return public_cohort(name, data=_data_folder(name, data), limit=limit, strict=strict)
     if name in _PHANTOMS:
         from dosimeter.cohorts.phantom import phantom_cohort  # slower to import than all the rest
 
         return phantom_cohort(name, n_images=limit, seed=seed)
-    raise DosimeterError(f"there is no cohort {name!r}. {did_you_mean(name, COHORTS)}")
+    raise DosimeterError(f"there is no cohort {shown(name)}. {did_you_mean(name, COHORTS)}")
 
 
 def _data_folder(name: str, data: Path | str | None) -> Path:

@@ -3,20 +3,19 @@
 Each check is a function from the cohort (and the pixels, read once) to a `Finding`.
 """
 
-import hashlib
 import os
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from dosimeter.cohorts.base import Cohort
-from dosimeter.cohorts.split import shared_patients, split
+from dosimeter.cohorts.base import Cohort, pixel_digest
+from dosimeter.cohorts.split import Split, divide, shared_images, shared_patients
 from dosimeter.errors import DosimeterError
 
 Level = Literal["pass", "info", "warn", "fail"]
@@ -63,14 +62,18 @@ def audit(cohort: Cohort) -> list[Finding]:
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         pixels = list(pool.map(lambda index: _pixels(cohort, index), range(len(cohort))))
     published = any(record.official_split for record in cohort.records)
+    named_patients = all(record.patient_id is not None for record in cohort.records)
+    protocols = ("paper", *(["patient"] if named_patients else []), *(["official"] if published else []))
     return [
         _classes(cohort),
         _unreadable(cohort),
+        *_passed_over(cohort),
         _sizes(pixels),
         _depths(pixels),
         _patients(cohort),
         _leak(cohort, "paper"),
         *([_leak(cohort, "official")] if published else []),
+        *(finding for protocol in protocols for finding in _both_sides(cohort, protocol, pixels)),
         _duplicates(cohort, pixels),
         _sources(cohort),
         _licences(cohort),
@@ -97,9 +100,7 @@ def cramers_v(table: npt.ArrayLike) -> float:
 def _pixels(cohort: Cohort, index: int) -> _Pixels:
     image, bits = cohort.records[index].read()
     channels, height, width = image.shape
-    digest = hashlib.sha256(f"{image.shape}".encode())
-    digest.update(image.tobytes())
-    return _Pixels(height, width, channels, bits, float(image.max()), digest.hexdigest())
+    return _Pixels(height, width, channels, bits, float(image.max()), pixel_digest(image))
 
 
 def _classes(cohort: Cohort) -> Finding:
@@ -114,9 +115,13 @@ def _unreadable(cohort: Cohort) -> Finding:
     n = len(cohort.skipped)
     if not n:
         return Finding("unreadable", "pass", "Every file could be read.", {"n": 0})
-    first = cohort.skipped[0]
-    message = f"{n} files are left out, the first is {first.name}: {first.reason}"
+    message = " ".join(cohort.left_out)
     return Finding("unreadable", "warn", message, {"n": n, "files": [list(item) for item in cohort.skipped]})
+
+
+def _passed_over(cohort: Cohort) -> list[Finding]:
+    """What was not taken for an image, or for a column, by rule."""
+    return [Finding("not read", "info", sentence) for sentence in cohort.notes]
 
 
 def _sizes(pixels: Sequence[_Pixels]) -> Finding:
@@ -170,7 +175,7 @@ def _leak(cohort: Cohort, protocol: str) -> Finding:
     """Whether test images show patients of the training set, with seed 0."""
     check = f"patients in both sides, {protocol} split"
     try:
-        sides = split(cohort, protocol, seed=0)
+        sides = divide(cohort, protocol, seed=0)
     except DosimeterError as error:
         return Finding(check, "info", f"Not checked: {error}")
     n_shared, n_test = shared_patients(sides), len(sides.test)
@@ -183,6 +188,21 @@ def _leak(cohort: Cohort, protocol: str) -> Finding:
     if protocol == "official":
         return Finding(check, "fail", f"{message}, so the published split leaks.", numbers)
     return Finding(check, "warn", f"{message}: prefer the patient protocol.", numbers)
+
+
+def _both_sides(cohort: Cohort, protocol: str, pixels: Sequence[_Pixels]) -> list[Finding]:
+    """Whether test images are training images too, with seed 0; nothing where there is no such split."""
+    known = tuple(replace(record, pixels_sha256=of.digest) for record, of in zip(cohort.records, pixels, strict=True))
+    try:
+        sides: Split = divide(replace(cohort, records=known), protocol, seed=0)
+    except DosimeterError:  # `_leak` says why
+        return []
+    n_shared, n_test = shared_images(sides), len(sides.test)
+    message = f"{n_shared} of {n_test} test images have the same pixels as a training image"
+    check, numbers = f"images in both sides, {protocol} split", {"n_test": n_test, "n_shared": n_shared}
+    if not n_shared:
+        return [Finding(check, "pass", f"{message}.", numbers)]
+    return [Finding(check, "fail", f"{message}: keep one of each.", numbers)]
 
 
 def _duplicates(cohort: Cohort, pixels: Sequence[_Pixels]) -> Finding:

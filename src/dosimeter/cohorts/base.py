@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dosimeter.plain import named, one_line
+
 FloatImage = npt.NDArray[np.float32]
 """An image: float32, shape (C, H, W) with C 1 or 3, values in [0, 1]."""
 
@@ -37,7 +39,8 @@ class Record:
         patient_id: the source's own id; never written to an output. None if unknown.
         source: where the image comes from (a repository, a scanner), None if unknown.
         official_split: "train", "val", "test", or None.
-        name: the file's path relative to its cohort, or the phantom's name; never written to an output.
+        name: the file's path as its cohort names it, or the phantom's name; never written to an output.
+        pixels_sha256: digest of its pixels (see `pixel_digest`), "" if they were not read.
     """
 
     case_id: str
@@ -48,6 +51,7 @@ class Record:
     source: str | None = None
     official_split: str | None = None
     name: str = ""
+    pixels_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class Cohort:
         modality: "xray", "ct" or "" if not declared.
         skipped: files that could not be read.
         provenance: facts for the manifest (source, licence note, recipe).
+        notes: sentences on what was passed over by rule (hidden files, columns of no meaning); they may name files.
 
     Example:
         >>> import dosimeter as dm
@@ -99,6 +104,7 @@ class Cohort:
     modality: str = ""
     skipped: tuple[Skipped, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -127,6 +133,11 @@ class Cohort:
         return {name: tally[index] for index, name in enumerate(self.classes)}
 
     @property
+    def left_out(self) -> list[str]:
+        """Sentences that count and name what `skipped` holds, one for each reason, however many files there are."""
+        return _left_out(self.skipped)
+
+    @property
     def sha256(self) -> str:
         """Digest of the images, their labels and their order."""
         digest = hashlib.sha256("|".join(self.classes).encode())
@@ -143,3 +154,30 @@ class Cohort:
 def pseudonymise(index: int, sha256: str) -> str:
     """Return a case id that names no file and no person: the case's place in its cohort and its digest's start."""
     return f"{index:05d}-{sha256[:8]}"
+
+
+def pixel_digest(image: FloatImage) -> str:
+    """Return a digest of an image's shape and pixels: equal for copies in files of different formats or depths."""
+    digest = hashlib.sha256(f"{image.shape}".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
+_MOST_NAMES = 5
+_MOST_REASONS = 10
+
+
+def _left_out(skipped: Sequence[Skipped]) -> list[str]:
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in skipped:
+        by_reason.setdefault(reason, []).append(name)
+    sentences = []
+    for reason, names in list(by_reason.items())[:_MOST_REASONS]:
+        many = f"{len(names)} files, the first are " if len(names) > _MOST_NAMES else ""
+        verb = "were" if len(names) > 1 else "was"
+        listed = ", ".join(map(named, names[:_MOST_NAMES]))
+        sentences.append(f"{many}{listed}{',' if many else ''} {verb} left out: {one_line(reason)}")
+    rest = list(by_reason.values())[_MOST_REASONS:]
+    if rest:
+        sentences.append(f"{sum(map(len, rest))} more files were left out, for {len(rest)} other reasons.")
+    return sentences

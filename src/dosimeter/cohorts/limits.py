@@ -3,6 +3,7 @@
 import os
 
 from dosimeter.errors import DosimeterError
+from dosimeter.plain import one_line
 
 MAX_PIXELS = 50_000_000
 """Numbers (width x height x channels x frames) above which an image is refused before it is decoded.
@@ -22,7 +23,7 @@ class ImageError(DosimeterError):
         self.name, self.reason = name, reason
 
     def __str__(self) -> str:
-        return f"Cannot read the image {self.name}: {self.reason}"
+        return one_line(f"Cannot read the image {self.name}: {self.reason}")
 
 
 def pixel_limit() -> int:

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dosimeter.cohorts.base import Cohort
-from dosimeter.cohorts.files import Row, check_split, limit_rows, read_rows, read_table
+from dosimeter.cohorts.files import Row, limit_rows, read_rows
+from dosimeter.cohorts.lists import check_split
+from dosimeter.cohorts.tables import read_table
 from dosimeter.errors import DosimeterError
+from dosimeter.plain import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +74,9 @@ def public_cohort(name: str, *, data: Path, limit: int | None, strict: bool) -> 
             f"the cohort {name} needs {metadata}, which is missing: fetch it with `dosimeter data fetch {name}`, or "
             "give the folder that has it with --data DIR or DOSIMETER_DATA."
         )
-    table = read_table(metadata, required=("file", "label", *([public.column] if public.column else [])))
-    lines = [line for line in table if public.column is None or line[public.column] == "True"]
+    required = ("file", "label", *([public.column] if public.column else []))
+    table = read_table(metadata, required=required, optional=("patient_id", "source", "official_split", "license"))
+    lines = [line for _, line in table.lines if public.column is None or line[public.column] == "True"]
     rows = [
         Row(
             file=line["file"],
@@ -86,7 +90,7 @@ def public_cohort(name: str, *, data: Path, limit: int | None, strict: bool) -> 
     if len(lines) < public.n_images:
         _report_unfinished(name, f"{metadata} lists {len(lines)} of the {public.n_images} images of {name}", strict)
     provenance: dict[str, object] = {"note": public.note, "n_listed": len(lines), "n_images": public.n_images}
-    if table and "license" in table[0]:
+    if lines and "license" in lines[0]:
         provenance["licences"] = dict(Counter(line["license"] or "not stated" for line in lines).most_common())
     return read_rows(
         name,
@@ -103,7 +107,7 @@ def _report_unfinished(name: str, message: str, strict: bool) -> None:
     remedy = f"`dosimeter data fetch {name}` gets the others"
     if strict:
         raise DosimeterError(f"{message}, and strict needs all of them: {remedy}.")
-    logger.warning("%s: %s.", message, remedy)
+    logger.warning("%s: %s.", one_line(message), remedy)
 
 
 def _label(value: str, metadata: Path) -> int:

@@ -1,7 +1,8 @@
 """`split`: training and test images by one of three protocols."""
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +10,11 @@ import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from dosimeter.cohorts.base import Cohort
+from dosimeter.cohorts.copies import label_sentences, n_seen, require_one_label
 from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.plain import named
+
+log = logging.getLogger(__name__)
 
 Indices = npt.NDArray[np.int64]
 
@@ -34,8 +39,8 @@ class Split:
     n_unused: int
 
 
-def split(cohort: Cohort, protocol: str, *, seed: int = 0, test_share: float = 0.2) -> Split:
-    """Split a cohort into training and test images.
+def split(cohort: Cohort, protocol: str, *, seed: int = 0, test_share: float = 0.2, strict: bool = False) -> Split:
+    """Split a cohort into training and test images, and log a warning where one picture is on both sides.
 
     - `paper`: by image, stratified by class. A patient with several images may be on both sides, which flatters
       the classifier; `shared_patients` counts it.
@@ -47,12 +52,25 @@ def split(cohort: Cohort, protocol: str, *, seed: int = 0, test_share: float = 0
         protocol: one of the above.
         seed: of the shuffle.
         test_share: share of the images to test on, in (0, 0.5]; the official protocol ignores it.
+        strict: raise on a picture (the same file, or the same pixels) on both sides or under two labels.
 
     Raises:
-        DosimeterError: unknown protocol, patient ids or official split missing, or a class absent from a side.
+        DosimeterError: unknown protocol, patient ids or official split missing, a class absent from a side, or see
+            `strict`.
 
     Source: Appl. Sci. 2021, 11, 4233, table 1 (`paper`: 54 of 268 and 150 of 746 images in the test).
     """
+    result = divide(cohort, protocol, seed=seed, test_share=test_share)
+    if strict:
+        require_one_label(cohort)
+        require_apart(result)
+    for sentence in copy_sentences(result, cohort):
+        log.warning("%s", sentence)
+    return result
+
+
+def divide(cohort: Cohort, protocol: str, *, seed: int = 0, test_share: float = 0.2) -> Split:
+    """Return what `split` returns, and say nothing of pictures that are on both sides."""
     if protocol not in _PROTOCOLS:
         raise DosimeterError(f"protocol must be known, got {protocol!r}. {did_you_mean(protocol, _PROTOCOLS)}")
     if not 0 < test_share <= 0.5:
@@ -96,6 +114,39 @@ def shared_patients(split: Split) -> int | None:
     if None in trained or None in tested:
         return None
     return sum(patient in trained for patient in tested)
+
+
+def shared_images(split: Split) -> int:
+    """Return how many test images show the same picture as a training image: the same file, or the same pixels."""
+    return n_seen(split.test.records, split.train.records)
+
+
+def copy_sentences(split: Split, cohort: Cohort) -> Iterator[str]:
+    """Yield a sentence on pictures of both sides, and one on pictures of two labels, if there are any; no file's name.
+
+    Args:
+        split: of the cohort.
+        cohort: the whole of it.
+    """
+    n_shared = shared_images(split)
+    if n_shared:
+        yield (
+            f"{n_shared} of {len(split.test)} test images of {named(cohort.name)} ({split.protocol} protocol, seed "
+            f"{split.seed}) are in training too: the same file, or the same pixels."
+        )
+    yield from label_sentences(cohort)
+
+
+def require_apart(split: Split) -> None:
+    """Raise DosimeterError if a picture is on both sides."""
+    n_shared = shared_images(split)
+    if n_shared:
+        first = next(record for record in split.test.records if n_seen([record], split.train.records))
+        raise DosimeterError(
+            f"an image must be on one side of the {split.protocol} split of {named(split.test.name)}, {n_shared} of "
+            f"{len(split.test)} test images are in training too, with the same pixels, the first is "
+            f"{named(first.name or first.case_id)}: remove the copies, or leave out --strict to go on with them."
+        )
 
 
 def _by_image(cohort: Cohort, seed: int, test_share: float) -> tuple[Indices, Indices]:

@@ -1,0 +1,142 @@
+"""Cohorts of the user's own image files: a folder for each class, or a CSV file that lists them."""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dosimeter.cohorts.base import Cohort, Skipped
+from dosimeter.cohorts.files import Row, limit_rows, order_classes, read_rows
+from dosimeter.cohorts.paths import is_hidden, walk
+from dosimeter.cohorts.tables import read_table
+from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.plain import named, shown
+
+SPLITS = ("train", "val", "test")
+_SIDES = {*SPLITS, "training", "valid", "validation", "testing", "tests", "dev"}
+_MOST_NAMES = 5
+
+
+def folder_cohort(path: Path, *, positive: str | None, limit: int | None, strict: bool) -> Cohort:
+    """Read a folder that has one sub-folder for each of the two classes; their sub-folders belong to the class.
+
+    Every file counts as an image but for hidden ones (a leading dot, and what operating systems leave behind); those
+    are counted in `Cohort.notes`. Links are followed. Patients are unknown, so the `patient` protocol needs a CSV
+    file instead.
+
+    Args:
+        path: the folder.
+        positive: the name of the positive class's sub-folder; may be left out if they are called 0 and 1.
+        limit: see `limit_rows`.
+        strict: see `read_rows`.
+
+    Raises:
+        DosimeterError: no such folder, not two classes, no `positive`, or no image left.
+    """
+    folders, hidden, beside = _top(path)
+    where = f"the sub-folders of {named(path)}"
+    if len(folders) == 2 and all(name.lower() in _SIDES for name in folders):
+        raise DosimeterError(
+            f"{where} must be classes, {' and '.join(folders)} are sides of a split: list the images in a CSV file "
+            "with the columns file, label and split."
+        )
+    classes = order_classes([_class_name(name) for name in folders], positive, where=where)
+    rows: list[Row] = []
+    skipped: list[Skipped] = []
+    for folder in sorted(folders, key=lambda name: classes.index(_class_name(name))):
+        found = walk(path, folder)
+        rows += [Row(file, classes.index(_class_name(folder))) for file in found.files]
+        skipped += found.skipped
+        hidden += found.hidden
+    notes = [
+        *_passed_over(hidden, "hidden or left by an operating system, not read"),
+        *_passed_over(beside, "beside the classes' sub-folders, not read"),
+    ]
+    rows = limit_rows(rows, limit)
+    return read_rows(f"folder:{path}", path, rows, classes, strict=strict, skipped=skipped, notes=notes)
+
+
+def _top(path: Path) -> tuple[list[str], list[str], list[str]]:
+    """Return the names of a folder's sub-folders, of what is hidden, and of the files beside them."""
+    if not path.is_dir():
+        raise DosimeterError(
+            f"folder:PATH must be a folder of two sub-folders, one a class; there is none at {named(path)}."
+        )
+    folders, hidden, beside = [], [], []
+    try:
+        for item in sorted(path.iterdir()):
+            if is_hidden(item.name):
+                hidden.append(item.name)
+            elif item.is_dir():
+                folders.append(item.name)
+            elif item.is_symlink() and not item.is_file():
+                raise DosimeterError(
+                    f"a class must be a folder, {named(item.name)} in {named(path)} is a link that leads nowhere: mend "
+                    "or remove it."
+                )
+            else:
+                beside.append(item.name)
+    except OSError as error:
+        raise DosimeterError(
+            f"folder:PATH must be a folder that can be looked into, {named(path)} cannot ({error.strerror or error})."
+        ) from error
+    return folders, hidden, beside
+
+
+def _class_name(folder: str) -> str:
+    return unicodedata.normalize("NFC", folder)
+
+
+def _passed_over(names: Sequence[str], what: str) -> Iterator[str]:
+    if names:
+        more = ", ..." if len(names) > _MOST_NAMES else ""
+        listed = ", ".join(map(named, names[:_MOST_NAMES]))
+        yield f"{len(names)} {'entry is' if len(names) == 1 else 'entries are'} {what}: {listed}{more}."
+
+
+def csv_cohort(path: Path, *, positive: str | None, limit: int | None, strict: bool) -> Cohort:
+    """Read a CSV file with the columns file, label and, if known, patient_id, source and split.
+
+    Args:
+        path: the CSV file (UTF-8, a header line; see `read_table`). Its `file` column is absolute, or relative to the
+            CSV file's folder and then stays inside it. `split` is train, val, test or empty.
+        positive: the label of the positive class; may be left out if the labels are 0 and 1.
+        limit: see `limit_rows`.
+        strict: see `read_rows`.
+
+    Raises:
+        DosimeterError: no such file, a column is missing or in doubt, a line is malformed, not two classes, no
+            `positive`, or no image left.
+    """
+    table = read_table(path, required=("file", "label"), optional=("patient_id", "source", "split"))
+    labels: dict[str, int] = {}  # in the order in which they come
+    rows = []
+    for number, cells in table.lines:
+        label = unicodedata.normalize("NFC", cells["label"])
+        rows.append(
+            Row(
+                file=cells["file"],
+                label=labels.setdefault(label, len(labels)) if label else None,
+                patient_id=cells.get("patient_id") or None,
+                source=cells.get("source") or None,
+                official_split=check_split(cells.get("split", ""), path),
+                line=number,
+            )
+        )
+    classes = order_classes(labels, positive, where=f"the column label of {named(path)}")
+    if classes != tuple(labels):  # so that a label is its class's place
+        rows = [row if row.label is None else row._replace(label=1 - row.label) for row in rows]
+    notes = []
+    if table.unused:
+        notes.append(f"columns that have no meaning here were not read: {', '.join(map(named, table.unused))}.")
+    name = f"csv:{path}"
+    return read_rows(name, path.parent, limit_rows(rows, limit), classes, strict=strict, inside=False, notes=notes)
+
+
+def check_split(value: str, path: Path) -> str | None:
+    """Return an official split, None for an empty cell."""
+    if value and value not in SPLITS:
+        raise DosimeterError(
+            f"the split column of {named(path)} must hold train, val, test or nothing, got {shown(value)}. "
+            f"{did_you_mean(value, SPLITS)}"
+        )
+    return value or None
