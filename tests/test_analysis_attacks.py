@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from response_factory import ATTACKS, make_responses, response_row
@@ -11,6 +12,7 @@ from dosimeter.analysis.attacks import (
     class_flips,
     cost,
     gain,
+    paired_by_patient,
     paired_difference,
     reported_doses,
     robust_accuracy,
@@ -241,9 +243,20 @@ def test_class_flips_counted_by_hand(frame: pd.DataFrame) -> None:
     assert table["n"].to_list() == [1, 1, 2, 2]  # d was wrong without attack
     assert table["flipped"].to_list() == [0, 1, 1, 2]
     assert table["share"].to_list() == [0, 1, 0.5, 1]
-    low, high = wilson([0, 1, 1, 2], [1, 1, 2, 2])
-    assert table["share_low"].to_list() == pytest.approx(low.tolist())
-    assert table["share_high"].to_list() == pytest.approx(high.tolist())
+    assert table[["share_low", "share_high"]].isna().all(axis=None)  # of one or two images
+
+
+def test_class_flips_count_images_of_one_patient_as_they_differ() -> None:
+    rows = [{**row, "case_id": f"{row['case_id']}{copy}"} for copy in range(6) for row in counted("sound", "pgd")]
+    alone = [{**row, "patient_id": row["case_id"]} for row in rows]
+    shared = [{**row, "patient_id": f"{row['case_id'][0]}{int(row['case_id'][1]) // 2}"} for row in rows]  # two alike
+    table, by_patient = (of(class_flips(to_frame(each)), WORST_CASE) for each in (alone, shared))
+    assert table["n"].to_list() == [6, 6, 12, 12]
+    for found, n in ((table, [6, 6, 12, 12]), (by_patient, [3, 3, 6, 6])):
+        low, high = wilson(found["share"] * n, n)
+        assert (found["share_low"] <= low + 1e-12).all()
+        assert (found["share_high"] >= high - 1e-12).all()
+    assert table["share_low"].to_list() == pytest.approx(wilson(table["flipped"], table["n"]).low.tolist())
 
 
 # --- transfer, gain, cost
@@ -274,6 +287,12 @@ def test_gain_counted_by_hand(frame: pd.DataFrame) -> None:
     assert gain(to_frame(counted("sound", "pgd"))).empty
 
 
+def of_patients(both: int, first: int, second: int, n: int, *, images: int = 1) -> tuple[np.ndarray, ...]:
+    """Of n patients with so many equal images each: those in both, in the first alone, in the second alone, all."""
+    kinds = np.repeat([0, 1, 2, 3], [both, first, second, n - both - first - second])
+    return tuple(images * each.astype(float) for each in (kinds == 0, kinds == 1, kinds == 2, kinds >= 0))
+
+
 @pytest.mark.parametrize(
     ("both", "first", "second", "n", "low", "high"),
     [(36, 12, 2, 50, 0.0569, 0.3404), (36, 14, 0, 50, 0.1528, 0.4167)],  # Newcombe 1998, table II, method 10
@@ -281,14 +300,24 @@ def test_gain_counted_by_hand(frame: pd.DataFrame) -> None:
 def test_paired_difference_is_newcombes(both: int, first: int, second: int, n: int, low: float, high: float) -> None:
     bounds = paired_difference(both, first, second, n)
     assert (float(bounds.low), float(bounds.high)) == pytest.approx((low, high), abs=5e-5)
-    mirrored = paired_difference(both, second, first, n)
+    alone = paired_by_patient(*of_patients(both, first, second, n))
+    assert np.allclose(alone, bounds, rtol=1e-12)
+    mirrored = paired_by_patient(*of_patients(both, second, first, n))
     assert (float(mirrored.low), float(mirrored.high)) == pytest.approx((-high, -low), abs=5e-5)
 
 
 def test_paired_difference_has_width_where_all_or_none_differ() -> None:
     for pairs in ((0, 20, 0, 20), (0, 0, 0, 20), (20, 0, 0, 20)):
-        low, high = paired_difference(*pairs)
+        low, high = paired_by_patient(*of_patients(*pairs))
         assert -1 <= low < high <= 1
+
+
+def test_paired_difference_of_equal_images_is_that_of_their_patients() -> None:
+    alone, repeated = (paired_by_patient(*of_patients(6, 12, 2, 50, images=images)) for images in (1, 4))
+    assert repeated.low < alone.low
+    assert float(repeated.high - repeated.low) == pytest.approx(float(alone.high - alone.low), rel=0.05)
+    few = paired_by_patient(*of_patients(0, 1, 0, 2, images=9))
+    assert np.isnan(few).all()  # of two patients
 
 
 def test_cost_counted_by_hand(frame: pd.DataFrame) -> None:

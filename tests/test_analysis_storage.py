@@ -88,7 +88,11 @@ def test_its_median_counts_what_never_flips_as_infinite(frame: pd.DataFrame) -> 
     assert (table["n_censored"] == 2).all()
     assert table.loc["sound", "deployed_epsilon"] == 0.003  # of 0.002, 0.003, never, never
     assert table.loc["stored_pgd", "linf"] == pytest.approx(0.002)
-    assert table["high_censored"].all()
+    assert table[["deployed_epsilon_low", "linf_high"]].isna().all(axis=None)  # four are too few
+    many = pd.concat([frame.assign(case_id=frame["case_id"] + str(copy)) for copy in range(4)], ignore_index=True)
+    bounded = deployed_median(many)
+    assert bounded["high_censored"].all()  # half of 16 never flip
+    assert (bounded["deployed_epsilon_low"] <= bounded["deployed_epsilon"]).all()
     never = deployed_median(frame[frame["case_id"].isin(["b", "d"])])
     assert never["censored"].all()
     assert never["deployed_epsilon"].isna().all()

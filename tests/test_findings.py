@@ -114,7 +114,7 @@ def test_small_test_set_has_the_widest_interval(run: Responses, tables: Tables) 
     key = ("small_test_set", "paper protocol")
     statement = judge(run, tables, clean_metrics=clean)[key].statement
     assert statement.startswith(f"Already without attack the accuracy of VGG16 is {wording.clean_accuracy(row)}.")
-    assert statement.endswith("so the truth is wider.")
+    assert statement.endswith("Images of one patient count for less there than as many patients.")
     for n_patients in (24, pd.NA):
         alone = clean.assign(n_patients=pd.array([n_patients] * len(clean), "Int64"))
         assert "wider" not in judge(run, tables, clean_metrics=alone)[key].statement
@@ -290,7 +290,9 @@ def test_caveats_appear_only_where_they_apply(run: Responses, tables: Tables) ->
 def test_numbers_in_words() -> None:
     row = {"accuracy": 30 / 54, "ci_low": 0.424, "ci_high": 0.68, "n": 54}
     assert wording.attacked_accuracy(row) == "55.6 % (42 to 68 %, n = 54)"
-    assert wording.wilson_interval(30, 54) == "95 % interval 42 to 68 %"
+    assert wording.interval_words(0.424, 0.68) == "95 % interval 42 to 68 %"
+    assert wording.interval_words(np.nan, np.nan) == "too few for an interval"
+    assert wording.attacked_accuracy(row | {"ci_low": np.nan, "ci_high": np.nan, "n": 2}) == "55.6 % (n = 2)"
     assert wording.model_name("inception_v3") == "Inception-v3"
     assert wording.model_name("resnet") == "resnet"
 
@@ -347,8 +349,10 @@ def test_tables_stay_tables_and_sentences_sentences(missing: str, small: Respons
         name: list(table.columns) for name, table in tables.items() if name not in of_files
     }
     curves = rest["fgsm_accuracy"]
-    for share in ("accuracy", "ci_low", "ci_high", "accuracy_envelope", "unchanged_share", "grad_zero_share"):
+    for share in ("accuracy", "accuracy_envelope", "unchanged_share", "grad_zero_share"):
         assert curves[share].between(0, 1).all()
+    for bound in ("ci_low", "ci_high", "grad_zero_low", "grad_zero_high"):
+        assert curves[bound].between(0, 1).all() or (missing.startswith("one ") and curves[bound].isna().all())
     assert curves["n"].sum() == len(frame[(frame["status"] == "ok") & frame["on_grid"].eq(True)])
     assert (len(rest["flip_epsilon"]) > 0) == (frame["epsilon"] == 0).any()
     run = Responses(frame, small.meta)

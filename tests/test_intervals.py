@@ -6,13 +6,18 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+import scipy.stats
+from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
+from dosimeter.analysis.clusters import effective_proportion, ratio_variance
 from dosimeter.analysis.intervals import (
-    auc_delong,
     auc_interval,
     auc_newcombe,
     bootstrap_by_group,
+    mean_interval,
+    median_interval,
+    proportion_interval,
     weighted_auc,
     weighted_mean,
     weighted_median,
@@ -65,24 +70,174 @@ def test_wilson_at_the_ends_and_of_nothing() -> None:
     assert np.isnan([low[2], high[2]]).all()
 
 
+CT_SIZES = [9, 8, 5, 5, 5, *[4] * 6, *[3] * 5, *[2] * 8, *[1] * 18]
+"""Images of each of the 42 patients without COVID-19 in the official test split of the CT cohort."""
+
+
+def drawn(rng: np.random.Generator, share: float, icc: float, sizes: list[int]) -> np.ndarray:
+    """Right answers of each patient, whose own share is Beta distributed so that two images of one correlate by icc."""
+    alpha = 1 / icc - 1
+    return rng.binomial(sizes, rng.beta(share * alpha, (1 - share) * alpha, len(sizes))).astype(float)
+
+
+def test_without_a_patient_of_two_images_a_proportion_has_wilsons_interval() -> None:
+    right = (np.arange(54) < 30).astype(float)
+    assert np.allclose(proportion_interval(right, np.ones(54)), wilson(30, 54), rtol=1e-12)
+    both = np.stack([right, 1 - right], axis=1)
+    assert np.allclose(proportion_interval(both, np.ones((54, 2))), wilson([30, 24], 54), rtol=1e-12)
+
+
+@pytest.mark.parametrize("icc", [0.05, 0.57])
+def test_the_ratio_variance_is_that_of_the_residuals_by_patient(icc: float) -> None:
+    sizes = np.array(CT_SIZES)
+    hits = drawn(np.random.default_rng(1), 0.75, icc, CT_SIZES)
+    mean, patients = hits.sum() / 105, len(sizes)
+    by_hand = sum((k - mean * n) ** 2 for k, n in zip(hits, sizes, strict=True)) * patients / (patients - 1) / 105**2
+    assert float(ratio_variance(hits, sizes)) == pytest.approx(by_hand)
+    deviations = np.repeat(hits / sizes, sizes) - mean  # of a patient's images, one by one
+    same = np.repeat(np.arange(patients), sizes)
+    pairs = deviations @ (same[:, None] == same) @ deviations
+    assert float(ratio_variance(hits, sizes)) == pytest.approx(pairs * patients / (patients - 1) / 105**2)
+
+
+def test_images_of_one_patient_that_are_all_alike_count_as_patients() -> None:
+    right, sizes = np.array([1.0] * 12 + [0.0] * 8), np.full(20, 5.0)
+    sample = effective_proportion(5 * right, sizes)
+    assert float(sample.n) == pytest.approx(20, rel=0.06)  # 19 degrees of freedom and the weight of two patients
+    for hits in (sizes, 0 * sizes):  # all right, all wrong: no variance, so nothing speaks for more
+        assert float(effective_proportion(hits, sizes).n) == pytest.approx(20)
+        low, high = proportion_interval(hits, sizes)
+        assert high - low > wilson(20, 20).high - wilson(20, 20).low
+
+
+@pytest.mark.parametrize("icc", [0.05, 0.3, 0.57])
+@pytest.mark.parametrize("sizes", [CT_SIZES, CT_SIZES[::4]], ids=["42 patients", "11 patients"])
+def test_the_interval_of_a_proportion_covers_where_patients_repeat(icc: float, sizes: list[int]) -> None:
+    rng = np.random.default_rng(2)
+    hits = np.stack([drawn(rng, 0.75, icc, sizes) for _ in range(10_000)], axis=1)  # (patients, replicates)
+    trials = np.broadcast_to(np.array(sizes, float)[:, None], hits.shape)
+    low, high = proportion_interval(hits, trials)
+    assert 0.93 <= ((low <= 0.75) & (high >= 0.75)).mean() <= 0.99
+    low, high = wilson(hits.sum(axis=0), sum(sizes))
+    assert ((low <= 0.75) & (high >= 0.75)).mean() < 0.97 - 0.3 * icc  # as independent images
+
+
+@pytest.mark.parametrize(("hits", "trials"), [([1.0, 1.0], [1.0, 1.0]), ([3.0, 1.0], [5.0, 4.0]), ([2.0], [4.0])])
+def test_two_images_or_two_patients_have_no_interval(hits: list[float], trials: list[float]) -> None:
+    assert np.isnan(proportion_interval(np.array(hits), np.array(trials))).all()
+    assert np.isnan(mean_interval(np.array(hits), np.array(trials))).all()
+    assert np.isnan(proportion_interval(np.zeros((0, 3)), np.zeros((0, 3)))).all()
+
+
+def test_a_mean_has_the_t_interval_of_its_patients() -> None:
+    values = np.random.default_rng(3).normal(size=9)
+    low, high = mean_interval(values, np.ones(9))
+    expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (float(low), float(high)) == pytest.approx((expected.low, expected.high))
+    low, high = mean_interval(4 * values, np.full(9, 4.0))  # four equal images of each
+    assert (float(low), float(high)) == pytest.approx((expected.low, expected.high))
+    assert np.isnan(mean_interval(0.1 * np.arange(1, 5.0), np.arange(1, 5.0))).all()  # all equal but for rounding
+
+
+def binomial_bounds(n: int) -> tuple[int, int]:
+    """The ranks whose interval covers a median with at least 95 %, as many as may be left out on either side."""
+    rank = max(r for r in range(1, n) if scipy.stats.binom.cdf(r - 1, n, 0.5) <= 0.025)
+    return rank, n + 1 - rank
+
+
+@pytest.mark.parametrize("n", [6, 10, 11, 20, 54, 203])
+def test_a_median_lies_between_the_values_of_binomial_ranks(n: int) -> None:
+    values = np.random.default_rng(n).lognormal(size=n)
+    low, high = (float(bound) for bound in median_interval(values, np.arange(n)))
+    first, last = binomial_bounds(n)
+    ordered = np.sort(values)
+    assert ordered[first - 1] <= low <= ordered[first]  # the next rank in covers less than 95 %
+    assert ordered[last - 2] <= high <= ordered[last - 1]
+    tied = np.round(values, 1) + 0.1
+    low, high = (float(bound) for bound in median_interval(np.repeat(tied, 2)[:n], np.arange(n)))
+    assert {low, high} <= set(tied)
+
+
+def test_a_median_of_few_has_no_interval_and_a_censored_one_an_open_end() -> None:
+    assert np.isnan(median_interval(np.arange(5.0), np.arange(5))).all()
+    assert np.isnan(median_interval(np.arange(12.0), np.repeat(np.arange(3), 4))).all()
+    half = np.where(np.arange(20) < 11, np.arange(20), np.inf)
+    low, high = median_interval(half, np.arange(20))
+    assert 4 < low < 6
+    assert np.isinf(high)
+    assert np.isinf(median_interval(np.full(9, np.inf), np.arange(9))).all()
+
+
+@pytest.mark.parametrize(("sizes", "icc"), [([1] * 7, 0.0), ([1] * 20, 0.0), (CT_SIZES, 0.6)])
+def test_the_interval_of_a_median_covers(sizes: list[int], icc: float) -> None:
+    rng, patient = np.random.default_rng(4), np.repeat(np.arange(len(sizes)), sizes)
+    covered = []
+    for _ in range(1000):
+        shared = rng.normal(size=len(sizes))[patient]
+        values = sqrt(icc) * shared + sqrt(1 - icc) * rng.normal(size=len(patient))
+        low, high = median_interval(np.exp(values), patient)
+        covered.append(low <= 1 <= high)
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+def logit_interval(auc: float, variance: float, quantile: float) -> tuple[float, float]:
+    half = quantile * sqrt(variance) / (auc * (1 - auc))
+    return tuple(float(expit(logit(auc) + sign * half)) for sign in (-1, 1))  # type: ignore[return-value]
+
+
 @pytest.mark.parametrize(("seed", "levels"), list(product(range(4), (0, 1, 3))))
-def test_delong_equals_brute_force(seed: int, levels: int) -> None:
+def test_without_a_patient_of_two_images_an_auc_has_delongs_variance(seed: int, levels: int) -> None:
     labels, scores = scored(seed, levels=levels)
     auc, variance = structural_components(labels, scores)
-    found = auc_delong(labels, scores)
+    found = auc_interval(labels, scores, np.arange(40))
+    assert found.method == "DeLong, logit"
     assert found.auc == pytest.approx(auc)
     assert found.auc == pytest.approx(roc_auc_score(labels, scores))
-    assert found.low == pytest.approx(max(0, auc - Z * sqrt(variance)))
-    assert found.high == pytest.approx(min(1, auc + Z * sqrt(variance)))
+    assert (found.low, found.high) == pytest.approx(logit_interval(auc, variance, Z))
+
+
+def obuchowski_by_hand(labels: np.ndarray, scores: np.ndarray, patients: np.ndarray) -> float:
+    """Obuchowski 1997, equations 4 to 7, patient by patient."""
+    wins = np.array([[(x > y) + 0.5 * (x == y) for y in scores[labels == 0]] for x in scores[labels == 1]])
+    auc, names = wins.mean(), sorted(set(patients))
+    with_positive, with_negative = ({p for p, y in zip(patients, labels, strict=True) if y == c} for c in (1, 0))
+    x = {p: sum(wins[patients[labels == 1] == p].mean(axis=1) - auc) for p in names}
+    y = {p: sum(wins[:, patients[labels == 0] == p].mean(axis=0) - auc) for p in names}
+    m, n = wins.shape
+    i10, i01, i = len(with_positive), len(with_negative), len(names)
+    s10 = i10 / ((i10 - 1) * m) * sum(x[p] ** 2 for p in names)
+    s01 = i01 / ((i01 - 1) * n) * sum(y[p] ** 2 for p in names)
+    s11 = i / (i - 1) * sum(x[p] * y[p] for p in names)
+    return s10 / m + s01 / n + 2 * s11 / (m * n)
+
+
+@pytest.mark.parametrize(
+    "patients", [np.arange(40) // 2, np.arange(40) % 7, np.arange(40) % 3 * 10 + np.arange(40) // 8]
+)
+def test_with_several_images_a_patient_an_auc_has_obuchowskis_variance(patients: np.ndarray) -> None:
+    labels, scores = scored(7, levels=3)
+    found = auc_interval(labels, scores, patients)
+    assert found.method == "Obuchowski, logit"
+    fewer = min(len(set(patients[labels == each])) for each in (0, 1))
+    quantile = scipy.stats.t.ppf(0.975, fewer - 1)
+    expected = logit_interval(found.auc, obuchowski_by_hand(labels, scores, patients), quantile)
+    assert (found.low, found.high) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("labels", "defined"), [([1, 1, 1], False), ([0, 0], False), ([], False), ([0, 1, 1], True)])
-def test_delong_never_guesses(labels: list[int], defined: bool) -> None:
-    found = auc_delong(labels, np.arange(len(labels), dtype=float))
-    assert np.isnan(found.auc) == (not defined)
-    assert np.isnan([found.low, found.high]).all()  # a class with a single image has no variance
-    interval = auc_interval(labels, np.zeros(len(labels)), np.arange(len(labels)))
-    assert np.isnan(interval.auc) == (not defined)
+def test_an_auc_is_never_guessed(labels: list[int], defined: bool) -> None:
+    for scores in (np.arange(len(labels), dtype=float), np.zeros(len(labels))):
+        found = auc_interval(labels, scores, np.arange(len(labels)))
+        assert np.isnan(found.auc) == (not defined)
+        assert np.isnan([found.low, found.high]).all()  # a class with two images has no interval
+
+
+@pytest.mark.parametrize("auc", [0.8, 0.9, 0.97])
+def test_the_interval_of_an_auc_covers_near_1(auc: float) -> None:
+    rng = np.random.default_rng(6)
+    labels, apart = np.repeat([1, 0], [28, 26]), sqrt(2) * NormalDist().inv_cdf(auc)
+    found = [auc_interval(labels, rng.normal(apart * labels), np.arange(54)) for _ in range(1500)]
+    assert 0.93 <= np.mean([each.low <= auc <= each.high for each in found]) <= 0.97
 
 
 @pytest.mark.parametrize(("auc", "m", "n"), [(0.5, 5, 9), (0.9, 27, 27), (1.0, 28, 26), (0.0, 28, 26)])
@@ -103,15 +258,12 @@ def test_newcombe_is_symmetric_and_needs_both_classes() -> None:
     assert np.isnan(auc_newcombe(1.0, 0, 20).low)
 
 
-def test_auc_interval_chooses_the_method_that_fits() -> None:
-    labels, scores = scored(0)
-    alone, pairs = np.arange(40), np.arange(40) // 2
-    assert auc_interval(labels, scores, alone) == auc_delong(labels, scores)
-    assert auc_interval(labels, scores, pairs).method == "bootstrap by patient"
-    for certain in (labels.astype(float), -labels.astype(float), np.zeros(40)):
-        for groups in (alone, pairs):
-            found = auc_interval(labels, certain, groups)
-            assert found.method == "Newcombe"
+def test_complete_separation_counts_patients_and_not_images() -> None:
+    labels = np.repeat([1, 0], 20)
+    for scores, auc in ((labels, 1), (-labels, 0), (0 * labels, 0.5)):
+        for patients, count in ((np.arange(40), 20), (np.arange(40) // 4, 5)):
+            found = auc_interval(labels, scores.astype(float), patients)
+            assert found == auc_newcombe(auc, count, count)
             assert found.high - found.low > 0.05, "no one is certain of an AUC from 40 images"
 
 
@@ -127,7 +279,7 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 def test_the_bootstrap_of_a_mean_agrees_with_its_standard_error() -> None:
     values = np.random.default_rng(1).normal(size=(200, 1))
     low, high = bootstrap_by_group(weighted_mean(values, values == values), np.arange(200), replicates=4000)
-    half = Z * values.std(ddof=1) / sqrt(200)
+    half = scipy.stats.t.ppf(0.975, 199) * values.std(ddof=1) / sqrt(200)
     assert low[0] == pytest.approx(values.mean() - half, abs=0.15 * half)
     assert high[0] == pytest.approx(values.mean() + half, abs=0.15 * half)
 
@@ -140,20 +292,31 @@ def test_by_patient_is_wider_than_by_image_where_patients_repeat() -> None:
     assert (high - low)[0] / (image_high - image_low)[0] == pytest.approx(sqrt(5), rel=0.2)
 
 
-def test_a_bootstrap_of_one_patient_or_none_is_undefined() -> None:
-    for n in (0, 1, 4):
-        values = np.ones((n, 3))
-        low, high = bootstrap_by_group(weighted_mean(values, values == 1), np.zeros(n))
+@pytest.mark.parametrize("n", [6, 10, 15])
+def test_the_bootstrap_of_few_patients_covers(n: int) -> None:
+    rng, covered = np.random.default_rng(8), []
+    for _ in range(600):
+        values = rng.normal(size=(n, 1))
+        low, high = bootstrap_by_group(weighted_mean(values, values == values), np.arange(n))
+        covered.append(low[0] <= 0 <= high[0])
+    assert 0.92 <= np.mean(covered) <= 0.98  # the plain percentile bootstrap: 0.84, 0.89 and 0.92
+
+
+def test_a_bootstrap_of_five_patients_or_fewer_is_undefined() -> None:
+    for n, patients in ((0, 1), (1, 1), (4, 1), (2, 2), (20, 5)):
+        values = np.random.default_rng(n).normal(size=(n, 3))
+        low, high = bootstrap_by_group(weighted_mean(values, values == values), np.arange(n) % patients)
         assert low.shape == high.shape == (3,)
         assert np.isnan([low, high]).all()
 
 
 def test_undefined_replicates_are_left_out_and_infinite_ones_kept() -> None:
-    values, included = np.array([[1.0, 1.0]] * 3), np.array([[True, False], [False, False], [False, False]])
-    low, high = bootstrap_by_group(weighted_mean(values, included), np.arange(3))
+    values, included = np.ones((6, 2)), np.zeros((6, 2), dtype=bool)
+    included[0, 0] = True
+    low, high = bootstrap_by_group(weighted_mean(values, included), np.arange(6))
     assert (low[0], high[0]) == (1, 1)
     assert np.isnan([low[1], high[1]]).all()
-    low, high = bootstrap_by_group(weighted_median(np.array([1.0, 2.0, np.inf, np.inf])), np.arange(4))
+    low, high = bootstrap_by_group(weighted_median(np.array([1.0, 2.0, 3.0, np.inf, np.inf, np.inf])), np.arange(6))
     assert float(low) == 1
     assert np.isinf(high)
 

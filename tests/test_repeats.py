@@ -17,6 +17,7 @@ from scipy import stats
 from dosimeter.analysis.base import answered, clean_answers
 from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.analysis.findings import findings
+from dosimeter.analysis.intervals import proportion_interval
 from dosimeter.analysis.repeats import first_repeat, in_words, interval_note, interval_over_splits, repeats, seeds
 from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.verdict import verdict
@@ -237,7 +238,10 @@ def test_the_verdict_states_the_interval_over_splits_beside_the_first_seed(run: 
     beside = f"[mean of 3 splits {row['mean']:.2g}, {row['low']:.2g} to {row['high']:.2g}]"
     first = tables["epsilon50"].query("seed == 0 and model == 'vgg16' and preset == 'sound' and storage == 'float'")
     assert re.search(rf"VGG16 {first['epsilon50'].iloc[0]:.2g}, [^\]]*{re.escape(beside)}", sentences[1])
-    assert "VGG16 87.5 % (64 to 97 %, n = 16) [the same in all 3 splits]" in sentences[0]
+    clean = tables["clean_metrics"].query("seed == 0 and model == 'vgg16'").iloc[0]
+    low, high = proportion_interval(np.array([2.0] * 6 + [1.0] * 2), np.full(8, 2.0))  # 14 of the images of 8 patients
+    assert (clean["accuracy_low"], clean["accuracy_high"]) == pytest.approx((float(low), float(high)))
+    assert f"VGG16 87.5 % ({100 * low:.0f} to {100 * high:.0f} %, n = 16) [the same in all 3 splits]" in sentences[0]
     assert sentences[-1].startswith("Where nothing else is said, numbers are of seed 0, the first of 3.")
 
 

@@ -11,9 +11,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosimeter.analysis.base import GROUP, answered, each_seed, groups, places, plain
+from dosimeter.analysis.clusters import Effective, effective, normal_quantile, over, per_patient
 from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.findings import CHECKED_EPSILONS
-from dosimeter.analysis.intervals import FloatArray, Interval, bootstrap_by_group, weighted_mean, wilson
+from dosimeter.analysis.intervals import FloatArray, Interval, score_interval, unit_mean_interval
+from dosimeter.analysis.shares import shares
 from dosimeter.analysis.taxonomy import WORST_CASE, in_attack_order, roles
 from dosimeter.analysis.worst_case import with_worst_case
 
@@ -67,9 +69,9 @@ def robust_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per (cohort, protocol, model, preset, storage, epsilon): attack, effort, made_on (the model whose images
-        these are, "" for its own) and role, one of `taxonomy.ROLES`; n images, correct; accuracy with Wilson's ci_low
-        and ci_high; accuracy_envelope, the share not answered wrongly at this or any smaller epsilon; sensitivity and
-        specificity. Of the worst case accuracy is its own envelope.
+        these are, "" for its own) and role, one of `taxonomy.ROLES`; n images, correct; accuracy with its interval,
+        ci_low and ci_high; accuracy_envelope, the share not answered wrongly at this or any smaller epsilon;
+        sensitivity and specificity. Of the worst case accuracy is its own envelope.
     """
     rows = with_worst_case(answered(frame))
     table = fgsm_accuracy(rows).merge(attack_facts(rows), on=[*IDENTITY, "modality"], how="left")
@@ -88,8 +90,8 @@ def area(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Two rows a curve, up to the grid's largest epsilon and up to 0.01 (`epsilon_max`, the largest of the grid that
-        does not exceed it); n images that were answered at every epsilon; area with its interval from a bootstrap by
-        patient.
+        does not exceed it); n images that were answered at every epsilon; area with its interval
+        (`intervals.unit_mean_interval`).
     """
     rows = with_worst_case(answered(frame))
     curves = groups(rows, [*GROUP, *ATTACK[:-1]], rows["on_grid"])
@@ -108,7 +110,7 @@ def class_flips(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per curve, class and epsilon above 0: label (the true class) and direction ("to positive" or "from
-        positive"); n images of that class that were right, flipped of them, and the share with Wilson's interval.
+        positive"); n images of that class that were right, flipped of them, and the share with its interval (`shares`).
     """
     rows = with_worst_case(answered(frame))
     parts = [
@@ -128,10 +130,10 @@ def transfer(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per (source `made_on`, target `model`, attack's preset, storage, epsilon above 0): n images that the
-        target answers correctly without attack, flipped of them, and the share with Wilson's interval. Where source and
-        target are one it is the white box. Empty if nothing was transferred.
+        target answers correctly without attack, flipped of them, and the share with its interval (`shares`). Where
+        source and target are one it is the white box. Empty if nothing was transferred.
     """
-    rows = answered(frame, [*GROUP, "attack", "made_on", "on_grid", "case_id", "epsilon", "correct"])
+    rows = answered(frame, [*GROUP, "attack", "made_on", "on_grid", "case_id", "cluster", "epsilon", "correct"])
     elsewhere = rows["on_grid"] & (rows["made_on"] != "")
     moved = list(groups(rows, [*GROUP, "attack", "made_on"], elsewhere))
     for names, _ in moved:
@@ -153,11 +155,11 @@ def gain(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per curve and epsilon above 0, over the n images that both answered: attack_only images are wrong under
         the attack alone, control_only under random signs alone; drop and control_drop are the falls in accuracy; gain
-        is their difference, with Newcombe's interval for paired proportions, images taken as independent. Empty without
-        the control.
+        is their difference, with Newcombe's interval for paired proportions (`paired_by_patient`). Empty without the
+        control.
     """
     rows = with_worst_case(answered(frame))
-    rows = rows[[*GROUP, *ATTACK[:-1], "on_grid", "case_id", "epsilon", "correct"]]
+    rows = rows[[*GROUP, *ATTACK[:-1], "on_grid", "case_id", "cluster", "epsilon", "correct"]]
     control = rows["on_grid"] & (rows["preset"] == CONTROL)
     controls = {_trial(names): group for names, group in groups(rows, GROUP, control)}
     parts = [
@@ -203,7 +205,8 @@ def cost(frame: pd.DataFrame) -> pd.DataFrame:
 def paired_difference(both: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, n: npt.ArrayLike) -> Interval:
     """Return Newcombe's 95 % interval of (first - second) / n, the difference of two proportions of the same n images.
 
-    It keeps its width where a bootstrap has none: where no image or every image differs.
+    It keeps its width where a bootstrap has none: where no image or every image differs. It takes images as
+    independent: where patients have several, use `paired_by_patient`.
 
     Args:
         both: images that count in both proportions.
@@ -214,15 +217,43 @@ def paired_difference(both: npt.ArrayLike, first: npt.ArrayLike, second: npt.Arr
     Source: Newcombe, Stat. Med. 17 (1998) 2635, method 10: Wilson's intervals of both proportions, squared and added,
         with the correlation of the pairs, corrected for continuity.
     """
-    a, b, c, d = (np.asarray(each, np.float64) for each in (both, first, second, n))
-    d = d - a - b - c
-    total = a + b + c + d
+    a, b, c, total = np.broadcast_arrays(*(np.asarray(each, np.float64) for each in (both, first, second, n)))
+    return _newcombe(a, b, c, Effective(total, np.full(total.shape, normal_quantile(0.95))))
+
+
+def paired_by_patient(both: FloatArray, first: FloatArray, second: FloatArray, trials: FloatArray) -> Interval:
+    """Return `paired_difference` of images some of which are of one patient: of as many as these are worth.
+
+    `clusters.effective` says how many, for the difference; patients with an image that differs are the informative
+    ones. Without a patient of two images it is `paired_difference`.
+
+    Args:
+        both: (patients, ...) images of each patient that count in both proportions.
+        first: (patients, ...) that count in the first alone.
+        second: (patients, ...) that count in the second alone.
+        trials: (patients, ...) all images.
+
+    Returns:
+        Arrays (...), NaN with fewer than three images or patients.
+    """
+    n = trials.sum(axis=0)
+    differ, apart = (over(each.sum(axis=0), n) for each in (first + second, first - second))
+    informative = ((first + second) > 0).sum(axis=0).astype(np.float64)
+    sample = effective(first - second, trials, differ - apart**2, informative)
+    a, b, c = (over(each.sum(axis=0), n) * sample.n for each in (both, first, second))
+    return _newcombe(a, b, c, sample)
+
+
+def _newcombe(a: FloatArray, b: FloatArray, c: FloatArray, sample: Effective) -> Interval:
+    """Return the interval from how many of `sample` count in both, in the first alone, in the second alone."""
+    total = sample.n
+    d = total - a - b - c
     p, q = (a + b) / total, (a + c) / total
     excess = a * d - b * c
     excess = np.where(excess > 0, np.maximum(excess - total / 2, 0), excess)
-    spread = np.sqrt((a + b) * (c + d) * (a + c) * (b + d))
+    spread = np.sqrt(np.maximum((a + b) * (c + d) * (a + c) * (b + d), 0))
     phi = np.where(spread > 0, excess / np.where(spread > 0, spread, 1), 0.0)
-    (p_low, p_high), (q_low, q_high) = wilson(a + b, total), wilson(a + c, total)
+    (p_low, p_high), (q_low, q_high) = score_interval(p, sample), score_interval(q, sample)
     below = _joined(p - p_low, q_high - q, phi)
     above = _joined(p_high - p, q - q_low, phi)
     return Interval(p - q - below, p - q + above)
@@ -271,8 +302,8 @@ def _areas(rows: pd.DataFrame, names: dict[str, Any]) -> Iterator[dict[str, Any]
         [np.trapezoid(correct[whole][:, each], doses[each]) / limit for each, limit in zip(kept, limits, strict=True)],
         axis=1,
     )  # (n, limits)
-    statistic = weighted_mean(areas, np.ones(areas.shape, dtype=bool))
-    low, high = bootstrap_by_group(statistic, clean["cluster"].to_numpy(object)[whole])
+    cluster = clean["cluster"].to_numpy(object)[whole]
+    low, high = unit_mean_interval(per_patient(areas, cluster), per_patient(np.ones(areas.shape), cluster))
     for place, limit in enumerate(limits):
         bounds = {"area_low": low[place], "area_high": high[place]}
         yield {**names, "epsilon_max": limit, "n": len(areas), "area": areas[:, place].mean(), **bounds}
@@ -283,35 +314,34 @@ def _flip_counts(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     clean = rows[(rows["epsilon"] == 0) & rows["correct"]]
     kept = rows[(rows["epsilon"] > 0) & (places(rows["case_id"], clean["case_id"]) >= 0)]
     kept = kept.assign(flipped=~kept["correct"])
-    counts: pd.DataFrame = kept.groupby([*by, "epsilon"], as_index=False).agg(
-        n=("flipped", "size"), flipped=("flipped", "sum")
-    )
-    return counts
+    return shares(kept, [*by, "epsilon"], "flipped")
 
 
 def _shares(parts: list[pd.DataFrame], names: list[str]) -> pd.DataFrame:
     parts = [part for part in parts if len(part)]
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*names, "epsilon", "n", "flipped"])
-    low, high = wilson(table["flipped"], table["n"])
-    return table.assign(share=table["flipped"] / table["n"], share_low=low, share_high=high)
+    columns = [*names, "epsilon", "n", "flipped", "share", "low", "high"]
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    return table.rename(columns={"low": "share_low", "high": "share_high"})
 
 
 def _gains(rows: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
     columns = ["case_id", "epsilon", "correct"]
-    pairs = rows[columns].merge(control[columns], on=columns[:2], suffixes=("", "_control"))
+    pairs = rows[[*columns, "cluster"]].merge(control[columns], on=columns[:2], suffixes=("", "_control"))
     lost, noise = ~pairs["correct"], ~pairs["correct_control"]
     counted = pairs.assign(both=lost & noise, attack_only=lost & ~noise, control_only=noise & ~lost)
     names = ["both", "attack_only", "control_only"]
     table = counted.groupby("epsilon", as_index=False)[names].sum()
     table.insert(1, "n", counted.groupby("epsilon").size().to_numpy())
     share = {name: (table["both"] + table[f"{name}_only"]) / table["n"] for name in ("attack", "control")}
-    both, attack_only, control_only = (table[name] for name in names)
-    low, high = paired_difference(both, attack_only, control_only, table["n"])
+    by_patient = counted.assign(n=1).pivot_table(
+        index="cluster", columns="epsilon", values=[*names, "n"], aggfunc="sum", observed=True, fill_value=0
+    )
+    low, high = paired_by_patient(*(by_patient[name].to_numpy(np.float64) for name in (*names, "n")))
     start = table["epsilon"] == 0
     table = table.assign(
         drop=share["attack"] - share["attack"][start].sum(),
         control_drop=share["control"] - share["control"][start].sum(),
-        gain=(attack_only - control_only) / table["n"],
+        gain=(table["attack_only"] - table["control_only"]) / table["n"],
         gain_low=low,
         gain_high=high,
     )

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from dosimeter.analysis import paper
 from dosimeter.analysis.base import CLASSIFIER, answered, clean_answers, each_seed, groups, plain
-from dosimeter.analysis.intervals import FloatArray, auc_interval, wilson
+from dosimeter.analysis.clusters import per_patient
+from dosimeter.analysis.intervals import FloatArray, auc_interval, proportion_interval
 
 CALIBRATION_BINS = 15
 IDENTITY = ["cohort", "protocol", "model"]
@@ -26,7 +28,8 @@ def clean_metrics(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         n images, n_positive, n_patients (null if any is unknown), n_errors (cases that failed, in no other
-        number); accuracy, sensitivity, specificity and precision, each with Wilson's `_low` and `_high`; f1;
+        number); accuracy, sensitivity, specificity and precision, each with `_low` and `_high`, Wilson's on as
+        many images as those of these patients are worth (`intervals.proportion_interval`); f1;
         auc with its interval and `auc_method`; brier, the mean squared error of the positive class's
         probability; ece, see `expected_calibration_error`. What is undefined, such as the AUC of a single
         class, is null.
@@ -98,17 +101,18 @@ def expected_calibration_error(probability: FloatArray, correct: FloatArray) -> 
 def _metrics(rows: pd.DataFrame) -> dict[str, Any]:
     label, predicted = rows["label"].to_numpy(), rows["predicted"].to_numpy()
     correct, probability = rows["correct"].to_numpy(np.float64), rows["probability"].to_numpy(np.float64)
+    right, cluster = rows["correct"].to_numpy(bool), rows["cluster"].to_numpy(object)
     tp = int(((label == 1) & (predicted == 1)).sum())
     n, positive, called = len(rows), int((label == 1).sum()), int((predicted == 1).sum())
-    area = auc_interval(label, rows["score"].to_numpy(np.float64), rows["cluster"].to_numpy())
+    area = auc_interval(label, rows["score"].to_numpy(np.float64), cluster)
     return {
         "n": n,
         "n_positive": positive,
         "n_patients": pd.NA if rows["patient_id"].isna().any() else rows["patient_id"].nunique(),
-        **_proportion("accuracy", int(correct.sum()), n),
-        **_proportion("sensitivity", tp, positive),
-        **_proportion("specificity", int(correct.sum()) - tp, n - positive),
-        **_proportion("precision", tp, called),
+        **_proportion("accuracy", right, cluster),
+        **_proportion("sensitivity", right[label == 1], cluster[label == 1]),
+        **_proportion("specificity", right[label == 0], cluster[label == 0]),
+        **_proportion("precision", right[predicted == 1], cluster[predicted == 1]),
         "f1": 2 * tp / (positive + called) if positive + called else np.nan,
         "auc": area.auc,
         "auc_low": area.low,
@@ -119,10 +123,10 @@ def _metrics(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _proportion(name: str, hits: int, trials: int) -> dict[str, float]:
-    low, high = wilson(hits, trials)
+def _proportion(name: str, hits: npt.NDArray[np.bool_], cluster: npt.NDArray[np.object_]) -> dict[str, float]:
+    low, high = proportion_interval(per_patient(hits, cluster), per_patient(np.ones(len(hits)), cluster))
     return {
-        name: hits / trials if trials else np.nan,
+        name: float(hits.mean()) if len(hits) else np.nan,
         f"{name}_low": float(low),
         f"{name}_high": float(high),
     }

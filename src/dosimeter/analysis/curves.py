@@ -5,14 +5,14 @@ import pandas as pd
 
 from dosimeter.analysis import paper
 from dosimeter.analysis.base import GROUP, answered, each_seed, groups
-from dosimeter.analysis.intervals import wilson
+from dosimeter.analysis.shares import shares
 
 COLUMNS = [
     *("cohort", "protocol", "model", "preset", "storage", "epsilon"),
     *("n", "correct", "incorrect", "accuracy", "ci_low", "ci_high", "accuracy_envelope"),
     *(
         "unchanged_share",
-        "grad_zero_share",
+        *("grad_zero_share", "grad_zero_low", "grad_zero_high"),
         "auc",
         "sensitivity",
         "specificity",
@@ -20,7 +20,7 @@ COLUMNS = [
         "modality",
     ),
 ]
-_COUNTED = ["case_id", "label", "epsilon", "correct", "score", "unchanged", "grad_zero"]
+_COUNTED = ["case_id", "cluster", "label", "epsilon", "correct", "score", "unchanged", "grad_zero"]
 
 
 @each_seed
@@ -31,25 +31,22 @@ def fgsm_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
         frame: a response table.
 
     Returns:
-        The columns of `COLUMNS`. accuracy has Wilson's interval (ci_low, ci_high); accuracy_envelope is the
+        The columns of `COLUMNS`. accuracy has an interval (ci_low, ci_high; see `shares`); accuracy_envelope is the
         share of images not answered wrongly at this or any smaller epsilon of the grid, so it never rises;
         unchanged_share that of images identical to the unperturbed one; grad_zero_share that of images whose
-        gradient is exactly zero. Shares, also paper_accuracy (tables 4 and 8, where model and epsilon match),
-        are in [0, 1]. auc, sensitivity and specificity are null where a class is absent.
+        gradient is exactly zero, with its interval. Shares, also paper_accuracy (tables 4 and 8, where model and
+        epsilon match), are in [0, 1]. auc, sensitivity and specificity are null where a class is absent.
     """
     rows = answered(frame, [*GROUP, "on_grid", *_COUNTED])
     curves = [_curve(group).assign(**names) for names, group in groups(rows, GROUP, rows["on_grid"])]
     if not curves:
         return pd.DataFrame(columns=COLUMNS)
     table = pd.concat(curves, ignore_index=True)
-    low, high = wilson(table["correct"], table["n"])
     positives, negatives = table["positives"], table["n"] - table["positives"]
     pairs = (positives * negatives).replace(0, np.nan)
     table = table.assign(
         incorrect=table["n"] - table["correct"],
         accuracy=table["correct"] / table["n"],
-        ci_low=low,
-        ci_high=high,
         auc=(table["positive_rank"] - positives * (positives + 1) / 2) / pairs,
         sensitivity=table["positive_correct"] / positives.replace(0, np.nan),
         specificity=(table["correct"] - table["positive_correct"]) / negatives.replace(0, np.nan),
@@ -71,7 +68,7 @@ def _curve(rows: pd.DataFrame) -> pd.DataFrame:
         positive_correct=rows["correct"] & (rows["label"] == 1),
     )
     rows["positive_rank"] = rows["rank"] * rows["label"]
-    return rows.groupby("epsilon", as_index=False).agg(
+    counts: pd.DataFrame = rows.groupby("epsilon", as_index=False).agg(
         n=("correct", "size"),
         correct=("correct", "sum"),
         accuracy_envelope=("envelope", "mean"),
@@ -80,4 +77,8 @@ def _curve(rows: pd.DataFrame) -> pd.DataFrame:
         positives=("label", "sum"),
         positive_correct=("positive_correct", "sum"),
         positive_rank=("positive_rank", "sum"),
+    )
+    right, zero = (shares(rows, ["epsilon"], name) for name in ("correct", "grad_zero"))
+    return counts.assign(
+        ci_low=right["low"], ci_high=right["high"], grad_zero_low=zero["low"], grad_zero_high=zero["high"]
     )

@@ -6,7 +6,8 @@ import pandas as pd
 
 from dosimeter.analysis import paper
 from dosimeter.analysis.base import GROUP, answered, each_seed, groups, places
-from dosimeter.analysis.intervals import FloatArray, bootstrap_by_group, weighted_mean
+from dosimeter.analysis.clusters import per_patient
+from dosimeter.analysis.intervals import FloatArray, mean_interval
 
 _VALUES = ["original", "adversarial", "decrease", "decrease_low", "decrease_high"]
 _GROUPS = {"": "n", "_fixed": "n_fixed", "_all": "n_all"}  # suffix of the values, name of the count
@@ -33,7 +34,7 @@ def probability_drop(frame: pd.DataFrame) -> pd.DataFrame:
         frame: a response table.
 
     Returns:
-        Means in [0, 1], `decrease_low` and `decrease_high` from a bootstrap by patient, and the paper's
+        Means in [0, 1], `decrease_low` and `decrease_high` (`intervals.mean_interval`), and the paper's
         values where model and epsilon match. Null where no image remains.
     """
     asked = ["on_grid", "case_id", "cluster", "label", "epsilon", "correct", "probability"]
@@ -59,25 +60,21 @@ def _group_drop(rows: pd.DataFrame) -> pd.DataFrame:
     original, before = clean[["truth"]].to_numpy(), clean[["correct"]].to_numpy()  # (cases, 1)
     decrease = original - adversarial
     table: dict[str, npt.ArrayLike] = {"epsilon": doses}
-    statistics = []
+    cluster = clean["cluster"].to_numpy(object)
     for included, (suffix, n) in zip((before & after, before & there, there), _GROUPS.items(), strict=True):
-        statistics.append(weighted_mean(decrease, included))
+        low, high = mean_interval(per_patient(np.where(included, decrease, 0), cluster), per_patient(included, cluster))
         table |= {
             n: included.sum(axis=0),
             f"original{suffix}": _mean(np.broadcast_to(original, there.shape), included),
             f"adversarial{suffix}": _mean(adversarial, included),
             f"decrease{suffix}": _mean(decrease, included),
+            f"decrease_low{suffix}": low,
+            f"decrease_high{suffix}": high,
         }
-    # One bootstrap for all three: they are drawn alike, and drawing takes most of the time.
-    bounds = bootstrap_by_group(
-        lambda weights: np.stack([statistic(weights) for statistic in statistics], axis=1),  # (replicates, 3, doses)
-        clean["cluster"].to_numpy(object),
-    )
-    for place, suffix in enumerate(_GROUPS):
-        table |= {f"decrease_low{suffix}": bounds.low[place], f"decrease_high{suffix}": bounds.high[place]}
     return pd.DataFrame(table)
 
 
 def _mean(values: FloatArray, included: npt.NDArray[np.bool_]) -> FloatArray:
-    means: FloatArray = weighted_mean(values, included)(np.ones((1, len(values))))[0]  # (doses,)
+    counts = included.sum(axis=0)
+    means: FloatArray = np.where(included, values, 0.0).sum(axis=0) / np.where(counts > 0, counts, np.nan)  # (doses,)
     return means

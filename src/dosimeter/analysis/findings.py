@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from dosimeter.analysis.repeats import first_repeat
@@ -12,11 +13,11 @@ from dosimeter.analysis.wording import (
     clean_accuracy,
     curve,
     in_run_order,
+    interval_words,
     model_name,
     percent,
     point,
     records,
-    wilson_interval,
 )
 from dosimeter.responses import Responses
 
@@ -74,10 +75,12 @@ def _zero_gradient(rows: pd.DataFrame) -> Iterator[Judgement]:
     if not zero > 0 or not doses:
         return
     n, k = int(paper["n"].iloc[0]), round(zero * int(paper["n"].iloc[0]))
+    most = records(paper.nlargest(1, "grad_zero_share"))[0]
+    between = interval_words(most["grad_zero_low"], most["grad_zero_high"])
     last = doses[-1]
     frozen = _frozen_from(paper, doses)
     statement = (
-        f"Under the paper's loss {k} of {n} images ({percent(zero)}, {wilson_interval(k, n)}) have a gradient that is "
+        f"Under the paper's loss {k} of {n} images ({percent(zero)}, {between}) have a gradient that is "
         "exactly zero: sign(0) = 0, so they are never perturbed, whatever epsilon is. Accuracy "
         + (f"does not move from epsilon {frozen:g} on; at {last:g} it is " if frozen else f"at epsilon {last:g} is ")
         + attacked_accuracy(point(paper, last))
@@ -193,18 +196,24 @@ def _survivors(drop: pd.DataFrame) -> Iterator[Judgement]:
     )
 
 
+def _width(row: Mapping[str, Any]) -> float:
+    """Return how wide the interval of an accuracy is; all of it where too few images or patients have none."""
+    width = float(row["accuracy_high"] - row["accuracy_low"])
+    return 1.0 if np.isnan(width) else width
+
+
 def _trial(trial: Mapping[str, Any], meta: Mapping[str, Any], clean: pd.DataFrame) -> Iterator[Judgement]:
     n = trial["n_test"]
     tested = clean[(clean["cohort"] == trial["cohort"]) & (clean["protocol"] == trial["protocol"])]
-    widest = max(records(tested), key=lambda row: row["accuracy_high"] - row["accuracy_low"], default=None)
-    if widest and widest["accuracy_high"] - widest["accuracy_low"] > NOTABLE_WIDTH:
+    widest = max(records(tested), key=_width, default=None)
+    if widest and _width(widest) > NOTABLE_WIDTH:
         repeated = (tested["n_patients"] < tested["n"]).any()
         yield (
             "small_test_set",
             "An accuracy such as 55.56 % is known to two decimals.",
             (
                 f"Already without attack the accuracy of {model_name(widest['model'])} is {clean_accuracy(widest)}."
-                + (" Images of one patient are not independent, so the truth is wider." if repeated else "")
+                + (" Images of one patient count for less there than as many patients." if repeated else "")
             ),
         )
     shared = trial.get("n_test_sharing_patient")

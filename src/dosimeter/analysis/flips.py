@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from dosimeter.analysis.base import GROUP, answered, each_seed, groups, places, plain
-from dosimeter.analysis.intervals import bootstrap_by_group, weighted_median
+from dosimeter.analysis.intervals import median_interval
 from dosimeter.units import GREY_LEVELS_8BIT
 
 IDENTITY = ["cohort", "protocol", "model", "preset", "storage"]
@@ -47,9 +47,10 @@ def epsilon50(frame: pd.DataFrame) -> pd.DataFrame:
         frame: a response table.
 
     Returns:
-        n images correct at epsilon 0; n_censored; epsilon50 with `_low` and `_high` from a bootstrap by
-        patient, and `grey_levels` with the same, in steps of an 8-bit image. A value beyond `epsilon_max`,
-        the largest epsilon asked, is null and its flag (censored, low_censored, high_censored) True.
+        n images correct at epsilon 0; n_censored; epsilon50 with `_low` and `_high`, see
+        `intervals.median_interval`, and `grey_levels` with the same, in steps of an 8-bit image. A value beyond
+        `epsilon_max`, the largest epsilon asked, is null and its flag (censored, low_censored, high_censored)
+        True; with too few images for an interval its bounds are null and their flags False.
     """
     rows = [{**names, **_median(flips_of(group))} for names, group in _groups(frame)]
     names = [prefix + suffix for prefix in ("epsilon50", "grey_levels") for suffix in ("", "_low", "_high")]
@@ -117,11 +118,11 @@ class CensoredMedian(NamedTuple):
 
 
 def censored_median(doses: "pd.Series[float]", clusters: "pd.Series[str]") -> CensoredMedian:
-    """Return the lower median of `doses` (n,), NaN counting as infinite, with its bootstrap interval by `clusters`."""
-    values = np.asarray(doses.fillna(np.inf), np.float64)
-    statistic = weighted_median(values)
-    low, high = bootstrap_by_group(statistic, clusters.to_numpy(object))
-    found = {"": float(statistic(np.ones((1, len(values))))[0]), "_low": float(low), "_high": float(high)}
+    """Return the lower median of `doses` (n,), NaN counting as infinite, with its interval by `clusters`."""
+    values = np.sort(np.asarray(doses.fillna(np.inf), np.float64))
+    middle = float(values[(len(values) - 1) // 2]) if len(values) else np.nan
+    low, high = median_interval(np.asarray(doses.fillna(np.inf), np.float64), clusters.to_numpy(object))
+    found = {"": middle, "_low": float(low), "_high": float(high)}
     finite = {suffix: value if np.isfinite(value) else np.nan for suffix, value in found.items()}
     flags = {f"{suffix[1:]}_censored".lstrip("_"): bool(np.isinf(value)) for suffix, value in found.items()}
     return CensoredMedian(finite, flags)

@@ -1,7 +1,8 @@
-"""Confidence intervals: Wilson for proportions, DeLong and Newcombe for AUCs, else a bootstrap by patient.
+"""Confidence intervals that know which images are of one patient: of proportions, means, AUCs; else a bootstrap.
 
-An interval that cannot be estimated (nothing counted, one patient, one class) is NaN, never a guess.
-Everything is vectorised numpy, and seeded: the same numbers give the same interval.
+`clusters` says what images of one patient are worth. An interval that cannot be estimated (fewer than three images or
+patients, one class) is NaN, never a guess. Everything is vectorised numpy, and seeded: the same numbers give the same
+interval.
 """
 
 from collections.abc import Callable
@@ -10,10 +11,25 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import betainc, stdtrit
+
+from dosimeter.analysis.clusters import (
+    FEWEST,
+    Effective,
+    effective_proportion,
+    group_numbers,
+    normal_quantile,
+    over,
+    per_patient,
+    ratio_variance,
+)
 
 FloatArray = npt.NDArray[np.float64]
 Statistic = Callable[[FloatArray], FloatArray]
 """Weights (replicates, n), how often each of n rows was drawn, to a statistic (replicates, ...)."""
+
+FEWEST_TO_RESAMPLE = 6
+"""Patients below which nothing is resampled: a bootstrap of so few says little but their range."""
 
 REPLICATES = 1000
 _CHUNK = 125_000  # weights held at once: 1 MB, whatever the cohort, with a few arrays of the same size beside them
@@ -37,9 +53,9 @@ class Auc(NamedTuple):
 
 
 def wilson(k: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return Wilson's score interval of the proportion k / n.
+    """Return Wilson's score interval of the proportion k / n of independent trials.
 
-    It treats the n images as independent: where patients have several images the truth is wider.
+    Where patients have several images the truth is wider: use `proportion_interval`.
 
     Args:
         k: successes, any shape.
@@ -55,47 +71,213 @@ def wilson(k: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> Inte
     """
     hits, trials = np.broadcast_arrays(np.asarray(k, np.float64), np.asarray(n, np.float64))
     trials = np.where(trials > 0, trials, np.nan)
-    z = _quantile(confidence)
-    share = hits / trials
-    centre = share + z**2 / (2 * trials)
-    half = z * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    scale = 1 + z**2 / trials
-    low = np.where(hits == 0, np.where(np.isnan(trials), np.nan, 0.0), (centre - half) / scale)
-    high = np.where(hits == trials, 1.0, (centre + half) / scale)
+    return score_interval(hits / trials, Effective(trials, np.full(trials.shape, normal_quantile(confidence))))
+
+
+def score_interval(share: FloatArray, sample: Effective) -> Interval:
+    """Return Wilson's interval of a proportion found in `sample`, any shape."""
+    n, z = sample
+    centre = share + z**2 / (2 * n)
+    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    scale = 1 + z**2 / n
+    low = np.where(share == 0, 0.0 * scale, (centre - half) / scale)  # of nothing it is NaN
+    high = np.where(share == 1, scale / scale, (centre + half) / scale)
     return Interval(low, high)
 
 
-def auc_delong(labels: npt.ArrayLike, scores: npt.ArrayLike, confidence: float = 0.95) -> Auc:
-    """Return the AUC with DeLong's interval, cut at 0 and 1.
+def proportion_interval(hits: FloatArray, trials: FloatArray, confidence: float = 0.95) -> Interval:
+    """Return the interval of a proportion of images, some of which are of one patient: Wilson's on `effective` counts.
 
-    Do not use it where a patient has several images (see `auc_interval`). With complete separation (AUC 0 or
-    1) DeLong's variance is 0 and the interval claims a certainty nobody has.
+    Args:
+        hits: (patients, ...) images of each patient that count, as `per_patient` adds them up.
+        trials: (patients, ...) images of each patient.
+        confidence: the interval's coverage.
+
+    Returns:
+        Arrays (...), NaN with fewer than `FEWEST` images or patients. Without a patient of two images they are
+        Wilson's.
+
+    Example:
+        >>> right = np.array([1, 1, 0, 1, 1, 0, 0, 1])
+        >>> patient = np.array(["a", "a", "b", "c", "c", "d", "d", "e"])
+        >>> low, high = proportion_interval(per_patient(right, patient), per_patient(np.ones(8), patient))
+        >>> f"{low:.2f} to {high:.2f}"
+        '0.19 to 0.93'
+    """
+    return score_interval(over(hits.sum(axis=0), trials.sum(axis=0)), effective_proportion(hits, trials, confidence))
+
+
+def mean_interval(totals: FloatArray, trials: FloatArray, confidence: float = 0.95) -> Interval:
+    """Return the t interval of a mean over images, with the variance between patients.
+
+    It is not cut at what the mean can be: see `unit_mean_interval`. Where no patient differs from another it would have
+    no width, and is NaN.
+
+    Args:
+        totals: (patients, ...) the sum of the value over the images of a patient.
+        trials: (patients, ...) these images.
+        confidence: the interval's coverage.
+
+    Returns:
+        Arrays (...), NaN with fewer than `FEWEST` patients.
+    """
+    patients = (trials > 0).sum(axis=0)
+    variance = ratio_variance(totals, trials)
+    mean = over(totals.sum(axis=0), trials.sum(axis=0))
+    known = (patients >= FEWEST) & (variance > (1e-12 * mean) ** 2)  # equal values differ by rounding
+    quantile = stdtrit(np.where(known, patients - 1, np.nan), (1 + confidence) / 2)
+    half = quantile * np.sqrt(np.where(known, variance, np.nan))
+    return Interval(mean - half, mean + half)
+
+
+def unit_mean_interval(totals: FloatArray, trials: FloatArray, confidence: float = 0.95) -> Interval:
+    """Return the interval of a mean over images of values in [0, 1]: inside, and with width at the ends.
+
+    It is Wilson's, of a proportion that varies as much as the mean does between patients, with t's quantile. Where no
+    patient differs from another, they count as so many answers.
+
+    Args:
+        totals: (patients, ...) the sum of the value over the images of a patient.
+        trials: (patients, ...) these images.
+        confidence: the interval's coverage.
+
+    Returns:
+        Arrays (...), NaN with fewer than `FEWEST` patients.
+    """
+    patients = (trials > 0).sum(axis=0)
+    mean = np.clip(over(totals.sum(axis=0), trials.sum(axis=0)), 0, 1)
+    quantile = stdtrit(np.where(patients >= FEWEST, patients - 1, np.nan), (1 + confidence) / 2)
+    most = mean * (1 - mean)
+    variance = ratio_variance(totals, trials)
+    worth = np.where(variance > 1e-24, over(most, variance), 1.0 * patients)
+    return score_interval(mean, Effective(worth, np.asarray(quantile, np.float64)))
+
+
+def median_interval(values: FloatArray, groups: npt.ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return the interval of a median by the order of the values alone: whatever their distribution, also censored.
+
+    The bounds are the values whose ranks a binomial with the chance 1/2 leaves outside in 2.5 % either way: of as many
+    images as these are worth (`clusters`), so that ranks are fractions. Between two ranks the bound lies between their
+    values; where values are equal, as doses of a grid are, it is the outer one.
+
+    Args:
+        values: (n,), infinite where censored.
+        groups: (n,) the patient of each.
+        confidence: the interval's coverage.
+
+    Returns:
+        Scalars; NaN where the range of all values covers less than that, below about 6 independent images.
+
+    Source: Hutson, J. Appl. Stat. 26 (1999) 343 (fractional order statistics); Woodruff, J. Am. Stat. Assoc. 47 (1952)
+        635 (ranks from the variance of a share).
+    """
+    nothing = Interval(np.array(np.nan), np.array(np.nan))
+    n = len(values)
+    if n < FEWEST:
+        return nothing
+    ordered = np.sort(values)
+    below = per_patient(values <= ordered[(n - 1) // 2], groups)
+    sample = effective_proportion(below, per_patient(np.ones(n), groups), confidence)
+    worth, covered = float(sample.n), 2 * NormalDist().cdf(float(sample.quantile)) - 1
+    outside = (1 - covered) / 2
+    if np.isnan(worth) or 0.5**worth > outside:
+        return nothing
+    rank = _root(lambda r: outside - float(betainc(worth + 1 - r, r, 0.5)), outside=1.0, inside=(worth + 1) / 2)
+    place = max(rank / (worth + 1) * (n + 1), 1.0) - 1  # from 0
+    finite = ordered[np.isfinite(ordered)]
+    exact = len(np.unique(finite)) < len(finite)
+    low, high = (_at_place(ordered, each, side, exact) for each, side in ((place, -1), (n - 1 - place, 1)))
+    return Interval(np.array(low), np.array(high))
+
+
+def _at_place(ordered: FloatArray, place: float, side: int, exact: bool) -> float:
+    """Return the value at a fractional place, between its neighbours; if `exact`, the one that is on `side` (-1, 1)."""
+    least, most = (float(ordered[int(each)]) for each in (np.floor(place + 1e-9), np.ceil(place - 1e-9)))
+    if exact or not np.isfinite(most):
+        return least if side < 0 else most
+    return least + (most - least) * (place % 1)
+
+
+def auc_interval(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike, confidence: float = 0.95) -> Auc:
+    """Return the AUC with the interval that fits the data, and its method's name.
+
+    The variance is DeLong's, or Obuchowski's where a patient has several images; the interval is symmetric on the
+    logit's scale, so that it stays in (0, 1) and covers near 1 too. With several images a patient its quantile is t's,
+    with as many degrees of freedom as the class of fewer patients has patients, less 1. Where there is no variance, as
+    when the classes separate completely or all scores are equal, it is Newcombe's, of patients instead of images.
 
     Args:
         labels: (n,) of 0 and 1.
         scores: (n,), larger for class 1.
+        groups: (n,) the patient of each image, or the image itself where the patient is unknown.
         confidence: the interval's coverage.
 
     Returns:
-        NaNs if a class is absent; NaN bounds if a class has a single image.
+        NaNs if a class is absent; NaN bounds if a class has fewer than `FEWEST` patients.
 
-    Source: DeLong et al., Biometrics 44 (1988) 837, by the mid-ranks of Sun & Xu, IEEE Signal Process. Lett.
-        21 (2014) 1389.
+    Source: DeLong et al., Biometrics 44 (1988) 837; Obuchowski, Biometrics 53 (1997) 567; the logit: Pepe, The
+        Statistical Evaluation of Medical Tests (2003), section 5.2.
+    """
+    label, member = np.asarray(labels), group_numbers(groups)
+    auc, above, below = auc_components(label, scores)
+    if np.isnan(auc):
+        return Auc(np.nan, np.nan, np.nan)
+    alone = len(np.unique(member)) == len(member)
+    patients = [len(np.unique(member[label == each])) for each in (1, 0)]
+    if min(patients) < FEWEST:
+        return Auc(auc, np.nan, np.nan)
+    variance = obuchowski_variance(auc, above, below, member[label == 1], member[label == 0])
+    if not 0 < auc < 1 or variance <= 0:
+        return auc_newcombe(auc, patients[0], patients[1], confidence)
+    quantile = normal_quantile(confidence) if alone else float(stdtrit(min(patients) - 1, (1 + confidence) / 2))
+    half = quantile * np.sqrt(variance) / (auc * (1 - auc))
+    low, high = (1 / (1 + (1 - auc) / auc * np.exp(-shift)) for shift in (-half, half))
+    return Auc(auc, float(low), float(high), "DeLong, logit" if alone else "Obuchowski, logit")
+
+
+def auc_components(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[float, FloatArray, FloatArray]:
+    """Return the AUC, the share of negatives below each positive, and of positives above each negative, ties half.
+
+    Source: DeLong et al. 1988, by the mid-ranks of Sun & Xu, IEEE Signal Process. Lett. 21 (2014) 1389.
     """
     label, score = np.asarray(labels), np.asarray(scores, np.float64)
     positive, negative = score[label == 1], score[label == 0]
     m, n = len(positive), len(negative)
     if m == 0 or n == 0:
-        return Auc(np.nan, np.nan, np.nan)
+        return np.nan, np.full(m, np.nan), np.full(n, np.nan)
     ranks = _midranks(np.concatenate([positive, negative]))
-    above_negatives = (ranks[:m] - _midranks(positive)) / n  # (m,) share of negatives below each positive
-    below_positives = 1 - (ranks[m:] - _midranks(negative)) / m  # (n,)
-    auc = float(above_negatives.mean())
-    if m == 1 or n == 1:
-        return Auc(auc, np.nan, np.nan, "DeLong")
-    variance = above_negatives.var(ddof=1) / m + below_positives.var(ddof=1) / n
-    half = _quantile(confidence) * float(np.sqrt(variance))
-    return Auc(auc, max(0.0, auc - half), min(1.0, auc + half), "DeLong")
+    above = (ranks[:m] - _midranks(positive)) / n  # (m,)
+    below = 1 - (ranks[m:] - _midranks(negative)) / m  # (n,)
+    return float(above.mean()), above, below
+
+
+def obuchowski_variance(
+    auc: float,
+    above: FloatArray,
+    below: FloatArray,
+    positive: npt.NDArray[np.int64],
+    negative: npt.NDArray[np.int64],
+) -> float:
+    """Return the variance of an AUC whose images are of fewer patients; DeLong's if each image has its own.
+
+    Args:
+        auc: the area.
+        above: (m,) as `auc_components` returns it.
+        below: (n,) as `auc_components` returns it.
+        positive: (m,) the patient's number of each positive.
+        negative: (n,) the patient's number of each negative.
+
+    Source: Obuchowski, Biometrics 53 (1997) 567, equations 4 to 7.
+    """
+    size = int(max(positive.max(), negative.max())) + 1
+    sums, counts = [], []
+    for member, values in ((positive, above), (negative, below)):
+        images = np.bincount(member, minlength=size)
+        sums.append((np.bincount(member, values, size) - images * auc) / len(member))
+        counts.append(int((images > 0).sum()))
+    either = len(np.union1d(positive, negative))
+    own = sum(n / (n - 1) * float(each @ each) for n, each in zip(counts, sums, strict=True))
+    return own + 2 * either / (either - 1) * float(sums[0] @ sums[1])
 
 
 def auc_newcombe(auc: float, n_positive: int, n_negative: int, confidence: float = 0.95) -> Auc:
@@ -108,7 +290,7 @@ def auc_newcombe(auc: float, n_positive: int, n_negative: int, confidence: float
     """
     if min(n_positive, n_negative) == 0:
         return Auc(np.nan, np.nan, np.nan)
-    z = _quantile(confidence)
+    z = normal_quantile(confidence)
     spare = (n_positive + n_negative) / 2 - 1
 
     def excess(area: float) -> float:
@@ -120,30 +302,6 @@ def auc_newcombe(auc: float, n_positive: int, n_negative: int, confidence: float
     return Auc(auc, low, high, "Newcombe")
 
 
-def auc_interval(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike, confidence: float = 0.95) -> Auc:
-    """Return the AUC with the interval that fits the data, and its method's name.
-
-    Newcombe's where DeLong's has no width, as when the classes separate completely or all scores are equal
-    (elsewhere its model of the scores is not needed), a bootstrap by patient where a patient has several images,
-    DeLong's otherwise.
-
-    Args:
-        labels: (n,) of 0 and 1.
-        scores: (n,), larger for class 1.
-        groups: (n,) the patient of each image, or the image itself where the patient is unknown.
-        confidence: the interval's coverage.
-    """
-    label, score = np.asarray(labels), np.asarray(scores, np.float64)
-    estimate = auc_delong(label, score, confidence)
-    if estimate.auc in (0.0, 1.0) or estimate.low == estimate.high:
-        return auc_newcombe(estimate.auc, int((label == 1).sum()), int((label == 0).sum()), confidence)
-    patients = np.asarray(groups, dtype=object)
-    if np.isnan(estimate.auc) or len(set(patients)) == len(patients):
-        return estimate
-    low, high = bootstrap_by_group(weighted_auc(label, score), patients, confidence=confidence)
-    return Auc(estimate.auc, float(low), float(high), "bootstrap by patient")
-
-
 def bootstrap_by_group(
     statistic: Statistic,
     groups: npt.ArrayLike,
@@ -152,10 +310,12 @@ def bootstrap_by_group(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Interval:
-    """Return percentile bounds of `statistic` over resampled groups: a patient's rows are drawn together.
+    """Return expanded percentile bounds of `statistic` over resampled groups: a patient's rows are drawn together.
 
-    Replicates in which the statistic is undefined (NaN) are left out; infinities count as large numbers, so a
-    bound may be infinite. With fewer than two groups nothing can be resampled and the bounds are NaN.
+    Use it where no closed form does. The percentile bootstrap of few patients is much too narrow; its percentiles are
+    moved outwards by as much as t's interval of a mean is wider than the bootstrap's. Replicates in which the statistic
+    is undefined (NaN) are left out; infinities count as large numbers, so a bound may be infinite. With fewer than
+    `FEWEST_TO_RESAMPLE` groups the bounds are NaN.
 
     Args:
         statistic: called with weights (replicates, n); returns (replicates, ...).
@@ -164,11 +324,12 @@ def bootstrap_by_group(
         seed: of the resampling.
         confidence: the interval's coverage.
 
-    Source: Field & Welsh, J. R. Stat. Soc. B 69 (2007) 369 (the cluster bootstrap).
+    Source: Field & Welsh, J. R. Stat. Soc. B 69 (2007) 369 (the cluster bootstrap); Hesterberg, Am. Stat. 69 (2015)
+        371 (the expanded percentiles).
     """
-    member = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1]  # (n,)
-    count = int(member.max()) + 1 if len(member) else 0
-    if count < 2:
+    member = group_numbers(groups)  # (n,)
+    count = int(member.max(initial=-1)) + 1
+    if count < FEWEST_TO_RESAMPLE:
         blank = np.full(statistic(np.ones((1, len(member))))[0].shape, np.nan)
         return Interval(blank, blank)
     rng = np.random.default_rng(seed)
@@ -178,7 +339,8 @@ def bootstrap_by_group(
         size = min(step, replicates - start)
         drawn = rng.multinomial(count, np.full(count, 1 / count), size=size)  # (size, groups)
         values.append(statistic(drawn[:, member].astype(np.float64)))
-    return _percentiles(np.concatenate(values), confidence)
+    expanded = np.sqrt(count / (count - 1)) * stdtrit(count - 1, (1 + confidence) / 2)
+    return _percentiles(np.concatenate(values), NormalDist().cdf(-expanded))
 
 
 def weighted_mean(values: FloatArray, included: npt.NDArray[np.bool_]) -> Statistic:
@@ -186,7 +348,7 @@ def weighted_mean(values: FloatArray, included: npt.NDArray[np.bool_]) -> Statis
     totals, ones = np.where(included, values, 0.0), included.astype(np.float64)
 
     def statistic(weights: FloatArray) -> FloatArray:
-        return _ratio(weights @ totals, weights @ ones)
+        return over(weights @ totals, weights @ ones)
 
     return statistic
 
@@ -217,20 +379,15 @@ def weighted_auc(labels: npt.NDArray[np.int64], scores: FloatArray) -> Statistic
     def statistic(weights: FloatArray) -> FloatArray:
         wins = np.concatenate([np.zeros((len(weights), 1)), np.cumsum(weights[:, negative], axis=1)], axis=1)
         won = (weights[:, positive] * (wins[:, below] + wins[:, upto]) / 2).sum(axis=1)
-        return _ratio(won, weights[:, positive].sum(axis=1) * wins[:, -1])
+        return over(won, weights[:, positive].sum(axis=1) * wins[:, -1])
 
     return statistic
 
 
-def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """Divide, giving NaN where the denominator is 0."""
-    return numerator / np.where(denominator > 0, denominator, np.nan)
-
-
-def _percentiles(values: FloatArray, confidence: float) -> Interval:
+def _percentiles(values: FloatArray, tail: float) -> Interval:
     ordered = np.sort(values, axis=0)  # NaN last
     valid = (~np.isnan(values)).sum(axis=0)
-    skip = np.floor((1 - confidence) / 2 * valid).astype(int)
+    skip = np.floor(tail * valid).astype(int)
     low = np.take_along_axis(ordered, skip[None], axis=0)[0]
     high = np.take_along_axis(ordered, np.maximum(valid - 1 - skip, 0)[None], axis=0)[0]
     return Interval(low, high)
@@ -249,7 +406,3 @@ def _midranks(values: FloatArray) -> FloatArray:
     _, level, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[level]
-
-
-def _quantile(confidence: float) -> float:
-    return NormalDist().inv_cdf((1 + confidence) / 2)

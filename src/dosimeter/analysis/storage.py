@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dosimeter.analysis.base import CLASSIFIER, GROUP, answered, each_seed, groups, places, plain
 from dosimeter.analysis.flips import ASKED, censored_median, flips_of
-from dosimeter.analysis.intervals import wilson
+from dosimeter.analysis.shares import shares
 from dosimeter.analysis.taxonomy import WORST_CASE
 
 IDENTITY = ["cohort", "protocol", "model", "preset", "storage"]
@@ -37,10 +38,10 @@ def survival(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         n images answered correctly without attack, as floats, and flipped at this epsilon as floats; survived, those
-        whose file is answered wrongly too; share, with Wilson's 95 % interval, NaN where n is 0.
+        whose file is answered wrongly too; share with its interval (see `shares`), NaN where n is 0.
     """
     parts, keys = [], ["case_id", "epsilon"]
-    rows = answered(frame, [*GROUP, "made_on", "on_grid", *keys, "correct"])
+    rows = answered(frame, [*GROUP, "made_on", "on_grid", *keys, "cluster", "correct"])
     own = rows["on_grid"] & (rows["made_on"] == "") & (rows["preset"] != WORST_CASE)
     for names, curve in groups(rows, [*CLASSIFIER, "preset"], own):
         floats = curve[curve["storage"] == FLOAT]
@@ -49,17 +50,14 @@ def survival(frame: pd.DataFrame) -> pd.DataFrame:
             continue
         flipped = floats[(places(floats["case_id"], clean["case_id"]) >= 0) & ~floats["correct"]]
         files = curve[(curve["storage"] != FLOAT) & (curve["epsilon"] > 0)]
-        pairs = files[[*keys, "storage", "correct"]].merge(flipped[keys], on=keys, how="left", indicator="_as_float")
+        asked = files[[*keys, "cluster", "storage", "correct"]]
+        pairs = asked.merge(flipped[keys], on=keys, how="left", indicator="_as_float")
         was = pairs["_as_float"] == "both"
-        pairs = pairs.assign(n=was, survived=was & ~pairs["correct"])
-        counts = pairs.groupby(["storage", "epsilon"], observed=True, as_index=False)[["n", "survived"]].sum()
-        parts.append(plain(counts).assign(**names))
+        pairs = pairs.assign(survived=np.where(was, ~pairs["correct"], np.nan))
+        parts.append(plain(shares(pairs, ["storage", "epsilon"], "survived")).assign(**names))
     if not parts:
         return pd.DataFrame(columns=_SURVIVAL)
-    table = pd.concat(parts, ignore_index=True)
-    n = table["n"].where(table["n"] > 0)
-    low, high = wilson(table["survived"], table["n"])
-    table = table.assign(share=table["survived"] / n, share_low=low, share_high=high)
+    table = pd.concat(parts, ignore_index=True).rename(columns={"low": "share_low", "high": "share_high"})
     return table.sort_values([*IDENTITY, "epsilon"], kind="stable", ignore_index=True)[_SURVIVAL]
 
 
@@ -90,7 +88,7 @@ def deployed_median(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         aware, whether the attack looked for a file; n images; n_censored; the lower medians deployed_epsilon and linf,
-        a censored image counting as infinite, with `_low` and `_high` from a bootstrap by patient; a value beyond
+        a censored image counting as infinite, with `_low` and `_high` (see `intervals.median_interval`); a value beyond
         `epsilon_max`, the largest epsilon asked, is null and its flag (censored, low_censored, high_censored) True.
     """
     rows = [{**names, **_median(_cases(group), group)} for names, group in _stored(frame)]

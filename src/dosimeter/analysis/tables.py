@@ -26,18 +26,20 @@ CAPTIONS = {
     "clean_metrics": "Classification without attack, with 95 % intervals.",
     "confusion": "Confusion matrices without attack, this run's and the paper's.",
     "training": "Loss and accuracy on training and test images after every epoch.",
-    "fgsm_accuracy": "Accuracy under FGSM, with Wilson's 95 % interval (the paper's tables 4 and 8).",
+    "fgsm_accuracy": "Accuracy under FGSM, with Wilson's 95 % interval by patient (the paper's tables 4 and 8).",
     "probability_drop": "Probability of the true class before and after FGSM (the paper's tables 5 and 9).",
     "flip_epsilon": "The smallest epsilon that changes each image's answer.",
     "epsilon50": "The epsilon at which half of the correctly classified images have flipped.",
     "paired": "Two curves over the same images at every epsilon: the difference in accuracy with its 95 % interval, "
     "images that one alone answers correctly, McNemar's exact p, that of sign flips by patient, and this by Holm.",
-    "survival": "Of the images that an attack flips as floats, those whose file flips too, with Wilson's interval.",
+    "survival": "Of the images that an attack flips as floats, those whose file flips too, with Wilson's interval by "
+    "patient.",
     "deployed_epsilon": "The smallest epsilon whose file changes each image's answer, and what that file really moved.",
     "deployed_median": "Medians over images of the smallest epsilon whose file changes the answer.",
     "repeats": "Means over the seeds, with 95 % intervals over splits (corrected resampled t), under the official "
     "protocol over trainings on one split (t), in which the sampling of the test images is not.",
-    "robust_accuracy": "Accuracy under every attack, with Wilson's 95 % interval, and the worst case over attacks.",
+    "robust_accuracy": "Accuracy under every attack, with Wilson's 95 % interval by patient, and the worst case over "
+    "attacks.",
     "area": "Area under the accuracy curve, epsilon being linear, as a share of the largest possible.",
     "class_flips": "Images of each class that each attack flips, of those answered correctly without attack.",
     "gain": "What each attack does beyond random signs of the same epsilon.",

@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 
-from dosimeter.analysis.intervals import wilson
 from dosimeter.units import GREY_LEVELS_8BIT
 
 HALF_GREY_LEVEL = 0.5 / GREY_LEVELS_8BIT
@@ -66,11 +65,13 @@ def clean_accuracy(row: Mapping[str, Any]) -> str:
     return _proportion(row["accuracy"], row["accuracy_low"], row["accuracy_high"], row["n"])
 
 
-def wilson_interval(k: int, n: int) -> str:
-    """Return the interval of k out of n in words."""
-    low, high = wilson(k, n)
-    return f"95 % interval {100 * float(low):.0f} to {100 * float(high):.0f} %"
+def interval_words(low: float, high: float) -> str:
+    """Return the interval of a share in words, or that there is none."""
+    if not low <= high:  # NaN
+        return "too few for an interval"
+    return f"95 % interval {100 * low:.0f} to {100 * high:.0f} %"
 
 
 def _proportion(share: float, low: float, high: float, n: float) -> str:
-    return f"{percent(share)} ({100 * low:.0f} to {100 * high:.0f} %, n = {n:.0f})"
+    between = "" if pd.isna(low) else f"{100 * low:.0f} to {100 * high:.0f} %, "
+    return f"{percent(share)} ({between}n = {n:.0f})"

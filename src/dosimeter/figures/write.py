@@ -294,10 +294,10 @@ _CAPTIONS = {
     "images that flip, of the positive class where one did, the one with the median flip epsilon. Beside a class "
     "stands its probability. The classifier saw floats; the picture shows their nearest 8-bit values. The perturbation "
     "is shown as its sign: white adds, black takes away, mid-grey leaves a pixel alone.",
-    "accuracy": "Bands are 95 % Wilson intervals. The thin dotted lines count an image as wrong from the first epsilon "
-    "of the grid that misclassified it. Diamonds are the published values. The axis is linear between 0 and the "
-    "smallest epsilon, logarithmic above. Left of the vertical dotted line, half a grey level, rounding to 8 bit "
-    "restores the image.",
+    "accuracy": "Bands are 95 % Wilson intervals by patient. The thin dotted lines count an image as wrong from the "
+    "first epsilon of the grid that misclassified it. Diamonds are the published values. The axis is linear between 0 "
+    "and the smallest epsilon, logarithmic above. Left of the vertical dotted line, half a grey level, rounding to 8 "
+    "bit restores the image.",
     "drop": "The image with the median drop of its true class's probability among those answered correctly both before "
     "and after the attack, as in the paper; where none is left, among those answered correctly before. The classifier "
     "saw floats.",
@@ -310,27 +310,30 @@ _CAPTIONS = {
     "security": "Images as floats. The thick black curve is the worst case: an image counts as lost as soon as any "
     "attack of the model itself breaks it at this or a smaller epsilon; it is no average over attacks. The published "
     "preset is drawn beside it and not part of it, since it colours a grey image; so are random signs and uniform "
-    "noise (grey), which are controls. Bands, 95 % Wilson intervals, are given for the worst case and FGSM's sound "
-    "preset, whose envelope is the thin dotted line. A family of attacks shares a colour, each has its own marker.",
+    "noise (grey), which are controls. Bands, 95 % Wilson intervals by patient, are given for the worst case and "
+    "FGSM's sound preset, whose envelope is the thin dotted line. A family of attacks shares a colour, each has its "
+    "own marker.",
     "harm": "The share of the images answered correctly without attack whose answer flips, by their true class. A "
-    "patient missed and a false alarm do not do the same harm. Bands are 95 % Wilson intervals of the worst case.",
+    "patient missed and a false alarm do not do the same harm. Bands are 95 % Wilson intervals by patient of the worst "
+    "case.",
     "susceptibility": "Each point is an image that both models answer correctly: the smallest epsilon at which any "
     "attack changes the answer, on the one and on the other. Points beyond a dotted line never flipped. On the grey "
     "line an image is equally fragile on both. The rank correlation has a 95 % interval from a bootstrap by patient.",
     "transfer": "The share of the images that the target answers correctly whose answer the adversarial image flips; "
     "n is their number. A row is an attack, a column an epsilon. On the diagonal, bold, the image was made on the "
-    "model that answers: the white box. Wilson intervals are in tables/transfer.csv.",
+    "model that answers: the white box. Wilson intervals by patient are in tables/transfer.csv.",
     "cost": "Further down is stronger, further left is cheaper. Passes are gradients and queries together, the median "
     "over images, for all epsilons; a gradient costs about as much as two queries. The universal perturbation was "
-    "learned beforehand on training images, which is not counted. Lines are 95 % bootstrap intervals by patient; on "
+    "learned beforehand on training images, which is not counted. Lines are 95 % intervals from ranks, by patient; on "
     "the dotted line fewer than half of the images flipped at all.",
-    "visibility": "Left axis: accuracy, with 95 % Wilson intervals. Right axis: how far 95 % of the pixels move at "
-    "most, peak to peak, in just-noticeable differences on a display of 1 to 350 cd/m2 that follows DICOM's display "
-    "function, at the default window; the band is the quartiles over images. 1 JND is defined for a grating on a "
-    "uniform field, so it is no proof for images. Shaded: the epsilons that rounding to 8 bits leaves in most images.",
+    "visibility": "Left axis: accuracy, with 95 % Wilson intervals by patient. Right axis: how far 95 % of the pixels "
+    "move at most, peak to peak, in just-noticeable differences on a display of 1 to 350 cd/m2 that follows DICOM's "
+    "display function, at the default window; the band is the quartiles over images. 1 JND is defined for a grating on "
+    "a uniform field, so it is no proof for images. Shaded: the epsilons that rounding to 8 bits leaves in most "
+    "images.",
     "survival": "Of the correctly answered images that flip as floats at an epsilon, the share whose file flips too, "
-    "once it was written, read again and classified. Bands are 95 % Wilson intervals; where few images flip they are "
-    "wide. All attacks and storages are in tables/survival.csv.",
+    "once it was written, read again and classified. Bands are 95 % Wilson intervals by patient; where few images flip "
+    "they are wide. All attacks and storages are in tables/survival.csv.",
     "unchanged": "Lower panels: the share of images that the attack left exactly as they were, because their "
     "gradient is zero everywhere (shaded) or because rounding to 8 bit undid the change. There the accuracy above says "
     "nothing of robustness.",

@@ -108,10 +108,11 @@ def strength(tables: Tables, where: str) -> View:
     return _by_attack(
         f"Accuracy left by every attack: {where}, {robust['n'].max()} test images, floats",
         robust, heads, cells,
-        "Under each accuracy its 95 % Wilson interval. The worst case counts an image as lost as soon as any attack "
-        "of the model itself breaks it at this or a smaller epsilon: neither controls nor images made on another "
-        "model, nor the published preset, which colours a grey image. Epsilon50 flips half of the correctly answered "
-        "images. The area under the curve is the mean accuracy over all epsilons up to the one named. All epsilons, "
+        "Under each accuracy its 95 % Wilson interval by patient. The worst case counts an image as lost as soon as "
+        "any attack of the model itself breaks it at this or a smaller epsilon: neither controls nor images made on "
+        "another model, nor the published preset, which colours a grey image. Epsilon50 flips half of the correctly "
+        "answered images. The area under the curve is the mean accuracy over all epsilons up to the one named. The "
+        "area has a 95 % interval by patient, epsilon50 one from ranks. All epsilons, "
         "also of images in 8-bit files, are in tables/robust_accuracy.csv, area.csv and epsilon50.csv.",
     )  # fmt: skip
 
@@ -130,7 +131,7 @@ def gains(tables: Tables, where: str) -> View:
         f"Gain over random signs of the same epsilon: {where}, floats",
         table, [f"at {dose(each)}" for each in doses], cells,
         "The fall in accuracy under the attack less that under random signs, image by image: the part of it that is "
-        "adversarial, in percent of all images, with Newcombe's 95 % interval for pairs.",
+        "adversarial, in percent of all images, with Newcombe's 95 % interval for pairs, by patient.",
     )  # fmt: skip
 
 
@@ -154,8 +155,8 @@ def harm(tables: Tables, where: str, classes: Sequence[str]) -> View:
         [[Head(name) for name in heads]],
         rows,
         f"Of the images answered correctly without attack. A missed case of {classes[1]} and a false alarm do not do "
-        "the same harm. Under each share: how many flipped of how many; the 95 % Wilson interval in percent. Every "
-        "attack is in tables/class_flips.csv.",
+        "the same harm. Under each share: how many flipped of how many; the 95 % Wilson interval by patient, in "
+        "percent. Every attack is in tables/class_flips.csv.",
     )
 
 
@@ -224,8 +225,8 @@ def transferred(tables: Tables, where: str) -> View:
         [[Head(name) for name in heads]],
         rows,
         "The share of the images that the answering model has right without attack whose answer the adversarial image "
-        "flips. Under it: how many of how many; the 95 % Wilson interval in percent. An image that the model it is "
-        "made on has wrong already is left as it is by searches, and counts.",
+        "flips. Under it: how many of how many; the 95 % Wilson interval by patient, in percent. An image that the "
+        "model it is made on has wrong already is left as it is by searches, and counts.",
     )
 
 

@@ -86,8 +86,8 @@ def survived(table: pd.DataFrame, where: str) -> View:
         [[Head(name) for name in ("model", "attack", "stored as", *(f"at {dose(each)}" for each in doses))]],
         rows,
         "Of the correctly answered images that the attack flips as floats, the share whose file is misclassified too. "
-        "Under it: how many of how many; the 95 % Wilson interval in percent. A dash means that no image flipped as a "
-        "float. All epsilons are in tables/survival.csv.",
+        "Under it: how many of how many; the 95 % Wilson interval by patient, in percent. A dash means that no image "
+        "flipped as a float. All epsilons are in tables/survival.csv.",
     )
 
 
@@ -105,7 +105,7 @@ def deployed(table: pd.DataFrame, where: str) -> View:
         f"Deployed epsilon, the smallest whose file changes the answer: {where}",
         [[Head(name) for name in (*heads, "never flipped")]],
         rows,
-        "Medians over the n images whose unperturbed file is answered correctly, with 95 % bootstrap intervals by "
+        "Medians over the n images whose unperturbed file is answered correctly, with 95 % intervals from ranks, by "
         "patient. The deployed epsilon is what the attack was given, known to a quarter of the file's grey level; "
         "“file moves” is the largest change of a pixel in the file itself, which rounding can make larger than "
         "epsilon, and by which attacks are to be compared. Each image is in tables/deployed_epsilon.csv.",

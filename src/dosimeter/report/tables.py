@@ -91,9 +91,9 @@ def clean_metrics(tables: Tables) -> View:
         "Without attack: metrics on the test images, with 95 % intervals",
         [[Head(name) for name in (*names, "Brier", "ECE")]],
         rows,
-        "Proportions have Wilson intervals, which take images as independent. The AUC has DeLong's, or a bootstrap by "
-        "patient where a patient has several images, or Newcombe's where the classes separate completely. ECE is the "
-        "expected calibration error in 15 bins.",
+        "Proportions have Wilson intervals by patient. The AUC has one on the logit's scale, with DeLong's variance, "
+        "or Obuchowski's where a patient has several images; or Newcombe's, of patients, where the classes separate "
+        "completely. ECE is the expected calibration error in 15 bins.",
     )
 
 
@@ -141,9 +141,9 @@ def accuracy(curves: pd.DataFrame, cohort: str, protocol: str) -> View:
         f"Accuracy against epsilon{number}: {cohort}, {protocol} protocol, {curves['n'].max()} test images",
         [top, sub],
         rows,
-        "Under each accuracy: how many images were answered correctly; the 95 % Wilson interval in percent. The first "
-        "row is the share of images whose gradient was exactly zero: such an image is not perturbed at any epsilon. "
-        "AUC, sensitivity, specificity and the envelope are in tables/fgsm_accuracy.csv.",
+        "Under each accuracy: how many images were answered correctly; the 95 % Wilson interval by patient, in "
+        "percent. The first row is the share of images whose gradient was exactly zero: such an image is not perturbed "
+        "at any epsilon. AUC, sensitivity, specificity and the envelope are in tables/fgsm_accuracy.csv.",
     )
 
 
@@ -173,7 +173,7 @@ def probability_drop(drops: pd.DataFrame, cohort: str, protocol: str, preset: st
         "Original, adversarial and decrease are the paper's statistic: means of the true class's probability over the "
         "images answered correctly both before and after, so fewer and more confident images remain as epsilon grows. "
         "“Fixed images” is the decrease over those correct at epsilon 0, “all images” over every image. Under a "
-        "decrease: its 95 % interval, a bootstrap by patient.",
+        "decrease: its 95 % t interval by patient.",
     )
 
 
@@ -197,8 +197,8 @@ def epsilon50(tables: Tables) -> View:
         [[Head(name) for name in names]],
         rows,
         "The smallest epsilon along each image's own FGSM direction that changes its answer, refined by bisection; the "
-        "median over the n images answered correctly at epsilon 0, with a 95 % bootstrap interval by patient. An image "
-        "that never flipped counts as larger than any epsilon asked.",
+        "median over the n images answered correctly at epsilon 0, with a 95 % interval from ranks, by patient. An "
+        "image that never flipped counts as larger than any epsilon asked.",
     )
 
 

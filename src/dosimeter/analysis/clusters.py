@@ -1,0 +1,106 @@
+"""What images are worth where some are of one patient: they resemble one another, and tell less than as many patients.
+
+An interval of a proportion or a mean takes its number of images and its quantile from here.
+"""
+
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtrit
+
+FloatArray = npt.NDArray[np.float64]
+
+FEWEST = 3
+"""Images, and patients, below which no proportion, mean or AUC has an interval."""
+
+_PRIOR = 2  # patients' worth of belief that images of one patient are all alike
+
+
+class Effective(NamedTuple):
+    """What a clustered sample is worth: as many independent images, and the quantile to go with them."""
+
+    n: FloatArray
+    quantile: FloatArray
+
+
+def per_patient(values: npt.ArrayLike, groups: npt.ArrayLike) -> FloatArray:
+    """Return the sum of `values` (n, ...) over the rows of each group: (groups, ...), in the groups' order."""
+    rows = np.asarray(values, np.float64)
+    member = group_numbers(groups)
+    sums = np.zeros((int(member.max(initial=-1)) + 1, *rows.shape[1:]))
+    np.add.at(sums, member, rows)
+    return sums
+
+
+def group_numbers(groups: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return the number of each row's group (n,), counted from 0 in the groups' order."""
+    names = np.asarray(groups)
+    if names.dtype.kind not in "iu":  # names may be of several types, which cannot be compared
+        names = names.astype(object).astype(str)
+    return np.unique(names, return_inverse=True)[1]
+
+
+def effective(
+    totals: FloatArray, trials: FloatArray, variance: FloatArray, informative: FloatArray, confidence: float = 0.95
+) -> Effective:
+    """Return how many independent images the images of some patients are worth for the mean of a value.
+
+    n is divided by the design effect: the variance of the mean between patients over that of as many independent
+    images, not below 1. It is an estimate, and poor where few patients differ from the rest. So it is averaged with
+    n / patients, what it would be if images of one patient were all alike, with the weight of 2 patients against those
+    that differ: where none does (all right, all wrong) the patients are counted, not the images. In proportion to what
+    the design effect adds, the quantile moves from the normal one to t's with as many degrees of freedom as patients,
+    less 1. Where no patient has two images, it is n and the normal quantile.
+
+    Args:
+        totals: (patients, ...) the sum of the value over the images of a patient.
+        trials: (patients, ...) these images.
+        variance: (...) of the value, image by image.
+        informative: (...) how many patients differ from the rest.
+        confidence: the interval's coverage.
+
+    Returns:
+        Arrays (...), NaN with fewer than `FEWEST` images or patients.
+
+    Source: Rao & Scott, Biometrics 48 (1992) 577; Donner & Klar, Design and Analysis of Cluster Randomization Trials
+        (2000). The weight of 2 and the mixed quantile are ours, chosen by simulation (benchmarks/coverage.py).
+    """
+    n, patients = trials.sum(axis=0), (trials > 0).sum(axis=0)
+    known = (n >= FEWEST) & (patients >= FEWEST)
+    alike = n / np.where(known, patients, 1)
+    found = np.maximum(1.0, over(n * ratio_variance(totals, trials), variance))
+    design = (informative * np.where(variance > 0, found, alike) + _PRIOR * alike) / (informative + _PRIOR)
+    design = np.where(trials.max(axis=0, initial=0) > 1, design, 1.0)
+    z, t = normal_quantile(confidence), stdtrit(np.where(known, patients - 1, np.nan), (1 + confidence) / 2)
+    quantile = np.sqrt(z**2 + (t**2 - z**2) * (1 - 1 / design))
+    return Effective(np.where(known, n / design, np.nan), np.where(known, quantile, np.nan))
+
+
+def ratio_variance(totals: FloatArray, trials: FloatArray) -> FloatArray:
+    """Return the variance of the mean sum(totals) / sum(trials) between patients (axis 0); NaN with fewer than two.
+
+    Source: Cochran, Sampling Techniques (1977), equation 6.13 (the ratio estimator), with G / (G - 1) for G patients.
+    """
+    n, patients = trials.sum(axis=0), (trials > 0).sum(axis=0)
+    apart = totals - over(totals.sum(axis=0), n) * trials
+    return over(patients * (apart**2).sum(axis=0), (patients - 1) * n**2)
+
+
+def effective_proportion(hits: FloatArray, trials: FloatArray, confidence: float = 0.95) -> Effective:
+    """Return `effective` for a proportion; patients with the rarer answer differ from the rest."""
+    share = over(hits.sum(axis=0), trials.sum(axis=0))
+    rarer = np.minimum((hits > 0).sum(axis=0), (hits < trials).sum(axis=0)).astype(np.float64)
+    return effective(hits, trials, share * (1 - share), rarer, confidence)
+
+
+def over(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Divide, giving NaN where the denominator is 0."""
+    ratio: FloatArray = numerator / np.where(denominator > 0, denominator, np.nan)
+    return ratio
+
+
+def normal_quantile(confidence: float) -> float:
+    """Return how many standard errors a normal interval reaches on either side."""
+    return NormalDist().inv_cdf((1 + confidence) / 2)

@@ -1,0 +1,39 @@
+"""Shares of images with their intervals, counted from rows: how many of those asked, of whichever patients they are."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from dosimeter.analysis.intervals import proportion_interval
+
+
+def shares(rows: pd.DataFrame, by: Sequence[str], hit: str) -> pd.DataFrame:
+    """Return how many images count, a row for each value of `by`, in its order.
+
+    Args:
+        rows: one for each image and value of `by`, with its `cluster` (the patient) and the column `hit`: whether it
+            counts, missing where it is not asked.
+        by: columns; a row that lacks one of them is in no group.
+        hit: a column of booleans, or of 0, 1 and NaN.
+
+    Returns:
+        The columns `by`; n images asked; `hit`, how many count; share, low and high (see
+        `intervals.proportion_interval`): NaN where none is asked, or too few for an interval.
+    """
+    cells = rows.groupby(list(by), observed=True)
+    cell = cells.ngroup().to_numpy()
+    names = cells.size().index.to_frame(index=False)
+    value = rows[hit].to_numpy(np.float64)
+    cluster = rows["cluster"].astype("category").cat.codes.to_numpy()
+    known = (cell >= 0) & ~np.isnan(value)
+    patient = np.unique(cluster[known], return_inverse=True)[1]
+    shape = (len(names), int(patient.max(initial=-1)) + 1)
+    size = shape[0] * shape[1]
+    place = cell[known] * shape[1] + patient
+    trials = np.bincount(place, minlength=size).reshape(shape).T.astype(np.float64)  # (patients, cells)
+    hits = np.bincount(place, value[known], size).reshape(shape).T.astype(np.float64)
+    low, high = proportion_interval(hits, trials)
+    n, k = trials.sum(axis=0), hits.sum(axis=0)
+    share = k / np.where(n > 0, n, np.nan)
+    return names.assign(**{"n": n.astype(int), hit: k.astype(int), "share": share, "low": low, "high": high})
