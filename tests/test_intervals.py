@@ -18,6 +18,7 @@ from dosimeter.analysis.intervals import (
     mean_interval,
     median_interval,
     proportion_interval,
+    unit_mean_interval,
     weighted_auc,
     weighted_mean,
     weighted_median,
@@ -88,16 +89,18 @@ def test_without_a_patient_of_two_images_a_proportion_has_wilsons_interval() -> 
 
 
 @pytest.mark.parametrize("icc", [0.05, 0.57])
-def test_the_ratio_variance_is_that_of_the_residuals_by_patient(icc: float) -> None:
+def test_the_ratio_variance_is_the_jackknifes(icc: float) -> None:
     sizes = np.array(CT_SIZES)
     hits = drawn(np.random.default_rng(1), 0.75, icc, CT_SIZES)
-    mean, patients = hits.sum() / 105, len(sizes)
-    by_hand = sum((k - mean * n) ** 2 for k, n in zip(hits, sizes, strict=True)) * patients / (patients - 1) / 105**2
+    patients = len(sizes)
+    without = [(hits.sum() - k) / (105 - n) for k, n in zip(hits, sizes, strict=True)]
+    by_hand = (patients - 1) / patients * sum((each - hits.sum() / 105) ** 2 for each in without)
     assert float(ratio_variance(hits, sizes)) == pytest.approx(by_hand)
-    deviations = np.repeat(hits / sizes, sizes) - mean  # of a patient's images, one by one
-    same = np.repeat(np.arange(patients), sizes)
-    pairs = deviations @ (same[:, None] == same) @ deviations
-    assert float(ratio_variance(hits, sizes)) == pytest.approx(pairs * patients / (patients - 1) / 105**2)
+
+
+def test_the_ratio_variance_of_patients_with_as_many_images_is_that_of_their_means() -> None:
+    hits = np.array([3.0, 4, 0, 1, 4, 2])
+    assert float(ratio_variance(hits, np.full(6, 4.0))) == pytest.approx((hits / 4).var(ddof=1) / 6)
 
 
 def test_images_of_one_patient_that_are_all_alike_count_as_patients() -> None:
@@ -120,6 +123,25 @@ def test_the_interval_of_a_proportion_covers_where_patients_repeat(icc: float, s
     assert 0.93 <= ((low <= 0.75) & (high >= 0.75)).mean() <= 0.99
     low, high = wilson(hits.sum(axis=0), sum(sizes))
     assert ((low <= 0.75) & (high >= 0.75)).mean() < 0.97 - 0.3 * icc  # as independent images
+
+
+@pytest.mark.parametrize(("icc", "most"), [(0.05, 0.18), (0.57, 0.45)])
+def test_many_images_of_few_patients_are_worth_what_they_differ(icc: float, most: float) -> None:
+    sizes = [30] * 12
+    rng = np.random.default_rng(5)
+    hits = np.stack([drawn(rng, 0.75, icc, sizes) for _ in range(4000)], axis=1)
+    low, high = proportion_interval(hits, np.full(hits.shape, 30.0))
+    assert 0.93 <= ((low <= 0.75) & (high >= 0.75)).mean() <= 0.985
+    assert np.median(high - low) < most  # of 12 images it would be 0.47
+
+
+@pytest.mark.parametrize("interval", [mean_interval, unit_mean_interval])
+def test_the_interval_of_a_mean_covers_where_few_patients_have_unlike_numbers_of_images(interval) -> None:  # type: ignore[no-untyped-def]
+    rng, sizes = np.random.default_rng(9), np.array(CT_SIZES[::4], float)[:, None]
+    own = rng.beta(2, 2, (len(sizes), 4000))
+    values = np.clip(own + 0.1 * rng.normal(size=own.shape) / np.sqrt(sizes), 0, 1)  # means of a patient's images
+    low, high = interval(sizes * values, np.broadcast_to(sizes, values.shape))
+    assert 0.93 <= ((low <= 0.5) & (high >= 0.5)).mean() <= 0.97
 
 
 @pytest.mark.parametrize(("hits", "trials"), [([1.0, 1.0], [1.0, 1.0]), ([3.0, 1.0], [5.0, 4.0]), ([2.0], [4.0])])
@@ -160,7 +182,8 @@ def test_a_median_lies_between_the_values_of_binomial_ranks(n: int) -> None:
 
 def test_a_median_of_few_has_no_interval_and_a_censored_one_an_open_end() -> None:
     assert np.isnan(median_interval(np.arange(5.0), np.arange(5))).all()
-    assert np.isnan(median_interval(np.arange(12.0), np.repeat(np.arange(3), 4))).all()
+    for patients, known in ((3, False), (7, False), (8, True)):
+        assert np.isnan(median_interval(np.arange(24.0), np.arange(24) % patients)).any() != known
     half = np.where(np.arange(20) < 11, np.arange(20), np.inf)
     low, high = median_interval(half, np.arange(20))
     assert 4 < low < 6

@@ -13,6 +13,7 @@ from response_factory import make_responses
 from test_report import Page, write_responses
 
 from dosimeter import responses
+from dosimeter.analysis.intervals import wilson
 from dosimeter.analysis.tables import build_tables
 from dosimeter.cli import main
 from dosimeter.errors import DosimeterError
@@ -66,6 +67,17 @@ def test_a_simulated_threshold_is_recovered(simulated: Path) -> None:
     assert catch["n"] == 72
     assert catch["low"] <= 0.5 <= catch["high"]
     json.dumps(what, allow_nan=False)
+
+
+def test_answers_about_one_image_count_for_less_than_as_many_images(simulated: Path) -> None:
+    for curve in found(simulated)["curves"]:
+        for level in curve["levels"]:
+            low, high = (float(bound) for bound in wilson(level["right"], level["n"]))
+            if curve["reader"] is None:  # three answers about each image
+                assert level["low"] <= low + 1e-12
+                assert level["high"] >= high - 1e-12
+            else:
+                assert (level["low"], level["high"]) == pytest.approx((low, high))
 
 
 def test_counts_are_those_of_the_answers(tmp_path: Path) -> None:

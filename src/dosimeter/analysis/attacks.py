@@ -224,8 +224,8 @@ def paired_difference(both: npt.ArrayLike, first: npt.ArrayLike, second: npt.Arr
 def paired_by_patient(both: FloatArray, first: FloatArray, second: FloatArray, trials: FloatArray) -> Interval:
     """Return `paired_difference` of images some of which are of one patient: of as many as these are worth.
 
-    `clusters.effective` says how many, for the difference; patients with an image that differs are the informative
-    ones. Without a patient of two images it is `paired_difference`.
+    `clusters.effective` says how many, for the difference: informative are patients with an image that counts once,
+    and those of mixed images. Without a patient of two images it is `paired_difference`.
 
     Args:
         both: (patients, ...) images of each patient that count in both proportions.
@@ -238,7 +238,8 @@ def paired_by_patient(both: FloatArray, first: FloatArray, second: FloatArray, t
     """
     n = trials.sum(axis=0)
     differ, apart = (over(each.sum(axis=0), n) for each in (first + second, first - second))
-    informative = ((first + second) > 0).sum(axis=0).astype(np.float64)
+    mixed = trials - np.maximum(np.maximum(first, second), trials - first - second)
+    informative = ((first + second) > 0).sum(axis=0) + mixed.sum(axis=0)
     sample = effective(first - second, trials, differ - apart**2, informative)
     a, b, c = (over(each.sum(axis=0), n) * sample.n for each in (both, first, second))
     return _newcombe(a, b, c, sample)

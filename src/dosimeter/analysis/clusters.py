@@ -49,16 +49,17 @@ def effective(
 
     n is divided by the design effect: the variance of the mean between patients over that of as many independent
     images, not below 1. It is an estimate, and poor where few patients differ from the rest. So it is averaged with
-    n / patients, what it would be if images of one patient were all alike, with the weight of 2 patients against those
-    that differ: where none does (all right, all wrong) the patients are counted, not the images. In proportion to what
-    the design effect adds, the quantile moves from the normal one to t's with as many degrees of freedom as patients,
-    less 1. Where no patient has two images, it is n and the normal quantile.
+    n / patients, what it would be if images of one patient were all alike, with a weight of 2 against those patients,
+    and against the images that differ within a patient: where none does (all right, all wrong) the patients are
+    counted, not the images. In proportion to what the design effect adds, the quantile moves from the normal one to t's
+    with as many degrees of freedom as patients, less 1. Where no patient has two images, it is n and the normal
+    quantile.
 
     Args:
         totals: (patients, ...) the sum of the value over the images of a patient.
         trials: (patients, ...) these images.
         variance: (...) of the value, image by image.
-        informative: (...) how many patients differ from the rest.
+        informative: (...) how many patients differ from the rest, and images from the others of their patient.
         confidence: the interval's coverage.
 
     Returns:
@@ -81,18 +82,23 @@ def effective(
 def ratio_variance(totals: FloatArray, trials: FloatArray) -> FloatArray:
     """Return the variance of the mean sum(totals) / sum(trials) between patients (axis 0); NaN with fewer than two.
 
-    Source: Cochran, Sampling Techniques (1977), equation 6.13 (the ratio estimator), with G / (G - 1) for G patients.
+    It is the jackknife's, each patient left out in turn: where patients have as many images each, the usual one; where
+    some have many more, larger than the usual one, which is then too small.
+
+    Source: Bell & McCaffrey, Survey Methodology 28 (2002) 169 (bias of the sandwich); Cochran, Sampling Techniques
+        (1977), section 6.17 (the jackknife of a ratio).
     """
     n, patients = trials.sum(axis=0), (trials > 0).sum(axis=0)
-    apart = totals - over(totals.sum(axis=0), n) * trials
-    return over(patients * (apart**2).sum(axis=0), (patients - 1) * n**2)
+    apart = over(totals - over(totals.sum(axis=0), n) * trials, n - trials)  # how far the mean moves without a patient
+    return over((patients - 1) * (apart**2).sum(axis=0), np.where(patients > 1, patients, 0))
 
 
 def effective_proportion(hits: FloatArray, trials: FloatArray, confidence: float = 0.95) -> Effective:
-    """Return `effective` for a proportion; patients with the rarer answer differ from the rest."""
+    """Return `effective` for a proportion: informative are patients with the rarer answer, and mixed ones."""
     share = over(hits.sum(axis=0), trials.sum(axis=0))
-    rarer = np.minimum((hits > 0).sum(axis=0), (hits < trials).sum(axis=0)).astype(np.float64)
-    return effective(hits, trials, share * (1 - share), rarer, confidence)
+    rarer = np.minimum((hits > 0).sum(axis=0), (hits < trials).sum(axis=0))
+    mixed = np.minimum(hits, trials - hits).sum(axis=0)
+    return effective(hits, trials, share * (1 - share), rarer + mixed, confidence)
 
 
 def over(numerator: FloatArray, denominator: FloatArray) -> FloatArray:

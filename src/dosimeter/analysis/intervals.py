@@ -31,6 +31,9 @@ Statistic = Callable[[FloatArray], FloatArray]
 FEWEST_TO_RESAMPLE = 6
 """Patients below which nothing is resampled: a bootstrap of so few says little but their range."""
 
+FEWEST_OF_SEVERAL = 8
+"""Patients with several images below which a median has no interval: how alike these are is then hardly known."""
+
 REPLICATES = 1000
 _CHUNK = 125_000  # weights held at once: 1 MB, whatever the cohort, with a few arrays of the same size beside them
 _AT_LEAST = 20  # replicates at a time: with fewer, reading the values again and again would take the time
@@ -110,8 +113,8 @@ def proportion_interval(hits: FloatArray, trials: FloatArray, confidence: float 
 def mean_interval(totals: FloatArray, trials: FloatArray, confidence: float = 0.95) -> Interval:
     """Return the t interval of a mean over images, with the variance between patients.
 
-    It is not cut at what the mean can be: see `unit_mean_interval`. Where no patient differs from another it would have
-    no width, and is NaN.
+    Its degrees of freedom are those of as many patients of equal weight, less 1. It is not cut at what the mean can be:
+    see `unit_mean_interval`. Where no patient differs from another it would have no width, and is NaN.
 
     Args:
         totals: (patients, ...) the sum of the value over the images of a patient.
@@ -125,7 +128,7 @@ def mean_interval(totals: FloatArray, trials: FloatArray, confidence: float = 0.
     variance = ratio_variance(totals, trials)
     mean = over(totals.sum(axis=0), trials.sum(axis=0))
     known = (patients >= FEWEST) & (variance > (1e-12 * mean) ** 2)  # equal values differ by rounding
-    quantile = stdtrit(np.where(known, patients - 1, np.nan), (1 + confidence) / 2)
+    quantile = _t_quantile(trials, confidence)
     half = quantile * np.sqrt(np.where(known, variance, np.nan))
     return Interval(mean - half, mean + half)
 
@@ -146,11 +149,17 @@ def unit_mean_interval(totals: FloatArray, trials: FloatArray, confidence: float
     """
     patients = (trials > 0).sum(axis=0)
     mean = np.clip(over(totals.sum(axis=0), trials.sum(axis=0)), 0, 1)
-    quantile = stdtrit(np.where(patients >= FEWEST, patients - 1, np.nan), (1 + confidence) / 2)
+    quantile = np.where(patients >= FEWEST, _t_quantile(trials, confidence), np.nan)
     most = mean * (1 - mean)
     variance = ratio_variance(totals, trials)
     worth = np.where(variance > 1e-24, over(most, variance), 1.0 * patients)
     return score_interval(mean, Effective(worth, np.asarray(quantile, np.float64)))
+
+
+def _t_quantile(trials: FloatArray, confidence: float) -> FloatArray:
+    """Return t's quantile for patients of unequal weight (axis 0): of as many of equal weight (Kish 1965)."""
+    alike = over(trials.sum(axis=0) ** 2, (trials**2).sum(axis=0))
+    return np.asarray(stdtrit(np.where(alike > 1, alike - 1, np.nan), (1 + confidence) / 2), np.float64)
 
 
 def median_interval(values: FloatArray, groups: npt.ArrayLike, confidence: float = 0.95) -> Interval:
@@ -166,7 +175,8 @@ def median_interval(values: FloatArray, groups: npt.ArrayLike, confidence: float
         confidence: the interval's coverage.
 
     Returns:
-        Scalars; NaN where the range of all values covers less than that, below about 6 independent images.
+        Scalars; NaN where the range of all values covers less than that, below about 6 independent images, and with
+        fewer than `FEWEST_OF_SEVERAL` patients where one has several images.
 
     Source: Hutson, J. Appl. Stat. 26 (1999) 343 (fractional order statistics); Woodruff, J. Am. Stat. Assoc. 47 (1952)
         635 (ranks from the variance of a share).
@@ -176,8 +186,10 @@ def median_interval(values: FloatArray, groups: npt.ArrayLike, confidence: float
     if n < FEWEST:
         return nothing
     ordered = np.sort(values)
-    below = per_patient(values <= ordered[(n - 1) // 2], groups)
-    sample = effective_proportion(below, per_patient(np.ones(n), groups), confidence)
+    below, trials = (per_patient(each, groups) for each in (values <= ordered[(n - 1) // 2], np.ones(n)))
+    if len(trials) < min(n, FEWEST_OF_SEVERAL):
+        return nothing
+    sample = effective_proportion(below, trials, confidence)
     worth, covered = float(sample.n), 2 * NormalDist().cdf(float(sample.quantile)) - 1
     outside = (1 - covered) / 2
     if np.isnan(worth) or 0.5**worth > outside:

@@ -48,7 +48,7 @@ def psychometric_curves(study: Mapping[str, Any], half: pd.DataFrame) -> Figure:
         ax.set_title(f"{KIND_NAMES[kind]}{' (SIMULATED readers)' if study['simulated'] else ''}")
     axes[-1, 0].set_xlabel("epsilon (fraction of the image range)")
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=GREY, linewidth=1.8, marker="o", label="all readers, 95 % Wilson intervals"),
+        Line2D([], [], color=GREY, linewidth=1.8, marker="o", label="all readers, 95 % Wilson intervals by image"),
         Line2D([], [], color=GREY, linewidth=0.6, label="one reader"),
         Patch(color=GREY, alpha=0.25, linewidth=0, label="75 % threshold, its 95 % interval"),
         Line2D([], [], color=VERMILLION, linewidth=1.2, linestyle="--", label="half of the images have flipped"),
@@ -59,7 +59,9 @@ def psychometric_curves(study: Mapping[str, Any], half: pd.DataFrame) -> Figure:
 
 def _pooled(ax: Axes, curve: Mapping[str, Any], edges: Edges, color: str) -> None:
     known = [level for level in curve["levels"] if level["n"]]
-    x, share, low, high = (np.array([level[name] for level in known]) for name in ("epsilon", "share", "low", "high"))
+    x, share, low, high = (
+        np.array([level[name] for level in known], dtype=float) for name in ("epsilon", "share", "low", "high")
+    )
     ax.errorbar(x, share, yerr=[share - low, high - share], color=color, linestyle="none", marker="o", capsize=2)
     _line(ax, curve, edges, color=color, linewidth=1.8)
     if curve["threshold"]["epsilon"] is not None:

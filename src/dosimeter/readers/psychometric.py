@@ -17,7 +17,7 @@ from scipy.ndimage import maximum_filter
 from scipy.optimize import minimize
 from scipy.special import ndtr, ndtri
 
-from dosimeter.analysis.intervals import wilson
+from dosimeter.analysis.intervals import Interval, wilson
 from dosimeter.errors import DosimeterError
 
 FloatArray = npt.NDArray[np.float64]
@@ -180,14 +180,19 @@ def in_words(bound: Bound, epsilons: npt.ArrayLike) -> str:
     return ends.get(bound.beyond, "not known")
 
 
-def d_prime(right: float, n: float) -> Sensitivity:
-    """Return d' = sqrt(2) z(share right) of a two-alternative forced choice, with Wilson's interval carried over.
+def d_prime(right: float, n: float, share: Interval | None = None) -> Sensitivity:
+    """Return d' = sqrt(2) z(share right) of a two-alternative forced choice, with the share's interval carried over.
 
     A share of 0 or 1 is moved half an answer inwards, without which d' would be infinite. NaN without answers.
+
+    Args:
+        right: right answers.
+        n: answers.
+        share: the interval of right / n; by default Wilson's, of independent answers.
     """
     if n == 0:
         return Sensitivity(np.nan, np.nan, np.nan)
-    low, high = wilson(right, n)
+    low, high = share or wilson(right, n)
     inside = [min(max(share, 0.5 / n), 1 - 0.5 / n) for share in (right / n, float(low), float(high))]
     return Sensitivity(*(float(np.sqrt(2) * ndtri(share)) for share in inside))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dosimeter.analysis.intervals import wilson
+from dosimeter.analysis.intervals import Interval, proportion_interval
 from dosimeter.errors import DosimeterError
 from dosimeter.readers.design import KIND_NAMES, Design
 from dosimeter.readers.psychometric import Bound, FloatArray, d_prime, fit, in_words
@@ -74,10 +74,11 @@ def sentences(found: Mapping[str, Any]) -> Iterator[str]:
         if curve["reader"] is not None and few < FEW_TRIALS:
             yield f"  only {few} answers at one epsilon: fewer than {FEW_TRIALS} give a rough threshold"
     for catch in found["catch"]:
-        share = f"{100 * catch['low']:.0f} to {100 * catch['high']:.0f} %"
+        known = catch["low"] is not None
+        share = f"95 % interval {100 * catch['low']:.0f} to {100 * catch['high']:.0f} %; " if known else ""
         yield (
             f"catch trials, {reader_name(catch['reader'])}: left in {catch['n_left']} of {catch['n']} identical pairs "
-            f"(95 % interval {share}; without bias 50 %)"
+            f"({share}without bias 50 %)"
         )
 
 
@@ -117,8 +118,8 @@ def _curve(design: Design, kind: str, right: FloatArray, n: FloatArray) -> dict[
         "width": curve.width,
         "lapse": curve.lapse,
         "levels": [
-            _level(design, kind, epsilon, float(k), float(trials))
-            for epsilon, k, trials in zip(design.epsilons, right.sum((0, 1)), n.sum((0, 1)), strict=True)
+            _level(design, kind, epsilon, k, trials)
+            for epsilon, k, trials in zip(design.epsilons, right.sum(0).T, n.sum(0).T, strict=True)  # (images,) each
         ],
     }
 
@@ -127,10 +128,11 @@ def _described(bound: Bound, epsilons: FloatArray) -> dict[str, Any]:
     return {**bound._asdict(), "words": in_words(bound, epsilons)}
 
 
-def _level(design: Design, kind: str, epsilon: float, right: float, n: float) -> dict[str, Any]:
+def _level(design: Design, kind: str, epsilon: float, by_image: FloatArray, asked: FloatArray) -> dict[str, Any]:
     shown = [pair.changed for pair in design.pairs if (pair.kind, pair.epsilon) == (kind, epsilon)]
-    low, high = wilson(right, n)
-    sensitivity = d_prime(right, n)
+    right, n = float(by_image.sum()), float(asked.sum())
+    low, high = proportion_interval(by_image, asked)
+    sensitivity = d_prime(right, n, Interval(low, high))
     numbers = {
         "share": right / n if n else np.nan,
         "low": float(low),
@@ -165,8 +167,10 @@ def _catch(design: Design, answers: Sequence[Mapping[str, Any]], readers: list[i
         mine = [answer for answer in catches if reader in (None, answer["reader"])]
         if mine:
             n_left = sum(answer["chosen"] == "left" for answer in mine)
-            low, high = wilson(n_left, len(mine))
-            share = {"share_left": n_left / len(mine), "low": float(low), "high": float(high)}
+            left = np.array([answer["chosen"] == "left" for answer in mine], np.float64)
+            bounds = [float(bound) for bound in proportion_interval(left, np.ones(len(left)))]
+            low, high = (None if np.isnan(bound) else bound for bound in bounds)
+            share = {"share_left": n_left / len(mine), "low": low, "high": high}
             yield {"reader": reader, "n": len(mine), "n_left": n_left, **share}
 
 

@@ -64,9 +64,10 @@ def _thresholds(study: Study) -> View:
     catch = next((each for each in study["catch"] if each["reader"] is None), None)
     note = "Under a threshold its 95 % interval, by a bootstrap over readers and images; of one reader, over images."
     if catch is not None:
+        between = percent_range(catch["low"], catch["high"])
         note += (
-            f" Of {catch['n']} pairs of identical images the left one was chosen in {percent(catch['share_left'])} "
-            f"({percent_range(catch['low'], catch['high'])}); without bias it would be half."
+            f" Of {catch['n']} pairs of identical images the left one was chosen in {percent(catch['share_left'])}"
+            f"{f' ({between})' if between else ''}; without bias it would be half."
         )
     displays = study["displays"]
     if displays["n_checked"]:
@@ -99,9 +100,10 @@ def _levels(study: Study, tables: Mapping[str, pd.DataFrame]) -> View:
         [top, sub],
         rows,
         "All readers together. Guessing is right in half of the trials, and d′ is then 0. “Pixels changed” is the mean "
-        "share that differs once rounded to 8 bits, as shown. Intervals are Wilson’s, 95 %, and take answers as "
-        "independent. Metrics, of the attack's images, are medians over the test images, under them the quartiles. "
-        "Accuracy is the classifier’s under the attack. A dash: the run did not ask at that epsilon.",
+        "share that differs once rounded to 8 bits, as shown. Intervals are Wilson’s, 95 %, by image: answers "
+        "about one image count for less than as many images; they hold for these readers. Metrics, of the attack's "
+        "images, are medians over the test images, under them the quartiles. Accuracy is the classifier’s under the "
+        "attack. A dash: the run did not ask at that epsilon.",
     )
 
 
