@@ -20,7 +20,8 @@ N = 40
 
 def make_cohort(**columns: list[Any]) -> Cohort:
     """40 images of 40 patients, two sources with both labels; `columns` replace a field for every image."""
-    images = [Decoded(np.full((1, 3, 4), (index + 1) / 255, np.float32), 8) for index in range(N)]
+    ramp = np.linspace(0, 1, 12, dtype=np.float32).reshape(1, 3, 4)
+    images = [Decoded(ramp * (215 + index) / 255, 8) for index in range(N)]
     fields = {
         "label": [index % 2 for index in range(N)],
         "patient_id": [f"p{index}" for index in range(N)],
@@ -56,6 +57,7 @@ def test_a_sound_cohort_passes() -> None:
         "unreadable": "pass",
         "sizes": "info",
         "depths": "info",
+        "contrast": "pass",
         "patients": "info",
         "patients in both sides, paper split": "pass",
         "images in both sides, paper split": "pass",
@@ -76,8 +78,27 @@ def test_sizes_and_depths_are_measured() -> None:
     findings = found(make_cohort(decoded=images))
     assert findings["sizes"].numbers["height"] == {"min": 2, "median": 23.5, "max": 100}
     assert findings["sizes"].numbers["width"] == {"min": 2, "median": 28.5, "max": 48}
-    assert findings["depths"].numbers == {"bits": {"8": 38, "16": 2}, "grey": 39, "colour": 1, "dark": 1}
-    assert findings["depths"].level == "warn"
+    assert findings["depths"].numbers == {"bits": {"8": 38, "16": 2}, "grey": 39, "colour": 1}
+    assert findings["depths"].level == "info"
+
+
+@pytest.mark.parametrize(("n_flat", "level"), [(0, "pass"), (1, "warn"), (4, "warn"), (5, "fail"), (N, "fail")])
+def test_flat_images_are_named(n_flat: int, level: str) -> None:
+    ramp = np.linspace(0, 1, 12, dtype=np.float32).reshape(1, 3, 4)
+    flat = [Decoded(0.5 + 0.03 * ramp + index / 1000, 16) for index in range(n_flat)]
+    finding = found(make_cohort(decoded=flat + [Decoded(ramp, 8)] * (N - n_flat)))["contrast"]
+    assert finding.level == level
+    assert finding.numbers["n"] == n_flat
+    assert finding.numbers["cases"] == [f"{index:05d}" for index in range(n_flat)]
+    assert (f"{n_flat} of 40 images" in finding.message) == (n_flat > 0)
+
+
+def test_modalities_are_counted_where_headers_state_them() -> None:
+    cohort = make_cohort()
+    assert "modalities" not in found(cohort)
+    for stated, level in ((["ct"] * N, "info"), (["ct", "xray"] * (N // 2), "warn"), ([None] + ["ct"] * 39, "warn")):
+        records = tuple(replace(record, modality=name) for record, name in zip(cohort.records, stated, strict=True))
+        assert found(replace(cohort, records=records))["modalities"].level == level
 
 
 def test_rare_classes_and_unreadable_files_are_warned_of() -> None:

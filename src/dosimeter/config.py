@@ -46,6 +46,8 @@ def _several(value: Any) -> Any:
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
+_NOT_RESULTS = {"out", "data", "mask", "executor", "address", "workers", "allow_flat"}
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
 
 
@@ -89,6 +91,10 @@ class StudyConfig(BaseModel):
     )
     strict: bool = Field(
         False, description="an image that is unreadable, has two labels or is on both sides of a split is an error"
+    )
+    allow_flat: bool = Field(False, description="go on where many images use next to nothing of their range")
+    patients: Literal["list", "dicom"] = Field(
+        "list", description="dicom: where a list does not say whose an image is, its header's PatientID groups it"
     )
     positive: str | None = Field(None, description="the positive class of a folder: or csv: cohort")
     weights: dict[str, Path] = Field({}, description="files of base weights by network")
@@ -230,7 +236,9 @@ class StudyConfig(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that determine results: all but where they lie and who computes them."""
-        settings = self.model_dump(mode="json", exclude={"out", "data", "mask", "executor", "address", "workers"})
+        settings = self.model_dump(mode="json", exclude=_NOT_RESULTS)
+        if self.patients == "list":
+            del settings["patients"]  # as in settings from before there was a choice
         if self.mask is not None and self.mask.is_file():
             settings["mask"] = hashlib.sha256(self.mask.read_bytes()).hexdigest()[:12]
         return settings

@@ -18,6 +18,7 @@ from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.atomic import write_text
 from dosimeter.attacks.presets import PRESETS, choose
 from dosimeter.attacks.registry import parameters, passes
+from dosimeter.cohorts.contrast import flat_sentences
 from dosimeter.cohorts.split import copy_sentences
 from dosimeter.config import StudyConfig
 from dosimeter.engines.base import EngineUnavailable
@@ -145,7 +146,7 @@ class _Study:
         check_limits(self.config, trials)
         write_text(self.run.folder / "config.toml", self.config.to_toml())  # a mistake keeps the old one
         for cohort in cohorts_of(trials):
-            for sentence in (*cohort.left_out, *cohort.notes):
+            for sentence in (*cohort.left_out, *cohort.notes, *flat_sentences(cohort)):
                 self.progress.note(f"{cohort.name}: {sentence}")
         self._say(sentence for trial in trials for sentence in copy_sentences(trial.split, trial.cohort))
         for place, model in enumerate(self.config.model):

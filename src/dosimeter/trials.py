@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.base import Cohort
+from dosimeter.cohorts.contrast import flat, require_contrast
 from dosimeter.cohorts.copies import two_labels
 from dosimeter.cohorts.split import Split, draw_tests, require_apart, shared_images, shared_patients, split
 from dosimeter.config import StudyConfig
@@ -35,7 +36,10 @@ def plan_trials(config: StudyConfig) -> tuple[list[Trial], list[str]]:
             strict=config.strict,
             positive=config.positive,
             seed=config.seed,
+            patients=config.patients,
         )
+        if not config.allow_flat:
+            require_contrast(cohort)
         has_official = any(record.official_split == "test" for record in cohort.records)
         for protocol in config.protocol or (("paper", "official") if has_official else ("paper",)):
             try:
@@ -77,6 +81,7 @@ def describe(trial: Trial) -> dict[str, Any]:
         "counts": cohort.counts,
         "sha256": cohort.sha256,
         "skipped": len(cohort.skipped),
+        "n_flat": len(flat(cohort)),
         "n_train": len(halves.train),
         "n_test": len(halves.test),
         "train_counts": halves.train.counts,

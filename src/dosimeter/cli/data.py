@@ -13,6 +13,7 @@ app = typer.Typer(no_args_is_help=True, help="The images: list, look at, check a
 Name = Annotated[str, typer.Argument(help="a cohort: see `dosimeter data list`")]
 Data = Annotated[Path | None, typer.Option(help="folder of the real images; default: $DOSIMETER_DATA")]
 Positive = Annotated[str | None, typer.Option(help="the positive class of a folder: or csv: cohort")]
+Patients = Annotated[str, typer.Option(help="dicom: headers say whose an image is where a list does not")]
 Limit = Annotated[int | None, typer.Option(help="images taken")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -32,6 +33,7 @@ def info(
     data: Data = None,
     positive: Positive = None,
     limit: Limit = None,
+    patients: Patients = "list",
     cases: Annotated[bool, typer.Option("--cases", help="print which file each case id stands for")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -42,8 +44,8 @@ def info(
     from dosimeter.cohorts import load_cohort
     from dosimeter.cohorts.copies import copies, two_labels
 
-    cohort = load_cohort(name, data=data, positive=positive, limit=limit)
-    patients = {record.patient_id for record in cohort.records if record.patient_id is not None}
+    cohort = load_cohort(name, data=data, positive=positive, limit=limit, patients=patients)
+    known = {record.patient_id for record in cohort.records if record.patient_id is not None}
     n_copies, n_in_doubt = (sum(map(len, groups)) for groups in (copies(cohort), two_labels(cohort)))
     facts: dict[str, Any] = {
         "cohort": cohort.name,
@@ -51,7 +53,7 @@ def info(
         "images": len(cohort),
         "classes": cohort.counts,
         "positive class": cohort.classes[1],
-        "patients": len(patients) or "not known",
+        "patients": len(known) or "not known",
         "left out": len(cohort.skipped),
         "copies": f"{n_copies} images, {n_in_doubt} of them under two labels",
         "sha256": cohort.sha256,
@@ -72,7 +74,12 @@ def info(
 
 @app.command()
 def check(
-    name: Name, data: Data = None, positive: Positive = None, limit: Limit = None, as_json: AsJson = False
+    name: Name,
+    data: Data = None,
+    positive: Positive = None,
+    limit: Limit = None,
+    patients: Patients = "list",
+    as_json: AsJson = False,
 ) -> None:
     """Check a cohort: counts, sizes, patients in both splits, duplicates, and whether the source gives the label away.
 
@@ -81,7 +88,7 @@ def check(
     from dosimeter.cohorts import load_cohort
     from dosimeter.cohorts.audit import audit
 
-    findings = audit(load_cohort(name, data=data, positive=positive, limit=limit))
+    findings = audit(load_cohort(name, data=data, positive=positive, limit=limit, patients=patients))
     if as_json:
         say_json([asdict(finding) for finding in findings])
         return

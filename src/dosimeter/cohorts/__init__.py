@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dosimeter.cohorts.base import Case, Cohort, Decoded, FloatImage, Record, Skipped
+from dosimeter.cohorts.headers import with_modality, with_patients
 from dosimeter.cohorts.images import ImageError, read_image, to_grid
 from dosimeter.cohorts.lists import csv_cohort, folder_cohort
 from dosimeter.cohorts.public import PUBLIC_COHORTS, public_cohort
@@ -31,6 +32,9 @@ __all__ = [
 DATA_VARIABLE = "DOSIMETER_DATA"
 """The environment variable that names the data folder when no argument does."""
 
+PATIENTS = ("list", "dicom")
+"""Where patients come from, beside a list."""
+
 _PHANTOMS = {
     "phantom-xray": "generated chest projections, clear or with an opacity; no data needed",
     "phantom-ct": "generated axial chest slices, clear or with an opacity; no data needed",
@@ -52,6 +56,7 @@ def load_cohort(
     strict: bool = False,
     positive: str | None = None,
     seed: int = 0,
+    patients: str = "list",
 ) -> Cohort:
     """Load a cohort by name: every image is hashed and proved readable, none is kept in memory.
 
@@ -63,6 +68,8 @@ def load_cohort(
             under two labels.
         positive: the positive class of a folder: or csv: cohort; the other cohorts have a fixed one.
         seed: of a phantom; files involve no chance.
+        patients: of a folder: or csv: cohort, where its list does not say whose an image is: "list" leaves it unknown,
+            "dicom" groups images by the PatientID in their headers (see `headers.with_patients`).
 
     Raises:
         DosimeterError: unknown name, missing data, fewer than two images asked for, or see `csv_cohort`.
@@ -71,6 +78,8 @@ def load_cohort(
         >>> load_cohort("phantom-ct", limit=4).classes
         ('clear', 'opacity')
     """
+    if patients not in PATIENTS:
+        raise DosimeterError(f"patients must be {' or '.join(PATIENTS)}, got {patients!r}.")
     if limit is not None and limit < 2:
         raise DosimeterError(f"limit must be at least 2, one image of each class, got {limit}.")
     kind, colon, path = name.partition(":")
@@ -82,7 +91,8 @@ def load_cohort(
                 f"the name of a {'folder' if kind == 'folder' else 'list'} must be text that can be shown, got "
                 f"{shown(shown_name)}: rename it, or make a link to it."
             )
-        cohort = read(Path(path).expanduser(), positive=positive, limit=limit, strict=strict)
+        cohort = with_modality(read(Path(path).expanduser(), positive=positive, limit=limit, strict=strict))
+        cohort = with_patients(cohort) if patients == "dicom" else cohort
         return replace(cohort, name=shown_name)
     if name in PUBLIC_COHORTS:
         return public_cohort(name, data=_data_folder(name, data), limit=limit, strict=strict)

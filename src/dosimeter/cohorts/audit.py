@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dosimeter.cohorts.base import Cohort, pixel_digest
+from dosimeter.cohorts.contrast import MOST_FLAT, flat_sentence, is_flat, used_range
+from dosimeter.cohorts.headers import modalities
 from dosimeter.cohorts.split import Split, divide, shared_images, shared_patients
 from dosimeter.errors import DosimeterError
 
@@ -22,9 +24,6 @@ Level = Literal["pass", "info", "warn", "fail"]
 
 STRONG_ASSOCIATION = 0.3
 """Cramér's V between source and label from which the source is a plausible shortcut."""
-
-DARK_PEAK = 1 / 16
-"""A deep image whose brightest pixel stays below this share of its range was probably stored without scaling."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class _Pixels(NamedTuple):
     width: int
     channels: int
     bits: int
-    peak: float
+    used: float  # see `used_range`
     digest: str  # of shape and pixels: equal for copies in different file formats
 
 
@@ -70,6 +69,8 @@ def audit(cohort: Cohort) -> list[Finding]:
         *_passed_over(cohort),
         _sizes(pixels),
         _depths(pixels),
+        _contrast(cohort, pixels),
+        *_modalities(cohort),
         _patients(cohort),
         _leak(cohort, "paper"),
         *([_leak(cohort, "official")] if published else []),
@@ -100,7 +101,7 @@ def cramers_v(table: npt.ArrayLike) -> float:
 def _pixels(cohort: Cohort, index: int) -> _Pixels:
     image, bits = cohort.records[index].read()
     channels, height, width = image.shape
-    return _Pixels(height, width, channels, bits, float(image.max()), pixel_digest(image))
+    return _Pixels(height, width, channels, bits, used_range(image), pixel_digest(image))
 
 
 def _classes(cohort: Cohort) -> Finding:
@@ -137,19 +138,42 @@ def _sizes(pixels: Sequence[_Pixels]) -> Finding:
 
 def _depths(pixels: Sequence[_Pixels]) -> Finding:
     depths, channels = Counter(p.bits for p in pixels), Counter(p.channels for p in pixels)
-    n_dark = sum(p.bits > 8 and p.peak < DARK_PEAK for p in pixels)
     by_bits = {str(bits): count for bits, count in sorted(depths.items())}
     numbers = {
         "bits": by_bits,
         "grey": channels[1],
         "colour": channels[3],
-        "dark": n_dark,
     }
     text = ", ".join(f"{count} of {bits} bits" for bits, count in by_bits.items())
     message = f"{text}; {channels[1]} grey and {channels[3]} in colour"
-    if n_dark:
-        message += f"; {n_dark} deep images use less than 1/16 of their range: rescale them to the full range"
-    return Finding("depths", "warn" if n_dark else "info", f"{message}.", numbers)
+    return Finding("depths", "info", f"{message}.", numbers)
+
+
+def _contrast(cohort: Cohort, pixels: Sequence[_Pixels]) -> Finding:
+    """Whether images use next to nothing of their range."""
+    found = [record for record, of in zip(cohort.records, pixels, strict=True) if is_flat(of.used)]
+    lowest = min(of.used for of in pixels)
+    numbers: dict[str, Any] = {
+        "n": len(found),
+        "lowest": lowest,
+        "cases": [record.case_id for record in found],
+        "files": [record.name for record in found],
+    }
+    if not found:
+        return Finding("contrast", "pass", f"Every image uses at least {lowest:.0%} of its range.", numbers)
+    level: Level = "fail" if len(found) > MOST_FLAT * len(cohort) else "warn"
+    return Finding("contrast", level, flat_sentence(len(found), len(cohort), found[0].name), numbers)
+
+
+def _modalities(cohort: Cohort) -> list[Finding]:
+    """What the headers of DICOM files say they show; nothing where there is none."""
+    stated = modalities(cohort)
+    if set(stated) == {""}:
+        return []
+    text = ", ".join(f"{count} {name or 'without one'}" for name, count in sorted(stated.items()))
+    level: Level = "warn" if len(stated) > 1 else "info"
+    hint = ": the classifier may tell these apart instead of the classes" if len(stated) > 1 else ""
+    return [Finding("modalities", level, f"Headers state the modality: {text}{hint}.", stated)]
 
 
 def _patients(cohort: Cohort) -> Finding:

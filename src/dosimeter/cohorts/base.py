@@ -27,6 +27,18 @@ class Decoded(NamedTuple):
     bits: int  # depth of the source's grid: the image holds multiples of 1 / (2**bits - 1), unless a window made it
 
 
+class Facts(NamedTuple):
+    """What a header says of an image beside its pixels.
+
+    Attributes:
+        modality: "ct", "xray", or another of DICOM's codes in small letters, such as "mr"; None if it states none.
+        person: digest of the patient's identifier; None if it states none, or was not asked for.
+    """
+
+    modality: str | None
+    person: str | None
+
+
 @dataclass(frozen=True)
 class Record:
     """What is known of a case before its image is read.
@@ -39,6 +51,9 @@ class Record:
         patient_id: the source's own id; never written to an output. None if unknown.
         source: where the image comes from (a repository, a scanner), None if unknown.
         official_split: "train", "val", "test", or None.
+        used: share of the image range that it uses (see `cohorts.contrast`); None if it was not measured.
+        modality: what its header states, such as "ct"; None if it states none.
+        person: gives the digest of the patient's identifier in its header with a salt; None if it has no header.
         name: the file's path as its cohort names it, or the phantom's name; never written to an output.
         pixels_sha256: digest of its pixels (see `pixel_digest`), "" if they were not read.
     """
@@ -50,6 +65,9 @@ class Record:
     patient_id: str | None = None
     source: str | None = None
     official_split: str | None = None
+    used: float | None = None
+    modality: str | None = None
+    person: Callable[[bytes], str | None] | None = field(default=None, repr=False, compare=False)
     name: str = ""
     pixels_sha256: str = ""
 

@@ -21,7 +21,7 @@ from pydicom.uid import JPEGExtended12Bit
 from dosimeter.cohorts.base import Decoded, FloatImage
 from dosimeter.cohorts.dicom_file import parse
 from dosimeter.cohorts.dicom_header import Floats, Header, Lookup, Window, read_header
-from dosimeter.cohorts.limits import ImageError, check_size
+from dosimeter.cohorts.limits import ImageError, check_size, one_at_a_time
 
 WINDOWED_BITS = 16
 """Depth to which an image is rounded when it is resized after a window: its own grid is none of so many bits."""
@@ -65,7 +65,8 @@ def decode_dicom(content: bytes, *, name: str, max_pixels: int) -> Decoded:
         header = read_header(dataset, name)
         check_size(name, width=header.width, height=header.height, channels=1, limit=max_pixels)
         _check_codec(dataset, header, name)
-        return _shown(_stored(dataset, header, name), header, name)
+        with one_at_a_time(header.width * header.height):
+            return _shown(_stored(dataset, header, name), header, name)
     except ImageError:
         raise
     except EOFError:

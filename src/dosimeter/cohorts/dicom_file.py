@@ -7,7 +7,6 @@ import struct
 import warnings
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import pydicom
 from pydicom.filereader import read_dataset
@@ -19,6 +18,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from dosimeter.cohorts.base import Facts
 from dosimeter.cohorts.limits import LIMIT_VARIABLE, ImageError
 
 warnings.filterwarnings("ignore", module=r"pydicom\.")  # they quote values of the header
@@ -27,18 +27,6 @@ _PREAMBLE = 128
 _GROUPS = {0x0002, 0x0004, 0x0008, 0x0010, 0x0018, 0x0020, 0x0028}  # one of which a data set begins with
 _HEADER_BYTES = 1 << 24
 """What a header may hold beside pixels, in a file that is inflated."""
-
-
-class Facts(NamedTuple):
-    """What a header says of an image beside its pixels.
-
-    Attributes:
-        modality: "ct", "xray", or the header's own code in small letters, such as "mr"; None if it states none.
-        person: digest of the patient's identifier; None if it states none, or was not asked for.
-    """
-
-    modality: str | None
-    person: str | None
 
 
 def is_dicom(content: bytes) -> bool:
@@ -97,13 +85,14 @@ def facts(content: bytes, *, salt: bytes | None) -> Facts:
         issuer = "" if salt is None else str(dataset.get("IssuerOfPatientID") or "").strip()
     except Exception:  # decoded before, or refused; what it says beside pixels is optional
         return Facts(None, None)
-    modality = _MODALITIES.get(code, code.lower()) if re.fullmatch("[A-Z]{2,16}", code) else None
+    modality = _MODALITIES.get(code)
     if salt is None or not patient:
         return Facts(modality, None)
     return Facts(modality, hashlib.blake2b(f"{issuer}\0{patient}".encode(), key=salt).hexdigest())
 
 
-_MODALITIES = {"CT": "ct"} | dict.fromkeys(("CR", "DX", "DR", "RG"), "xray")
+_OTHERS = ("MR", "MG", "US", "XA", "RF", "PX", "IO", "NM", "PT", "BMD", "ES", "XC", "GM", "SM", "OP", "OCT", "OT")
+_MODALITIES = {"CT": "ct"} | dict.fromkeys(("CR", "DX", "DR", "RG"), "xray") | {code: code.lower() for code in _OTHERS}
 
 
 def _start(content: bytes) -> int | None:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dosimeter.cohorts.base import Cohort, Record, Skipped, pixel_digest, pseudonymise
+from dosimeter.cohorts.contrast import flat_sentences, used_range
 from dosimeter.cohorts.copies import require_one_label
-from dosimeter.cohorts.images import ImageError, decode_image, read_bytes, read_image
+from dosimeter.cohorts.headers import read_person
+from dosimeter.cohorts.images import ImageError, decode_image, header_facts, read_bytes, read_image
 from dosimeter.cohorts.paths import find_file
 from dosimeter.cohorts.tables import folded
 from dosimeter.errors import DosimeterError, did_you_mean
@@ -151,7 +153,7 @@ def read_rows(
         provenance=dict(provenance or {}),
         notes=tuple(notes),
     )
-    for sentence in cohort.left_out:
+    for sentence in (*cohort.left_out, *flat_sentences(cohort)):
         logger.warning("%s: %s", named(name), sentence)
     for sentence in notes:
         logger.info("%s: %s", named(name), sentence)
@@ -196,6 +198,9 @@ def _read_row(root: Path, index: int, row: Row, inside: bool) -> Record | Skippe
         patient_id=row.patient_id,
         source=row.source,
         official_split=row.official_split,
+        used=used_range(decoded.image),
+        modality=header_facts(content).modality,
+        person=partial(read_person, path),
         name=row.file,
         pixels_sha256=pixel_digest(decoded.image),
     )

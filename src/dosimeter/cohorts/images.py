@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from dosimeter.cohorts.base import Decoded, FloatImage
-from dosimeter.cohorts.limits import LIMIT_VARIABLE, ImageError, check_size, pixel_limit
+from dosimeter.cohorts.base import Decoded, Facts, FloatImage
+from dosimeter.cohorts.limits import LIMIT_VARIABLE, ImageError, check_size, one_at_a_time, pixel_limit
 from dosimeter.errors import DosimeterError
 
-__all__ = ["ImageError", "decode_image", "grid_weights", "read_bytes", "read_image", "to_grid"]
+__all__ = ["ImageError", "decode_image", "grid_weights", "header_facts", "read_bytes", "read_image", "to_grid"]
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")  # of the same
@@ -70,16 +70,14 @@ def read_bytes(path: Path, *, max_pixels: int | None = None) -> bytes:
 def decode_image(content: bytes, *, name: str, max_pixels: int | None = None) -> Decoded:
     """Decode the bytes of one image file as `read_image` does; `name` is for the error message."""
     limit = pixel_limit() if max_pixels is None else max_pixels
-    if content[128:132] == b"DICM" or not content.startswith(_SIGNATURES):
-        from dosimeter.cohorts.dicom_file import is_dicom  # pydicom is slow to import
+    if _is_dicom(content):
+        from dosimeter.cohorts.dicom import decode_dicom  # pydicom is slow to import
 
-        if is_dicom(content):
-            from dosimeter.cohorts.dicom import decode_dicom
-
-            return decode_dicom(content, name=name, max_pixels=limit)
+        return decode_dicom(content, name=name, max_pixels=limit)
     try:
         image = _open(content, name, limit)
-        samples, bits = _samples(image, content, name)  # (H, W, C)
+        with one_at_a_time(image.width * image.height * len(image.getbands())):
+            samples, bits = _samples(image, content, name)  # (H, W, C)
         samples = _upright(samples, image.getexif().get(_ORIENTATION, 1))
     except ImageError:
         raise
@@ -88,6 +86,23 @@ def decode_image(content: bytes, *, name: str, max_pixels: int | None = None) ->
     if samples.shape[2] == 3 and (samples == samples[:, :, :1]).all():
         samples = samples[:, :, :1]
     return Decoded(_to_image(samples.transpose(2, 0, 1), bits), bits)
+
+
+def header_facts(content: bytes, *, salt: bytes | None = None) -> Facts:
+    """Return what a DICOM file says beside its pixels (see `dicom_file.facts`); another file says nothing."""
+    if not _is_dicom(content):
+        return Facts(None, None)
+    from dosimeter.cohorts.dicom_file import facts
+
+    return facts(content, salt=salt)
+
+
+def _is_dicom(content: bytes) -> bool:
+    if content[128:132] != b"DICM" and content.startswith(_SIGNATURES):
+        return False
+    from dosimeter.cohorts.dicom_file import is_dicom
+
+    return is_dicom(content)
 
 
 def to_grid(decoded: Decoded, *, size_px: int) -> FloatImage:

@@ -1,6 +1,9 @@
 """How large an image may be before it is refused, and the error of an image that cannot be used."""
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from dosimeter.errors import DosimeterError
 from dosimeter.plain import one_line
@@ -13,6 +16,12 @@ A digital mammogram has 14 million. Four bytes hold each of them, and reading ta
 
 LIMIT_VARIABLE = "DOSIMETER_MAX_PIXELS"
 """The environment variable that replaces `MAX_PIXELS`."""
+
+
+LARGE = 1 << 24
+"""Numbers above which images are decoded one after the other, whatever the threads, to bound the memory."""
+
+_TURN = threading.Lock()
 
 
 class ImageError(DosimeterError):
@@ -38,6 +47,16 @@ def pixel_limit() -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) < 1:
         raise DosimeterError(f"{LIMIT_VARIABLE} must be a whole number above 0, got {text[:40]!r}; unset it.")
     return int(text)
+
+
+@contextmanager
+def one_at_a_time(n_numbers: int) -> Iterator[None]:
+    """Decode in the block: an image of more than `LARGE` numbers waits for others of that size."""
+    if n_numbers <= LARGE:
+        yield
+        return
+    with _TURN:
+        yield
 
 
 def check_size(name: str, *, width: int, height: int, channels: int, limit: int, frames: int = 1) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor
 from dosimeter.atomic import replacing
 from dosimeter.cache import cache_dir
 from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.models.archives import require_plain
 from dosimeter.models.preprocessing import Preprocessing, get_preprocessing
 from dosimeter.models.registries import PACKAGES, Layers, Origin, fetch_arrays
 
@@ -274,8 +275,11 @@ def _read_tensors(path: Path) -> Mapping[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
+        require_plain(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         return {str(key): value for key, value in content.items()}
+    except DosimeterError:
+        raise
     except Exception as error:  # damaged bytes make the readers raise anything
         logger.info("%s: %s", path, error)
         raise DosimeterError(
