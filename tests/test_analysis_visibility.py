@@ -157,8 +157,8 @@ def test_older_tables_are_read_without_visibility(tmp_path: Path) -> None:
 
     part, path = tmp_path / "cell.parquet", tmp_path / "responses.parquet"
     write_part([response_row(epsilon=epsilon) for epsilon in EPSILONS], part)
-    merge_parts([part], path, {"run_id": "run"})
-    meta = {"run_id": "run", "schema_version": 2}
+    meta = {**make_responses().meta, "schema_version": 2}
+    merge_parts([part], path, meta)
     old = pq.read_table(path, schema=SCHEMA).drop_columns(list(VISIBILITY))
     pq.write_table(old.replace_schema_metadata({METADATA_KEY: json.dumps(meta).encode()}), path)
     assert read(path).frame[list(VISIBILITY)].isna().all().all()

@@ -95,7 +95,11 @@ def test_what_cannot_be_shown_is_one_sentence(run: Path, tmp_path: Path) -> None
 
 def test_a_run_that_is_merged_again_keeps_what_readers_saw(run: Path, image_folder: Path) -> None:
     table = run / "responses.parquet"
-    responses.annotate(table, {"readers": [{"study": "5eed0001"}]})
+    scope = {"study": "5eed0001", "cohort": "csv:cases.csv", "protocol": "paper", "model": "vgg16", "preset": "sound"}
+    counts = {"seed": 0, "epsilons": [], "n_readers": 0, "n_answers": 0, "curves": [], "catch": []}
+    displays = {"n_checked": 0, "n_both": 0}
+    study = {**scope, **counts, "simulated": True, "phantom": True, "displays": displays}
+    responses.annotate(table, {"readers": [study]})
     (run / "report.html").unlink()  # so that the same command merges and draws again
     assert not run_study(settings(image_folder, run)).reused
-    assert responses.read_meta(table)["readers"] == [{"study": "5eed0001"}]
+    assert responses.read_meta(table)["readers"] == [study]

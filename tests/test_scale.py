@@ -142,7 +142,8 @@ def test_many_small_parts_become_few_row_groups(tmp_path: Path, monkeypatch: pyt
     write_large_run(tmp_path / "run", n_cases=48, epsilons=EPSILONS[:4], part=4)  # 12 parts of 16 rows
     parts = sorted((tmp_path / "run" / "parts").iterdir())
     merged = tmp_path / "merged.parquet"
-    responses.merge_parts(parts, merged, {"run_id": "r"})
+    meta = responses.read_meta(tmp_path / "run" / "responses.parquet")
+    responses.merge_parts(parts, merged, {**meta, "run_id": "r"})
     metadata = pq.read_metadata(merged)
     assert [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)] == [112, 80]
     frame = responses.read(merged).frame

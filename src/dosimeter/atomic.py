@@ -1,9 +1,11 @@
-"""Files that are whole, old or absent after a crash, never half."""
+"""Files that are whole, old or absent after a crash, never half; and what a crash leaves is swept."""
 
 import os
+import re
+import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,18 +21,36 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+LEFT = re.compile(r"\.\d+-\d+\.tmp$|^\.redraw-|^\.unfinished-")
+"""Names that only a process that was killed leaves behind."""
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left in `folder`; call it where no other process writes there.
+
+    Links are not followed, and what cannot be removed stays: it harms nobody.
+    """
+    for path in [path for path in folder.rglob("*") if LEFT.search(path.name)]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
 def is_free(folder: Path) -> bool:
-    """Whether `folder` may be written to without touching what is there: it is absent or empty."""
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    """Whether `folder` may be written to without touching what is there: it holds nothing but what `sweep` removes."""
+    return not folder.exists() or (folder.is_dir() and all(LEFT.search(path.name) for path in folder.iterdir()))
 
 
 @contextmanager
 def filling(folder: Path) -> Iterator[Path]:
     """Give a folder inside the empty or absent `folder` to write to; what is in it moves up if no error ends the block.
 
-    After an error `folder` is empty.
+    After an error `folder` is empty. What an earlier process left there is removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     with TemporaryDirectory(dir=folder, prefix=".unfinished-") as name:
         draft = Path(name)
         yield draft

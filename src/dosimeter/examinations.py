@@ -3,14 +3,12 @@
 Each finding lies in the run's folder as a file of its own, under a key that digests all it depends on.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from dosimeter import responses
-from dosimeter.atomic import write_text
 from dosimeter.attacks.base import DirectionAttack
 from dosimeter.attacks.pgd import PGD
 from dosimeter.attacks.presets import PRESETS, Preset
@@ -19,7 +17,7 @@ from dosimeter.models.base import Classifier
 from dosimeter.preflight import examine
 from dosimeter.progress import Progress
 from dosimeter.provenance import digest_of
-from dosimeter.runs import Run
+from dosimeter.runs import Run, keep, kept
 from dosimeter.sweeps.convergence import examine_convergence
 from dosimeter.sweeps.observing import observe
 from dosimeter.sweeps.plan import Cell
@@ -117,11 +115,9 @@ class Examinations:
     def _kept(self, kind: str, key: str, compute: Callable[[], Facts], scope: Mapping[str, str]) -> Facts:
         """Return the facts that the run holds under `key`, or compute them and keep them there."""
         file = self._run.folder / "examined" / f"{kind}-{key}.json"
-        try:
-            facts: Facts = json.loads(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # not there yet, or damaged
+        facts: Facts | None = kept(file)
+        if facts is None:
             with self._run.stage(kind, **scope):
                 facts = compute()
-            file.parent.mkdir(exist_ok=True)
-            write_text(file, json.dumps(facts))
+            keep(file, facts)
         return facts

@@ -4,10 +4,9 @@ The explorer, the reader study and `export` show and write images; the response 
 run's own classifiers and settings, and from the cohort's images, which must be where they were.
 """
 
-import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
 from dosimeter.engines.choose import EnginePlan, build_engine
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
-from dosimeter.models.saved import load_classifier
+from dosimeter.models.saved import load_classifier, read_card
 from dosimeter.models.weights import load_weights
 from dosimeter.parallel import torch_threads
 from dosimeter.planning import plan_trial
@@ -181,8 +180,7 @@ def _has(meta: Mapping[str, Any], trial: Trial, model: str) -> bool:
 
 
 def _plan(meta: Mapping[str, Any], trial: Trial, model: str) -> EnginePlan:
-    facts = _facts(meta["engines"], trial, model) or {}
-    return EnginePlan(**{field.name: facts[field.name] for field in fields(EnginePlan) if field.name in facts})
+    return EnginePlan.from_dict(_facts(meta["engines"], trial, model) or {})
 
 
 def _card(meta: Mapping[str, Any], trial: Trial, model: str) -> dict[str, Any]:
@@ -194,12 +192,17 @@ def _card(meta: Mapping[str, Any], trial: Trial, model: str) -> dict[str, Any]:
 def _classifier(folder: Path, config: StudyConfig, card: Mapping[str, Any], device: str) -> Classifier:
     """Return the classifier of the run that `card` describes."""
     for file in sorted((folder / "classifiers").glob("*/card.json")):
-        if json.loads(file.read_text(encoding="utf-8")).get("sha256") == card["sha256"]:
+        try:
+            same = read_card(file.parent).sha256 == card["sha256"]
+        except DosimeterError:  # damaged: if it was this one, the sentence below says what to do
+            continue
+        if same:
             model = card["model"]
             weights = load_weights(model, file=config.weights.get(model), preprocessing=card["preprocessing"])
             return load_classifier(file.parent, weights=weights, device=device)
     raise DosimeterError(
-        f"{folder} lacks the classifier {card['classifier']}. Run the study again into the same folder."
+        f"{folder} lacks the classifier {card['classifier']}, or its files are damaged. Run the study again into the "
+        "same folder."
     )
 
 

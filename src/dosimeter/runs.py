@@ -9,12 +9,34 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import Field, ValidationError
 
-from dosimeter.atomic import write_text
+from dosimeter.atomic import sweep, write_text
 from dosimeter.errors import DosimeterError
+from dosimeter.facts import Plan, Stage, Typed, sealed, unsealed
 from dosimeter.plain import LineFormatter
 
 log = logging.getLogger(__name__)
+
+
+class Manifest(Typed):
+    """manifest.json: what a run has spent and decided. The work itself lies in files of its own.
+
+    Attributes:
+        status: how far it is.
+        settings: digest of the settings that the seconds are of.
+        stages: seconds of each stage.
+        engine_plans: how each classifier is swept, as it was decided the first time.
+        recomputed: cells that torch made again after an engine.
+        finished: digest of what the finished run holds.
+    """
+
+    status: str | None = None
+    settings: str | None = None
+    stages: list[Stage] = Field(default_factory=list)
+    engine_plans: dict[str, Plan] = Field(default_factory=dict)
+    recomputed: list[str] = Field(default_factory=list)
+    finished: str | None = None
 
 
 class Run:
@@ -37,12 +59,7 @@ class Run:
             *(folder / "tables", folder / "figures"),
         )
         self._manifest_file = folder / "manifest.json"
-        self.manifest: dict[str, Any] = {"stages": []}
-        if self._manifest_file.is_file():
-            try:
-                self.manifest |= json.loads(self._manifest_file.read_text(encoding="utf-8"))
-            except (ValueError, TypeError):  # it holds only a record; the work itself lies in files of its own
-                log.warning("%s is damaged: it is written anew", self._manifest_file)
+        self.manifest = self._read_manifest()
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -67,22 +84,17 @@ class Run:
         logger = logging.getLogger("dosimeter")
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
-        lock = FileLock(self.folder / ".lock", timeout=0)
         try:
-            with lock:
+            with held(self.folder):
                 yield
-        except Timeout:
-            raise DosimeterError(
-                f"{self.folder} is in use by another dosimeter. Wait for it to end, or give another --out."
-            ) from None
         finally:
             logger.removeHandler(handler)
             handler.close()
 
     def begin(self, *, settings: str) -> None:
         """Note whose seconds are counted: a run with other settings, their digest says, counts from zero."""
-        if self.manifest.get("settings") != settings:
-            self.manifest |= {"settings": settings, "stages": []}
+        if self.manifest.settings != settings:
+            self.manifest.settings, self.manifest.stages = settings, []
 
     def part(self, cell_id: str) -> Path:
         """Return the file of a cell's rows."""
@@ -100,13 +112,80 @@ class Run:
     def add_seconds(self, stage: str, duration_s: float, **scope: str) -> None:
         """Add `duration_s` to a stage; a resumed stage sums up."""
         key = {"stage": stage, "cohort": "", "protocol": "", "model": ""} | scope
-        for entry in self.manifest["stages"]:
-            if all(entry[name] == value for name, value in key.items()):
-                entry["duration_s"] += duration_s
+        for entry in self.manifest.stages:
+            if all(getattr(entry, name) == value for name, value in key.items()):
+                entry.duration_s += duration_s
                 return
-        self.manifest["stages"].append({**key, "duration_s": duration_s})
+        self.manifest.stages.append(Stage.model_validate({**key, "duration_s": duration_s}))
 
     def save_manifest(self, **facts: Any) -> None:
         """Write the manifest, with `facts` added."""
-        self.manifest |= facts
-        write_text(self._manifest_file, json.dumps(self.manifest, indent=2) + "\n")
+        for name, value in facts.items():
+            setattr(self.manifest, name, value)
+        write_text(self._manifest_file, json.dumps(self.manifest.model_dump(mode="json"), indent=2) + "\n")
+
+    def _read_manifest(self) -> Manifest:
+        """Return the manifest; what of it is damaged is left out, and decided or counted anew."""
+        if not self._manifest_file.is_file():
+            return Manifest()
+        try:
+            found = json.loads(self._manifest_file.read_text(encoding="utf-8"))
+        except ValueError:
+            found = None
+        known = found if isinstance(found, dict) else {}
+        while True:
+            try:
+                manifest = Manifest.model_validate(known)
+            except ValidationError as error:
+                for each in error.errors():
+                    _leave_out(known, each["loc"])
+            else:
+                if known != found or not isinstance(found, dict):
+                    log.warning("%s was damaged: what was damaged is written anew", self._manifest_file)
+                return manifest
+
+
+def _leave_out(known: dict[str, Any], place: tuple[int | str, ...]) -> None:
+    """Take what lies at `place` out of a manifest: one plan, or all that an attribute holds."""
+    name = str(place[0])
+    plans = known.get(name)
+    if name == "engine_plans" and len(place) > 1 and isinstance(plans, dict):
+        plans.pop(str(place[1]), None)
+    else:
+        known.pop(name, None)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run for this process alone, and sweep what a killed one left there.
+
+    Of a folder that is not there nothing is held: whoever reads from it says so.
+
+    Raises:
+        DosimeterError: another process holds it.
+    """
+    if not folder.is_dir():
+        yield
+        return
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            sweep(folder)
+            yield
+    except Timeout:
+        raise DosimeterError(
+            f"{folder} is in use by another dosimeter. Wait for it to end, or give another --out."
+        ) from None
+
+
+def keep(file: Path, value: Any) -> None:
+    """Write a value of JSON types to `file` with its digest, for `kept`."""
+    file.parent.mkdir(exist_ok=True)
+    write_text(file, sealed(value))
+
+
+def kept(file: Path) -> Any:
+    """Return what `keep` wrote to `file`; None if it is not there, or is not what was written."""
+    try:
+        return unsealed(file.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None

@@ -1,6 +1,5 @@
 """The study: cohorts -> classifiers -> sweep -> responses.parquet -> report, one straight line."""
 
-import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
 from dosimeter.examinations import Examinations
+from dosimeter.facts import Plan
 from dosimeter.models.backbones import HeadSpec, get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import recipe
@@ -35,7 +35,7 @@ from dosimeter.planning import check_limits, plan_trial
 from dosimeter.progress import Progress
 from dosimeter.provenance import digest_of, environment, peak_memory_mib
 from dosimeter.report import redraw
-from dosimeter.runs import Run
+from dosimeter.runs import Run, keep, kept
 from dosimeter.sweeps.executor import Audience, Executor, FitJob, LocalExecutor
 from dosimeter.sweeps.pictures import picture
 from dosimeter.sweeps.plan import Cell
@@ -263,8 +263,7 @@ class _Study:
     @property
     def _recomputed(self) -> list[str]:
         """Cells of this run that torch made again after an engine, in whichever attempt."""
-        cells: list[str] = self.run.manifest.setdefault("recomputed", [])
-        return cells
+        return self.run.manifest.recomputed
 
     def _say(self, sentences: Iterable[str]) -> None:
         """Tell the user what was not told before."""
@@ -279,13 +278,9 @@ class _Study:
         versions = [f"{package}-{version}" for name in ENGINES for package, version in engine_versions(name).items()]
         settings = [self.config.engine, self.device, torch.__version__, *versions]
         key = digest_of([classifier.fingerprint, trial.split.test.sha256, *settings])
-        decided = self.run.manifest.setdefault("engine_plans", {})
-        try:
-            plan = EnginePlan(**decided[key])
-            if plan.name in ENGINES and not choose_again:
-                return plan
-        except (KeyError, TypeError):  # not decided yet, or damaged
-            decided.pop(key, None)
+        decided = self.run.manifest.engine_plans
+        if key in decided and decided[key].name in ENGINES and not choose_again:
+            return EnginePlan.from_dict(decided[key].model_dump())
         self.progress.begin(f"{model}: choosing an engine", 0)
         n_doses = len(self.config.epsilons)
         each = sum(passes(preset.attack) + n_doses * len(preset.storages) for preset in self.presets)
@@ -293,7 +288,7 @@ class _Study:
         with self.run.stage("engine", **trial.scope, model=model):
             plan = plan_engine(self.config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True)
         self._say(plan.refused.values())
-        decided[key] = plan.to_dict()
+        decided[key] = Plan.model_validate(plan.to_dict())
         self.run.save_manifest()
         return plan
 
@@ -302,9 +297,8 @@ class _Study:
         if trial.split.seed != self.config.seed or self.config.native:
             return []  # the figures of single images show the first repeat, on the classifier's grid
         file = self.run.pictures / f"{digest_of([cell.cell_id for cell in cells])}.json"
-        try:
-            drawn: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # not drawn yet, or damaged
+        drawn: list[dict[str, Any]] | None = kept(file)
+        if drawn is None:
             rows = responses.read_parts([self.run.part(cell.cell_id) for cell in cells])
             drawn = []
             for chosen in choose_exemplar(rows).to_dict("records"):
@@ -314,7 +308,7 @@ class _Study:
                 setting = next(cell.setting for cell in cells if cell.setting.preset.name == keys["preset"])
                 shown = picture(trial.split.test, keys["case_id"], classifier, setting)
                 drawn.append({**keys, "seed": trial.split.seed, **shown})
-            write_text(file, json.dumps(drawn))
+            keep(file, drawn)
         return drawn
 
     @property
@@ -354,7 +348,11 @@ class _Study:
         parts = [self.run.part(cell_id) for cell_id in cells]
         self.run.save_manifest(status="merging", finished=None)  # what stands there now is about to change
         exemplars = [exemplar for swept in self._in_order for exemplar in swept.exemplars]
-        beside = {"stages": self.run.manifest["stages"], "exemplars": exemplars, **self._joined(str(facts["run_id"]))}
+        beside = {
+            "stages": [stage.model_dump() for stage in self.run.manifest.stages],
+            "exemplars": exemplars,
+            **self._joined(str(facts["run_id"])),
+        }
         responses.merge_parts(parts, self.run.responses, {**facts, **beside})
         self.run.save_manifest(**facts)
 
@@ -368,7 +366,7 @@ class _Study:
 
     def _finished(self, incomplete: list[str]) -> bool:
         """Whether the run already holds the report of exactly these cells."""
-        same = self.run.manifest.get("finished") == self._digest(incomplete)
+        same = self.run.manifest.finished == self._digest(incomplete)
         if not same or self.n_executed or not all(path.exists() for path in self.run.products):
             return False
         try:

@@ -2,11 +2,15 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one sentence and exit code 2, Ctrl-C is 130."""
+    """Run the command line; a user's mistake is one sentence and exit code 2, Ctrl-C and SIGTERM are 130."""
+    if threading.current_thread() is threading.main_thread():  # only there may it be set
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     from dosimeter.cli.app import app
     from dosimeter.cli.lines import say
     from dosimeter.errors import DosimeterError
@@ -20,6 +24,9 @@ def main() -> None:
     except DosimeterError as error:
         say(f"error: {error}", error=True)
         sys.exit(2)
+    except KeyboardInterrupt:  # before a command could say what it leaves
+        print("stopped.", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

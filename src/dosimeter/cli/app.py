@@ -147,8 +147,10 @@ def study(
 def report(run: Annotated[Path, typer.Argument(help="the run's folder")]) -> None:
     """Draw tables, figures and report again from the run's responses.parquet alone."""
     from dosimeter.report import redraw
+    from dosimeter.runs import held
 
-    say(redraw(run))
+    with held(run):
+        say(redraw(run))
 
 
 @app.command(name="list")

@@ -98,6 +98,12 @@ class EnginePlan:
         """Return the plan for a JSON file: without the engine, and without sentences that may name a folder."""
         return {key.name: getattr(self, key.name) for key in fields(self) if key.name not in ("engine", "refused")}
 
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> "EnginePlan":
+        """Return the plan that `to_dict` wrote, whatever else stands beside it."""
+        names = {key.name for key in fields(cls)} - {"engine", "refused"}
+        return cls(**{name: value for name, value in facts.items() if name in names})
+
 
 class _Sample(NamedTuple):
     """What torch says of a few real images and their perturbations."""

@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 import torchvision
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.models.inception import KERAS_BLOCKS
@@ -118,6 +117,20 @@ def build_head(backbone: Backbone, spec: HeadSpec, *, n_classes: int, generator:
     Raises:
         DosimeterError: the pooling window does not fit the base's map.
     """
+    head = plan_head(backbone, spec, n_classes=n_classes).to_empty(device="cpu")
+    for layer in head:
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            nn.init.zeros_(layer.bias)
+    return head
+
+
+def plan_head(backbone: Backbone, spec: HeadSpec, *, n_classes: int) -> nn.Sequential:
+    """Return the head without values, on the meta device: it takes no memory, however large.
+
+    Raises:
+        DosimeterError: the pooling window does not fit the base's map.
+    """
     channels, height, width = backbone.map_shape
     layers: list[nn.Module] = []
     if spec.pool != "none":
@@ -128,9 +141,6 @@ def build_head(backbone: Backbone, spec: HeadSpec, *, n_classes: int, generator:
             )
         layers.append(nn.AvgPool2d(side))
         height, width = height // side, width // side
-    first = skip_init(nn.Linear, channels * height * width, spec.hidden)
-    last = skip_init(nn.Linear, spec.hidden, n_classes)
-    for layer in (first, last):
-        nn.init.xavier_uniform_(layer.weight, generator=generator)
-        nn.init.zeros_(layer.bias)
+    first = nn.Linear(channels * height * width, spec.hidden, device="meta")
+    last = nn.Linear(spec.hidden, n_classes, device="meta")
     return nn.Sequential(*layers, nn.Flatten(), first, nn.ReLU(), nn.Dropout(spec.dropout), last)

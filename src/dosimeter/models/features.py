@@ -1,6 +1,7 @@
 """The base runs once per image: its feature maps, cached on disk."""
 
 import hashlib
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from dosimeter.cohorts.base import Case, Cohort
 from dosimeter.models.base import Classifier
 from dosimeter.parallel import default_workers, in_threads
 
+DIGEST_BYTES = hashlib.sha256().digest_size
+"""Behind a map in its file stands its digest; NumPy reads the map and does not look farther."""
+
 
 class FeatureStore:
     """Feature maps of a cohort under one base, one file each, keyed by what determines them.
@@ -24,13 +28,22 @@ class FeatureStore:
     Args:
         classifier: only its base and preprocessing matter, any head does.
         base_sha256: digest of the base's weights.
+        map_shape: (C, H, W) that a map has; None: not known.
         folder: where the cache lives; by default the user's cache folder.
     """
 
-    def __init__(self, classifier: Classifier, *, base_sha256: str, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        base_sha256: str,
+        map_shape: tuple[int, ...] | None = None,
+        folder: Path | None = None,
+    ) -> None:
         key = f"{base_sha256}|{classifier.preprocessing}|{classifier.size_px}|{torch.__version__}"
         key += f"|{classifier.device.type}"
         self._classifier = classifier
+        self._shape = map_shape
         self._folder = (folder or cache_dir() / "features") / hashlib.sha256(key.encode()).hexdigest()[:16]
         self._folder.mkdir(parents=True, exist_ok=True)
 
@@ -58,7 +71,7 @@ class FeatureStore:
     def _compute_one(self, case: Case) -> Path:
         image = self._classifier.prepare(case)  # (3, size, size)
         path = self._folder / f"{hashlib.sha256(image.numpy().tobytes()).hexdigest()}.npy"
-        if not _is_whole(path):
+        if not _is_whole(path, self._shape):
             with torch.inference_mode():
                 feature_map = self._classifier.features(image[None].to(self._classifier.device))[0]
             _save(feature_map.cpu().numpy(), path)
@@ -70,17 +83,21 @@ def load_batch(paths: Sequence[Path]) -> Tensor:
     return torch.from_numpy(np.stack([np.load(path, allow_pickle=False) for path in paths]))
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether the map is there and not cut short by a full disk or a copy that broke off."""
-    if not path.is_file():
-        return False
+def _is_whole(path: Path, shape: tuple[int, ...] | None) -> bool:
+    """Whether the map is there as it was written: of this shape, and with the digest that stands behind it."""
     try:
-        np.load(path, mmap_mode="r", allow_pickle=False)
+        content = path.read_bytes()
+        if hashlib.sha256(content[:-DIGEST_BYTES]).digest() != content[-DIGEST_BYTES:]:
+            return False
+        found = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError, OSError):
         return False
-    return True
+    return found.dtype == np.float32 and shape in (None, found.shape)
 
 
 def _save(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]], path: Path) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    content = buffer.getvalue()
+    with replacing(path) as temporary:
+        temporary.write_bytes(content + hashlib.sha256(content).digest())

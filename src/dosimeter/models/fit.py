@@ -55,7 +55,8 @@ def fit(
     spec = head or backbone.head
     generator = torch.Generator().manual_seed(seed)
     classifier = assemble(backbone, weights, spec, classes=split.train.classes, generator=generator).to(device)
-    store = FeatureStore(classifier, base_sha256=weights.base_sha256, folder=features)
+    shape = backbone.map_shape
+    store = FeatureStore(classifier, base_sha256=weights.base_sha256, map_shape=shape, folder=features)
     started = time.perf_counter()
     train, test = (
         Examples(store.compute(cohort, advance=advance), torch.from_numpy(cohort.labels))

@@ -7,17 +7,21 @@ import json
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
-from dosimeter.atomic import write_text
+from dosimeter.atomic import replacing, write_text
 from dosimeter.errors import DosimeterError
-from dosimeter.models.backbones import HeadSpec, get_backbone
+from dosimeter.facts import SavedCard, reasons
+from dosimeter.models.backbones import Backbone, HeadSpec, get_backbone, plan_head
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import assemble
 from dosimeter.models.weights import Weights, load_weights
 
 CARD_VERSION = 1
+REMEDY = "Delete the folder and train again."
 
 
 class ClassifierDamaged(DosimeterError):
@@ -29,7 +33,8 @@ def save_classifier(classifier: Classifier, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     head = {name: tensor.cpu().contiguous() for name, tensor in classifier.head.state_dict().items()}
-    (folder / "head.safetensors").write_bytes(save(head))  # a full disk is then an OSError like any other
+    with replacing(folder / "head.safetensors") as temporary:
+        temporary.write_bytes(save(head))  # a full disk is then an OSError like any other
     card = {
         "card_version": CARD_VERSION,
         **classifier.card,
@@ -50,40 +55,71 @@ def load_classifier(folder: str | Path, *, weights: Weights | None = None, devic
         DosimeterError: no classifier there, or the base's weights are not those it was trained on.
     """
     folder = Path(folder)
-    card_file = folder / "card.json"
-    if not card_file.is_file():
-        raise DosimeterError(f"{folder} holds no classifier: card.json is missing. Train one with `dosimeter study`.")
-    damaged = f"{folder} is damaged: its tensors do not match card.json. Delete it and train again."
-    try:
-        card = json.loads(card_file.read_text(encoding="utf-8"))
-        head = load_file(folder / "head.safetensors")
-        backbone = get_backbone(card["model"])
-    except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
-        raise ClassifierDamaged(damaged) from error
-    weights = weights or load_weights(backbone.name, preprocessing=card["preprocessing"])
-    trained_in = card["weights"].get("layers", "torchvision")  # not said by versions that knew no other
-    if weights.layers != trained_in:
+    card = read_card(folder)
+    backbone = get_backbone(card.model)
+    head = _head(folder, card, backbone)
+    weights = weights or load_weights(backbone.name, preprocessing=card.preprocessing)
+    if weights.sha256 != card.weights.sha256:
         raise DosimeterError(
-            f"{folder} was trained on a base with {trained_in}'s layers, but its weights belong to {weights.layers}'s: "
-            "an earlier version took them for the same. Train it again."
-        )
-    if weights.sha256 != card["weights"]["sha256"]:
-        raise DosimeterError(
-            f"{folder} was trained on the weights '{card['weights']['name']}', but '{weights.name}' were found. "
+            f"{folder} was trained on the weights '{card.weights.name}', but '{weights.name}' were found. "
             f"Give its own with --weights {backbone.name}=FILE."
         )
-    if weights.preprocessing.name != card["preprocessing"]:
+    if weights.preprocessing.name != card.preprocessing:
         raise DosimeterError(
-            f"{folder} was trained with the preprocessing '{card['preprocessing']}', the weights given come with "
-            f"'{weights.preprocessing.name}'. Load them with preprocessing='{card['preprocessing']}'."
+            f"{folder} was trained with the preprocessing '{card.preprocessing}', the weights given come with "
+            f"'{weights.preprocessing.name}'. Load them with preprocessing='{card.preprocessing}'."
         )
-    spec = HeadSpec(**card["head"])
-    classifier = assemble(backbone, weights, spec, classes=card["classes"], generator=torch.Generator())
-    try:
-        classifier.head.load_state_dict(head)
-    except RuntimeError as error:
-        raise ClassifierDamaged(damaged) from error
-    classifier.card = card
-    if classifier.fingerprint != card["sha256"]:
-        raise ClassifierDamaged(damaged)
+    if weights.layers != card.weights.layers:
+        raise DosimeterError(
+            f"{folder} was trained on a base with {card.weights.layers}'s layers, but its weights belong to "
+            f"{weights.layers}'s: an earlier version took them for the same. Train it again."
+        )
+    spec = _spec(card)
+    classifier = assemble(backbone, weights, spec, classes=card.classes, generator=torch.Generator())
+    classifier.head.load_state_dict(head)
+    classifier.card = card.model_dump(exclude_unset=True)
+    if classifier.fingerprint != card.sha256:
+        raise ClassifierDamaged(f"{folder} is damaged: its tensors or names are not those of card.json. {REMEDY}")
     return classifier.to(device)
+
+
+def read_card(folder: Path) -> SavedCard:
+    """Return the card of the classifier in `folder`.
+
+    Raises:
+        ClassifierDamaged: it is not what `save_classifier` writes.
+        DosimeterError: there is none, or it is of a newer version.
+    """
+    file = folder / "card.json"
+    if not file.is_file():
+        raise DosimeterError(f"{folder} holds no classifier: card.json is missing. Train one with `dosimeter study`.")
+    try:
+        card = SavedCard.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise ClassifierDamaged(f"{folder} is damaged: in card.json, {reasons(error)}. {REMEDY}") from error
+    except ValueError as error:
+        raise ClassifierDamaged(f"{folder} is damaged: card.json is no JSON. {REMEDY}") from error
+    if card.card_version > CARD_VERSION:
+        raise DosimeterError(
+            f"{folder}: card.json has version {card.card_version}, this dosimeter reads {CARD_VERSION}. Upgrade "
+            "dosimeter."
+        )
+    return card
+
+
+def _spec(card: SavedCard) -> HeadSpec:
+    return HeadSpec(pool=card.head.pool, hidden=card.head.hidden, dropout=card.head.dropout)
+
+
+def _head(folder: Path, card: SavedCard, backbone: Backbone) -> dict[str, Tensor]:
+    """Return the head's tensors, once their shapes are known to be those of the card: nothing is built before."""
+    damaged = f"{folder} is damaged: head.safetensors does not match card.json. {REMEDY}"
+    try:
+        tensors: dict[str, Tensor] = load_file(folder / "head.safetensors")
+        planned = plan_head(backbone, _spec(card), n_classes=len(card.classes)).state_dict()
+    except (ValueError, OSError, SafetensorError) as error:
+        raise ClassifierDamaged(damaged) from error
+    shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+    if shapes != {name: (tensor.shape, tensor.dtype) for name, tensor in planned.items()}:
+        raise ClassifierDamaged(damaged)
+    return tensors

@@ -8,11 +8,12 @@ seen, and which side a reader then prefers is that reader's bias.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from dosimeter.atomic import write_text
 from dosimeter.errors import DosimeterError
@@ -74,7 +75,7 @@ class Design:
     created: str
     run_id: str
     phantom: bool
-    curve: Mapping[str, Any]
+    curve: Mapping[str, str | int]
     epsilons: tuple[float, ...]
     seed: int
     window: Literal["locked", "free"]
@@ -98,6 +99,9 @@ class Design:
     def pair(self, trial: Trial) -> Pair:
         """Return the pair that a trial shows."""
         return (self.practice if trial.practice else self.pairs)[trial.pair]
+
+
+_DESIGN = TypeAdapter(Design)
 
 
 def write_design(design: Design, folder: Path) -> None:
@@ -125,16 +129,28 @@ def read_design(folder: Path) -> Design:
     if version > DESIGN_VERSION:
         raise DosimeterError(f"{path} has version {version}, this dosimeter reads {DESIGN_VERSION}. Upgrade dosimeter.")
     try:
-        for name in ("practice", "pairs"):
-            facts[name] = tuple(Pair(**pair) for pair in facts[name])
-        for name in ("epsilons", "images"):
-            facts[name] = tuple(facts[name])
-        design = Design(**facts)
-    except (TypeError, KeyError) as error:
+        design = _DESIGN.validate_json(json.dumps(facts), strict=True)
+    except ValidationError as error:
         raise DosimeterError(_edited(path)) from error
-    if design.digest != digest:
+    if design.digest != digest or set(facts) != {field.name for field in fields(Design)}:
         raise DosimeterError(_edited(path))
+    if impossible := _impossible(design):
+        raise DosimeterError(f"{path} describes no study: {impossible}. Make one with `dosimeter readers new`.")
     return design
+
+
+def _impossible(design: Design) -> str:
+    """Return why a design cannot be shown, "" if it can."""
+    if not design.pairs or not design.epsilons:
+        return "it has no pairs"
+    for pair in (*design.practice, *design.pairs):
+        if not (0 <= pair.plain < len(design.images) and 0 <= pair.altered < len(design.images)):
+            return f"it has {len(design.images)} images, a pair shows {pair.plain} and {pair.altered}"
+    if strange := [pair for pair in design.pairs if pair.kind != "catch" and pair.epsilon not in design.epsilons]:
+        return f"a pair's epsilon {strange[0].epsilon:g} is not among its epsilons"
+    if design.break_every < 1:
+        return f"break_every must be 1 or more, got {design.break_every}"
+    return ""
 
 
 def _edited(path: Path) -> str:

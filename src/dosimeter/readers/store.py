@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+from pydantic import Field, ValidationError
 
 from dosimeter.errors import DosimeterError
+from dosimeter.facts import Typed, reasons
 from dosimeter.readers.design import Design, Trial, schedule
 
 FILE = "answers.sqlite"
@@ -34,6 +37,30 @@ CREATE TABLE IF NOT EXISTS trials (
 """
 
 Side = Literal["left", "right"]
+
+
+class _Answered(Typed):
+    """A row of `trials` that has an answer."""
+
+    reader: Annotated[int, Field(ge=1)]
+    place: Annotated[int, Field(ge=0)]
+    pair: Annotated[int, Field(ge=0)]
+    practice: Literal[0, 1]
+    altered: Side
+    chosen: Side
+    response_s: float | None
+    window_centre: float | None
+    window_width: float | None
+
+
+class _Display(Typed):
+    """What a reader said of the display's test pattern."""
+
+    dark_seen: bool
+    bright_seen: bool
+
+
+_Row = TypeVar("_Row", bound=Typed)
 
 
 class Taken(DosimeterError):
@@ -191,17 +218,41 @@ class Store:
         return bool(row[0] == row[1])
 
     def answers(self) -> list[dict[str, Any]]:
-        """Return every answer, reader by reader in the order given, as mappings of the columns of `trials`."""
+        """Return every answer, reader by reader in the order given, as mappings of the columns of `trials`.
+
+        Raises:
+            DosimeterError: the file holds what no reader could have answered.
+        """
         columns = "reader, place, pair, practice, altered, chosen, response_s, window_centre, window_width, answered"
         with self._sentences():
             rows = self._all(f"SELECT {columns} FROM trials WHERE chosen IS NOT NULL ORDER BY reader, place")
-        return [dict(zip(columns.split(", "), row, strict=True)) for row in rows]
+        found = [dict(zip(columns.split(", "), row, strict=True)) for row in rows]
+        for row in self._parsed(_Answered, found):
+            n = len(self.design.practice if row.practice else self.design.pairs)
+            if row.pair >= n:
+                raise DosimeterError(_malformed(self._file, f"pair {row.pair} of {n}"))
+        return found
 
     def displays(self) -> dict[int, dict[str, Any] | None]:
-        """Return, for each reader's number, what was said of the display, None if nothing."""
+        """Return, for each reader's number, what was said of the display, None if nothing.
+
+        Raises:
+            DosimeterError: the file holds what no browser could have said.
+        """
         with self._sentences():
             rows = self._all("SELECT reader, display FROM readers ORDER BY reader")
-        return {reader: None if display is None else json.loads(display) for reader, display in rows}
+        try:
+            said = [(reader, None if display is None else json.loads(display)) for reader, display in rows]
+        except (ValueError, TypeError) as error:
+            raise DosimeterError(_malformed(self._file, "a display that is no JSON")) from error
+        self._parsed(_Display, [display for _, display in said if display is not None])
+        return dict(said)
+
+    def _parsed(self, model: type[_Row], rows: Sequence[Any]) -> list[_Row]:
+        try:
+            return [model.model_validate(row) for row in rows]
+        except ValidationError as error:
+            raise DosimeterError(_malformed(self._file, reasons(error))) from error
 
     def _do(self, query: str, *values: Any) -> None:
         self._database.execute(query, values)
@@ -245,6 +296,10 @@ def _sentence(file: Path, error: sqlite3.Error) -> str:
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return f"{file.name} is held by another program: this was not saved. Close that and send it again. {kept}"
     return f"{file.name} is damaged or not ours ({error}). Put back a copy of the study's folder."
+
+
+def _malformed(file: Path, what: str) -> str:
+    return f"{file.name} holds what no reader could have answered ({what}). Put back a copy of the study's folder."
 
 
 def _now() -> str:

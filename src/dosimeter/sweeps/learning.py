@@ -1,9 +1,11 @@
 """What an attack learns on the training images before it is swept over the test images."""
 
+import hashlib
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from dosimeter.atomic import replacing
@@ -28,7 +30,7 @@ def learn(
 
     Args:
         target, mask: as `UniversalPerturbation.learn` takes them.
-        file: where a learned perturbation is kept, and taken from if it is there.
+        file: where a learned perturbation is kept, and taken from if it is there and whole.
 
     Raises:
         DosimeterError: no training image can be read.
@@ -36,8 +38,8 @@ def learn(
     if not isinstance(attack, UniversalPerturbation):
         return attack
     n_learned = attack.batches * attack.batch_size
-    if file is not None and file.is_file():
-        plane = load_file(file)["plane"]
+    plane = None if file is None else _kept(file, size_px=classifier.size_px)
+    if plane is not None:
         return Universal(plane, n_learned=n_learned, channels=attack.channels, loss=attack.loss)
 
     def batch_of(places: list[int]) -> tuple[Tensor, Tensor]:
@@ -49,8 +51,25 @@ def learn(
     if file is not None:
         file.parent.mkdir(exist_ok=True)
         with replacing(file) as temporary:
-            temporary.write_bytes(save({"plane": learned.plane.contiguous()}))
+            plane = learned.plane.contiguous()
+            temporary.write_bytes(save({"plane": plane}, metadata={"sha256": _digest(plane)}))
     return learned
+
+
+def _kept(file: Path, *, size_px: int) -> Tensor | None:
+    """Return the perturbation (3, H, W) in `file`; None if it is not there, or is not what was written."""
+    try:
+        with safe_open(file, framework="pt") as content:
+            plane: Tensor = content.get_tensor("plane")
+            digest = (content.metadata() or {}).get("sha256")
+    except (OSError, SafetensorError):
+        return None
+    whole = plane.dtype == torch.float32 and plane.shape == (3, size_px, size_px) and digest == _digest(plane)
+    return plane if whole else None
+
+
+def _digest(plane: Tensor) -> str:
+    return hashlib.sha256(plane.numpy().tobytes()).hexdigest()
 
 
 def _readable(cohort: Cohort, place: int) -> Case:

@@ -1,0 +1,77 @@
+"""The columns of the response table: one row per (case, classifier, attack, epsilon)."""
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 3
+"""Raised whenever the columns change."""
+
+SCHEMA = pa.schema(
+    [
+        # provenance
+        ("run_id", pa.string()),
+        ("cell_id", pa.string()),  # the unit of resume
+        # the case
+        ("cohort", pa.string()),
+        ("modality", pa.string()),
+        ("protocol", pa.string()),  # how train and test were separated
+        ("case_id", pa.string()),
+        ("patient_id", pa.string()),  # pseudonym, null if unknown
+        ("split", pa.string()),
+        ("label", pa.int8()),
+        # what was attacked
+        ("model", pa.string()),  # backbone, e.g. vgg16
+        ("classifier", pa.string()),  # backbone and fingerprint of its weights
+        ("defence", pa.string()),
+        # how
+        ("preset", pa.string()),
+        ("attack", pa.string()),
+        ("loss", pa.string()),
+        ("channels", pa.string()),
+        ("effort", pa.string()),  # quick, standard, thorough; null for the presets of the paper's study
+        ("target", pa.int8()),  # the class that the attack is after; null: any but the true one
+        ("made_on", pa.string()),  # the model whose adversarial images these are; null: the one that answers
+        ("norm", pa.string()),
+        ("storage", pa.string()),  # float, png8, dicom12...
+        ("seed", pa.int64()),
+        ("epsilon", pa.float64()),  # nominal dose, [0, 1] of the image range
+        ("on_grid", pa.bool_()),  # False: asked only to refine a flip epsilon
+        # the realised dose
+        ("linf", pa.float64()),
+        ("l2", pa.float64()),
+        ("clipped_fraction", pa.float64()),  # share of values that left [0, 1] before clipping
+        # how far it may be seen (visibility.measure); null off the grid
+        ("rms", pa.float64()),
+        ("psnr", pa.float64()),  # null: infinite
+        ("ssim", pa.float64()),  # this and the next two at the epsilons of the setting `visibility` alone
+        ("ms_ssim", pa.float64()),
+        ("haarpsi", pa.float64()),
+        ("noise_ratio", pa.float64()),  # RMS over the noise of the image itself
+        ("jnd_p50", pa.float64()),  # of |difference|, in JND on a 1-350 cd/m2 GSDF display, default window
+        ("jnd_p95", pa.float64()),
+        ("jnd_max", pa.float64()),
+        ("jnd_srgb_p95", pa.float64()),  # the same on an sRGB screen
+        ("unchanged", pa.bool_()),  # identical to the image evaluated at epsilon 0
+        ("grad_zero", pa.bool_()),  # the gradient was exactly zero everywhere
+        ("found", pa.bool_()),  # the attack says that it succeeded within this epsilon; null: it makes no claim
+        ("n_gradients", pa.int32()),  # that the attack took for this case, for all epsilons together
+        ("n_queries", pa.int32()),  # answers that it asked for beside them
+        # the response
+        ("logits", pa.list_(pa.float32())),
+        ("probabilities", pa.list_(pa.float64())),
+        ("predicted", pa.int8()),
+        ("correct", pa.bool_()),
+        # how it went
+        ("status", pa.string()),  # ok, error
+        ("error", pa.string()),
+        ("duration_s", pa.float64()),  # the cell's wall time, shared equally by its rows
+    ]
+)
+
+VISIBILITY = (
+    *("rms", "psnr", "ssim", "ms_ssim", "haarpsi"),
+    *("noise_ratio", "jnd_p50", "jnd_p95", "jnd_max", "jnd_srgb_p95"),
+)
+"""Columns of how far a perturbation may be seen."""
+
+ADDED = ("effort", "target", "made_on", "found", "n_gradients", "n_queries", *VISIBILITY)
+"""Columns that tables of schema version 1 or 2 lack; read from such a table they are null."""
