@@ -7,6 +7,7 @@ import pytest
 from response_factory import response_row
 
 from dosimeter.analysis.evaluation import COLUMNS, RULES, evaluate, overall
+from dosimeter.analysis.intervals import wilson
 from dosimeter.errors import READ_ERROR
 from dosimeter.responses import to_frame
 
@@ -66,7 +67,9 @@ PGD = curve("pgd", {1: 100, 2: 50})
     [
         ({1: 100, 2: 50}, "PASS"),
         ({1: 99, 2: 51}, "PASS"),  # one image, at one epsilon
-        ({1: 98, 2: 52}, "UNRELIABLE"),
+        ({1: 98, 2: 52}, "CAUTION"),
+        ({1: 90, 2: 60}, "CAUTION"),  # 5 points
+        ({1: 89, 2: 61}, "UNRELIABLE"),
         ({1: 150}, "PASS"),
     ],
 )
@@ -85,10 +88,16 @@ def test_the_best_of_the_iterative_attacks_counts_and_other_images_that_only_fgs
         assert verdicts(curve("sound", {1: 100}), later)["iterative"] == verdict
 
 
-@pytest.mark.parametrize(("n_back", "verdict"), [(1, "PASS"), (2, "UNRELIABLE")])
+@pytest.mark.parametrize(("n_back", "verdict"), [(1, "PASS"), (2, "CAUTION"), (10, "CAUTION"), (11, "UNRELIABLE")])
 def test_accuracy_that_rises_under_an_iterative_attack(n_back: int, verdict: str) -> None:
     rows = with_wrong(curve("pgd", {2: 50}, effort="thorough"), [(case, 1) for case in range(100, 150 + n_back)])
     assert verdicts(SOUND, rows)["monotone"] == verdict
+
+
+def test_what_a_random_search_misses_is_chance() -> None:
+    wrong = [(case, 1) for case in range(100, 180)]
+    rows = with_wrong(curve("square", {2: 50}, effort="thorough"), wrong)
+    assert verdicts(SOUND, PGD, rows).get("monotone", "PASS") == "PASS"
 
 
 def test_accuracy_that_rises_under_fgsm_is_a_note() -> None:
@@ -105,7 +114,13 @@ def test_a_search_that_cannot_rise_is_not_said_to_have_passed() -> None:
 
 @pytest.mark.parametrize(
     ("square", "verdict"),
-    [({1: 100, 2: 50}, "PASS"), ({1: 101, 2: 50}, "PASS"), ({1: 102, 2: 50}, "UNRELIABLE"), ({1: 103}, "UNRELIABLE")],
+    [
+        ({1: 100, 2: 50}, "PASS"),
+        ({1: 101, 2: 50}, "PASS"),
+        ({1: 102, 2: 50}, "CAUTION"),
+        ({1: 110, 2: 50}, "CAUTION"),
+        ({1: 111}, "UNRELIABLE"),
+    ],
 )
 def test_a_black_box_against_the_white_one(square: dict[int, int], verdict: str) -> None:
     assert verdicts(SOUND, PGD, curve("square", square))["black_box"] == verdict
@@ -138,8 +153,10 @@ def test_noise_is_compared_within_epsilon_not_at_it() -> None:
     ("found", "verdict"),
     [
         ({1: 100, 2: 50}, "PASS"),
-        ({1: 100, 2: 51}, "CAUTION"),  # one claimed that is answered rightly
-        ({1: 100, 2: 53}, "UNRELIABLE"),
+        ({1: 100, 2: 52}, "PASS"),  # two of 200 claimed that are answered rightly
+        ({1: 100, 2: 53}, "CAUTION"),
+        ({1: 100, 2: 60}, "CAUTION"),
+        ({1: 100, 2: 61}, "UNRELIABLE"),
         ({1: 100, 2: 48}, "PASS"),  # two broken that it does not claim
         ({1: 100, 2: 47}, "CAUTION"),
     ],
@@ -218,16 +235,19 @@ def test_images_without_an_answer() -> None:
 
 CLEAN: dict[str, Any] = {
     "cohort": "xray-268", "protocol": "paper", "model": "net", "seed": 0, "loss": "margin", "channels": "tied",
-    "training": {"n": 10, "training": 0, "matter": 0, "kinds": []},
+    "training": {"n": 10, "training": 0, "matter": 0, "kinds": [], "n_asked": 0, "differ": 0},
     "randomness": {"n": 8, "passes": 5, "changed": 0, "largest": 0.0},
     "batching": {"n": 8, "batch": 4, "changed": 0, "largest": 1e-6},
-    "outputs": {"n": 40, "not_finite": 0, "look": "logits", "saturated": 0},
-    "accuracy": {"n": 40, "n_cohort": 200, "correct": 36, "majority": 20, "declared": None},
+    "outputs": {"n": 40, "not_finite": 0, "look": "logits", "saturated": 0, "constant": False},
+    "accuracy": {"n": 40, "n_cohort": 200, "correct": 36, "majority": 20, "n_answers": 2, "declared": None},
     "graph": {"n": 40, "error": None},
     "identity": {"n": 40, "changed": 0, "largest": 0.0},
     "gradient": {"n": 40, "n_right": 36, "not_finite": 0, "zero": 0, "zero_right": 0, "n_pixels": 1000,
                  "zero_pixels": 0},
     "differences": {"n": 8, "wrong": 0, "off": 0, "n_random": 12, "wrong_random": 0, "off_random": 0},
+    "repeated_gradient": {"n": 8, "passes": 3, "changed": 0, "lowest": 1.0},
+    "still": {"n": 16, "moved": 0},
+    "neighbours": {"n": 8, "jumps": 0, "changed": 0, "by": 1e-4},
     "step": {"n": 16, "fallen": 0, "median_ratio": 1.0},
     "unbounded": {"n": 16, "left": 0},
 }  # fmt: skip
@@ -236,38 +256,60 @@ CLEAN: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("name", "changes", "check", "verdict"),
     [
-        ("training", {"training": 3, "kinds": ["Sequential"]}, "evaluation_mode", "CAUTION"),
+        ("training", {"training": 3, "kinds": ["Sequential"], "n_asked": 8}, "evaluation_mode", "PASS"),
+        ("training", {"training": 3, "kinds": ["Own"], "n_asked": 8, "differ": 1}, "evaluation_mode", "CAUTION"),
         ("training", {"training": 1, "matter": 1, "kinds": ["Dropout"]}, "evaluation_mode", "UNRELIABLE"),
         ("randomness", {"largest": 1.1e-4}, "randomness", "CAUTION"),
         ("randomness", {"largest": 0.1, "changed": 1}, "randomness", "UNRELIABLE"),
         ("batching", {"largest": 1.1e-4}, "batching", "CAUTION"),
         ("batching", {"largest": 0.1, "changed": 1}, "batching", "UNRELIABLE"),
+        ("neighbours", {"jumps": 1}, "neighbours", "CAUTION"),
+        ("neighbours", {"jumps": 2, "changed": 2}, "neighbours", "UNRELIABLE"),
         ("outputs", {"look": "softmax"}, "logits", "CAUTION"),
         ("outputs", {"look": "sigmoid"}, "logits", "CAUTION"),
         ("outputs", {"not_finite": 1}, "logits", "UNRELIABLE"),
         ("outputs", {"saturated": 8}, "saturation", "PASS"),
-        ("outputs", {"saturated": 9}, "saturation", "CAUTION"),
+        ("outputs", {"saturated": 40}, "saturation", "PASS"),  # of the margin, and every image breaks
         ("graph", {"error": "no gradient reaches the image"}, "gradient", "UNRELIABLE"),
         ("identity", {"largest": 1.1e-4}, "epsilon_zero", "UNRELIABLE"),
         ("identity", {"changed": 1}, "epsilon_zero", "UNRELIABLE"),
         ("gradient", {"not_finite": 1}, "finite_gradient", "UNRELIABLE"),
-        ("gradient", {"zero_pixels": 100}, "zero_pixels", "PASS"),
-        ("gradient", {"zero_pixels": 101}, "zero_pixels", "CAUTION"),
+        ("gradient", {"zero_pixels": 900}, "still_pixels", "PASS"),
+        ("still", {"moved": 3}, "still_pixels", "PASS"),
+        ("still", {"moved": 4}, "still_pixels", "CAUTION"),
+        ("still", {"moved": 7}, "still_pixels", "CAUTION"),
+        ("still", {"moved": 8}, "still_pixels", "UNRELIABLE"),
+        ("repeated_gradient", {"changed": 1, "lowest": 0.5}, "repeated_gradient", "CAUTION"),
+        ("repeated_gradient", {"changed": 2, "lowest": 0.5}, "repeated_gradient", "UNRELIABLE"),
         ("gradient", {"zero_right": 1}, "zero_gradient", "UNRELIABLE"),
-        ("differences", {"wrong": 1}, "finite_differences", "CAUTION"),
-        ("differences", {"wrong_random": 2}, "finite_differences", "UNRELIABLE"),
+        ("differences", {"wrong": 1}, "finite_differences", "PASS"),
+        ("differences", {"wrong": 2}, "finite_differences", "CAUTION"),
+        ("differences", {"wrong": 3}, "finite_differences", "UNRELIABLE"),  # of 8
+        ("differences", {"wrong_random": 2}, "finite_differences", "CAUTION"),
+        ("differences", {"wrong_random": 4}, "finite_differences", "UNRELIABLE"),  # of 12
         ("differences", {"off": 1}, "finite_differences", "PASS"),
         ("differences", {"off": 2}, "finite_differences", "CAUTION"),
-        ("step", {"fallen": 1}, "loss_rises", "CAUTION"),
+        ("differences", {"off": 4}, "finite_differences", "CAUTION"),
+        ("differences", {"off": 5}, "finite_differences", "UNRELIABLE"),  # of 8
+        ("differences", {"off_random": 5}, "finite_differences", "CAUTION"),
+        ("differences", {"off_random": 6}, "finite_differences", "UNRELIABLE"),  # of 12
+        ("step", {"fallen": 1}, "loss_rises", "PASS"),
+        ("step", {"fallen": 2}, "loss_rises", "CAUTION"),
+        ("step", {"fallen": 7}, "loss_rises", "CAUTION"),
+        ("step", {"fallen": 8}, "loss_rises", "UNRELIABLE"),
         ("unbounded", {"left": 1}, "unbounded", "CAUTION"),
-        ("unbounded", {"left": 8}, "unbounded", "CAUTION"),
-        ("unbounded", {"left": 9}, "unbounded", "UNRELIABLE"),
+        ("unbounded", {"left": 4}, "unbounded", "CAUTION"),
+        ("unbounded", {"left": 5}, "unbounded", "UNRELIABLE"),
         # of a sample: the declared figure within Wilson's interval of 36 of 40, 77 to 96 %
         ("accuracy", {"declared": 0.8}, "clean_accuracy", "PASS"),
         ("accuracy", {"declared": 0.75}, "clean_accuracy", "CAUTION"),
         ("accuracy", {"declared": 0.6}, "clean_accuracy", "UNRELIABLE"),
-        ("accuracy", {"correct": 19}, "clean_accuracy", "CAUTION"),
-        ("accuracy", {"correct": 12}, "clean_accuracy", "UNRELIABLE"),
+        # the larger class has half; Wilson's interval of 26 of 40 is 50 to 78 %, of 13 of 40 20 to 48 %
+        ("accuracy", {"correct": 27}, "larger_class", "PASS"),
+        ("accuracy", {"correct": 25}, "larger_class", "CAUTION"),
+        ("accuracy", {"correct": 14}, "larger_class", "CAUTION"),
+        ("accuracy", {"correct": 13}, "larger_class", "UNRELIABLE"),
+        ("accuracy", {"n_answers": 1}, "larger_class", "CAUTION"),
         # of all images: within 0.5 points or 1 image
         ("accuracy", {"n_cohort": 40, "declared": 0.92}, "clean_accuracy", "PASS"),
         ("accuracy", {"n_cohort": 40, "declared": 0.93}, "clean_accuracy", "CAUTION"),
@@ -280,10 +322,43 @@ def test_what_the_preflight_measured(name: str, changes: dict[str, Any], check: 
     assert verdicts(preflights=[facts])[check] == verdict
 
 
+@pytest.mark.parametrize(
+    ("loss", "left", "breaks", "verdict"),
+    [
+        ("margin", 0, {}, "PASS"),
+        ("margin", 1, {}, "CAUTION"),
+        ("margin", 1, {1: 200}, "PASS"),  # PGD with epsilon 1 left one, but all attacks together left none
+        ("margin", 1, {1: 199}, "CAUTION"),
+        ("cross_entropy", 0, {1: 200}, "CAUTION"),
+    ],
+)
+def test_saturation_counts_where_a_loss_suffers(loss: str, left: int, breaks: dict[int, int], verdict: str) -> None:
+    facts = {**CLEAN, "outputs": {**CLEAN["outputs"], "saturated": 9}, "unbounded": {"n": 16, "left": left}}
+    rows = [curve("pgd", breaks, loss=loss)] if breaks or loss != "margin" else []
+    assert verdicts(*rows, preflights=[facts])["saturation"] == verdict
+
+
+def test_a_constant_hides_nothing_and_is_no_better_than_the_larger_class() -> None:
+    nothing = {**CLEAN["gradient"], "zero": 40, "zero_right": 36, "n_pixels": 0}
+    constant = {
+        **CLEAN,
+        "outputs": {**CLEAN["outputs"], "constant": True},
+        "accuracy": {**CLEAN["accuracy"], "correct": 20, "n_answers": 1},
+        "gradient": nothing,
+        "unbounded": {"n": 16, "left": 16},
+    }
+    table = evaluate(to_frame([]), [constant])
+    assert overall(table).loc[0, "verdict"] == "CAUTION"
+    assert "The classifier is better than the larger class" in overall(table).loc[0, "because"]
+    detached = {**constant, "graph": {"n": 40, "error": "no gradient reaches the image"}}
+    assert overall(evaluate(to_frame([]), [detached])).loc[0, "verdict"] == "CAUTION"
+    assert overall(evaluate(to_frame([]), [{**CLEAN, "gradient": nothing}])).loc[0, "verdict"] == "UNRELIABLE"
+
+
 def test_of_a_random_classifier_nothing_finer_is_judged() -> None:
     facts = {**CLEAN, "randomness": {**CLEAN["randomness"], "largest": 0.1}}
     assert verdicts(preflights=[CLEAN]).keys() - verdicts(preflights=[facts]).keys() == {
-        "batching", "epsilon_zero", "finite_differences", "loss_rises",
+        "batching", "epsilon_zero", "finite_differences", "loss_rises", "still_pixels", "neighbours",
     }  # fmt: skip
 
 
@@ -301,6 +376,18 @@ def test_accuracy_is_that_of_all_images_where_they_were_attacked() -> None:
         "200 of 200 images (100.0 %) are classified correctly; declared were 100.0 %."
     )
     assert checks.loc["clean_accuracy", "verdict"] == "PASS"
+
+
+def test_the_interval_against_the_larger_class_knows_patients() -> None:
+    """27 of 40 images: 52 to 80 % if they are independent, wider where four of a patient are alike."""
+    rows = curve("sound", {0: 13}, n=40)
+    alone = to_frame({**row, "patient_id": f"p{row['case_id']}"} for row in rows)
+    fours = to_frame({**row, "patient_id": f"p{int(row['case_id']) // 4:02d}"} for row in rows)
+    low, high = wilson(27, 40)
+    text = f"27 of 40 images (67.5 %) are classified correctly, 95 % interval {100 * low:.1f} % to {100 * high:.1f} %; "
+    judged = [evaluate(frame).set_index("id").loc["larger_class"] for frame in (alone, fours)]
+    assert judged[0]["measured"].startswith(text)
+    assert [row["verdict"] for row in judged] == ["PASS", "CAUTION"]
 
 
 def test_accuracy_on_some_of_the_test_images_is_that_of_a_sample() -> None:

@@ -69,7 +69,11 @@ def test_of_a_linear_classifier_everything_is_known() -> None:
     assert facts["graph"] == {"n": 12, "error": None}
     assert facts["training"]["training"] == facts["randomness"]["changed"] == facts["batching"]["changed"] == 0
     assert facts["randomness"]["largest"] == facts["identity"]["largest"] == 0
-    assert facts["outputs"] | {"saturated": 0} == {"n": 12, "not_finite": 0, "look": "logits", "saturated": 0}
+    assert facts["outputs"] | {"saturated": 0} == {
+        "n": 12, "not_finite": 0, "look": "logits", "saturated": 0, "constant": False,
+    }  # fmt: skip
+    assert facts["repeated_gradient"] == {"n": 8, "passes": 5, "changed": 0, "lowest": pytest.approx(1)}
+    assert facts["still"] == {"n": 0, "moved": 0}
     assert facts["accuracy"]["declared"] == 0.75
     assert facts["accuracy"]["majority"] == 6
     assert facts["gradient"]["zero"] == facts["gradient"]["zero_pixels"] == 0
@@ -107,7 +111,7 @@ def test_a_slope_needs_room_and_something_to_say() -> None:
 
 
 def test_a_saturated_head_has_no_gradient_of_the_clipped_loss_and_one_of_the_margin() -> None:
-    classifier = masked.MASKED["saturated softmax"]()
+    classifier = masked.MASKED["saturated softmax"].build()
     clipped = examine(classifier, COHORT, loss="keras_bce", channels="free")
     assert clipped["outputs"]["saturated"] == clipped["gradient"]["zero"] == 12
     assert clipped["unbounded"]["left"] == clipped["unbounded"]["n"] == 12
@@ -117,8 +121,8 @@ def test_a_saturated_head_has_no_gradient_of_the_clipped_loss_and_one_of_the_mar
 
 
 def test_a_layer_that_rounds_has_zero_gradients_and_one_that_detaches_none() -> None:
-    assert examine(masked.MASKED["quantising input layer"](), COHORT)["gradient"]["zero"] == 12
-    facts = examine(masked.MASKED["JPEG input layer"](), COHORT)
+    assert examine(masked.MASKED["quantising input layer"].build(), COHORT)["gradient"]["zero"] == 12
+    facts = examine(masked.MASKED["JPEG input layer"].build(), COHORT)
     assert facts["graph"]["error"] == "no gradient reaches the image"
     assert [facts[name]["n"] for name in ("gradient", "identity", "differences", "step", "unbounded")] == [0] * 5
 
@@ -143,7 +147,7 @@ def test_logits_that_are_not_finite_are_counted_and_the_facts_stay_json() -> Non
 
 
 def test_training_mode_and_randomness() -> None:
-    facts = examine(masked.MASKED["dropout left on"](), COHORT)
+    facts = examine(masked.MASKED["dropout left on"].build(), COHORT)
     assert facts["training"]["matter"] == 1
     assert facts["training"]["kinds"] == ["Dropout"]
     assert facts["randomness"]["largest"] > 0.01
@@ -185,9 +189,96 @@ def test_a_cropped_border_has_no_gradient() -> None:
     def cropped(images: Tensor) -> Tensor:
         return nn.functional.pad(images[:, :, 8:-8, 8:-8], (8, 8, 8, 8))
 
-    fact = examine(wrapped(cropped), COHORT)["gradient"]
-    assert fact["zero_pixels"] / fact["n_pixels"] == pytest.approx(0.75, abs=0.05)
-    assert fact["zero"] == 0
+    facts = examine(wrapped(cropped), COHORT)
+    assert facts["gradient"]["zero_pixels"] / facts["gradient"]["n_pixels"] == pytest.approx(0.75, abs=0.05)
+    assert facts["gradient"]["zero"] == 0
+    assert facts["still"] == {"n": 16, "moved": 0}
+
+
+def flat(cohort: Cohort) -> Cohort:
+    """The cohort's images in blocks of 2 x 2 pixels that are all alike."""
+
+    def blocks(read: Callable[[], Decoded]) -> Decoded:
+        image = read()
+        return image._replace(image=image.image[:, ::2, ::2].repeat(2, axis=1).repeat(2, axis=2))
+
+    records = [replace(record, read=lambda read=record.read: blocks(read)) for record in cohort.records]
+    return replace(cohort, records=tuple(records))
+
+
+def test_of_equal_pixels_a_maximum_takes_one_and_no_pixel_is_hidden() -> None:
+    def largest(images: Tensor) -> Tensor:
+        return nn.functional.interpolate(nn.functional.max_pool2d(images, 2), size=32)
+
+    assert examine(wrapped(largest), flat(COHORT))["still"] == {"n": 16, "moved": 0}
+
+
+def test_pixels_cut_off_from_the_gradient_move_the_margin() -> None:
+    def cut(images: Tensor) -> Tensor:
+        return torch.cat([images[..., :16].detach(), images[..., 16:]], dim=3)
+
+    fact = examine(wrapped(cut), COHORT)["still"]
+    assert fact["n"] == 16
+    assert fact["moved"] > 10
+
+
+def test_gradients_that_differ_between_passes() -> None:
+    class Noisy(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, images: Tensor) -> Tensor:
+            return images.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
+            return gradient + gradient.std() * torch.randn_like(gradient)
+
+    facts = examine(wrapped(Noisy.apply), COHORT)
+    assert facts["repeated_gradient"]["changed"] == facts["repeated_gradient"]["n"] == 8
+    assert facts["repeated_gradient"]["lowest"] == pytest.approx(0.5, abs=0.1)  # of signal and noise of equal size
+    assert facts["randomness"]["largest"] == 0
+
+
+def test_modules_in_training_mode_matter_if_they_answer_otherwise() -> None:
+    class Doubling(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images * (2 if self.training else 1)
+
+    for module, n_differ in ((nn.Identity(), 0), (Doubling(), 8)):
+        classifier = wrapped(module)
+        module.train()
+        facts = examine(classifier, COHORT)["training"]
+        assert (facts["training"], facts["matter"], facts["n_asked"], facts["differ"]) == (1, 0, 8, n_differ)
+        assert module.training
+
+
+def test_exact_images_that_are_recognised_jump_away_from_their_neighbours() -> None:
+    known = {COHORT[place].image.tobytes() for place in range(12)}
+
+    def by_heart(images: Tensor) -> Tensor:
+        own = [image[:1].numpy().tobytes() in known for image in images.detach().contiguous()]
+        return images + torch.tensor(own).float().view(-1, 1, 1, 1)
+
+    assert examine(wrapped(by_heart), COHORT)["neighbours"]["jumps"] > 4
+    assert examine(convolutional_classifier(), COHORT)["neighbours"] == {"n": 8, "jumps": 0, "changed": 0, "by": 1e-4}
+
+
+def test_a_constant_is_known_as_one() -> None:
+    facts = examine(wrapped(after=lambda logits: 0 * logits + torch.tensor([1.0, 0.0])), COHORT)
+    assert facts["outputs"]["constant"]
+    assert facts["accuracy"]["n_answers"] == 1
+    assert not examine(convolutional_classifier(), COHORT)["outputs"]["constant"]
+
+
+def test_a_slope_that_drowns_in_rounding_is_not_judged() -> None:
+    weight = 1e-6 * torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(1))
+    image, signs = torch.full((3, 8, 8), 0.5), weight.sign()
+    for offset, there in ((0.0, True), (1e4, False)):
+
+        def network(images: Tensor, offset: float = offset) -> Tensor:
+            score = (images * weight).flatten(1).sum(dim=1)
+            return torch.stack([torch.zeros_like(score) + offset, score + offset], dim=1)
+
+        assert (slope(network, image, 0, weight, signs, scale=1e-6, power=1) is not None) == there
 
 
 # --- bad input --------------------------------------------------------------------------------------------------

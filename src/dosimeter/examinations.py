@@ -14,7 +14,7 @@ from dosimeter.attacks.pgd import PGD
 from dosimeter.attacks.presets import PRESETS, Preset
 from dosimeter.config import StudyConfig
 from dosimeter.models.base import Classifier
-from dosimeter.preflight import examine
+from dosimeter.preflight import VERSION, examine
 from dosimeter.progress import Progress
 from dosimeter.provenance import digest_of
 from dosimeter.runs import Run, keep, kept
@@ -62,7 +62,9 @@ class Examinations:
             self._progress.begin(f"{model}: examining its gradients", 0)
             return examine(classifier, trial.split.test, **options)
 
-        key = digest_of([classifier.fingerprint, trial.split.test.sha256, str(options), torch.__version__])
+        key = digest_of(
+            [str(VERSION), classifier.fingerprint, trial.split.test.sha256, str(options), torch.__version__]
+        )
         facts = self._kept("preflight", key, compute, {**trial.scope, "model": model})
         sampled = self._config.limit is not None or self._config.test_limit is not None
         return {**facts, **trial.scope, "evaluation": preset.name, "sampled": sampled}

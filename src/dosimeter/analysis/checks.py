@@ -3,6 +3,7 @@
 `checks_before` judges what the pre-flight measured, `checks_after` what the attacks did; `evaluation` asks them all.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from dosimeter.analysis.clusters import per_patient
+from dosimeter.analysis.intervals import proportion_interval, wilson
 from dosimeter.analysis.taxonomy import family
 from dosimeter.analysis.wording import percent
 
@@ -65,6 +68,35 @@ def make_curve(rows: pd.DataFrame) -> Curve | None:
     return curve if whole.any() else None
 
 
+class Clean(NamedTuple):
+    """How a classifier answers unperturbed images.
+
+    Attributes:
+        correct: answers.
+        larger: images of the larger class.
+        n: images.
+        n_answers: classes that are ever answered, 0 if that is not known.
+        low, high: 95 % interval of the accuracy, which knows which images are of one patient where the rows do.
+    """
+
+    correct: int
+    larger: int
+    n: int
+    n_answers: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(
+        cls, correct: npt.NDArray[np.bool_], patients: npt.NDArray[np.object_], *, larger: int, n_answers: int
+    ) -> "Clean":
+        """Return it of answers (n,) to images of `patients` (n,); of too few for an interval by patient, Wilson's."""
+        n, right = len(correct), int(correct.sum())
+        interval = proportion_interval(per_patient(correct, patients), per_patient(np.ones(n), patients))
+        low, high = wilson(right, n) if np.isnan(interval[0]) else interval
+        return cls(right, larger, n, n_answers, float(low), float(high))
+
+
 @dataclass(frozen=True)
 class Trial:
     """One evaluation with its evidence: a classifier of one seed under the attacks of one family.
@@ -76,7 +108,7 @@ class Trial:
         controls: random noise.
         transfers: adversarial images of other classifiers.
         convergence: what `sweeps.convergence` found of this classifier.
-        accuracy: of unperturbed images: correct, of the larger class, and how many; None without rows.
+        accuracy: of the unperturbed images of the rows; None without rows.
         failed: (cases without an answer to an attack of the family, cases), None without rows.
     """
 
@@ -86,13 +118,21 @@ class Trial:
     controls: Sequence[Curve] = ()
     transfers: Sequence[Curve] = ()
     convergence: Facts | None = None
-    accuracy: tuple[int, int, int] | None = None
+    accuracy: Clean | None = None
     failed: tuple[int, int] | None = None
 
     def measured(self, name: str) -> dict[str, Any] | None:
         """Return what the pre-flight measured under this name, None if there was nothing to measure."""
         fact = self.facts.get(name)
         return dict(fact) if fact and fact["n"] else None
+
+    @property
+    def clean(self) -> Clean | None:
+        """Return how the unperturbed images are answered: all that were attacked, else the pre-flight's sample."""
+        if self.accuracy is not None or (fact := self.measured("accuracy")) is None:
+            return self.accuracy
+        low, high = wilson(fact["correct"], fact["n"])
+        return Clean(fact["correct"], fact["majority"], fact["n"], fact.get("n_answers", 0), float(low), float(high))
 
     def of(self, *families: str) -> list[Curve]:
         """Return the attacks of these families of `taxonomy.KINDS`."""
@@ -234,6 +274,15 @@ def checker(rules: list[Rule]) -> Callable[..., Callable[[Judge], Judge]]:
 def worse(*, unreliable: bool, caution: bool) -> str:
     """Return the verdict of two conditions, the worse of which counts."""
     return UNRELIABLE if unreliable else CAUTION if caution else PASS
+
+
+UNLIKELY = 0.02
+
+
+def beyond(k: int, n: int, share: float) -> bool:
+    """Whether `k` or more of `n` would be a chance below 2 % if each had the chance `share`, or less."""
+    tail = sum(math.comb(n, each) * share**each * (1 - share) ** (n - each) for each in range(k, n + 1))
+    return k > 0 and tail < UNLIKELY
 
 
 def of(k: int, n: int, what: str = "images") -> str:

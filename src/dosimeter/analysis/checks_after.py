@@ -21,7 +21,8 @@ from dosimeter.analysis.checks import (
     of,
     worse,
 )
-from dosimeter.analysis.checks_before import CARLINI, INDICATORS, MANY, OBFUSCATED, OURS
+from dosimeter.analysis.checks_before import CARLINI, INDICATORS, OBFUSCATED, OURS
+from dosimeter.analysis.checks_gradient import MANY, is_constant
 from dosimeter.analysis.wording import percent
 
 RULES: list[Rule] = []
@@ -33,8 +34,9 @@ BLACK_BOX = 0.002
 FEW_POINTS = 0.05
 FAR_STRONGER = 0.25
 UNCONVERGED = 0.10
-EXHAUSTIVE = ("bim", "mi_fgsm", "pgd", "apgd", "square")
-"""Attacks of one ball at a time: of these `effort thorough` searches every ball, so that a rise of accuracy shows."""
+EXHAUSTIVE = ("bim", "mi_fgsm", "pgd", "apgd")
+"""Attacks of one ball at a time that follow a gradient: of these `effort thorough` searches every ball, so that a rise
+of accuracy shows. Square is not among them: what a random search misses in a larger ball is chance."""
 
 
 @check(
@@ -53,10 +55,11 @@ def answers(trial: Trial) -> Finding | None:
 
 @check(
     "Gradients are not zero",
-    rule="CAUTION if a correctly classified image has a gradient of exactly 0, UNRELIABLE if more than 1 % have",
+    rule="CAUTION if a correctly classified image has a gradient of exactly 0, UNRELIABLE if more than 1 % have "
+    "(unless all images get the same logits: then it is 0 in truth)",
     source=f"{INDICATORS}; ART's gradient check; {OURS}",
-    remedy="FGSM leaves such an image as it was, which says nothing of its robustness. Attack the margin of the logits "
-    "(preset `sound`); if that is flat too, a layer rounds or cuts: see BPDA, arXiv 1802.00420.",
+    remedy="FGSM leaves such an image as it was, which says nothing of its robustness. Attack the margin of the "
+    "logits (preset `sound`); if that is flat too, a layer rounds or cuts: see BPDA, arXiv 1802.00420.",
 )
 def zero_gradient(trial: Trial) -> Finding | None:
     """Judge gradients of exactly zero: of FGSM on all images, or of the pre-flight on its sample."""
@@ -68,7 +71,7 @@ def zero_gradient(trial: Trial) -> Finding | None:
         return None
     bad, n = max(counts, key=lambda each: each[0] / each[1])
     return Finding(
-        worse(unreliable=bad > MANY * n, caution=bad > 0),
+        worse(unreliable=bad > MANY * n and not is_constant(trial), caution=bad > 0),
         f"The gradient of {of(bad, n, 'correctly classified images')} is exactly 0.",
     )
 
@@ -90,8 +93,9 @@ def attacks(trial: Trial) -> Finding | None:
 
 @check(
     "Many steps are as strong as one",
-    rule="UNRELIABLE if FGSM leaves fewer images than the iterative attacks together, by more than 0.5 points and 1 "
-    "image at some epsilon; CAUTION if more than 2 % of the correctly classified images are broken by FGSM alone",
+    rule="UNRELIABLE if FGSM leaves fewer images than the iterative attacks together, by more than 5 points and 1 "
+    "image at some epsilon, CAUTION if by more than 0.5 points and 1 image; CAUTION if more than 2 % of the correctly "
+    "classified images, and more than 1, are broken by FGSM alone",
     source=f"{OBFUSCATED}; {CARLINI}; {OURS}",
     remedy="Take more and smaller steps and several starts (`--effort thorough`); look for a gradient that is right "
     "only at the image itself.",
@@ -101,17 +105,20 @@ def iterative(trial: Trial) -> Finding | None:
     beyond = excess(trial.one_step, trial.many_steps)
     if beyond is None:
         return None
-    unreliable = beyond.gap > max(POINTS * beyond.n, 1)
     return Finding(
-        worse(unreliable=unreliable, caution=_alone(beyond) > ONE_ONLY),
+        worse(
+            unreliable=_stronger(beyond, FEW_POINTS),
+            caution=_stronger(beyond, POINTS) or beyond.only > max(ONE_ONLY * beyond.n_right, 1),
+        ),
         f"{_compared(beyond, 'FGSM', 'the iterative attacks')} {_only(beyond, 'FGSM')}",
     )
 
 
 @check(
     "More epsilon never helps the classifier",
-    rule="UNRELIABLE if the accuracy under an iterative attack rises by more than 1 image as epsilon grows; FGSM may "
-    "rise (its one step overshoots), which is noted",
+    rule="UNRELIABLE if the accuracy under an iterative attack rises by more than 5 points and 1 image as epsilon "
+    "grows, CAUTION if by more than 0.5 points and 1 image; FGSM may rise (its one step overshoots), which is noted; "
+    "random searches are left out: what they miss is chance",
     source=f"{OBFUSCATED}; {CARLINI}",
     remedy="The attack misses in a larger ball what it found in a smaller one: more steps, smaller ones, more starts.",
 )
@@ -133,14 +140,16 @@ def monotone(trial: Trial) -> Finding | None:
             f"Under FGSM accuracy rises by {note[0]} images from epsilon {note[1]:g} to {note[2]:g}, as one step may; "
             "the envelope counts an image as broken from its first flip on."
         )
-    return Finding(worse(unreliable=rise > 1, caution=False), " ".join(sentences))
+    n = min((len(curve.cases) for curve in (*searched, *trial.many_steps)), default=0)
+    verdict = worse(unreliable=rise > max(FEW_POINTS * n, 1), caution=rise > max(POINTS * n, 1))
+    return Finding(verdict, " ".join(sentences))
 
 
 @check(
     "No black box is stronger than the gradient",
-    rule="UNRELIABLE if a black box leaves fewer images than the white box, by more than 0.2 points and 1 image (if "
-    "the white box is FGSM alone: more than 25 points; else CAUTION); CAUTION if more than 1 % of the correctly "
-    "classified images are broken by the black box alone",
+    rule="UNRELIABLE if a black box leaves fewer images than the white box, by more than 5 points and 1 image (if the "
+    "white box is FGSM alone: more than 25 points); CAUTION if by more than 0.2 points and 1 image, or if more than 1 "
+    "% of the correctly classified images, and more than 1, are broken by the black box alone",
     source=f"AutoAttack's 0.2 points (Croce and Hein 2020, arXiv 2003.01690); {OBFUSCATED}; {OURS}",
     remedy="The gradient leads astray: find the layer that hides it, or report the black box's accuracy.",
 )
@@ -162,8 +171,8 @@ def transfer(trial: Trial) -> Finding | None:
 
 @check(
     "Noise breaks nothing that the gradient left",
-    rule="CAUTION if random noise breaks an image that no gradient attack broke within the same epsilon, UNRELIABLE if "
-    "more than 1 % of the correctly classified images and more than 1",
+    rule="CAUTION if random noise breaks an image that no gradient attack broke within the same epsilon, UNRELIABLE "
+    "if more than 1 % of the correctly classified images and more than 1",
     source=f"{CARLINI}; OWASP AI testing guide; {OBFUSCATED}; {OURS}",
     remedy="A direction without knowledge beats the gradient: the gradient is hidden, or the classifier is random.",
 )
@@ -180,11 +189,12 @@ def noise(trial: Trial) -> Finding | None:
 
 @check(
     "Attacks break what they say, and say what they break",
-    rule="CAUTION if an attack claims an image that is answered rightly, or more than 1 % are broken unclaimed; "
-    "UNRELIABLE if claims fail for more than 1 % of the correctly classified images and more than 1",
+    rule="CAUTION if more than 1 % of the correctly classified images, and more than 1, are answered rightly though "
+    "an attack claims them, or wrongly though it does not; UNRELIABLE if claims fail for more than 5 %, and more than "
+    "1",
     source=f"{INDICATORS}; {OURS}",
-    remedy="Answers differ between the attack and the sweep: look for randomness, and for images that change when they "
-    "are stored. Broken images count as broken whether or not they were claimed.",
+    remedy="Answers differ between the attack and the sweep: look for randomness, and for images that change when "
+    "they are stored. Broken images count as broken whether or not they were claimed.",
 )
 def silent_success(trial: Trial) -> Finding | None:
     """Judge the attacks' own claims against the answers, over all epsilons."""
@@ -194,7 +204,7 @@ def silent_success(trial: Trial) -> Finding | None:
         return None
     empty, silent, n = (max(column) for column in zip(*claims, strict=True))
     return Finding(
-        worse(unreliable=empty > max(MANY * n, 1), caution=empty > 0 or silent > MANY * n),
+        worse(unreliable=empty > max(FEW_POINTS * n, 1), caution=max(empty, silent) > max(MANY * n, 1)),
         f"Of {n} correctly classified images {empty} are answered rightly though an attack claims them, and {silent} "
         "wrongly though it does not.",
     )
@@ -202,8 +212,8 @@ def silent_success(trial: Trial) -> Finding | None:
 
 @check(
     "More effort would break no more",
-    rule="CAUTION if twice the steps, or five starts or more, break more than 1 of the images examined, which is worth "
-    "more than 0.5 points; UNRELIABLE if it is worth more than 10",
+    rule="CAUTION if twice the steps, or five starts or more, break more than 1 of the images examined, which is "
+    "worth more than 0.5 points; UNRELIABLE if it is worth more than 10",
     source=f"{CARLINI}; {OURS}",
     remedy="Use `--effort thorough`.",
 )
@@ -248,8 +258,8 @@ def worst_case(trial: Trial) -> Finding | None:
     rule="UNRELIABLE if FGSM on another loss leaves fewer images, by more than 5 points and 1 image at some epsilon, "
     "or any other attack by more than 25",
     source=f"{CARLINI}; {OBFUSCATED}; {OURS}",
-    remedy="Do not quote this curve as robustness: its loss hides the gradient, or its single step misses most of what "
-    "there is. Quote the other attack's.",
+    remedy="Do not quote this curve as robustness: its loss hides the gradient, or its single step misses most of "
+    "what there is. Quote the other attack's.",
 )
 def other_attacks(trial: Trial) -> Finding | None:
     """Judge the published setting by what other attacks do to the same classifier."""
@@ -276,8 +286,9 @@ def _right(curve: Curve) -> np.ndarray:
     return ~curve.wrong[:, 0]
 
 
-def _alone(beyond: Excess) -> float:
-    return beyond.only / max(beyond.n_right, 1)
+def _stronger(beyond: Excess, points: float) -> bool:
+    """Whether the first leaves fewer images than the second, by more than this share of all and more than one."""
+    return beyond.gap > max(points * beyond.n, 1)
 
 
 def _outside(trial: Trial, attacks: Sequence[Curve], name: str) -> Finding | None:
@@ -285,10 +296,12 @@ def _outside(trial: Trial, attacks: Sequence[Curve], name: str) -> Finding | Non
     beyond = excess(attacks, _white(trial))
     if beyond is None:
         return None
-    stronger = beyond.gap > max(BLACK_BOX * beyond.n, 1)
-    far = beyond.gap > FAR_STRONGER * beyond.n
+    only = beyond.only > max(MANY * beyond.n_right, 1)
     return Finding(
-        worse(unreliable=stronger and (far or bool(trial.many_steps)), caution=stronger or _alone(beyond) > MANY),
+        worse(
+            unreliable=_stronger(beyond, FEW_POINTS if trial.many_steps else FAR_STRONGER),
+            caution=_stronger(beyond, BLACK_BOX) or only,
+        ),
         f"{_compared(beyond, name, 'the gradient attacks')} {_only(beyond, name)}",
     )
 

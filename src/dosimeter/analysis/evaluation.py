@@ -10,24 +10,24 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dosimeter.analysis import checks_after, checks_before
+from dosimeter.analysis import checks_after, checks_before, checks_gradient
 from dosimeter.analysis.base import CLASSIFIER, clean_answers, each_seed, groups
-from dosimeter.analysis.checks import VERDICTS, Curve, Facts, Trial, make_curve
+from dosimeter.analysis.checks import VERDICTS, Clean, Curve, Facts, Trial, make_curve
 from dosimeter.analysis.taxonomy import PUBLISHED, roles
 from dosimeter.errors import NOT_ATTACKED
 
 SOUND = "sound"
 """The family of all attacks but the published preset."""
 
-RULES = (*checks_before.RULES, *checks_after.RULES)
+RULES = (*checks_before.RULES, *checks_gradient.RULES, *checks_after.RULES)
 """Every check, in the order of the report."""
 
 IDENTITY = ["cohort", "protocol", "model"]
 _LOSS = {SOUND: "margin", PUBLISHED: "keras_bce"}
 _NOT_OF = {"other_attacks": SOUND}  # these have no others
 _EVIDENCE = [
-    *(*CLASSIFIER, "seed", "preset", "attack", "loss", "effort", "made_on", "storage", "case_id", "label"),
-    *("epsilon", "on_grid", "grad_zero", "found", "correct", "status", "error"),
+    *(*CLASSIFIER, "seed", "preset", "attack", "loss", "effort", "made_on", "storage", "case_id", "cluster", "label"),
+    *("epsilon", "on_grid", "grad_zero", "found", "predicted", "correct", "status", "error"),
 ]
 
 
@@ -161,13 +161,15 @@ def _facts(preflights: Sequence[Facts], loss: str) -> dict[str, Any]:
     for fact in preflights:
         if fact["loss"] == loss:
             return dict(fact)
-    return {name: fact for name, fact in (*preflights, {})[0].items() if name not in checks_before.BY_LOSS}
+    return {name: fact for name, fact in (*preflights, {})[0].items() if name not in checks_gradient.BY_LOSS}
 
 
-def _accuracy(clean: pd.DataFrame) -> tuple[int, int, int] | None:
+def _accuracy(clean: pd.DataFrame) -> Clean | None:
     if clean.empty:
         return None
-    return int(clean["correct"].sum()), int(clean["label"].value_counts().max()), len(clean)
+    larger, n_answers = int(clean["label"].value_counts().max()), int(clean["predicted"].nunique())
+    correct, patients = clean["correct"].to_numpy(bool), clean["cluster"].to_numpy(object)
+    return Clean.of(correct, patients, larger=larger, n_answers=n_answers)
 
 
 def _failed(rows: pd.DataFrame, *, published: bool) -> tuple[int, int] | None:
