@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 import dosimeter as dm
 from dosimeter.analysis.attacks import paired_difference
-from dosimeter.analysis.paired import ALL_ALIKE, BY_IMAGE, BY_PATIENT, compare, holm, mcnemar, paired, sign_flips
+from dosimeter.analysis.paired import BY_IMAGE, BY_PATIENT, BY_WORTH, compare, holm, mcnemar, paired, sign_flips
 from dosimeter.analysis.tables import build_tables, write_tables
 from dosimeter.errors import DosimeterError
 from dosimeter.report import summarise
@@ -69,7 +69,7 @@ def test_images_of_one_patient_do_not_count_as_many() -> None:
     alone, together = compare(first, other, np.arange(6)), compare(first, other, np.repeat([0, 1], 3))
     assert (float(alone.p_patient[0]), float(together.p_patient[0])) == pytest.approx((2 / 64, 0.5))
     assert float(together.p_mcnemar[0]) == pytest.approx(2 / 64)
-    assert (alone.method[0], together.method[0]) == (BY_IMAGE, BY_PATIENT)
+    assert (alone.method[0], together.method[0]) == (BY_IMAGE, BY_WORTH)
 
 
 def test_sign_flips_keep_their_level_where_patients_have_several_images() -> None:
@@ -107,9 +107,17 @@ def test_an_interval_keeps_its_width_where_no_image_differs() -> None:
     right = column(*[1] * 10, *[0] * 2)
     patients = np.repeat(np.arange(6), 2)
     clustered, alone = compare(right, right, patients), compare(right, right, np.arange(12))
-    assert clustered.method[0] == ALL_ALIKE
+    assert clustered.method[0] == BY_WORTH
     assert clustered.high[0] - clustered.low[0] > 1.1 * (alone.high[0] - alone.low[0]) > 0
     assert (clustered.p_mcnemar[0], clustered.p_patient[0]) == (1, 1)
+
+
+def test_with_few_patients_the_interval_is_wide_and_not_resampled() -> None:
+    first, other = column(*[1] * 16), column(*[1, 1, 1, 0] * 4)
+    few, more = (compare(first, other, np.repeat(np.arange(n), 16 // n)) for n in (4, 8))
+    assert (few.method[0], more.method[0]) == (BY_WORTH, BY_PATIENT)
+    assert few.low[0] < 0.25 < few.high[0]
+    assert np.isnan(compare(first, other, np.repeat([0, 1], 8)).low[0])
 
 
 def test_nothing_in_common_is_no_comparison() -> None:

@@ -28,8 +28,8 @@ SMALL_LIMIT = 0.01
 IDENTITY = ["cohort", "protocol", "model", "preset", "storage"]
 ATTACK = ["attack", "effort", "made_on", "role"]
 ROBUST = [
-    *(*IDENTITY, *ATTACK, "epsilon", "n", "correct", "accuracy", "ci_low", "ci_high", "accuracy_envelope"),
-    *("sensitivity", "specificity", "modality"),
+    *(*IDENTITY, *ATTACK, "epsilon", "n", "correct", "accuracy", "ci_low", "ci_high"),
+    *("band_low", "band_high", "accuracy_envelope", "sensitivity", "specificity", "modality"),
 ]
 AREA = [*IDENTITY, *ATTACK, "epsilon_max", "n", "area", "area_low", "area_high", "modality"]
 FLIPS = [
@@ -68,10 +68,11 @@ def robust_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
         frame: a response table.
 
     Returns:
-        One row per (cohort, protocol, model, preset, storage, epsilon): attack, effort, made_on (the model whose images
-        these are, "" for its own) and role, one of `taxonomy.ROLES`; n images, correct; accuracy with its interval,
-        ci_low and ci_high; accuracy_envelope, the share not answered wrongly at this or any smaller epsilon;
-        sensitivity and specificity. Of the worst case accuracy is its own envelope.
+        One row per (cohort, protocol, model, preset, storage, epsilon): attack, effort, made_on (the model whose
+        images these are, "" for its own) and role, one of `taxonomy.ROLES`; n images, correct; accuracy with its
+        interval, ci_low and ci_high, and the band of the whole curve, band_low and band_high; accuracy_envelope, the
+        share not answered wrongly at this or any smaller epsilon; sensitivity and specificity. Of the worst case
+        accuracy is its own envelope.
     """
     rows = with_worst_case(answered(frame))
     table = fgsm_accuracy(rows).merge(attack_facts(rows), on=[*IDENTITY, "modality"], how="left")

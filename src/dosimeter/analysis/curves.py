@@ -4,13 +4,15 @@ import numpy as np
 import pandas as pd
 
 from dosimeter.analysis import paper
+from dosimeter.analysis.bands import simultaneous_band
 from dosimeter.analysis.base import GROUP, answered, each_seed, groups
-from dosimeter.analysis.shares import shares
+from dosimeter.analysis.shares import by_patient, shares
 
 COLUMNS = [
     *("cohort", "protocol", "model", "preset", "storage", "epsilon"),
-    *("n", "correct", "incorrect", "accuracy", "ci_low", "ci_high", "accuracy_envelope"),
+    *("n", "correct", "incorrect", "accuracy", "ci_low", "ci_high", "band_low", "band_high"),
     *(
+        "accuracy_envelope",
         "unchanged_share",
         *("grad_zero_share", "grad_zero_low", "grad_zero_high"),
         "auc",
@@ -31,10 +33,11 @@ def fgsm_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
         frame: a response table.
 
     Returns:
-        The columns of `COLUMNS`. accuracy has an interval (ci_low, ci_high; see `shares`); accuracy_envelope is the
-        share of images not answered wrongly at this or any smaller epsilon of the grid, so it never rises;
-        unchanged_share that of images identical to the unperturbed one; grad_zero_share that of images whose
-        gradient is exactly zero, with its interval. Shares, also paper_accuracy (tables 4 and 8, where model and
+        The columns of `COLUMNS`. accuracy has an interval (ci_low, ci_high; see `shares`) and a band that holds all
+        points of the curve at once (band_low, band_high; see `bands`); accuracy_envelope is the share of
+        images not answered wrongly at this or any smaller epsilon of the grid, so it never rises; unchanged_share that
+        of images identical to the unperturbed one; grad_zero_share that of images whose gradient is exactly zero, with
+        its interval. Shares, also paper_accuracy (tables 4 and 8, where model and
         epsilon match), are in [0, 1]. auc, sensitivity and specificity are null where a class is absent.
     """
     rows = answered(frame, [*GROUP, "on_grid", *_COUNTED])
@@ -79,6 +82,9 @@ def _curve(rows: pd.DataFrame) -> pd.DataFrame:
         positive_rank=("positive_rank", "sum"),
     )
     right, zero = (shares(rows, ["epsilon"], name) for name in ("correct", "grad_zero"))
+    _, hits, trials = by_patient(rows, ["epsilon"], "correct")
+    low, high = simultaneous_band(hits, trials)
     return counts.assign(
-        ci_low=right["low"], ci_high=right["high"], grad_zero_low=zero["low"], grad_zero_high=zero["high"]
-    )
+        ci_low=right["low"], ci_high=right["high"], band_low=low, band_high=high,
+        grad_zero_low=zero["low"], grad_zero_high=zero["high"],
+    )  # fmt: skip

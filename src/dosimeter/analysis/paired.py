@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import binom
 
-from dosimeter.analysis.attacks import paired_difference
+from dosimeter.analysis.attacks import paired_by_patient
 from dosimeter.analysis.base import answered, groups
-from dosimeter.analysis.intervals import FloatArray, bootstrap_by_group
+from dosimeter.analysis.intervals import FEWEST_TO_RESAMPLE, FloatArray, bootstrap_by_group
 from dosimeter.analysis.taxonomy import WORST_CASE, place, roles
 from dosimeter.analysis.worst_case import with_worst_case
 
@@ -34,7 +34,7 @@ COLUMNS = ["cohort", "protocol", "compared", "model", "preset", "storage", "agai
 
 BY_IMAGE = "Newcombe; exact McNemar"
 BY_PATIENT = "bootstrap by patient; exact sign flips by patient"
-ALL_ALIKE = "Newcombe on patients; exact sign flips by patient"
+BY_WORTH = "Newcombe on what the images are worth; exact sign flips by patient"
 """What `method` says: how the interval and p_patient were found."""
 
 _REFERENCE = "sound"  # the preset that others are compared with, if it is there
@@ -53,7 +53,8 @@ class Comparison(NamedTuple):
         high: its upper bound.
         p_mcnemar: of the exact McNemar test, which takes images as independent.
         p_patient: of exact sign flips by patient; where every patient has one image, the same number.
-        method: `BY_IMAGE`, `BY_PATIENT`, or `ALL_ALIKE` where patients have several images and no image differs.
+        method: `BY_IMAGE`, `BY_PATIENT`, or `BY_WORTH` where patients have several images, but none differs or too
+            few patients are there to be resampled.
     """
 
     n: FloatArray
@@ -74,7 +75,9 @@ def compare(first: FloatArray, other: FloatArray, patients: npt.ArrayLike) -> Co
     Where every patient has one image the interval is Newcombe's for paired proportions and the test McNemar's. Where
     patients have several, both are by patient: a bootstrap, and the exact distribution of the sum of the differences
     if each patient's might as well have had the other sign, as it might if the series were exchangeable. Where no image
-    differs a bootstrap has no width: then the interval is Newcombe's, of as many images as there are patients.
+    differs a bootstrap has no width, and of fewer than `intervals.FEWEST_TO_RESAMPLE` patients it says little: then the
+    interval is Newcombe's, of as many images as theirs are worth (`clusters`). With fewer than three images or patients
+    there is none.
 
     Args:
         first: (images, epsilons) 1 where the answer is right, 0 where it is wrong, NaN where there is none.
@@ -86,21 +89,22 @@ def compare(first: FloatArray, other: FloatArray, patients: npt.ArrayLike) -> Co
     """
     asked = ~(np.isnan(first) | np.isnan(other))
     one, two = np.where(asked, first, 0.0), np.where(asked, other, 0.0)
-    both, first_only, other_only = (one * two).sum(0), (one * (1 - two)).sum(0), ((1 - one) * two).sum(0)
+    parts = one * two, one * (1 - two), (1 - one) * two
+    both, first_only, other_only = (each.sum(0) for each in parts)
     member = np.unique(np.asarray(patients), return_inverse=True)[1]
     sums, images = _added(one - two, member), _added(asked.astype(np.float64), member)  # (patients, epsilons)
     n, clustered = asked.sum(0).astype(np.float64), (images > 1).any(0)
-    share = np.where(clustered, (images > 0).sum(0) / np.maximum(n, 1), 1.0)
     counted = np.where(n > 0, n, np.nan)
-    low, high = paired_difference(*(share * each for each in (both, first_only, other_only, counted)))
-    resampled = clustered & (first_only + other_only > 0)
+    by_patient = [_added(each, member) for each in parts]
+    low, high = paired_by_patient(by_patient[0], by_patient[1], by_patient[2], images)
+    resampled = clustered & (first_only + other_only > 0) & ((images > 0).sum(0) >= FEWEST_TO_RESAMPLE)
     if resampled.any():
         low[resampled], high[resampled] = _bootstrapped(sums[:, resampled], images[:, resampled])
     return Comparison(
         n, (both + first_only) / counted, (both + other_only) / counted, first_only, other_only, low, high,
         np.where(n > 0, mcnemar(first_only, other_only), np.nan),
         np.array([sign_flips(each) if some else np.nan for each, some in zip(sums.T, n > 0, strict=True)]),
-        np.select([resampled, clustered], [BY_PATIENT, ALL_ALIKE], BY_IMAGE),
+        np.select([resampled, clustered], [BY_PATIENT, BY_WORTH], BY_IMAGE),
     )  # fmt: skip
 
 

@@ -1,11 +1,27 @@
 """Shares of images with their intervals, counted from rows: how many of those asked, of whichever patients they are."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from dosimeter.analysis.clusters import FloatArray
 from dosimeter.analysis.intervals import proportion_interval
+
+
+class Counts(NamedTuple):
+    """Images counted by patient.
+
+    Attributes:
+        names: a row for each cell: what is in it.
+        hits: (patients, cells) images that count.
+        trials: (patients, cells) images asked.
+    """
+
+    names: pd.DataFrame
+    hits: FloatArray
+    trials: FloatArray
 
 
 def shares(rows: pd.DataFrame, by: Sequence[str], hit: str) -> pd.DataFrame:
@@ -21,6 +37,15 @@ def shares(rows: pd.DataFrame, by: Sequence[str], hit: str) -> pd.DataFrame:
         The columns `by`; n images asked; `hit`, how many count; share, low and high (see
         `intervals.proportion_interval`): NaN where none is asked, or too few for an interval.
     """
+    names, hits, trials = by_patient(rows, by, hit)
+    low, high = proportion_interval(hits, trials)
+    n, k = trials.sum(axis=0), hits.sum(axis=0)
+    share = k / np.where(n > 0, n, np.nan)
+    return names.assign(**{"n": n.astype(int), hit: k.astype(int), "share": share, "low": low, "high": high})
+
+
+def by_patient(rows: pd.DataFrame, by: Sequence[str], hit: str) -> Counts:
+    """Count `rows` for each patient and value of `by`, in its order; see `shares`."""
     cells = rows.groupby(list(by), observed=True)
     cell = cells.ngroup().to_numpy()
     names = cells.size().index.to_frame(index=False)
@@ -33,7 +58,4 @@ def shares(rows: pd.DataFrame, by: Sequence[str], hit: str) -> pd.DataFrame:
     place = cell[known] * shape[1] + patient
     trials = np.bincount(place, minlength=size).reshape(shape).T.astype(np.float64)  # (patients, cells)
     hits = np.bincount(place, value[known], size).reshape(shape).T.astype(np.float64)
-    low, high = proportion_interval(hits, trials)
-    n, k = trials.sum(axis=0), hits.sum(axis=0)
-    share = k / np.where(n > 0, n, np.nan)
-    return names.assign(**{"n": n.astype(int), hit: k.astype(int), "share": share, "low": low, "high": high})
+    return Counts(names, hits, trials)

@@ -43,7 +43,8 @@ def accuracy_curves(curves: pd.DataFrame) -> Figure:
         ax.set_title(model_name(model))
     handles = _series_handles(curves)
     handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=0.9, label="right at every epsilon up to this"))
-    handles.append(Patch(color=GREY, alpha=0.2, linewidth=0, label="95 % interval"))
+    handles.append(Patch(color=GREY, alpha=0.2, linewidth=0, label="95 % interval, each epsilon alone"))
+    handles.append(Patch(color=GREY, alpha=0.08, linewidth=0, label="95 % band, the whole curve at once"))
     if curves["paper_accuracy"].notna().any():
         handles.append(Line2D([], [], **_PUBLISHED, label="published"))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
@@ -89,7 +90,8 @@ _PUBLISHED: dict[str, Any] = {"color": BLACK, "linestyle": "none", "marker": "D"
 
 def _accuracy(ax: Axes, group: pd.DataFrame, preset: str, storage: str) -> None:
     look = series_look(preset, storage)
-    ax.fill_between(group["epsilon"], group["ci_low"], group["ci_high"], color=look.color, alpha=0.13, linewidth=0)
+    for low, high, alpha in (("band_low", "band_high", 0.06), ("ci_low", "ci_high", 0.1)):
+        ax.fill_between(group["epsilon"], group[low], group[high], color=look.color, alpha=alpha, linewidth=0)
     ax.plot(group["epsilon"], group["accuracy_envelope"], color=look.color, linestyle=":", linewidth=0.9)
     ax.plot(group["epsilon"], group["accuracy"], **look._asdict())
 

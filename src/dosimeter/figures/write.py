@@ -294,7 +294,8 @@ _CAPTIONS = {
     "images that flip, of the positive class where one did, the one with the median flip epsilon. Beside a class "
     "stands its probability. The classifier saw floats; the picture shows their nearest 8-bit values. The perturbation "
     "is shown as its sign: white adds, black takes away, mid-grey leaves a pixel alone.",
-    "accuracy": "Bands are 95 % Wilson intervals by patient. The thin dotted lines count an image as wrong from the "
+    "accuracy": "Dark bands are 95 % Wilson intervals by patient, of each epsilon alone; pale ones hold the "
+    "whole curve at once in 95 % of studies. The thin dotted lines count an image as wrong from the "
     "first epsilon of the grid that misclassified it. Diamonds are the published values. The axis is linear between 0 "
     "and the smallest epsilon, logarithmic above. Left of the vertical dotted line, half a grey level, rounding to 8 "
     "bit restores the image.",
