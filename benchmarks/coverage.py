@@ -17,6 +17,7 @@ from markdown import table
 from scipy.special import expit, ndtr, ndtri
 
 from dosimeter.analysis.attacks import paired_by_patient
+from dosimeter.analysis.bands import simultaneous_band
 from dosimeter.analysis.clusters import per_patient
 from dosimeter.analysis.intervals import (
     Interval,
@@ -212,6 +213,23 @@ def aucs(studies: float) -> Iterator[Line]:
                 yield drawn("AUC", setting, auc, draw, EACH / 2 * studies)
 
 
+def bands(studies: float) -> Iterator[Line]:
+    """Accuracy at every epsilon of a curve, all of them at once; the width is the mean over epsilons."""
+    doses = np.log10([1e-4, 3e-4, 5e-4, 7e-4, 1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 7e-3, 9e-3, 0.01, 0.08])
+    truth = 0.85 * np.append(1.0, ndtr(-(doses + 3) / 0.5))
+    for design, icc, name in designs():
+        rng, trials = np.random.default_rng(0), per_patient(np.ones((len(design.patient), len(truth))), design.patient)
+        held, widths = [], []
+        for _ in range(int(FEW * studies)):
+            right = latent(rng, design, icc) < ndtri(0.85)
+            flips = -3 + 0.5 * latent(rng, design, icc)
+            curve = np.column_stack([right, right[:, None] & (flips[:, None] > doses)])
+            low, high = simultaneous_band(per_patient(curve, design.patient), trials)
+            held.append(bool(((low <= truth) & (truth <= high)).all()))
+            widths.append(float(np.mean(high - low)))
+        yield Line("accuracy, whole curve (band)", name, len(held), float(np.mean(held)), 0.0, float(np.median(widths)))
+
+
 def medians(studies: float) -> Iterator[Line]:
     """Epsilon50, and the deployed epsilon: the median of what flips an image, some of which never flip."""
     for design, icc, name in (*designs(), (alone(6), 0.0, "6 images")):
@@ -361,7 +379,7 @@ def readers(studies: float) -> Iterator[Line]:
         yield drawn("answers right at one epsilon", name, at_level, level, EACH * studies)
 
 
-PARTS = (shares, aucs, medians, means, gains, agreements, repeats, readers)
+PARTS = (shares, bands, aucs, medians, means, gains, agreements, repeats, readers)
 
 if __name__ == "__main__":
     main()

@@ -114,7 +114,7 @@ def test_an_interval_keeps_its_width_where_no_image_differs() -> None:
 
 def test_with_few_patients_the_interval_is_wide_and_not_resampled() -> None:
     first, other = column(*[1] * 16), column(*[1, 1, 1, 0] * 4)
-    few, more = (compare(first, other, np.repeat(np.arange(n), 16 // n)) for n in (4, 8))
+    few, more = compare(first, other, np.arange(16) % 4), compare(first, other, np.arange(16) % 15)
     assert (few.method[0], more.method[0]) == (BY_WORTH, BY_PATIENT)
     assert few.low[0] < 0.25 < few.high[0]
     assert np.isnan(compare(first, other, np.repeat([0, 1], 8)).low[0])
@@ -222,7 +222,11 @@ def test_files_summary_and_report_hold_the_comparisons(run: Responses, tmp_path:
     (view,) = paired_tables(tables["paired"], [("xray-268", "paper")])
     assert view.caption in render(run, tables, [])
     assert len(view.rows) == 7 - 1  # of png8 only against floats
-    assert "sign" in view.note
+    assert "the interval is Newcombe's of as many images" in view.note  # 10 patients are few
+    many = make_responses(cohorts={"xray-268": "xray"}, epsilons=EPSILONS, n_cases=40)
+    assert "the interval is a bootstrap by patient" in next(paired_tables(paired(many.frame), [])).note
+    alone = make_responses(cohorts={"xray-268": "xray"}, epsilons=EPSILONS, n_cases=20, patients=False)
+    assert "p is that of the exact McNemar test" in next(paired_tables(paired(alone.frame), [])).note
     row = tables["paired"].query("compared == 'presets' and model == 'vgg16'")
     most = row.loc[row["difference"].abs().idxmax()]
     cells = next(cells for cells in view.rows if cells[0].text == "VGG16" and cells[2].text == "FGSM, paper preset")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from dosimeter.analysis.paired import BY_PATIENT, BY_WORTH
 from dosimeter.analysis.taxonomy import STUDY_PRESETS, WORST_CASE, attack_title
 from dosimeter.analysis.wording import model_name, records
 from dosimeter.figures.style import series_name, storage_name
@@ -22,8 +23,12 @@ _NOTE = (
 _BY_IMAGE = "p is that of the exact McNemar test."
 _BY_PATIENT = (
     "Patients have several images: p is exact, of the sum of the differences if each patient's might as well have had "
-    "the other sign, and the interval is a bootstrap by patient."
+    "the other sign, and the interval is {}."
 )
+_INTERVALS = {
+    BY_PATIENT: "a bootstrap by patient",
+    BY_WORTH: "Newcombe's of as many images as theirs are worth where none differs or patients are few",
+}
 
 
 def paired_tables(paired: pd.DataFrame, order: Sequence[tuple[str, str]]) -> Iterator[View]:
@@ -56,7 +61,8 @@ def _tables(paired: pd.DataFrame, order: Sequence[tuple[str, str]], title: str) 
     for cohort, protocol in trials(paired):
         mine = of_trial(paired, cohort, protocol)
         rows = [_row(pair.sort_values("epsilon")) for _, pair in mine.groupby(_PAIR, sort=False)]
-        test = _BY_PATIENT if mine["method"].str.contains("patient").any() else _BY_IMAGE
+        used = [said for method, said in _INTERVALS.items() if (mine["method"] == method).any()]
+        test = _BY_PATIENT.format(", or ".join(used)) if used else _BY_IMAGE
         yield View(f"{title}: {cohort}, {protocol} protocol", [top, sub], rows, _NOTE.format(test))
 
 
