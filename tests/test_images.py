@@ -304,3 +304,14 @@ def test_to_grid_of_the_right_size_is_a_copy() -> None:
     assert source.image.any()
     with pytest.raises(DosimeterError, match="at least 1, got 0"):
         to_grid(source, size_px=0)
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_a_whole_file_with_absurd_texts_is_not_called_damaged(kind: bytes, tmp_path: Path) -> None:
+    whole = saved(Image.fromarray(np.zeros((9, 9), np.uint8)), "PNG")
+    data = kind + b"k\0\0" + zlib.compress(b"\0" * (1 << 27), 9)
+    chunk = struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
+    path = tmp_path / "a.png"
+    path.write_bytes(whole[:33] + chunk + whole[33:])
+    with pytest.raises(ImageError, match="absurdly large"):
+        read_image(path)

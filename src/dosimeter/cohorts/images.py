@@ -82,10 +82,20 @@ def decode_image(content: bytes, *, name: str, max_pixels: int | None = None) ->
     except ImageError:
         raise
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
-        raise ImageError(name, f"it is damaged or truncated ({error}).") from error
+        raise ImageError(name, _reason(error)) from error
     if samples.shape[2] == 3 and (samples == samples[:, :, :1]).all():
         samples = samples[:, :, :1]
     return Decoded(_to_image(samples.transpose(2, 0, 1), bits), bits)
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error of Pillow's says of a file."""
+    text = str(error)
+    if "ecompressed data too large" in text:
+        return "the texts or the colour profile in it are absurdly large; save it without them."
+    if "not available" in text:
+        return f"its compression has no decoder here ({text}); save it as PNG."
+    return f"it is damaged or truncated ({text})."
 
 
 def header_facts(content: bytes, *, salt: bytes | None = None) -> Facts:
