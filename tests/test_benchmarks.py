@@ -1,5 +1,6 @@
 """The benchmarks' own arithmetic, and that all parties of the sweep answer the same question."""
 
+import runpy
 import sys
 import time
 from pathlib import Path
@@ -48,6 +49,24 @@ def test_repeats_are_interleaved_and_rotated() -> None:
     runs = interleave(parties, repeats=3)
     assert called == ["A0", "B0", "C0", "B1", "C1", "A1", "C2", "A2", "B2"]
     assert all(len(each) == 3 for each in runs.values())
+
+
+def test_a_script_is_not_taken_for_the_package_coverage() -> None:
+    """Numba, and so Foolbox, imports `coverage` where it finds it, and does without where that raises ImportError."""
+    with pytest.raises(ImportError, match="is a script"):
+        runpy.run_path(str(FOLDER / "coverage.py"), run_name="coverage")
+
+
+def test_the_table_of_coverage_has_every_kind_of_interval() -> None:
+    from interval_coverage import PARTS, page
+
+    lines = [line for part in PARTS for line in part(0.004)]
+    kinds = {line.kind for line in lines}
+    assert {"share of images", "accuracy, whole curve (band)", "paired comparison", "readers' threshold"} <= kinds
+    assert all(0 <= line.covered <= 1 or line.without == 1 for line in lines)
+    text = page(lines, 60.0)
+    assert all(kind in text for kind in kinds)
+    assert f"Of {len(lines)} lines " in text
 
 
 def test_ratios_are_of_medians_with_the_range_within_repeats() -> None:
