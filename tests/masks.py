@@ -208,9 +208,9 @@ def distilled() -> Classifier:
 
 def dropout_left_on() -> Classifier:
     """The convolutional network with a dropout in its head that somebody forgot to switch off."""
-    honest, left_on = convolutional(), nn.Dropout(0.5)
-    classifier = classifier_of(Parts(honest.base, nn.Sequential(left_on, honest.head)), "dropout left on")
-    left_on.train()
+    honest = convolutional()
+    classifier = classifier_of(Parts(honest.base, nn.Sequential(nn.Dropout(0.5), honest.head)), "dropout left on")
+    classifier.head[0].train()
     return classifier
 
 
@@ -231,7 +231,7 @@ def batch_normalisation_in_training() -> Classifier:
     own.load_state_dict(honest.base[1].state_dict())
     base = nn.Sequential(honest.base[0], own, *honest.base[2:])
     classifier = classifier_of(Parts(base, honest.head), "batch normalisation in training")
-    own.train()
+    classifier.base[1].train()
     return classifier
 
 

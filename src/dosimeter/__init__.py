@@ -23,6 +23,7 @@ _PUBLIC = {
     "audit": "dosimeter.cohorts.audit",
     "Classifier": "dosimeter.models.base",
     "OneLogit": "dosimeter.models.outputs",
+    "Output": "dosimeter.models.outputs",
     "Finding": "dosimeter.models.outputs",
     "load_weights": "dosimeter.models.weights",
     "fit": "dosimeter.models.fit",

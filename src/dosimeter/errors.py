@@ -17,6 +17,16 @@ class DosimeterError(Exception):
         return one_line(super().__str__())
 
 
+def in_a_line(error: BaseException) -> str:
+    """Return an error as part of a sentence.
+
+    Example:
+        >>> in_a_line(ValueError("two\\nlines."))
+        'ValueError: two lines'
+    """
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(" .:")
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return the end of an error sentence: the nearest of `choices`, or all of them.
 

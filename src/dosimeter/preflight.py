@@ -27,6 +27,7 @@ from dosimeter.preflight_gradients import (
     still,
     unbounded,
 )
+from dosimeter.surroundings import plain_torch
 
 PASSES = 5
 
@@ -39,6 +40,7 @@ VERSION = 2
 """Raised whenever more is measured, or otherwise, so that what a run has kept is not taken for it."""
 
 
+@plain_torch()
 def examine(
     classifier: Classifier,
     cohort: Cohort,

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import AttackError, Problem, perturb
+from dosimeter.attacks.base import AttackError, Problem, lacks_gradient, perturb
 from dosimeter.attacks.losses import LOSSES
 from dosimeter.attacks.pgd import PGD
 from dosimeter.attacks.slopes import TOLERANCE, Slope, slope
-from dosimeter.models.base import Classifier, answer, in_a_line
+from dosimeter.errors import in_a_line
+from dosimeter.models.base import Classifier, answer
 
 BATCH = 4
 """Images per pass: what the sweep takes too."""
@@ -93,8 +94,10 @@ def climb(subject: Subject, loss: str, channels: str, n: int | None = None) -> C
         except FloatingPointError:
             waiting += places.split(1) if len(places) > 1 else ()
             continue
-        except AttackError:
-            return climbed._replace(error="no gradient reaches the image")
+        except AttackError as error:
+            cause = error.__cause__
+            failed = isinstance(cause, RuntimeError) and not lacks_gradient(cause)
+            return climbed._replace(error=in_a_line(cause or error) if failed else "no gradient reaches the image")
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # it answered before: it cannot be differentiated

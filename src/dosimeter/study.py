@@ -36,6 +36,7 @@ from dosimeter.progress import Progress
 from dosimeter.provenance import digest_of, environment, peak_memory_mib
 from dosimeter.report import redraw
 from dosimeter.runs import Run, keep, kept
+from dosimeter.surroundings import plain_torch
 from dosimeter.sweeps.executor import Audience, Executor, FitJob, LocalExecutor
 from dosimeter.sweeps.pictures import picture
 from dosimeter.sweeps.plan import Cell
@@ -54,6 +55,7 @@ class Outcome(NamedTuple):
     reused: bool  # every row was already there
 
 
+@plain_torch()
 def run_study(config: StudyConfig, *, progress: Progress | None = None, command: str = "") -> Outcome:
     """Run the whole study, or what is missing of it, and draw its report.
 

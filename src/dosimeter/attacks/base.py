@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dosimeter.attacks.losses import LOSSES
-from dosimeter.errors import DosimeterError
+from dosimeter.errors import DosimeterError, in_a_line
 
 BALL_TOLERANCE = 1e-6
 
@@ -179,13 +179,20 @@ class Problem:
             with torch.enable_grad():
                 logits = self.network(images).float()
                 losses = self.losses(logits, loss)
-        except RuntimeError as error:
+            if not losses.requires_grad:
+                raise no_gradient()
+            (gradient,) = torch.autograd.grad(losses.sum(), images, allow_unused=True)  # a sum: batching changes none
+        except (torch.OutOfMemoryError, AttackError):
+            raise
+        except RuntimeError as error:  # of the network, or of its backward pass
             if lacks_gradient(error):  # a layer leaves it for numpy
                 raise no_gradient() from error
-            raise
-        if not losses.requires_grad:
-            raise no_gradient()
-        (gradient,) = torch.autograd.grad(losses.sum(), images, allow_unused=True)  # a sum: batching changes none
+            if isinstance(error, DosimeterError):
+                raise
+            raise AttackError(
+                f"the gradient of the classifier cannot be computed: {in_a_line(error)}. Use an attack that needs "
+                "answers only: square, hopskipjump, random_sign or uniform_noise."
+            ) from error
         if gradient is None:
             raise no_gradient()
         self.cost.gradients.index_add_(0, self.places, torch.ones_like(self.places))

@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from dosimeter.attacks.base import Problem, perturb
 from dosimeter.attacks.fgsm import FGSM
@@ -229,8 +229,12 @@ def plan_engine(name: str, classifier: Classifier, cohort: Cohort, *, n_passes: 
 
 
 def find_batch_size(classifier: Classifier) -> int:
-    """Return how many images to ask at once: as many as keep the largest layer's maps within `LAYER_BYTES`."""
-    largest = 1
+    """Return how many images to ask at once: as many as keep the largest layer's maps within `LAYER_BYTES`.
+
+    Layers of a scripted or traced graph cannot be watched: the largest is then taken for VGG16's, 64 maps in and out.
+    """
+    graphs = any(isinstance(layer, torch.jit.ScriptModule | fx.GraphModule) for layer in classifier.modules())
+    largest = 2 * 64 * 4 * classifier.size_px**2 if graphs else 1
 
     def note(layer: nn.Module, inputs: Any, output: Any) -> None:
         nonlocal largest
@@ -238,6 +242,7 @@ def find_batch_size(classifier: Classifier) -> int:
         largest = max(largest, sum(tensor.nbytes for tensor in tensors))
 
     leaves = [layer for layer in classifier.modules() if not any(layer.children())]
+    leaves = [layer for layer in leaves if not isinstance(layer, torch.jit.ScriptModule)]
     hooks = [layer.register_forward_hook(note) for layer in leaves]
     try:
         with torch.inference_mode():

@@ -1,8 +1,10 @@
 """`Classifier`: images in [0, 1] in, logits out. It owns everything between, so epsilon always means image units."""
 
-import hashlib
+import copy
+import logging
+import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,26 +13,57 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from dosimeter.cohorts.base import Case, Decoded
 from dosimeter.cohorts.images import to_grid
-from dosimeter.errors import DosimeterError
+from dosimeter.errors import DosimeterError, in_a_line
+from dosimeter.models.identity import Identity, identify, versions_of
 from dosimeter.models.preprocessing import Preprocessing
+from dosimeter.models.private import freeze, private_copy, set_mode
+
+log = logging.getLogger(__name__)
 
 LEARNING = (_DropoutNd, _BatchNorm)
 """Modules that answer otherwise in training mode."""
+
+MAX_CLASSES = 127
+"""The table's columns of labels hold a byte."""
+
+
+class ClassifierFailed(DosimeterError, RuntimeError):
+    """The network inside a classifier, which a user may have made, raised something."""
 
 
 class Classifier(nn.Module):
     """A frozen base and a trained head behind one call: `images in [0, 1] -> logits`.
 
-    It lives in evaluation mode; only `fit` trains, and only a head. Channel replication happens in `prepare`, so
-    that an attack sees the three planes that the base is fed.
+    Base and head are copied: yours keep their mode, flags and layout, can be trained on, and what they learn afterwards
+    does not change the classifier. Scripted modules and exported programs (with a dynamic batch) are networks too, in
+    any floating-point type. It lives in evaluation mode; only `fit` trains, and only a head. Channel replication
+    happens in `prepare`, so that an attack sees the three planes that the base is fed.
 
     Args:
-        base: images after preprocessing -> feature map (batch, C, H, W).
+        base: images after preprocessing -> feature map (batch, C, H, W), or whatever the head takes.
         head: feature map -> logits (batch, n_classes).
         preprocessing: what the base's weights expect, applied inside `forward`.
         size_px: side of the square image grid.
         classes: names of the logits.
         card: what is known of its making (see `fit`), saved beside the weights.
+        identity: a name and version of all that determines the answers beside tensors, preprocessing, size and classes.
+            By default the code and the settings of the network are read (see `fingerprint`); give it where they cannot
+            be, as where the network asks a server.
+        adopt: take base and head themselves instead of copies: for networks that nobody else uses.
+        channels_last: feed the base in that layout, because its weights are in it.
+
+    Raises:
+        DosimeterError: base or head is no network, has lazy layers that were never called, or can neither be copied nor
+            is in evaluation mode.
+
+    Example:
+        >>> import dosimeter as dm
+        >>> from dosimeter.models.preprocessing import PREPROCESSINGS
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 5, stride=4), nn.Flatten(), nn.Linear(196, 2))
+        >>> dm.Classifier(
+        ...     network, nn.Identity(), preprocessing=PREPROCESSINGS["unit"], size_px=32, classes=("clear", "opacity")
+        ... )(torch.rand(5, 3, 32, 32)).shape
+        torch.Size([5, 2])
 
     Source: the paper, section 2.3.
     """
@@ -44,42 +77,65 @@ class Classifier(nn.Module):
         size_px: int,
         classes: Sequence[str],
         card: dict[str, Any] | None = None,
+        identity: str | None = None,
+        adopt: bool = False,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
-        if len(classes) < 2:
-            raise DosimeterError(
-                f"classes must name two or more, got {tuple(classes)}. Put `OneLogit()` or `Finding(place)` of "
-                "dosimeter.models.outputs behind a head of one logit, or of several findings."
-            )
-        self.base = base.to(memory_format=torch.channels_last)
-        self.head = head
+        _check_making(preprocessing, size_px, classes)
+        with torch.inference_mode(False):  # a caller's: what is made inside is of no use to gradients
+            self.base, self.head = (freeze(base), freeze(head)) if adopt else private_copy(base, head)
         self.preprocessing = preprocessing
         self.size_px = size_px
         self.classes = tuple(classes)
         self.card = dict(card or {})
-        self.requires_grad_(False).eval()
+        self.identity = identity
+        self.channels_last = channels_last
+        self.training = False
+        self.token = secrets.token_hex(16)  # stands for what its identity cannot read; copies keep it
+        self._identified: tuple[object, Identity] | None = None
+
+    def __call__(self, images: Tensor) -> Any:
+        """Return what `forward` returns.
+
+        Raises:
+            ClassifierFailed: the network raised something.
+        """
+        try:
+            return super().__call__(images)
+        except (DosimeterError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # the user's network may raise anything
+            raise ClassifierFailed(
+                f"the classifier failed on images of shape {tuple(images.shape)} in [0, 1]: {in_a_line(error)}. "
+                "Call it on such a tensor first."
+            ) from error
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (batch, n_classes) for images (batch, 3, size_px, size_px) in [0, 1]."""
-        logits: Tensor = self.head(self.features(images))
+        logits: Tensor = self.head(_as_taken(self.features(images), self.head))
         return logits
 
     def features(self, images: Tensor) -> Tensor:
         """Return the base's feature map (batch, C, H, W) for images (batch, 3, size_px, size_px) in [0, 1]."""
-        ready = self.preprocessing.apply(images).contiguous(memory_format=torch.channels_last)
-        # The map goes on in plain layout: it is small, and heads then see one layout whatever the base prefers.
-        return self.base(ready).contiguous(memory_format=torch.contiguous_format)  # type: ignore[no-any-return]
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        ready = self.preprocessing.apply(images).contiguous(memory_format=layout)
+        maps: Tensor = self.base(_as_taken(ready, self.base, self.head))
+        # The map goes on in plain layout: it is small, and heads then see one layout whatever our base prefers.
+        return maps.contiguous(memory_format=torch.contiguous_format) if self.channels_last else maps
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, as of any module; exported programs have but one."""
+        self.training = mode
+        for part in self.children():
+            set_mode(part, training=mode)
+        return self
 
     def with_base(self, base: nn.Module) -> "Classifier":
         """Return this classifier with another computation of its base; preprocessing and head are shared."""
-        return Classifier(
-            base,
-            self.head,
-            preprocessing=self.preprocessing,
-            size_px=self.size_px,
-            classes=self.classes,
-            card=self.card,
-        )
+        other = copy.copy(self)
+        other._modules = {"base": freeze(base), "head": self.head}
+        return other
 
     def prepare(self, case: Case) -> Tensor:
         """Return a case's image on the classifier's grid, (3, size_px, size_px) in [0, 1].
@@ -101,14 +157,22 @@ class Classifier(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that determines its answers; recomputed once, the weights being frozen."""
-        if not hasattr(self, "_fingerprint"):
-            digest = hashlib.sha256(f"{self.preprocessing}|{self.size_px}|{self.classes}".encode())
-            for name, tensor in sorted(self.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+        """SHA-256 of everything that determines its answers, the same in every process; see `models.identity`.
+
+        It digests tensors, preprocessing, size, classes, and `identity` or, where none was given, code and settings of
+        the network. What can be read of neither is warned of: the fingerprint is then this object's alone.
+        """
+        state = versions_of(self)
+        if self._identified is None or self._identified[0] != state:
+            found = identify(self)
+            self._identified = state, found
+            if found.unknown:
+                log.warning(
+                    "The network cannot be told from others by its code: %s. Its name holds for this process only. "
+                    "Give Classifier(..., identity=NAME AND VERSION OF WHAT ANSWERS).",
+                    "; ".join(found.unknown[:3]),
+                )
+        return self._identified[1].sha256
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -119,30 +183,52 @@ class Classifier(nn.Module):
         return f"<table><caption>{self.name}</caption>{rows}</table>"
 
 
+def _check_making(preprocessing: object, size_px: object, classes: Sequence[str]) -> None:
+    """Raise DosimeterError unless a classifier can be made of them."""
+    if not isinstance(preprocessing, Preprocessing):
+        raise DosimeterError(
+            f"preprocessing must be a Preprocessing, got {type(preprocessing).__name__}. Take one of "
+            "dosimeter.models.preprocessing: get_preprocessing('unit')."
+        )
+    if isinstance(size_px, bool) or not isinstance(size_px, int) or size_px < 1:
+        raise DosimeterError(f"size_px must be a whole number, 1 or more, got {size_px!r}: the side of the images.")
+    if len(classes) < 2:
+        raise DosimeterError(
+            f"classes must name two or more, got {tuple(classes)}. Put `OneLogit()` or `Finding(place)` of "
+            "dosimeter.models.outputs behind a head of one logit, or of several findings."
+        )
+    if len(classes) > MAX_CLASSES:
+        raise DosimeterError(f"classes must be at most {MAX_CLASSES}, got {len(classes)}. Group them.")
+
+
+def _as_taken(value: Tensor, *networks: nn.Module) -> Tensor:
+    """Return a tensor in the floating-point type of the first of `networks` that has one."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return value  # what a base hands to its head may be anything
+    tensors = (tensor for network in networks for tensor in (*network.parameters(), *network.buffers()))
+    return value.to(next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), value.dtype))
+
+
 def answer(classifier: Classifier, images: Tensor) -> Tensor:
     """Return the logits (n, n_classes) of images (n, 3, size_px, size_px), float32 on the CPU.
 
     Raises:
         DosimeterError: the classifier, which a user may have made, fails or answers something else.
     """
-    try:
-        with torch.inference_mode():
-            logits = classifier(images.to(classifier.device))
-    except Exception as error:  # the user's network may raise anything
-        raise DosimeterError(
-            f"the classifier failed on images of shape {tuple(images.shape)} in [0, 1]: {in_a_line(error)}. "
-            "Call it on such a tensor first."
-        ) from error
+    with torch.inference_mode():
+        logits = classifier(images.to(classifier.device))
     wanted = (len(images), len(classifier.classes))
-    if not isinstance(logits, Tensor) or logits.shape != wanted:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if not isinstance(logits, Tensor):
         raise DosimeterError(
-            f"the classifier must return logits of shape {wanted}, one column for each class, got {got}. "
-            "Unwrap its output; put `OneLogit()` of dosimeter.models.outputs behind a head of one logit."
+            f"the classifier must return logits of shape {wanted}, one column for each class, got "
+            f"{type(logits).__name__}. Take them out of it: nn.Sequential(network, dm.Output('KEY')), or Output(PLACE)."
         )
+    if logits.shape != wanted:
+        raise DosimeterError(
+            f"the classifier must return logits of shape {wanted}, one column for each class, got "
+            f"{tuple(logits.shape)}. Put `OneLogit()` of dosimeter.models.outputs behind a head of one logit, "
+            "`Finding(place)` behind one of several findings."
+        )
+    if logits.is_complex() or logits.dtype == torch.bool:
+        raise DosimeterError(f"the classifier must return logits, real numbers, got {logits.dtype}.")
     return logits.float().cpu()
-
-
-def in_a_line(error: BaseException) -> str:
-    """Return an error as part of a sentence."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(" .:")

@@ -15,11 +15,13 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.features import FeatureStore
 from dosimeter.models.training import Examples, FitOptions, train_head
 from dosimeter.models.weights import Weights, load_weights
+from dosimeter.surroundings import plain_torch
 
 TRAINING_VERSION = 1
 """Raised whenever the same inputs would give another head, so that an old one is not taken for it."""
 
 
+@plain_torch()
 def fit(
     model: str,
     split: Split,
@@ -83,6 +85,7 @@ def fit(
     return classifier
 
 
+@plain_torch()
 def assemble(
     backbone: Backbone,
     weights: Weights,
@@ -93,11 +96,14 @@ def assemble(
 ) -> Classifier:
     """Put an untrained head on a frozen base."""
     return Classifier(
-        build_base(backbone, weights.state, weights.layers),
+        build_base(backbone, weights.state, weights.layers).to(memory_format=torch.channels_last),
         build_head(backbone, spec, n_classes=len(classes), generator=generator),
         preprocessing=weights.preprocessing,
         size_px=backbone.size_px,
         classes=classes,
+        identity=f"{backbone.name} of {weights.layers}, {spec}",
+        adopt=True,
+        channels_last=True,
     )
 
 

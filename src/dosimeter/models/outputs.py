@@ -4,11 +4,56 @@ Put one behind a network: `nn.Sequential(network, OneLogit())`.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dosimeter.errors import DosimeterError
+
+
+class Output(nn.Module):
+    """One output of a network that returns several, in a dictionary, tuple or object: the logits.
+
+    Args:
+        key: its name, or its place from 0.
+
+    Example:
+        >>> Output("logits")({"logits": torch.zeros(1, 2), "maps": torch.ones(1, 8)}).tolist()
+        [[0.0, 0.0]]
+    """
+
+    def __init__(self, key: str | int) -> None:
+        super().__init__()
+        if isinstance(key, bool) or not isinstance(key, str | int):
+            raise DosimeterError(f"key must be a name or a place, got {key!r}: Output('logits'), or Output(0).")
+        self.key = key
+
+    def forward(self, outputs: Any) -> Any:
+        """Return the output called, or at, `key`.
+
+        Raises:
+            DosimeterError: there is none.
+        """
+        if isinstance(outputs, Mapping):
+            if self.key not in outputs:
+                raise DosimeterError(
+                    f"key must be an output of the network, got {self.key!r}; it has none of that name: "
+                    f"{', '.join(map(str, outputs))}."
+                )
+            return outputs[self.key]
+        if isinstance(self.key, str):
+            if not hasattr(outputs, self.key):
+                raise DosimeterError(
+                    f"key must be an output of the network, got {self.key!r}, but it returns a "
+                    f"{type(outputs).__name__} without it. Give a place: Output(0)."
+                )
+            return getattr(outputs, self.key)
+        if not isinstance(outputs, tuple | list) or not -len(outputs) <= self.key < len(outputs):
+            many = len(outputs) if isinstance(outputs, tuple | list) else f"no tuple but a {type(outputs).__name__} of"
+            raise DosimeterError(f"key must be a place among the outputs, got {self.key}; there are {many} outputs.")
+        return outputs[self.key]
 
 
 class OneLogit(nn.Module):

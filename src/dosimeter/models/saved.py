@@ -20,7 +20,9 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.fit import assemble
 from dosimeter.models.weights import Weights, load_weights
 
-CARD_VERSION = 1
+CARD_VERSION = 2
+"""Raised whenever the same classifier would get another name."""
+
 REMEDY = "Delete the folder and train again."
 
 
@@ -103,6 +105,11 @@ def read_card(folder: Path) -> SavedCard:
         raise DosimeterError(
             f"{folder}: card.json has version {card.card_version}, this dosimeter reads {CARD_VERSION}. Upgrade "
             "dosimeter."
+        )
+    if card.card_version < CARD_VERSION:
+        raise ClassifierDamaged(
+            f"{folder}: card.json has version {card.card_version}, of when classifiers had other names; this dosimeter "
+            f"reads {CARD_VERSION}. {REMEDY}"
         )
     return card
 

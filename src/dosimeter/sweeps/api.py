@@ -23,6 +23,7 @@ from dosimeter.errors import DosimeterError
 from dosimeter.models.base import LEARNING, Classifier, answer
 from dosimeter.responses import Responses, to_frame
 from dosimeter.storage.base import get_storage
+from dosimeter.surroundings import plain_torch
 from dosimeter.sweeps.execute import Row
 from dosimeter.sweeps.executor import LocalExecutor
 from dosimeter.sweeps.learning import learn
@@ -32,6 +33,7 @@ from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 log = logging.getLogger(__name__)
 
 
+@plain_torch()
 def sweep(
     classifier: Classifier,
     cohort: Cohort,

@@ -1,0 +1,323 @@
+"""Networks of the user's own: what they may be, and that they stay as they were."""
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_sweeps import cohort
+from tiny import SIZE_PX
+from torch import Tensor, nn
+
+import dosimeter as dm
+from dosimeter.models.preprocessing import PREPROCESSINGS
+from dosimeter.preflight import examine
+
+
+class Viewing(nn.Module):
+    """Flattens with `view`, which needs one layout."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.conv, self.norm, self.drop = nn.Conv2d(3, 4, 5, stride=4), nn.BatchNorm2d(4), nn.Dropout(0.5)
+        self.last = nn.Linear(4 * 7 * 7, 2)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.3, 0.3, generator=generator)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.drop(torch.relu(self.norm(self.conv(images))))
+        return self.last(maps.view(maps.size(0), -1))
+
+
+def classifier(base: nn.Module, head: nn.Module | None = None, **options: Any) -> dm.Classifier:
+    unit = PREPROCESSINGS["unit"]
+    classes = ("clear", "opacity")
+    return dm.Classifier(base, head or nn.Identity(), preprocessing=unit, size_px=SIZE_PX, classes=classes, **options)
+
+
+def sweep(network: dm.Classifier, **options: Any) -> Any:
+    quick: dict[str, Any] = {"epsilons": [0.01], "workers": 1, "visibility": "none", "refine": False}
+    return dm.sweep(network, cohort(4), **quick | options).frame
+
+
+def images(n: int = 3) -> Tensor:
+    return torch.rand(n, 3, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(1))
+
+
+# --- the user's network stays the user's --------------------------------------------------------------------------
+
+
+def test_the_users_network_is_left_as_it_was_and_can_be_trained() -> None:
+    network = Viewing()
+    network.last.bias.requires_grad_(False)
+    network.norm.eval()
+    flags = [parameter.requires_grad for parameter in network.parameters()]
+    modes = [module.training for module in network.modules()]
+    values = {name: value.clone() for name, value in network.state_dict().items()}
+    made = classifier(network)
+    sweep(made)
+    examine(made, cohort(4))
+    assert flags == [parameter.requires_grad for parameter in network.parameters()]
+    assert modes == [module.training for module in network.modules()]
+    assert network.conv.weight.is_contiguous()
+    assert all(torch.equal(values[name], value) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+    network.drop.p = 0.0
+    before, name = made(images()), made.name
+    optimizer = torch.optim.SGD([parameter for parameter in network.parameters() if parameter.requires_grad], lr=1)
+    loss = nn.functional.cross_entropy(network(images()), torch.tensor([0, 1, 0]))
+    loss.backward()
+    optimizer.step()
+    assert not torch.equal(network.conv.weight, values["conv.weight"])
+    assert torch.equal(made(images()), before)
+    assert made.name == name
+    assert classifier(network).name != name
+
+
+def test_a_part_that_base_and_head_share_stays_shared() -> None:
+    shared = nn.Conv2d(3, 3, 3, padding=1)
+    made = classifier(shared, nn.Sequential(shared, nn.Flatten(), nn.Linear(3 * SIZE_PX**2, 2)))
+    assert made.head[0] is made.base is not shared  # type: ignore[index]
+
+
+def test_a_network_that_cannot_be_copied_is_taken_itself_if_it_is_in_evaluation_mode() -> None:
+    network = Viewing()
+    network.lock = Lock()  # type: ignore[assignment]
+    with pytest.raises(dm.DosimeterError, match=r"cannot be copied .*Call eval\(\) on it first"):
+        classifier(network)
+    network.eval()
+    made = classifier(network)
+    assert made.base is network
+    assert network.conv.weight.requires_grad
+    assert len(sweep(made)) == 8
+    assert network.conv.weight.grad is None
+
+
+# --- networks of many kinds ---------------------------------------------------------------------------------------
+
+
+def scripted(network: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made: nn.Module = torch.jit.script(network.eval())
+        return made
+
+
+def frozen(network: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made: nn.Module = torch.jit.freeze(scripted(network))
+        return made
+
+
+def traced(network: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made: nn.Module = torch.jit.trace(network.eval(), images())
+        return made
+
+
+def exported(network: nn.Module) -> nn.Module:
+    any_batch = ({0: torch.export.Dim("batch")},)
+    return torch.export.export(network.eval(), (images(),), dynamic_shapes=any_batch).module()
+
+
+def called_lazily(network: nn.Module) -> nn.Module:
+    made = nn.Sequential(nn.LazyConv2d(4, 5, stride=4), nn.Flatten(), nn.LazyLinear(2))
+    made(images())
+    return made
+
+
+def normed(network: nn.Module) -> nn.Module:
+    """Keeps a tensor that was computed, with its gradient's history, which torch does not copy."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 4, 5, stride=4)), nn.Flatten(), nn.Linear(196, 2))
+    made(images())
+    return made
+
+
+KINDS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "as it is": lambda network: network,
+    "scripted": scripted,
+    "scripted and frozen": frozen,
+    "traced": traced,
+    "exported": exported,
+    "exported, inside another": lambda network: nn.Sequential(nn.Identity(), exported(network)),
+    "lazy, once called": called_lazily,
+    "weight norm": normed,
+    "fx": lambda network: torch.fx.symbolic_trace(network),
+    "float64": lambda network: network.double(),
+    "bfloat16": lambda network: network.to(torch.bfloat16),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_of_many_kinds_are_swept_and_examined(kind: str) -> None:
+    network = KINDS[kind](Viewing())
+    made = classifier(network)
+    rows = sweep(made)
+    assert (rows["status"] == "ok").all()
+    assert len(rows) == 8
+    facts = examine(made, cohort(4))
+    assert facts["graph"]["error"] is None
+    assert facts["training"]["training"] == 0
+    made.eval()
+    if "lazy" not in kind and "norm" not in kind:
+        expected = Viewing().eval()(images())
+        tolerance = 0.05 if kind == "bfloat16" else 1e-4
+        torch.testing.assert_close(made(images()).float(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_lazy_layers_that_were_never_called_are_refused() -> None:
+    with pytest.raises(dm.DosimeterError, match="base must know the sizes of its layers, but has lazy ones"):
+        classifier(nn.Sequential(nn.Flatten(), nn.LazyLinear(2)))
+
+
+def test_a_program_that_was_exported_for_one_batch_size_is_one_sentence() -> None:
+    program = torch.export.export(Viewing().eval(), (images(2),)).module()
+    with pytest.raises(dm.DosimeterError, match="the classifier failed on images of shape") as error:
+        sweep(classifier(program))
+    assert "\n" not in str(error.value)
+
+
+class Wrapped(nn.Module):
+    def __init__(self, wrap: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.network, self.wrap = Viewing(), wrap
+
+    def forward(self, images: Tensor) -> Any:
+        return self.wrap(self.network(images))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "key"),
+    [
+        (lambda logits: {"logits": logits, "maps": logits + 1}, "logits"),
+        (lambda logits: (logits, logits + 1), 0),
+        (lambda logits: torch.return_types.max((logits, logits)), "values"),
+        (lambda logits: [{"a": logits}], (0, "a")),
+    ],
+)
+def test_logits_are_taken_out_of_what_a_network_returns(wrap: Callable[[Tensor], Any], key: Any) -> None:
+    keys = key if isinstance(key, tuple) else (key,)
+    for base, head in (
+        (Wrapped(wrap), nn.Sequential(*map(dm.Output, keys))),
+        (nn.Identity(), nn.Sequential(Wrapped(wrap), *map(dm.Output, keys))),
+    ):
+        torch.testing.assert_close(classifier(base, head)(images()), Viewing().eval()(images()))
+    with pytest.raises(dm.DosimeterError, match=r"must return logits of shape \(2, 2\).*dm\.Output\('KEY'\)"):
+        sweep(classifier(Wrapped(wrap)))
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("logit", "has none of that name: a, b"),
+        (2, "there are 2 outputs"),
+        (None, "must be a name or a place, got None"),
+    ],
+)
+def test_an_output_that_is_not_there_is_named(key: Any, message: str) -> None:
+    with pytest.raises(dm.DosimeterError, match=message):
+        dm.Output(key)({"a": images(), "b": images()} if isinstance(key, str) else (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"base": lambda images: images}, "base must be a torch.nn.Module, got function"),
+        ({"head": None}, "head must be a torch.nn.Module, got NoneType"),
+        ({"size_px": 32.0}, "size_px must be a whole number"),
+        ({"preprocessing": "unit"}, "preprocessing must be a Preprocessing, got str"),
+        ({"classes": ("one",)}, "classes must name two or more"),
+        ({"classes": tuple(map(str, range(130)))}, "classes must be at most 127, got 130"),
+    ],
+)
+def test_arguments_are_checked(options: dict[str, Any], message: str) -> None:
+    good = {"base": Viewing(), "head": nn.Identity(), "size_px": 32, "preprocessing": PREPROCESSINGS["unit"]}
+    with pytest.raises(dm.DosimeterError, match=message):
+        dm.Classifier(**{"classes": ("clear", "opacity"), **good, **options})
+
+
+def test_what_fails_late_is_one_sentence() -> None:
+    def later(logits: Tensor) -> Tensor:
+        if len(logits) == 1:
+            raise KeyError("a line\nand another")
+        return logits
+
+    with pytest.raises(dm.DosimeterError, match="the classifier failed on images of shape") as error:
+        sweep(classifier(Wrapped(later)))
+    assert "\n" not in str(error.value)
+
+
+class Undifferentiable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        return logits.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        raise NotImplementedError("no derivative\nhere")
+
+
+def test_a_backward_pass_that_fails_is_one_sentence() -> None:
+    with pytest.raises(dm.DosimeterError, match="the gradient of the classifier cannot be computed") as error:
+        sweep(classifier(Wrapped(Undifferentiable.apply)))
+    assert "\n" not in str(error.value)
+
+
+# --- what the caller has set --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+AROUND: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "float64": lambda: default_dtype(torch.float64),
+    "bfloat16": lambda: default_dtype(torch.bfloat16),
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "device": lambda: torch.device("meta"),
+}
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "square"])
+@pytest.mark.parametrize("name", AROUND)
+def test_a_sweep_is_the_same_whatever_the_caller_has_set(name: str, attack: str) -> None:
+    network = Viewing()
+    expected = sweep(classifier(network), attack=attack)
+    with AROUND[name]():
+        made = classifier(network)
+        rows = sweep(made, attack=attack)
+        facts = examine(made, cohort(4))
+        dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
+    assert facts == examine(classifier(network), cohort(4))
+    assert np.array_equal(np.stack(rows["logits"]), np.stack(expected["logits"]))
+    assert (dtype, grad) == {
+        "float64": (torch.float64, True),
+        "bfloat16": (torch.bfloat16, True),
+    }.get(name, (torch.float32, name not in ("no_grad", "inference_mode")))
+
+
+@pytest.mark.parametrize("name", ["no_grad", "inference_mode", "float64"])
+def test_a_network_made_where_the_caller_has_set_something_is_swept(name: str) -> None:
+    with AROUND[name]():
+        network = Viewing()
+        rows = sweep(classifier(network))
+    assert len(sweep(classifier(network))) == len(rows) == 8
+    assert len(sweep(copy.deepcopy(classifier(network)))) == 8
