@@ -53,7 +53,7 @@ def refused(name: str, **options: object) -> str:
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_line_ends_and_a_byte_order_mark_change_nothing(images: Path, end: str, mark: str) -> None:
-    text = mark + end.join(["file,label", *lines(), "", " , ", ""])
+    text = mark + end.join(["", "file, label", *(line.replace(",", ', "') + '"' for line in lines()), "", " , ", ""])
     cohort = load_cohort(listed(images, text))
     assert cohort.labels.tolist() == [index % 2 for index in range(N)]
     assert not cohort.skipped
@@ -72,6 +72,11 @@ def test_line_ends_and_a_byte_order_mark_change_nothing(images: Path, end: str, 
         ({4: '"img/4.png,0,ward A'}, "every quote"),
         ({4: '"img/4.png,0,ward A', 5: 'img/5.png",1,ward A'}, "must be closed in the cell"),
         ({4: '"img/4\n.png",0,ward A'}, "take the line breaks out"),
+        ({4: 'img/4.png,0,"', 5: 'img/5.png,1,ward A"'}, "must be closed in the cell"),
+        (
+            dict.fromkeys(range(N), "img/0.png;0;ward A"),
+            "by commas, those of line 2 seem to be by semicolons",
+        ),
         ({4: "img/4.png,0,ward A,b"}, "at most as many cells as its header, which has 3; line 6 has 4"),
         ({4: "img/4, left.png,0,ward A"}, "line 6 has 4: put a cell that holds a comma in quotes"),
     ],
@@ -124,17 +129,19 @@ def test_a_column_in_doubt_is_refused(images: Path, header: str, message: str) -
         load_cohort(listed(images, "\n".join([header, *lines(",train")])))
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "latin-1"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
 def test_another_encoding_is_refused(images: Path, encoding: str) -> None:
     message = refused(listed(images, "\n".join(["file,label,source", *lines(",Köln")]).encode(encoding)))
     assert "must be a UTF-8 CSV file" in message
-    assert ("UTF-16" in message) == encoding.startswith("utf-16")
+    assert ("UTF-16" in message) == encoding.startswith("utf-")
 
 
 def test_what_is_no_file_is_refused(images: Path) -> None:
     os.mkfifo(images / "pipe.csv")
     assert "is no file" in refused(f"csv:{images / 'pipe.csv'}")
     assert "is no file" in refused(f"csv:{images / 'img'}")
+    assert "File name too long" in refused("csv:/" + "x" * 5000)
+    assert "File name too long" in refused("folder:/" + "x" * 5000)
 
 
 @pytest.mark.parametrize(
@@ -265,12 +272,14 @@ def test_a_folder_that_may_not_be_looked_into_is_named(folder: Path, monkeypatch
 
 def test_what_systems_leave_behind_is_counted_not_read(folder: Path) -> None:
     (folder / "__MACOSX").mkdir()
+    (folder / "a" / "x.png").mkdir()
     for name in ("a/.DS_Store", "a/Thumbs.db", "b/desktop.ini", "b/._0.png", "README.txt"):
         (folder / name).write_text("x")
     cohort = load_cohort(f"folder:{folder}", positive="b", strict=True)
     assert len(cohort) == N
-    hidden, beside = cohort.notes
+    hidden, beside, empty = cohort.notes
     assert hidden.startswith("5 entries are hidden or left by an operating system, not read: __MACOSX, ")
+    assert empty == "1 entry is a folder without any file: a/x.png."
     assert beside == "1 entry is beside the classes' sub-folders, not read: README.txt."
 
 

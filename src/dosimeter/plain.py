@@ -37,7 +37,9 @@ def shown(value: object) -> str:
     """Return a value as a sentence quotes it: `repr`, safe and of bounded length; a number of any size has one."""
     if isinstance(value, int) and value.bit_length() > 400:
         return f"a number of {value.bit_length()} bits"
-    return named(repr(value) if isinstance(value, str | int | float) else reprlib.repr(value))
+    if isinstance(value, str):
+        return named(f"'{value}'")
+    return named(repr(value) if isinstance(value, int | float) else reprlib.repr(value))
 
 
 class LineFormatter(logging.Formatter):

@@ -42,14 +42,17 @@ def folder_cohort(path: Path, *, positive: str | None, limit: int | None, strict
     classes = order_classes([_class_name(name) for name in folders], positive, where=where)
     rows: list[Row] = []
     skipped: list[Skipped] = []
+    empty: list[str] = []
     for folder in sorted(folders, key=lambda name: classes.index(_class_name(name))):
         found = walk(path, folder)
         rows += [Row(file, classes.index(_class_name(folder))) for file in found.files]
         skipped += found.skipped
         hidden += found.hidden
+        empty += found.empty
     notes = [
         *_passed_over(hidden, "hidden or left by an operating system, not read"),
         *_passed_over(beside, "beside the classes' sub-folders, not read"),
+        *_passed_over(empty, "a folder without any file", "folders without any file"),
     ]
     rows = limit_rows(rows, limit)
     return read_rows(f"folder:{path}", path, rows, classes, strict=strict, skipped=skipped, notes=notes)
@@ -57,12 +60,12 @@ def folder_cohort(path: Path, *, positive: str | None, limit: int | None, strict
 
 def _top(path: Path) -> tuple[list[str], list[str], list[str]]:
     """Return the names of a folder's sub-folders, of what is hidden, and of the files beside them."""
-    if not path.is_dir():
-        raise DosimeterError(
-            f"folder:PATH must be a folder of two sub-folders, one a class; there is none at {named(path)}."
-        )
     folders, hidden, beside = [], [], []
     try:
+        if not path.is_dir():
+            raise DosimeterError(
+                f"folder:PATH must be a folder of two sub-folders, one a class; there is none at {named(path)}."
+            )
         for item in sorted(path.iterdir()):
             if is_hidden(item.name):
                 hidden.append(item.name)
@@ -86,11 +89,15 @@ def _class_name(folder: str) -> str:
     return unicodedata.normalize("NFC", folder)
 
 
-def _passed_over(names: Sequence[str], what: str) -> Iterator[str]:
-    if names:
-        more = ", ..." if len(names) > _MOST_NAMES else ""
-        listed = ", ".join(map(named, names[:_MOST_NAMES]))
-        yield f"{len(names)} {'entry is' if len(names) == 1 else 'entries are'} {what}: {listed}{more}."
+def _passed_over(names: Sequence[str], what: str, several: str | None = None) -> Iterator[str]:
+    if len(names) == 1:
+        yield f"1 entry is {what}: {named(names[0])}."
+    elif names:
+        yield f"{len(names)} entries are {several or what}: {_first(names)}."
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(map(named, names[:_MOST_NAMES])) + (", ..." if len(names) > _MOST_NAMES else "")
 
 
 def csv_cohort(path: Path, *, positive: str | None, limit: int | None, strict: bool) -> Cohort:
@@ -125,9 +132,7 @@ def csv_cohort(path: Path, *, positive: str | None, limit: int | None, strict: b
     classes = order_classes(labels, positive, where=f"the column label of {named(path)}")
     if classes != tuple(labels):  # so that a label is its class's place
         rows = [row if row.label is None else row._replace(label=1 - row.label) for row in rows]
-    notes = []
-    if table.unused:
-        notes.append(f"columns that have no meaning here were not read: {', '.join(map(named, table.unused))}.")
+    notes = [f"columns that have no meaning here were not read: {_first(table.unused)}."] if table.unused else []
     name = f"csv:{path}"
     return read_rows(name, path.parent, limit_rows(rows, limit), classes, strict=strict, inside=False, notes=notes)
 

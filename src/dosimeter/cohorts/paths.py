@@ -22,11 +22,13 @@ class Found(NamedTuple):
         files: paths relative to the root, with forward slashes, in the order of their parts.
         skipped: folders that could not be looked into.
         hidden: files and folders that begin with a dot or that an operating system left there.
+        empty: folders that hold nothing.
     """
 
     files: list[str]
     skipped: list[Skipped]
     hidden: list[str]
+    empty: list[str]
 
 
 def is_hidden(name: str) -> bool:
@@ -36,7 +38,7 @@ def is_hidden(name: str) -> bool:
 
 def walk(root: Path, folder: str) -> Found:
     """Find every file below `root / folder`; links to folders are followed, but never into a folder that holds them."""
-    found = Found([], [], [])
+    found = Found([], [], [], [])
     waiting = [(folder, frozenset([_identity(root), _identity(root / folder)]))]
     while waiting:
         here, above = waiting.pop()
@@ -46,6 +48,8 @@ def walk(root: Path, folder: str) -> Found:
             reason = f"the folder cannot be looked into ({error.strerror or error}), and what it holds is left out."
             found.skipped.append(Skipped(here, reason))
             continue
+        if not entries:
+            found.empty.append(here)
         for entry in entries:
             name = f"{here}/{entry.name}"
             if is_hidden(entry.name):
@@ -56,7 +60,7 @@ def walk(root: Path, folder: str) -> Found:
                 found.skipped.append(Skipped(name, "it is a link to a folder that holds it, and was not followed."))
             else:
                 waiting.append((name, above | {identity}))
-    for names in (found.files, found.hidden):
+    for names in (found.files, found.hidden, found.empty):
         names.sort(key=lambda name: name.split("/"))
     found.skipped.sort(key=lambda item: item.name.split("/"))
     return found

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,9 +49,10 @@ def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str] =
             column's name is one letter away from a known one, a quote is not closed, or a line has more cells than
             the header.
     """
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True, skipinitialspace=True)
     try:
-        header = [column.strip() for column in next(reader, [])]
+        first = next((row for row in reader if any(cell.strip() for cell in row)), [])
+        header = [column.strip() for column in first]
     except csv.Error as error:
         raise _malformed(path, reader.line_num, error) from error
     places = _places(path, header, required, optional)
@@ -67,7 +69,7 @@ def _read_text(path: Path) -> str:
         raise DosimeterError(
             f"the list of images must be a UTF-8 CSV file, {named(path)} cannot be read ({error.strerror or error})."
         ) from error
-    found = "it is UTF-16" if _is_utf16(content) else ""
+    found = "it holds NUL bytes, as UTF-16 and UTF-32 do" if _is_wide(content) else ""
     try:
         if not found:
             return content.decode("utf-8-sig")
@@ -78,7 +80,7 @@ def _read_text(path: Path) -> str:
     )
 
 
-def _is_utf16(content: bytes) -> bool:
+def _is_wide(content: bytes) -> bool:
     return content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0\0\0" in (content[:6:2], content[1:6:2])
 
 
@@ -94,16 +96,20 @@ def _lines(path: Path, reader: Any, n_columns: int, places: Mapping[str, int]) -
         if row is None:
             return
         end = reader.line_num
+        if end > start:
+            _require_whole_cells(path, row, n_columns, places, lines=(start, end))
         row = [cell.strip() for cell in row]
         if not any(row):
             continue
+        if len(row) == 1 < n_columns and (word := _separator(row)):
+            raise DosimeterError(
+                f"the cells of {named(path)} must be separated by commas, those of line {start} seem to be by {word}."
+            )
         if any(row[n_columns:]):
             raise DosimeterError(
                 f"each line of {named(path)} must have at most as many cells as its header, which has {n_columns}; "
                 f"line {start} has {len(row)}: put a cell that holds a comma in quotes."
             )
-        if end > start:
-            _require_whole_cells(path, row, n_columns, places, lines=(start, end))
         yield Line(start, {name: row[place] if place < len(row) else "" for name, place in places.items()})
 
 
@@ -112,7 +118,7 @@ def _require_whole_cells(
 ) -> None:
     """Refuse a cell of several lines where they may be lines of the table behind a quote that should not be there."""
     for place, cell in enumerate(row):
-        within = cell.splitlines()
+        within = re.split(r"\r\n|\r|\n", cell.rstrip())
         if len(within) < 2:
             continue
         if place in places.values() or _holds_a_file(within, place, n_columns, places["file"], row):
@@ -177,10 +183,13 @@ def _places(path: Path, header: Sequence[str], required: Sequence[str], optional
 def _missing(path: Path, name: str, header: Sequence[str]) -> str:
     found = named(", ".join(header)) or "none"
     message = f"{named(path)} must have a column '{name}' in its first line, found: {found}."
-    for separator, word in _SEPARATORS.items():
-        if any(separator in column for column in header):
-            return f"{message} Its separator seems to be {word}: save it with commas."
-    return message
+    word = _separator(header)
+    return f"{message} Its separator seems to be {word}: save it with commas." if word else message
+
+
+def _separator(cells: Sequence[str]) -> str:
+    """Return what else may separate cells, in words, "" if nothing does."""
+    return next((word for mark, word in _SEPARATORS.items() if any(mark in cell for cell in cells)), "")
 
 
 def squeeze(name: str) -> str:
