@@ -58,6 +58,9 @@ def test_version_help_and_lists(run) -> None:  # type: ignore[no-untyped-def]
         (["data", "fetch", "phantom-ct"], "Choose from"),
         (["weights", "fetch", "resnet"], "resnet"),
         (["studdy"], "studdy"),
+        (["study", "--weights", "\x1b[31mvgg16"], r"\x1b[31mvgg16"),
+        (["study", "--cohort", "csv:\x1b[31m/a.csv", "--dry-run"], r"\x1b[31m/a.csv"),
+        (["report", "\x1b[31m\nerror: forged"], r"\x1b[31m\nerror: forged"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -67,6 +70,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(run, tmp_path, monkeypatch, a
     assert code == 2
     assert message in err
     assert "Traceback" not in err
+    assert "\x1b" not in err
+    assert "\nerror: forged" not in err
 
 
 @pytest.mark.usefixtures("tiny_networks")

@@ -15,6 +15,7 @@ from dosimeter.cli.export import export
 from dosimeter.cli.lines import say
 from dosimeter.cli.serve import serve
 from dosimeter.config import StudyConfig, load_config
+from dosimeter.plain import named
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -199,5 +200,5 @@ def _pairs(values: list[str] | None, rule: str, example: str) -> dict[str, str] 
     pairs = [value.partition("=") for value in values]
     for name, equals, value in pairs:
         if not (name and equals and value):
-            raise typer.BadParameter(f"{rule}, got '{name}{equals}{value}'. Try {example}.")
+            raise typer.BadParameter(f"{rule}, got '{named(name + equals + value)}'. Try {example}.")
     return {name: value for name, _, value in pairs}
