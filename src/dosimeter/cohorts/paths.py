@@ -100,7 +100,9 @@ def find_file(root: Path, file: str, *, inside: bool) -> Path:
         try:
             mode = os.stat(path).st_mode  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
-            path = path if path.isascii() else str(next(_other_forms(Path(path)), path))
+            if path.isascii():
+                raise
+            path = str(next(_other_forms(Path(path)), path))
             mode = os.stat(path).st_mode  # noqa: PTH116
     except OSError as error:
         raise ImageError(file, _why_not(path, file, error)) from error
@@ -149,7 +151,7 @@ def _why_not(path: str, file: str, error: OSError) -> str:
         return "its links lead in a circle."
     if error.errno not in (errno.ENOENT, errno.ENOTDIR):
         return f"{error.strerror or error}."
-    if Path(path).is_symlink():
+    if os.path.islink(path):  # noqa: PTH114
         return "it is a link to a file that is not there."
     if "://" in file:
         return "it is an address, not a file: fetch it first."
