@@ -25,7 +25,7 @@ def main() -> None:
         say(f"error: {error}", error=True)
         sys.exit(2)
     except KeyboardInterrupt:  # before a command could say what it leaves
-        print("stopped.", file=sys.stderr)
+        say("stopped.", error=True)
         sys.exit(130)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
