@@ -305,6 +305,14 @@ def test_cached_official_file_must_be_the_published_one_byte_for_byte(tmp_path, 
         load_weights("tiny", cache=cache)
 
 
+def test_a_copy_that_vouches_for_itself_is_refused(cache):
+    (cache / "weights").mkdir(parents=True)
+    forged = {"sha256": digest(tiny_state(5))}
+    safetensors.torch.save_file(tiny_state(5), cache / "weights" / "tiny-torchvision.safetensors", metadata=forged)
+    with pytest.raises(DosimeterError, match=r"no digest vouches for\. Delete it"):
+        load_weights("tiny", cache=cache)
+
+
 def test_official_digests_are_whole_and_those_that_torchvision_names():
     for network in ("vgg16", "inception_v3"):
         known = NETWORKS[network]

@@ -172,10 +172,6 @@ def load_weights(
     Raises:
         WeightsUnavailable: no source has them.
         DosimeterError: the file or the cached copy is not a valid set of weights.
-
-    Example:
-        >>> load_weights("vgg16").preprocessing.name  # doctest: +SKIP
-        'caffe'
     """
     expected_shapes(network)  # an unknown network fails first
     chosen = None if preprocessing is None else get_preprocessing(preprocessing)
@@ -209,6 +205,11 @@ def fetch_weights(network: str, cache: Path | None = None) -> Path:
 
 def _cached_origin(network: str, cache: Path | None) -> Origin | None:
     """Return the best origin of which the cache holds a copy, None if it holds none."""
+    former = (cache or cache_dir()) / "weights" / f"{network}-torchvision.safetensors"
+    if former.is_file():
+        raise DosimeterError(
+            f"cached weights {former} are an earlier version's copy, which no digest vouches for. {REMEDY}"
+        )
     origins = (NETWORKS[network].official, PACKAGES[network].origin)
     return next((origin for origin in origins if _cached_path(network, origin, cache).is_file()), None)
 
