@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dosimeter.errors import DosimeterError
 from dosimeter.plain import named, one_line
 
 FloatImage = npt.NDArray[np.float32]
@@ -88,6 +89,18 @@ class Case:
     bits: int
     record: Record = field(repr=False)
 
+    def __post_init__(self) -> None:
+        """Check what a user's own reader gave; floating-point numbers of another width become float32.
+
+        Raises:
+            DosimeterError: the image is of another type, shape or range, or `bits` no depth.
+        """
+        image = _as_image(self.image)
+        if isinstance(self.bits, bool) or not isinstance(self.bits, int | np.integer) or not 1 <= self.bits <= 16:
+            raise DosimeterError(f"bits must be the depth of the pixels, a number from 1 to 16, got {self.bits!r}.")
+        object.__setattr__(self, "image", image)
+        object.__setattr__(self, "bits", int(self.bits))
+
 
 class Skipped(NamedTuple):
     """A file left out of a cohort, and why."""
@@ -129,7 +142,12 @@ class Cohort:
 
     def __getitem__(self, index: int) -> Case:
         record = self.records[index]
-        image, bits = record.read()
+        decoded = record.read()
+        if not isinstance(decoded, tuple) or len(decoded) != 2:
+            raise DosimeterError(
+                f"read must return Decoded(image, bits), got {type(decoded).__name__}. Give the pixels and their depth."
+            )
+        image, bits = decoded
         return Case(image, record.label, record.case_id, record.patient_id, bits, record)
 
     def __iter__(self) -> Iterator[Case]:
@@ -167,6 +185,32 @@ class Cohort:
         counts = "".join(f"<tr><td>{html.escape(name)}</td><td>{n}</td></tr>" for name, n in self.counts.items())
         title = f"{html.escape(self.name)}: {len(self)} images, {len(self.skipped)} left out"
         return f"<table><caption>{title}</caption><tr><th>class</th><th>n</th></tr>{counts}</table>"
+
+
+def _as_image(image: object) -> FloatImage:
+    """Return `image` as float32 (C, H, W) in [0, 1], or raise DosimeterError, one sentence, if it is none."""
+    if not isinstance(image, np.ndarray):
+        raise DosimeterError(f"image must be a NumPy array, got {type(image).__name__}. Give numpy.asarray(...) of it.")
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
+        remedy = "It is (1, H, W) or (3, H, W)."
+        if image.ndim == 2:
+            remedy = "A grey one is image[None]."
+        elif image.ndim == 3 and image.shape[2] in (1, 3) and 0 not in image.shape:
+            remedy = "If its channels come last, give image.transpose(2, 0, 1)."
+        raise DosimeterError(f"image must have the shape (C, H, W), C 1 or 3, got {image.shape}. {remedy}")
+    if not np.issubdtype(image.dtype, np.floating):
+        top = np.iinfo(image.dtype).max if np.issubdtype(image.dtype, np.integer) else 1
+        raise DosimeterError(
+            f"image must be float32 from 0, black, to 1, white, got {image.dtype}. Divide it by the value of white, "
+            f"such as {top}, and give (image / {top}).astype('float32')."
+        )
+    low, high = float(image.min()), float(image.max())
+    if not (low >= 0 and high <= 1):  # written so that what is not a number is refused
+        raise DosimeterError(
+            f"image must have values from 0, black, to 1, white, got {low:g} to {high:g}. Divide by the value of "
+            "white, or map a window to 0 and 1."
+        )
+    return image.astype(np.float32, copy=False)
 
 
 def pseudonymise(index: int, sha256: str) -> str:

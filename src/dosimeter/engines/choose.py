@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from dosimeter.attacks.base import Problem, perturb
+from dosimeter.attacks.base import AttackError, Problem, perturb
 from dosimeter.attacks.fgsm import FGSM
 from dosimeter.cohorts.base import Cohort
 from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
@@ -61,7 +61,7 @@ ENGINES: dict[str, tuple[Callable[[Classifier, int], Engine], str]] = {
 }
 AUTOMATIC = ("winograd", "ncnn")
 PACKAGES = {"winograd": ("numba",), "ncnn": ("ncnn", "pnnx", "numba")}
-UNCHECKED = "No image gave finite answers to check an engine on: torch computes the sweep."
+UNCHECKED = "No image gave finite answers and gradients to check an engine on: torch computes the sweep."
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ def _take_sample(classifier: Classifier, cohort: Cohort) -> _Sample | None:
     stacked, true = torch.stack(images), torch.tensor(labels)
     try:
         signs, gradient_s = _aim(classifier, stacked, true, classifier.device)
-    except FloatingPointError:  # the sweep itself reports it
+    except (FloatingPointError, AttackError):  # the sweep itself reports it, if its attack needs a gradient
         return None
     return _Sample(stacked, true, signs, gradient_s, *_answer(reference, stacked, signs))
 

@@ -59,6 +59,8 @@ class Output(nn.Module):
 class OneLogit(nn.Module):
     """One logit, of the positive class, as two: (0, z), whose softmax is the sigmoid of z.
 
+    A sweep refuses it behind a probability, which is above 0 for every image: leave out the network's sigmoid.
+
     Example:
         >>> OneLogit()(torch.tensor([[2.0]])).tolist()
         [[0.0, 2.0]]
@@ -82,7 +84,8 @@ class OneLogit(nn.Module):
 class Finding(nn.Module):
     """One finding of a multi-label head, there or not, as two logits: (0, z - z0).
 
-    The findings of such a head are decisions of their own, so each is attacked by itself.
+    The findings of such a head are decisions of their own, so each is attacked by itself. It takes logits: a sweep
+    refuses it behind a sigmoid.
 
     Args:
         place: of the finding among the outputs.

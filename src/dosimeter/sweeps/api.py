@@ -24,6 +24,7 @@ from dosimeter.models.base import LEARNING, Classifier, answer
 from dosimeter.responses import Responses, to_frame
 from dosimeter.storage.base import get_storage
 from dosimeter.surroundings import plain_torch
+from dosimeter.sweeps.doubts import doubts
 from dosimeter.sweeps.execute import Row
 from dosimeter.sweeps.executor import LocalExecutor
 from dosimeter.sweeps.learning import learn
@@ -58,7 +59,9 @@ def sweep(
 ) -> Responses:
     """Attack every case of `cohort` at every epsilon and return the responses.
 
-    Use it in a notebook; `run_study` does the same to disk, resumes, and draws the report.
+    Use it in a notebook; `run_study` does the same to disk, resumes, and draws the report. A few images are tried
+    first: of outputs that are probabilities, answers that change between passes and gradients that are not there a
+    warning is logged. `examine` looks closer.
 
     Args:
         attack: one of `dosimeter list attacks`, or an attack object, also of Foolbox or ART; by default `FGSM()`:
@@ -120,6 +123,8 @@ def sweep(
         chosen = learn(chosen, classifier, _training(training), seed=seed, target=aim, mask=allowed)
     doses = parse_epsilons(epsilons)
     n_passes = round(len(cohort) * (passes(chosen) + len(doses) * len(storages)))
+    for sentence in doubts(classifier, cohort, seed=seed):
+        log.warning(sentence)
     plan = plan_engine(engine, classifier, cohort, n_passes=n_passes, refine=refine)
     for sentence in plan.refused.values():
         log.warning(sentence)
@@ -165,6 +170,12 @@ def _check_subjects(classifier: object, cohort: object) -> None:
         raise DosimeterError(
             f"classifier must be in evaluation mode, but {training} of its dropouts and batch normalisations are in "
             "training mode: answers would be random, or change it. Call classifier.eval()."
+        )
+    wrong = [label for label in cohort.labels.tolist() if not 0 <= label < len(cohort.classes)]
+    if wrong:
+        raise DosimeterError(
+            f"label must be an index into the classes {cohort.classes}, got {wrong[0]} ({len(wrong)} such). Number the "
+            "classes from 0."
         )
     answer(classifier, torch.full((2, 3, classifier.size_px, classifier.size_px), 0.5))
 

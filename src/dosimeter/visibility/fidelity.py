@@ -14,6 +14,9 @@ from torch import Tensor
 MS_SSIM_LEAST_PX = 176
 """Side below which MS-SSIM is undefined: a window of 11 pixels must fit into a sixteenth of the image."""
 
+SSIM_LEAST_PX = 6
+"""Side below which SSIM is undefined: its window of 11 pixels reaches 5 beyond the border, and reflects them."""
+
 HAARPSI_LEAST_PX = 16
 HAARPSI_C, HAARPSI_ALPHA = 5.0, 4.9
 """Fitted to medical images (Karner et al. 2024, arXiv 2410.24098); to photographs: 30 and 4.2."""
@@ -22,7 +25,7 @@ HAARPSI_C, HAARPSI_ALPHA = 5.0, 4.9
 class Fidelity(NamedTuple):
     """1 is identical. None where the image is too small."""
 
-    ssim: float
+    ssim: float | None
     ms_ssim: float | None
     haarpsi: float | None
 
@@ -30,6 +33,8 @@ class Fidelity(NamedTuple):
 def fidelity(reference: Tensor, image: Tensor) -> Fidelity:
     """Return the fidelity of `image` (H, W) to `reference` (H, W), values in [0, 1], data range 1."""
     least = min(image.shape)
+    if least < SSIM_LEAST_PX:
+        return Fidelity(None, None, None)
     if torch.equal(reference, image):
         return Fidelity(1.0, 1.0 if least >= MS_SSIM_LEAST_PX else None, 1.0 if least >= HAARPSI_LEAST_PX else None)
     from torchmetrics.functional.image import (  # imported where it is needed: it takes seconds

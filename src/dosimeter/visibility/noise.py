@@ -18,10 +18,13 @@ def local_noise(plane: npt.NDArray[np.floating]) -> float:
     0.3 grey levels.
 
     Returns:
-        NaN if hardly anything lies between black and white, or if the image has no noise at all.
+        NaN if hardly anything lies between black and white, if the image has no noise at all, or a side of fewer than
+        three pixels.
     """
     values = np.asarray(plane, np.float64)
     height, width = values.shape[0] - 2, values.shape[1] - 2
+    if min(height, width) < 1:
+        return float("nan")
     filtered, inside = np.zeros((height, width)), np.ones((height, width), bool)
     free = (values > 0) & (values < 1)
     for row in range(3):
