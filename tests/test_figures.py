@@ -192,7 +192,9 @@ def test_triptychs_take_epsilons_and_probabilities_from_the_table(run: Responses
     exemplars = [item for item in run.meta["exemplars"] if item["model"] == "vgg16"]
     rows = triptychs(exemplars, answers, doses)
     assert [row.title for row in rows] == [
-        f"{preset} preset, {reason} epsilon" for preset in ("paper", "sound") for reason in ("smallest flip", "visible")
+        f"{preset} preset, {reason} epsilon"
+        for preset in ("paper", "sound")
+        for reason in ("smallest flip", "paper’s visible")
     ]
     flip, visible = rows[:2]
     case = answers.query(f"preset == 'paper' and case_id == '{exemplars[0]['case_id']}'")

@@ -25,7 +25,7 @@ def choose_exemplar(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         case_id, label; flip_epsilon, its smallest misclassifying epsilon; visible_epsilon, the paper's
-        visible one for that modality and model if it is on the grid, else the grid's largest; n_flipped, how
+        visible one for that cohort and model if it is on the grid, else the grid's largest; n_flipped, how
         many cases the rule chose among. A group in which nothing flipped has no row.
     """
     rows = answered(frame)

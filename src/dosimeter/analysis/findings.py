@@ -1,11 +1,17 @@
-"""What a run's own numbers say of the paper's claims: every sentence is computed, and absent if unsupported."""
+"""What a run's numbers say of what the paper claims or does: every sentence is computed, and absent if unsupported.
 
-from collections.abc import Iterator, Mapping, Sequence
+Of other cohorts and networks than the paper's there is nothing to say.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from dosimeter.analysis.claims import claim
+from dosimeter.analysis.paper import is_subject
 from dosimeter.analysis.repeats import first_repeat
 from dosimeter.analysis.wording import (
     HALF_GREY_LEVEL,
@@ -22,30 +28,41 @@ from dosimeter.analysis.wording import (
 from dosimeter.responses import Responses
 
 CHECKED_EPSILONS = (0.001, 0.003, 0.009)  # doses that the paper calls invisible
-Judgement = tuple[str, str, str]  # key, claim, statement
 LARGEST_TABLED = 0.0101  # the paper's tables end at 0.01
 NOTABLE_WIDTH = 0.1  # of an interval
 NOTABLE = 0.005  # differences in probability below it are not worth a sentence
 
 
 class Finding(NamedTuple):
-    """A statement of the paper or of common practice, and what this run's numbers say of it.
+    """What the paper says or does, and what this run's numbers say of it.
 
     Attributes:
         key: short name, for machines.
         scope: cohort, protocol and model.
-        claim: what is held against the numbers.
+        claim: what is held against the numbers, a paraphrase.
         statement: the numbers.
+        source: where the paper says it.
     """
 
     key: str
     scope: str
     claim: str
     statement: str
+    source: str
+
+
+class Judgement(NamedTuple):
+    """What a judge found; `frozen` is `claims.claim`'s."""
+
+    key: str
+    statement: str
+    frozen: bool = False
 
 
 def findings(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     """Return every statement that this run's numbers support, those of its first seed; none is canned.
+
+    Cohorts and networks that the paper does not have are passed over.
 
     Args:
         responses: the run's table and meta.
@@ -56,16 +73,26 @@ def findings(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[F
     drops = tables["probability_drop"]
     found: list[Finding] = []
     for (cohort, protocol, model), rows in curves.groupby(["cohort", "protocol", "model"], sort=False):
+        if not is_subject(cohort, model):
+            continue
         scope = f"{cohort}, {protocol} protocol, {model_name(model)}"
         drop = drops[(drops["cohort"] == cohort) & (drops["protocol"] == protocol) & (drops["model"] == model)]
-        for judge in (_zero_gradient, _rounded_away, _colour_noise, _not_monotone):
-            found += (Finding(key, scope, claim, statement) for key, claim, statement in judge(rows))
-        found += (Finding(key, scope, claim, statement) for key, claim, statement in _survivors(drop))
+        judges = (_zero_gradient(rows), _rounded_away(rows), _colour_noise(rows), _not_monotone(rows), _survivors(drop))
+        found += _said(chain(*judges), scope, str(cohort), str(model))
     for trial in responses.meta.get("cohorts", []):
+        if not is_subject(trial["cohort"]):
+            continue
         scope = f"{trial['cohort']}, {trial['protocol']} protocol"
-        judged = _trial(trial, responses.meta, tables["clean_metrics"])
-        found += (Finding(key, scope, claim, statement) for key, claim, statement in judged)
+        found += _said(_trial(trial, responses.meta, tables["clean_metrics"]), scope, trial["cohort"])
     return found
+
+
+def _said(judged: Iterable[Judgement], scope: str, cohort: str, model: str = "") -> Iterator[Finding]:
+    """Yield what the paper speaks of, with what it says."""
+    for each in judged:
+        said = claim(each.key, cohort, model, frozen=each.frozen)
+        if said is not None:
+            yield Finding(each.key, scope, said.text, each.statement, said.source)
 
 
 def _zero_gradient(rows: pd.DataFrame) -> Iterator[Judgement]:
@@ -85,17 +112,16 @@ def _zero_gradient(rows: pd.DataFrame) -> Iterator[Judgement]:
         + (f"does not move from epsilon {frozen:g} on; at {last:g} it is " if frozen else f"at epsilon {last:g} is ")
         + attacked_accuracy(point(paper, last))
     )
-    claim = "An image that FGSM leaves correctly classified has withstood a perturbation."
+    apart = False
     if last in sound.index:
         statement += (
             f"; with the margin loss, whose gradient does not vanish, it is {attacked_accuracy(point(sound, last))}"
         )
-        if frozen and point(sound, last)["ci_high"] < point(paper, last)["ci_low"]:
-            claim = "A classifier whose accuracy freezes as epsilon grows is robust to FGSM."
+        apart = bool(point(sound, last)["ci_high"] < point(paper, last)["ci_low"])
     statement += "."
     if last in sound.index and point(sound, last)["grad_zero_share"] == 0:
         statement += " Under the margin loss no image has a zero gradient."
-    yield "zero_gradient", claim, statement
+    yield Judgement("zero_gradient", statement, frozen=frozen is not None and apart)
 
 
 def _frozen_from(rows: pd.DataFrame, doses: Sequence[float]) -> float | None:
@@ -114,9 +140,8 @@ def _rounded_away(rows: pd.DataFrame) -> Iterator[Judgement]:
     worst = max(gone, key=lambda dose: point(stored, dose)["accuracy"] - point(sound, dose)["accuracy"])
     if point(sound, worst)["correct"] >= point(stored, worst)["correct"]:
         return
-    yield (
+    yield Judgement(
         "rounded_away",
-        "Perturbations this small threaten a deployed system.",
         (
             f"At {len(gone)} of the {len(doses)} epsilons below half a grey level ({HALF_GREY_LEVEL:.5f}) an 8-bit "
             f"file holds the original image again, pixel by pixel. At epsilon {worst:g} accuracy is "
@@ -136,13 +161,12 @@ def _colour_noise(rows: pd.DataFrame) -> Iterator[Judgement]:
     free, tied = point(paper, dose), point(sound, dose)
     if free["correct"] == tied["correct"]:
         return
-    yield (
+    yield Judgement(
         "colour_noise",
-        "FGSM on three replicated channels perturbs a grey image.",
         (
-            "It makes a grey image coloured, which no grey file can hold. At epsilon "
-            f"{dose:g} accuracy is {attacked_accuracy(free)} with three free channels and "
-            f"{attacked_accuracy(tied)} when they are tied, so that a grey image stays grey."
+            "With three free channels a grey image becomes coloured, which no grey file can hold. At epsilon "
+            f"{dose:g} accuracy is {attacked_accuracy(free)} so and {attacked_accuracy(tied)} when they are tied, so "
+            "that a grey image stays grey."
         ),
     )
 
@@ -162,15 +186,18 @@ def _not_monotone(rows: pd.DataFrame) -> Iterator[Judgement]:
                 f"{lowest['epsilon']:g} but {attacked_accuracy(top)} at {top['epsilon']:g}"
             )
     if rises:
-        yield (
+        yield Judgement(
             "not_monotone",
-            "The larger epsilon, the lower the accuracy.",
             (
-                "One step along the gradient at the image itself is no longer an attack far from it: "
-                f"{'; '.join(rises)}. The envelope, which counts an image as lost at every epsilon above its first "
-                "error, is drawn beside each curve."
+                f"{_capital('; '.join(rises))}. One step along the gradient at the image itself may be no attack far "
+                "from it. The envelope, which counts an image as lost at every epsilon above its first error, is drawn "
+                "beside each curve."
             ),
         )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _survivors(drop: pd.DataFrame) -> Iterator[Judgement]:
@@ -183,9 +210,8 @@ def _survivors(drop: pd.DataFrame) -> Iterator[Judgement]:
     interval = "" if pd.isna(low) else f" (95 % interval {low:.3f} to {high:.3f})"
     if last["n"] >= first["n"] or last["decrease_fixed"] - last["decrease"] < NOTABLE:
         return
-    yield (
+    yield Judgement(
         "survivor_bias",
-        "The mean probability drop of the images still classified correctly measures robustness.",
         (
             f"It is taken over fewer images, {first['n']:.0f} at epsilon {first['epsilon']:g} and {last['n']:.0f} "
             f"at {last['epsilon']:g}, whose mean original probability goes from {first['original']:.3f} to "
@@ -208,9 +234,8 @@ def _trial(trial: Mapping[str, Any], meta: Mapping[str, Any], clean: pd.DataFram
     widest = max(records(tested), key=_width, default=None)
     if widest and _width(widest) > NOTABLE_WIDTH:
         repeated = (tested["n_patients"] < tested["n"]).any()
-        yield (
+        yield Judgement(
             "small_test_set",
-            "An accuracy such as 55.56 % is known to two decimals.",
             (
                 f"Already without attack the accuracy of {model_name(widest['model'])} is {clean_accuracy(widest)}."
                 + (" Images of one patient count for less there than as many patients." if repeated else "")
@@ -218,9 +243,8 @@ def _trial(trial: Mapping[str, Any], meta: Mapping[str, Any], clean: pd.DataFram
         )
     shared = trial.get("n_test_sharing_patient")
     if shared:
-        yield (
+        yield Judgement(
             "patients_shared",
-            "Test images are new to the classifier.",
             f"{shared} of {n} test images ({percent(shared / n)}) show a patient who is also in training."
             + _unshared_protocols(trial, meta, in_run_order(clean, meta)),
         )
@@ -233,14 +257,10 @@ def _trial(trial: Mapping[str, Any], meta: Mapping[str, Any], clean: pd.DataFram
     last = [card["history"][-1] for card in watched if card["protocol"] == trial["protocol"] and card.get("history")]
     gains = [top["test_accuracy"] - end["test_accuracy"] for top, end in zip(best, last, strict=True)]
     if gains and max(gains) > 0:
-        yield (
+        yield Judgement(
             "no_untouched_test_set",
-            "The best accuracy during training is the classifier's accuracy.",
-            (
-                "The paper validates on its test images. Choosing the epoch by them would have raised the accuracy "
-                f"reported here by up to {100 * max(gains):.1f} points; dosimeter takes the last epoch and chooses "
-                "nothing by them."
-            ),
+            f"Choosing the epoch by the test images would have raised the accuracy reported here by up to "
+            f"{100 * max(gains):.1f} points; dosimeter takes the last epoch and chooses nothing by them.",
         )
 
 

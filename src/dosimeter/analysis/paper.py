@@ -1,4 +1,4 @@
-"""The paper's own published numbers, to stand beside this run's.
+"""The paper's own published numbers, to stand beside this run's where it is of the paper's cohorts and networks.
 
 Source: Appl. Sci. 2021, 11, 4233. Table 3 sums to 53 images although 54 were tested; it is given as printed.
 """
@@ -9,6 +9,12 @@ from importlib.resources import files
 import pandas as pd
 
 KEY = ["modality", "model"]
+COHORTS = {"xray-268": "xray", "covid-ct": "ct"}
+"""The paper's own cohorts -> their modality. The published numbers are of these, and stand beside no others."""
+
+MODELS = ("vgg16", "inception_v3")
+"""The paper's two networks."""
+
 _DECIMALS = 9  # two epsilons are the same dose if they agree to this many
 
 
@@ -43,13 +49,30 @@ def pictures() -> pd.DataFrame:
     return _read("pictures").copy()
 
 
+def is_subject(cohort: object, model: object = None) -> bool:
+    """Whether the paper speaks of this cohort, and if one is given, of this network."""
+    return cohort in COHORTS and (model is None or model in MODELS)
+
+
+def shown(cohort: object, model: object) -> dict[str, float]:
+    """Return the doses of figures 6 and 11 for this cohort and network: invisible_epsilon, visible_epsilon; or {}."""
+    table = pictures()
+    mine = table[(table["modality"] == COHORTS.get(str(cohort))) & (table["model"] == model)]
+    return {name: float(mine[name].iloc[0]) for name in mine.columns if name not in KEY} if len(mine) else {}
+
+
 def beside(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Return `table` with the numbers of `published` beside it.
 
-    They are joined on modality, model and, if `published` has it, epsilon.
+    They are joined on cohort, model and, if `published` has it, epsilon; other cohorts than the paper's get none.
     """
+    keys = list(KEY)
+    if "cohort" in table:
+        own = {modality: cohort for cohort, modality in COHORTS.items()}
+        published = published.assign(cohort=published["modality"].map(own))
+        keys.append("cohort")
     if "epsilon" not in published:
-        return table.merge(published, on=KEY, how="left")
+        return table.merge(published, on=keys, how="left")
     left = table.assign(_dose=table["epsilon"].round(_DECIMALS))
     right = published.assign(_dose=published["epsilon"].round(_DECIMALS)).drop(columns="epsilon")
-    return left.merge(right, on=[*KEY, "_dose"], how="left").drop(columns="_dose")
+    return left.merge(right, on=[*keys, "_dose"], how="left").drop(columns="_dose")

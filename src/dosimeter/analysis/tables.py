@@ -24,10 +24,10 @@ from dosimeter.responses import VISIBILITY, Responses, compact
 
 CAPTIONS = {
     "clean_metrics": "Classification without attack, with 95 % intervals.",
-    "confusion": "Confusion matrices without attack, this run's and the paper's.",
+    "confusion": "Confusion matrices without attack.",
     "training": "Loss and accuracy on training and test images after every epoch.",
-    "fgsm_accuracy": "Accuracy under FGSM, with Wilson's 95 % interval by patient (the paper's tables 4 and 8).",
-    "probability_drop": "Probability of the true class before and after FGSM (the paper's tables 5 and 9).",
+    "fgsm_accuracy": "Accuracy under FGSM, with Wilson's 95 % interval by patient.",
+    "probability_drop": "Probability of the true class before and after FGSM.",
     "flip_epsilon": "The smallest epsilon that changes each image's answer.",
     "epsilon50": "The epsilon at which half of the correctly classified images have flipped.",
     "paired": "Two curves over the same images at every epsilon: the difference in accuracy with its 95 % interval, "
@@ -54,6 +54,14 @@ CAPTIONS = {
     "safe_magnitudes": "Epsilons that flip half of the images and keep a rule of visibility.",
     "taxonomy": "What each attack needs, and what MITRE ATLAS and NIST AI 100-2 call it.",
 }
+_PUBLISHED = {
+    "confusion": ("paper_tp", "tables 2 and 3"),
+    "fgsm_accuracy": ("paper_accuracy", "tables 4 and 8"),
+    "probability_drop": ("paper_decrease", "tables 5 and 9"),
+    "safe_magnitudes": ("paper_epsilon", "figures 6 and 11"),
+}
+"""By table: a column of the paper's numbers, and where the paper has them."""
+
 _OF_ATTACKS = (
     robust_accuracy,
     area,
@@ -152,6 +160,9 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.10g", lineterminator="\n")
         shown, caption = table.head(LATEX_ROWS), CAPTIONS[name]
+        column, source = _PUBLISHED.get(name, ("", ""))
+        if column and table[column].notna().any():
+            caption += f" Columns paper_... are the published numbers ({source} of the paper)."
         if len(shown) < len(table):
             caption += f" The first {len(shown)} of {len(table)} rows; all are in {name}.csv."
         (folder / f"{name}.tex").write_text(to_latex(shown, caption), encoding="utf-8")

@@ -7,6 +7,7 @@ import pandas as pd
 
 from dosimeter.analysis.repeats import COLUMNS, first_repeat, in_words, seeds
 from dosimeter.analysis.taxonomy import WORST_CASE
+from dosimeter.analysis.visibility import reader_statement
 from dosimeter.analysis.wording import (
     HALF_GREY_LEVEL,
     attacked_accuracy,
@@ -28,7 +29,7 @@ SAFE = 0.009  # the dose that the paper calls safe for the attacker in X-rays
 def verdict(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """Return what a run shows: accuracy without attack, the dose that breaks it, the worst attack, storage, limits.
 
-    It stands beside the paper's view. The worst attack is there if the run has more than FGSM.
+    The worst attack is there if the run has several.
 
     Of several seeds it speaks of the first, with the mean and its interval over splits beside the main numbers.
 
@@ -73,9 +74,10 @@ def _breaking_dose(table: pd.DataFrame, repeats: pd.DataFrame) -> str:
         ordered = sorted(records(rows), key=lambda row: (bool(row["censored"]), row["epsilon50"]))
         names = (f"{model_name(row['model'])} {_dose(row)}{in_words(medians, row)}" for row in ordered)
         parts.append(f"{_where(trial)}: " + ", ".join(names))
+    order = ", the most fragile network first" if len(set(table["model"])) > 1 else ""
     return (
         f"One step of FGSM ({presets[0]} preset) changes the answer of half of the correctly classified images at this "
-        f"epsilon (an 8-bit file has 255 grey levels), the most fragile network first: {'; '.join(parts)}."
+        f"epsilon (an 8-bit file has 255 grey levels){order}: {'; '.join(parts)}."
     )
 
 
@@ -121,8 +123,8 @@ def _as_published(curves: pd.DataFrame, repeats: pd.DataFrame) -> str:
     if not parts:
         return ""
     return (
-        f"Measured as the paper did, accuracy at epsilon {SAFE} is, against the same with a sound loss on an image "
-        f"kept grey: {'; '.join(parts)}."
+        f"Accuracy at epsilon {SAFE} under the paper preset (the published loss, planes that move apart) is, against "
+        f"that under the sound one (a loss that does not vanish, planes that move together): {'; '.join(parts)}."
     )
 
 
@@ -138,8 +140,9 @@ def _stored(curves: pd.DataFrame) -> str:
         best = max(records(safe), key=lambda row: row["accuracy"])
         where = f"{model_name(best['model'])} on {_where((best['cohort'], best['protocol']))}"
         after = (
-            f" At {SAFE} the file keeps {percent(survive)} of the perturbations, and the highest accuracy left to any "
-            f"network is {attacked_accuracy(best)}, {where}."
+            f" At {SAFE} the file keeps {percent(survive)} of the perturbations, and "
+            f"{'the highest accuracy left' if len(safe) > 1 else 'the accuracy left'} is {attacked_accuracy(best)}, "
+            f"{where}."
         )
     return (
         f"Saved as an 8-bit file, {percent(unchanged)} of the images perturbed by less than half a grey level "
@@ -158,7 +161,8 @@ def _limits(meta: Mapping[str, Any], every: list[int]) -> Iterator[str]:
         yield "Phantom images are among these: such numbers show that the instrument works, nothing of patients."
     stand_ins = {model_name(card["model"]) for card in meta.get("classifiers", []) if card["weights"]["stand_in"]}
     if stand_ins:
-        yield f"{', '.join(sorted(stand_ins))} ran on stand-in weights, not on the ImageNet weights of the paper."
+        names = ", ".join(sorted(stand_ins))
+        yield f"{names} ran on stand-in weights, not on the ImageNet weights that the method asks for."
     for trial in meta.get("cohorts", []):
         if shared := trial.get("n_test_sharing_patient"):
             yield (
@@ -167,7 +171,7 @@ def _limits(meta: Mapping[str, Any], every: list[int]) -> Iterator[str]:
             )
     if meta.get("incomplete"):
         yield f"The run is incomplete: {' '.join(meta['incomplete'])}"
-    yield "Whether anyone could see these perturbations was not measured with readers."
+    yield reader_statement(meta)
 
 
 def _where(trial: Any) -> str:

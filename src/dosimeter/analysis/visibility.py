@@ -123,7 +123,7 @@ def safe_magnitudes(frame: pd.DataFrame) -> pd.DataFrame:
         at which at least half of them are answered wrongly while the median over images keeps the rule; empty, whether
         there is none; largest_unseen, the largest dose that keeps the rule; smallest_flipping, the smallest that flips
         half. A dose of which half of the images use less than the share `USED` does not keep a rule. Of the dose that
-        the paper shows as invisible for this modality and model: paper_epsilon, paper_flip_share, paper_measure (what
+        the paper shows as invisible for this cohort and model: paper_epsilon, paper_flip_share, paper_measure (what
         the rule looks at), paper_stands, whether it flips half and keeps the rule; null where the paper shows none or
         the dose is not on the grid.
     """
@@ -164,10 +164,8 @@ def _band(rows: pd.DataFrame, name: str, rule: Rule, claimed: float) -> dict[str
 
 
 def _claimed(names: Mapping[str, Any]) -> float:
-    """Return the dose that the paper shows as invisible; NaN if it shows none."""
-    shown = paper.pictures()
-    mine = shown[(shown["modality"] == names["modality"]) & (shown["model"] == names["model"])]
-    return float(mine["invisible_epsilon"].iloc[0]) if len(mine) else np.nan
+    """Return the dose that the paper shows as invisible; NaN if it shows none of this cohort and model."""
+    return paper.shown(names["cohort"], names["model"]).get("invisible_epsilon", np.nan)
 
 
 def _measured(frame: pd.DataFrame, *, zero: bool = False) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
@@ -186,6 +184,20 @@ def reader_sentence(meta: Mapping[str, Any]) -> str:
     """Return what is to be said of readers: "" once people answered a study that was joined to the run."""
     people = any(not study["simulated"] for study in meta.get("readers") or [])
     return "" if people else NOT_MEASURED
+
+
+def reader_statement(meta: Mapping[str, Any]) -> str:
+    """Return, in a sentence, of which perturbations people were asked whether they see them, and how many people."""
+    asked: dict[str, int] = {}
+    for study in meta.get("readers") or []:
+        if not study["simulated"]:
+            where = f"{study['cohort']} ({study['protocol']} protocol)"
+            what = f"{attack_title(study['preset'])} on {model_name(study['model'])}, {where}"
+            asked[what] = asked.get(what, 0) + study["n_readers"]
+    if not asked:
+        return f"Whether anyone could see these perturbations was {NOT_MEASURED}."
+    of = "; ".join(f"{what}: {n} reader{'' if n == 1 else 's'}" for what, n in asked.items())
+    return f"Whether anyone can see these perturbations was measured with readers of these alone: {of}."
 
 
 NOT_MEASURED = "not measured with readers"

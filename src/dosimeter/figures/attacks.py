@@ -25,6 +25,7 @@ from dosimeter.figures.style import (
     Look,
     attack_look,
     epsilon_axis,
+    has_band,
     in_order,
     panels,
     percent_axis,
@@ -69,7 +70,8 @@ def security_curves(robust: pd.DataFrame) -> Figure:
     handles: list[Line2D | Patch] = [
         Line2D([], [], **attack_look(preset)._asdict(), label=_label(preset)) for preset in presets
     ]
-    handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label="95 % interval"))
+    if has_band(robust[robust["preset"].isin(BANDED)], "ci_low", "ci_high"):
+        handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label="95 % interval"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
@@ -108,8 +110,13 @@ def class_flip_curves(flips: pd.DataFrame, classes: tuple[str, str]) -> Figure:
         Line2D([], [], **look._asdict(), label=f"{names[label]} answered as {names[1 - label]}")
         for label, look in _CLASSES.items()
     ]
-    handles.append(Line2D([], [], color=GREY, linewidth=0.6, label="one attack; thick: the worst case over them"))
-    handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label="95 % interval"))
+    presets = sorted(flips["preset"].unique(), key=place)
+    thick = [WORST_CASE] if WORST_CASE in presets else presets[:1]
+    over = "the worst case over them" if WORST_CASE in presets else attack_title(presets[0])
+    if len(presets) > 1:
+        handles.append(Line2D([], [], color=GREY, linewidth=0.6, label=f"one attack; thick: {over}"))
+    if has_band(flips[flips["preset"].isin(thick)], "share_low", "share_high"):
+        handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label="95 % interval"))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 

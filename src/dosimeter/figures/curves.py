@@ -13,6 +13,7 @@ from dosimeter.figures.style import (
     BLACK,
     GREY,
     epsilon_axis,
+    has_band,
     in_order,
     panels,
     percent_axis,
@@ -43,8 +44,10 @@ def accuracy_curves(curves: pd.DataFrame) -> Figure:
         ax.set_title(model_name(model))
     handles = _series_handles(curves)
     handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=0.9, label="right at every epsilon up to this"))
-    handles.append(Patch(color=GREY, alpha=0.2, linewidth=0, label="95 % interval, each epsilon alone"))
-    handles.append(Patch(color=GREY, alpha=0.08, linewidth=0, label="95 % band, the whole curve at once"))
+    if has_band(curves, "ci_low", "ci_high"):
+        handles.append(Patch(color=GREY, alpha=0.2, linewidth=0, label="95 % interval, each epsilon alone"))
+    if has_band(curves, "band_low", "band_high"):
+        handles.append(Patch(color=GREY, alpha=0.08, linewidth=0, label="95 % band, the whole curve at once"))
     if curves["paper_accuracy"].notna().any():
         handles.append(Line2D([], [], **_PUBLISHED, label="published"))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
@@ -80,7 +83,8 @@ def zero_gradients(curves: pd.DataFrame) -> Figure:
     percent_axis(axes[0, 0], "accuracy")
     percent_axis(axes[1, 0], "images left unchanged")
     handles = _series_handles(curves)
-    handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label="gradient exactly zero (floats)"))
+    if (curves.loc[(curves["storage"] == "float") & (curves["epsilon"] > 0), "grad_zero_share"] > 0).any():
+        handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label="gradient exactly zero (floats)"))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from dosimeter.analysis import paper
 from dosimeter.figures.style import BLACK, DPI, GREY, VERMILLION, shorten, styled
 from dosimeter.units import GREY_LEVELS_8BIT
 
@@ -59,7 +60,7 @@ def adversarial_image(original: Pixels, direction: Pixels, epsilon: float) -> Pi
 
 
 def triptychs(exemplars: Sequence[Mapping[str, Any]], answers: pd.DataFrame, doses: pd.DataFrame) -> list[Triptych]:
-    """Return the rows to draw for one model: for every preset its smallest misclassifying epsilon and a visible one.
+    """Return the rows to draw for one model: of every preset at its smallest misclassifying epsilon and a larger one.
 
     Args:
         exemplars: the run's `meta["exemplars"]` of one cohort, protocol and model.
@@ -74,8 +75,12 @@ def triptychs(exemplars: Sequence[Mapping[str, Any]], answers: pd.DataFrame, dos
         chosen = doses[(doses["preset"] == preset) & (doses["case_id"] == case_id)]
         if chosen.empty or probability.empty:
             continue
-        for column, reason in (("flip_epsilon", "smallest flip"), ("visible_epsilon", "visible")):
+        called = paper.shown(exemplar["cohort"], exemplar["model"]).get("visible_epsilon")
+        for column in ("flip_epsilon", "visible_epsilon"):
             epsilon = float(chosen[column].iloc[0])
+            reason = (
+                "smallest flip" if column == "flip_epsilon" else "paper’s visible" if epsilon == called else "largest"
+            )
             if epsilon not in probability.index:
                 continue
             rows.append(

@@ -1,6 +1,6 @@
 """What readers saw: their psychometric curves, beside the epsilon at which the classifier fails."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,14 +47,26 @@ def psychometric_curves(study: Mapping[str, Any], half: pd.DataFrame) -> Figure:
         percent_axis(ax, "right answers", low=GUESS - 0.2)
         ax.set_title(f"{KIND_NAMES[kind]}{' (SIMULATED readers)' if study['simulated'] else ''}")
     axes[-1, 0].set_xlabel("epsilon (fraction of the image range)")
-    handles: list[Line2D | Patch] = [
-        Line2D([], [], color=GREY, linewidth=1.8, marker="o", label="all readers, 95 % Wilson intervals by image"),
-        Line2D([], [], color=GREY, linewidth=0.6, label="one reader"),
-        Patch(color=GREY, alpha=0.25, linewidth=0, label="75 % threshold, its 95 % interval"),
-        Line2D([], [], color=VERMILLION, linewidth=1.2, linestyle="--", label="half of the images have flipped"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    figure.legend(
+        handles=_handles(study["curves"], edges, flipped=len(flipped) > 0), loc="outside lower center", ncols=2
+    )
     return figure
+
+
+def _handles(curves: Sequence[Mapping[str, Any]], edges: Edges, *, flipped: bool) -> list[Line2D | Patch]:
+    """Return the legend of what is drawn."""
+    pooled = [curve for curve in curves if curve["reader"] is None]
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], color=GREY, linewidth=1.8, marker="o", label="all readers, 95 % Wilson intervals by image")
+    ]
+    if len(pooled) < len(curves):
+        handles.append(Line2D([], [], color=GREY, linewidth=0.6, label="one reader"))
+    if any(None not in (_edge(curve["low"], edges), _edge(curve["high"], edges)) for curve in pooled):
+        handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label="75 % threshold, its 95 % interval"))
+    if flipped and any(curve["kind"] == "adversarial" for curve in curves):
+        label = "half of the images have flipped"
+        handles.append(Line2D([], [], color=VERMILLION, linewidth=1.2, linestyle="--", label=label))
+    return handles
 
 
 def _pooled(ax: Axes, curve: Mapping[str, Any], edges: Edges, color: str) -> None:

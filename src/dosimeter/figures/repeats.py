@@ -10,6 +10,7 @@ from dosimeter.analysis.wording import model_name
 from dosimeter.figures.style import (
     GREY,
     epsilon_axis,
+    has_band,
     in_order,
     panels,
     percent_axis,
@@ -43,7 +44,8 @@ def repeated_curves(curves: pd.DataFrame, repeats: pd.DataFrame) -> Figure:
         Line2D([], [], **series_look(*key)._asdict(), label=f"{series_name(*key)}, mean") for key in keys
     ]
     handles.append(Line2D([], [], color=GREY, linewidth=0.6, label="one seed"))
-    handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label="95 % interval of the mean"))
+    if has_band(means, "low", "high"):
+        handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label="95 % interval of the mean"))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, ParamSpec
 
 import matplotlib.style
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter
@@ -125,6 +126,11 @@ def attack_look(preset: str) -> Look:
     return Look(_FAMILIES.get(family(attack), GREY), line, _MARKERS.get(attack, "1"), linewidth=0.9, markersize=3.6)
 
 
+def has_band(table: pd.DataFrame, low: str, high: str) -> bool:
+    """Whether any row of `table` has both ends of an interval, so that a band can be drawn."""
+    return bool((table[low].notna() & table[high].notna()).any())
+
+
 def in_order(models: Iterable[str]) -> list[str]:
     """Return the distinct names of `models` in the paper's order, others after them."""
     known = list(MODEL_NAMES)
@@ -214,7 +220,8 @@ def epsilon_axis(ax: Axes, epsilons: Iterable[float], *, label: bool = True, gre
         _symlog(top, first, last)
         top.set_xticks([0, *(level / GREY_LEVELS_8BIT for level in levels)], ["0", *map("{:g}".format, levels)])
         top.xaxis.set_minor_locator(FixedLocator([]))
-        top.set_xlabel("8-bit grey levels (dotted line: half a level)", fontsize=8)
+        half = " (dotted line: half a level)" if first < HALF_GREY_LEVEL < last else ""
+        top.set_xlabel(f"8-bit grey levels{half}", fontsize=8)
         top.spines["top"].set_visible(True)
         top.grid(visible=False)
 

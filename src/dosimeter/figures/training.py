@@ -11,6 +11,7 @@ from dosimeter.figures.style import (
     GREY,
     VERMILLION,
     WIDTH,
+    has_band,
     in_order,
     model_color,
     panels,
@@ -124,6 +125,6 @@ def metric_bars(clean: pd.DataFrame) -> Figure:
     ax.set_xticks(places, labels=[_NAMES.get(metric, metric) for metric in METRICS])
     ax.tick_params(axis="x", length=0)
     ax.set_ylim(0, 1.02)
-    ax.set_ylabel("value, 95 % interval")
+    ax.set_ylabel("value, 95 % interval" if has_band(clean, "accuracy_low", "accuracy_high") else "value")
     figure.legend(loc="outside upper right", ncols=4)
     return figure

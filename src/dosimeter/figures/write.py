@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from dosimeter.analysis.base import GROUP, answered, clean_answers
 from dosimeter.analysis.exemplars import choose_exemplar
-from dosimeter.analysis.repeats import first_repeat, interval_note, seeds, what_varies
+from dosimeter.analysis.paper import is_subject
+from dosimeter.analysis.repeats import first_repeat, seeds, what_varies
 from dosimeter.analysis.taxonomy import WORST_CASE, is_fgsm
 from dosimeter.analysis.wording import model_name
 from dosimeter.figures.attacks import (
@@ -22,6 +23,7 @@ from dosimeter.figures.attacks import (
     susceptibility_scatter,
     transfer_matrices,
 )
+from dosimeter.figures.captions import Shown, caption
 from dosimeter.figures.curves import accuracy_curves, zero_gradients
 from dosimeter.figures.drops import drop_epsilon, single_image_drop
 from dosimeter.figures.pictures import adversarial_pictures, triptychs
@@ -84,6 +86,7 @@ class _Drawing(NamedTuple):
         title: what it shows.
         draw: makes it.
         model: the one model shown, if it is one.
+        reader_study: the study with readers that is shown, if it is one.
     """
 
     place: int | None
@@ -91,6 +94,7 @@ class _Drawing(NamedTuple):
     title: str
     draw: Callable[[], Figure]
     model: str = ""
+    reader_study: Mapping[str, Any] | None = None
 
 
 class _Trial(NamedTuple):
@@ -112,9 +116,9 @@ class _Trial(NamedTuple):
 def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], directory: Path) -> list[FigureFile]:
     """Draw every figure that the table has numbers for into `directory`, which is made if needed.
 
-    Figures carry the paper's numbers: 4 to 8 for X-ray, 9 to 13 for CT, and 14 for the one it lacks; cohorts of another
-    modality get names without numbers, and so do those of attacks beyond FGSM. Of a run of several seeds they show the
-    first, and one more figure shows all.
+    Figures of the paper's cohorts carry its numbers: 4 to 8 for X-ray, 9 to 13 for CT, and 14 for the one it lacks;
+    other cohorts get names without numbers, and so do figures of attacks beyond FGSM. Of a run of several seeds they
+    show the first, and one more figure shows all.
 
     Args:
         responses: a run's table and meta.
@@ -130,13 +134,14 @@ def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], dire
     written = []
     for trial in _trials(responses, tables):
         for drawing in _drawings(trial):
-            name, title, caption = _name(trial, drawing), _title(trial, drawing), _CAPTIONS[drawing.subject]
-            repeats = drawing.subject == "repeats"
-            caption = caption.format(interval_note([trial.protocol])) if repeats else caption + one
+            name, title = _name(trial, drawing), _title(trial, drawing)
+            tables_shown = trial.every if drawing.subject == "repeats" else trial.tables
+            shown = Shown(trial.cohort, trial.protocol, drawing.model, tables_shown, drawing.reader_study)
+            text = caption(drawing.subject, shown) + ("" if drawing.subject in ("repeats", "readers") else one)
             svg, png = save(drawing.draw(), directory / name)
             where = (trial.cohort, trial.protocol)
             section = _SECTIONS.get(drawing.subject, "figures")
-            written.append(FigureFile(name, title, caption, *where, svg, png, section))
+            written.append(FigureFile(name, title, text, *where, svg, png, section))
     return written
 
 
@@ -202,7 +207,7 @@ def _drawings(trial: _Trial) -> Iterator[_Drawing]:
         yield from _visibility(trial, curves)
     for study in trial.readers:
         draw = functools.partial(psychometric_curves, study, of_study(trial.every["epsilon50"], study))
-        yield _Drawing(None, "readers", "What readers saw", draw, f"{study['model']}-{study['study']}")
+        yield _Drawing(None, "readers", "What readers saw", draw, f"{study['model']}-{study['study']}", study)
 
 
 def _visibility(trial: _Trial, curves: pd.DataFrame) -> Iterator[_Drawing]:
@@ -265,8 +270,9 @@ def _attacks(trial: _Trial) -> Iterator[_Drawing]:
 
 
 def _number(trial: _Trial, drawing: _Drawing) -> int | None:
-    """Return the figure's number; None for a modality that the paper has not, and for a figure without one."""
-    first = _FIRST_FIGURE.get(trial.modality)
+    """Return the figure's number; None for a cohort that the paper has not, and for a figure without one."""
+    subject = any(is_subject(trial.cohort, model) for model in trial.clean["model"].unique())
+    first = _FIRST_FIGURE.get(trial.modality) if subject else None
     if first is None or drawing.place is None:
         return None
     return UNCHANGED_FIGURE if drawing.place == UNCHANGED_FIGURE else first + drawing.place
@@ -281,61 +287,3 @@ def _name(trial: _Trial, drawing: _Drawing) -> str:
 def _title(trial: _Trial, drawing: _Drawing) -> str:
     number = _number(trial, drawing)
     return f"{f'Figure {number}. ' if number else ''}{drawing.title}: {trial.cohort}, {trial.protocol} protocol"
-
-
-_CAPTIONS = {
-    "training": "Accuracy and cross-entropy after each epoch. The test images choose nothing; they are only watched.",
-    "roc": "All thresholds of the positive class's score on the unperturbed test images, with the area under the curve "
-    "and its 95 % interval.",
-    "metrics": "Bars are values on the unperturbed test images at the classifier's own threshold, whiskers 95 % "
-    "intervals (none is given for F1).",
-    "pictures": "One row for each attack preset and epsilon: the smallest that misclassifies this image (its flip "
-    "epsilon), and the one that the paper calls visible. The image was chosen by rule: of the correctly answered "
-    "images that flip, of the positive class where one did, the one with the median flip epsilon. Beside a class "
-    "stands its probability. The classifier saw floats; the picture shows their nearest 8-bit values. The perturbation "
-    "is shown as its sign: white adds, black takes away, mid-grey leaves a pixel alone.",
-    "accuracy": "Dark bands are 95 % Wilson intervals by patient, of each epsilon alone; pale ones hold the "
-    "whole curve at once in 95 % of studies. The thin dotted lines count an image as wrong from the "
-    "first epsilon of the grid that misclassified it. Diamonds are the published values. The axis is linear between 0 "
-    "and the smallest epsilon, logarithmic above. Left of the vertical dotted line, half a grey level, rounding to 8 "
-    "bit restores the image.",
-    "drop": "The image with the median drop of its true class's probability among those answered correctly both before "
-    "and after the attack, as in the paper; where none is left, among those answered correctly before. The classifier "
-    "saw floats.",
-    "repeats": "Thin lines are the seeds, each with its own training; the thick line is their mean, the band "
-    "{}. It is of the mean: a single seed may well lie outside.",
-    "readers": "Points are the share of right answers of all readers together; by guessing half are right. Curves are "
-    "fitted psychometric functions, thick of all readers, thin of each. The thin vertical line is the epsilon at which "
-    "75 % are right (dotted), the band its 95 % interval by a bootstrap over readers and images, cut at the panel's "
-    "edge where it goes on beyond what was shown.",
-    "security": "Images as floats. The thick black curve is the worst case: an image counts as lost as soon as any "
-    "attack of the model itself breaks it at this or a smaller epsilon; it is no average over attacks. The published "
-    "preset is drawn beside it and not part of it, since it colours a grey image; so are random signs and uniform "
-    "noise (grey), which are controls. Bands, 95 % Wilson intervals by patient, are given for the worst case and "
-    "FGSM's sound preset, whose envelope is the thin dotted line. A family of attacks shares a colour, each has its "
-    "own marker.",
-    "harm": "The share of the images answered correctly without attack whose answer flips, by their true class. A "
-    "patient missed and a false alarm do not do the same harm. Bands are 95 % Wilson intervals by patient of the worst "
-    "case.",
-    "susceptibility": "Each point is an image that both models answer correctly: the smallest epsilon at which any "
-    "attack changes the answer, on the one and on the other. Points beyond a dotted line never flipped. On the grey "
-    "line an image is equally fragile on both. The rank correlation has a 95 % interval from a bootstrap by patient.",
-    "transfer": "The share of the images that the target answers correctly whose answer the adversarial image flips; "
-    "n is their number. A row is an attack, a column an epsilon. On the diagonal, bold, the image was made on the "
-    "model that answers: the white box. Wilson intervals by patient are in tables/transfer.csv.",
-    "cost": "Further down is stronger, further left is cheaper. Passes are gradients and queries together, the median "
-    "over images, for all epsilons; a gradient costs about as much as two queries. The universal perturbation was "
-    "learned beforehand on training images, which is not counted. Lines are 95 % intervals from ranks, by patient; on "
-    "the dotted line fewer than half of the images flipped at all.",
-    "visibility": "Left axis: accuracy, with 95 % Wilson intervals by patient. Right axis: how far 95 % of the pixels "
-    "move at most, peak to peak, in just-noticeable differences on a display of 1 to 350 cd/m2 that follows DICOM's "
-    "display function, at the default window; the band is the quartiles over images. 1 JND is defined for a grating on "
-    "a uniform field, so it is no proof for images. Shaded: the epsilons that rounding to 8 bits leaves in most "
-    "images.",
-    "survival": "Of the correctly answered images that flip as floats at an epsilon, the share whose file flips too, "
-    "once it was written, read again and classified. Bands are 95 % Wilson intervals by patient; where few images flip "
-    "they are wide. All attacks and storages are in tables/survival.csv.",
-    "unchanged": "Lower panels: the share of images that the attack left exactly as they were, because their "
-    "gradient is zero everywhere (shaded) or because rounding to 8 bit undid the change. There the accuracy above says "
-    "nothing of robustness.",
-}

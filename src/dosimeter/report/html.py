@@ -12,14 +12,15 @@ import pandas as pd
 from PIL import Image
 
 from dosimeter.analysis.findings import Finding, findings
+from dosimeter.analysis.paper import is_subject
 from dosimeter.analysis.repeats import first_repeat, seeds
 from dosimeter.analysis.taxonomy import attack_title, place
 from dosimeter.analysis.verdict import verdict
-from dosimeter.analysis.visibility import reader_sentence
+from dosimeter.analysis.visibility import reader_statement
 from dosimeter.analysis.wording import model_name
 from dosimeter.figures import FigureFile
 from dosimeter.figures.style import series_name
-from dosimeter.report import numbers
+from dosimeter.report import numbers, sentences
 from dosimeter.report.attacks import attack_kind, attack_sentences, attack_tables
 from dosimeter.report.paired import paired_tables, seed_tables
 from dosimeter.report.readers import reader_sentences, reader_views
@@ -36,7 +37,7 @@ _IMAGES_BYTES = 8_500_000  # of base64, leaving room for the tables
 PROTOCOLS = {
     "paper": "random 80:20 split of images, stratified by class: images of one patient may lie on both sides",
     "patient": "about 80:20 by patient, stratified by class: no patient lies on both sides",
-    "official": "the split that the data set's authors publish",
+    "official": "the split that came with the images",
 }
 LOSSES = {
     "keras_bce": "cross-entropy of probabilities clipped to [1e-7, 1 - 1e-7] (the paper's framework)",
@@ -93,6 +94,7 @@ def render(
     several = "robust_accuracy" in firsts
     seen, stored = "visibility" in firsts, "survival" in firsts
     studies = meta.get("readers", [])
+    subject = any(is_subject(*each) for each in responses.frame[["cohort", "model"]].drop_duplicates().to_numpy())
     judged = list(trust(firsts["evaluation"], trials)) if "evaluation" in firsts else []
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
@@ -125,14 +127,18 @@ def render(
             visibility=seen,
             repeats=len(every) > 1,
             studies=bool(studies),
+            claims=subject,
         ),
+        subject=subject,
         storage=list(storage_tables(firsts, trials)) if stored else [],
         storage_sentences=storage_sentences(firsts, first.meta) if stored else [],
         attacks=list(attack_tables(firsts, trials, first.meta)) if several else [],
         attack_sentences=attack_sentences(firsts, first.meta) if several else [],
         visibility=list(visibility_tables(firsts, first.meta)) if seen else [],
         visibility_sentences=visibility_sentences(firsts, first.meta) if seen else [],
-        readers=reader_sentence(meta),
+        readers=reader_statement(meta),
+        **_frame(first, firsts, subject=subject),
+        caught=any(study["catch"] for study in studies),
         studies=list(reader_views(studies, tables)),
         study_sentences=list(reader_sentences(studies, tables)),
         simulated=any(study["simulated"] for study in studies),
@@ -141,6 +147,23 @@ def render(
         engines=meta.get("engines", []),
         stages=_stages(meta.get("stages", [])),
     )
+
+
+def _frame(first: Responses, firsts: Mapping[str, pd.DataFrame], *, subject: bool) -> dict[str, Any]:
+    """Return what the page says around its numbers."""
+    published = sentences.are_published(firsts)
+    cohorts = list(dict.fromkeys(card["cohort"] for card in first.meta["cohorts"]))
+    return {
+        "published": published,
+        "tables_title": "Tables beside the paper’s" if published else "Tables",
+        "foreign": sentences.joined([cohort for cohort in cohorts if not is_subject(cohort)]),
+        "beyond": sentences.beyond_fgsm(first.frame),
+        "worst_case": sentences.has_worst_case(firsts),
+        "grey_files": sentences.grey_files(firsts),
+        "called_visible": subject,
+        "attackers": sentences.attackers(first.frame),
+        "limits": sentences.limits(first.meta, firsts["clean_metrics"], list(first.frame["model"].unique())),
+    }
 
 
 def embed(figures: Sequence[FigureFile], *, limit: int = _IMAGES_BYTES) -> list[Picture]:
@@ -221,10 +244,10 @@ def _failures(frame: pd.DataFrame) -> list[dict[Any, Any]]:
     return groups.rename("n").reset_index().to_dict("records")
 
 
-def _by_claim(found: Sequence[Finding]) -> dict[str, list[Finding]]:
-    groups: dict[str, list[Finding]] = {}
+def _by_claim(found: Sequence[Finding]) -> dict[tuple[str, str], list[Finding]]:
+    groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in found:
-        groups.setdefault(finding.claim, []).append(finding)
+        groups.setdefault((finding.claim, finding.source), []).append(finding)
     return groups
 
 

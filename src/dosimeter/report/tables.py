@@ -66,7 +66,7 @@ def trials(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def clean_metrics(tables: Tables) -> View:
-    """Return the metrics without attack (the paper's figures 5 and 10 draw them)."""
+    """Return the metrics without attack."""
     names = ["cohort", "protocol", "model", "n", "accuracy", "sensitivity", "specificity", "precision", "F1", "AUC"]
     rows = []
     for row in _records(tables["clean_metrics"]):
@@ -98,21 +98,27 @@ def clean_metrics(tables: Tables) -> View:
 
 
 def confusion(tables: Tables) -> View:
-    """Return the confusion matrices beside the paper's tables 2 and 3."""
+    """Return the confusion matrices, beside the paper's tables 2 and 3 where they are of its X-rays."""
+    sources = _SOURCES if tables["confusion"]["paper_tp"].notna().any() else _SOURCES[:1]
     cells = {"tp": "true positive", "fn": "false negative", "fp": "false positive", "tn": "true negative"}
     rows = [
         [
             *classifier_names(row),
-            *(Cell(count(row[f"{source}{name}"]), kind=kind) for name in cells for source, kind in _SOURCES),
+            *(Cell(count(row[f"{source}{name}"]), kind=kind) for name in cells for source, kind in sources),
         ]
         for row in _records(tables["confusion"])
     ]
+    if len(sources) == 1:
+        names = ("cohort", "protocol", "model", *cells.values())
+        return View("Without attack: confusion matrices", [[Head(name) for name in names]], rows)
     over = [Head("cohort", rows=2), Head("protocol", rows=2), Head("model", rows=2)]
+    shown = tables["confusion"]
+    incomplete = (shown["model"] == "inception_v3") & shown["paper_tp"].notna()
     return View(
         "Without attack: confusion matrices, beside tables 2 and 3 of the paper (X-ray)",
         [[*over, *(Head(name, span=2) for name in cells.values())], [Head("here"), Head("published")] * 4],
         rows,
-        "The published table 3 sums to 53 images although 54 were tested; tables 6 and 7 (CT) are not in the text.",
+        "The published table 3 (Inception-v3) sums to 53 images although 54 were tested." if incomplete.any() else "",
     )
 
 
@@ -136,7 +142,7 @@ def accuracy(curves: pd.DataFrame, cohort: str, protocol: str) -> View:
     for epsilon in sorted(curves["epsilon"].unique()):
         row = [Cell(dose(epsilon), kind="name"), Cell(dose(epsilon * GREY_LEVELS_8BIT))]
         rows.append(row + [_accuracy_cell(curve, epsilon, kind) for kind, curve in columns])
-    number = {"xray": " (table 4)", "ct": " (table 8)"}.get(str(curves["modality"].iloc[0]), "")
+    number = _beside("paper_accuracy", curves, {"xray": "table 4", "ct": "table 8"})
     return View(
         f"Accuracy against epsilon{number}: {cohort}, {protocol} protocol, {curves['n'].max()} test images",
         [top, sub],
@@ -164,13 +170,13 @@ def probability_drop(drops: pd.DataFrame, cohort: str, protocol: str, preset: st
         for mine, printed in columns:
             row += _drop_cells(mine, epsilon, printed)
         rows.append(row)
-    modality = "" if drops.empty else str(drops["modality"].iloc[0])
-    number = {"xray": " (table 5)", "ct": " (table 9)"}.get(modality, "")
+    number = _beside("paper_decrease", drops, {"xray": "table 5", "ct": "table 9"})
+    whose = "the paper’s statistic: " if number else ""
     return View(
         f"Probability drop{number}: {cohort}, {protocol} protocol, {preset} preset, floats",
         [top, sub],
         rows,
-        "Original, adversarial and decrease are the paper's statistic: means of the true class's probability over the "
+        f"Original, adversarial and decrease are {whose}means of the true class's probability over the "
         "images answered correctly both before and after, so fewer and more confident images remain as epsilon grows. "
         "“Fixed images” is the decrease over those correct at epsilon 0, “all images” over every image. Under a "
         "decrease: its 95 % t interval by patient.",
@@ -203,6 +209,11 @@ def epsilon50(tables: Tables) -> View:
 
 
 _SOURCES = (("", ""), ("paper_", "published"))
+
+
+def _beside(column: str, table: pd.DataFrame, numbers: Mapping[str, str]) -> str:
+    """Return " (table 4)", the table of the paper that `table` stands beside; "" if no published number is in it."""
+    return f" ({numbers[str(table['modality'].iloc[0])]})" if table[column].notna().any() else ""
 
 
 def classifier_names(row: Mapping[Any, Any]) -> list[Cell]:

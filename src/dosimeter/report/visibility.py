@@ -118,8 +118,9 @@ def _setting(display: str, window: int) -> str:
 
 def _magnitudes(magnitudes: pd.DataFrame) -> View:
     rows = []
+    published = bool(magnitudes["paper_epsilon"].notna().any())
     for row in records(magnitudes):
-        claim = [Cell(DASH)] * 4
+        claim = [Cell(DASH)] * (4 if published else 0)
         if not is_missing(row["paper_epsilon"]):
             claim = [
                 Cell(dose(row["paper_epsilon"]), kind="published"),
@@ -140,15 +141,22 @@ def _magnitudes(magnitudes: pd.DataFrame) -> View:
             ]
         )
     heads = ["cohort", "protocol", "model", "attack", "rule", "n", "safe for the attacker", "largest under the rule"]
-    heads += ["smallest that flips half", "published “safe”", "flips there", "measure there", "stands here"]
+    heads += ["smallest that flips half"]
+    if published:
+        heads += ["published “safe”", "flips there", "measure there", "stands here"]
     rules = "; ".join(f"“{name}”: {rule.text} ({rule.source})" for name, rule in RULES.items())
     return View(
         "Magnitudes that are safe for the attacker",
         [[Head(name) for name in heads]],
         rows,
         "Epsilons of the grid at which at least half of the n images answered correctly without attack are answered "
-        f"wrongly while the median over images keeps a rule. The rules are conventions: {rules}. The published "
-        "magnitudes are those that the paper shows as invisible; it asked no reader either.",
+        f"wrongly while the median over images keeps a rule. The rules are conventions: {rules}."
+        + (
+            " The published magnitudes are those that the paper shows as invisible (figures 6 and 11); it tells of no "
+            "readers."
+            if published
+            else ""
+        ),
     )
 
 
