@@ -15,6 +15,9 @@ from dosimeter.analysis.findings import findings
 from dosimeter.analysis.tables import build_tables, write_tables
 from dosimeter.analysis.verdict import verdict
 from dosimeter.figures import FigureFile, write_figures
+from dosimeter.figures.attacks import class_flip_curves, security_curves
+from dosimeter.figures.captions import Shown, caption
+from dosimeter.figures.curves import accuracy_curves
 from dosimeter.readers.psychometric import Curve
 from dosimeter.readers.results import results
 from dosimeter.readers.simulate import simulate
@@ -24,7 +27,7 @@ from dosimeter.report.summary import summarise
 from dosimeter.responses import Responses
 
 EPSILONS = (0.0, 1e-3, 3e-3, 8e-3, 9e-3, 0.08)
-SMALL: dict[str, Any] = {"epsilons": EPSILONS, "n_cases": 8, "error_row": False}
+SMALL: dict[str, Any] = {"epsilons": EPSILONS, "n_cases": 8, "error_row": False, "refine": False}
 OTHERS: dict[str, dict[str, Any]] = {
     "phantoms": {"cohorts": {"phantom-xray": "xray", "phantom-ct": "ct"}, "phantom": True},
     "own images": {"cohorts": {"folder:scans": "xray"}},
@@ -36,22 +39,24 @@ OTHERS: dict[str, dict[str, Any]] = {
 class Said:
     """A run, its tables, and the words of its page, figures and captions among them."""
 
-    def __init__(self, folder: Path, run: Responses) -> None:
+    def __init__(self, run: Responses, folder: Path | None = None) -> None:
         self.run, self.tables = run, build_tables(run)
-        self.figures: list[FigureFile] = write_figures(run, self.tables, folder)
+        self.figures: list[FigureFile] = write_figures(run, self.tables, folder) if folder else []
         self.html = render(run, self.tables, self.figures)
         body = re.sub(r"<(style|title)>.*?</\1>", " ", self.html, flags=re.DOTALL)
         self.text = " ".join(entities.unescape(re.sub(r"<[^>]*>", " ", body)).split())
 
-    def caption(self, subject: str) -> str:
-        return next(figure.caption for figure in self.figures if subject in figure.name)
+    def caption(self, subject: str, **shown: Any) -> str:
+        first = self.run.meta["cohorts"][0]
+        return caption(subject, Shown(first["cohort"], first["protocol"], "vgg16", self.tables, **shown))
 
     def __contains__(self, words: str) -> bool:
         return words in self.text
 
 
-def said(folder: Path, **settings: Any) -> Said:
-    return Said(folder, make_responses(**{**SMALL, **settings}))
+def said(folder: Path | None = None, **settings: Any) -> Said:
+    """Return what is said of a run; figures are drawn only into a `folder`."""
+    return Said(make_responses(**{**SMALL, **settings}), folder)
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +113,8 @@ def test_published_numbers_are_in_tables_of_the_papers_cohorts_alone(study: Said
         assert "published" not in (tmp_path / "other" / f"{name}.tex").read_text()
 
 
-def test_a_run_of_two_cohorts_has_published_numbers_beside_the_papers_own(tmp_path: Path) -> None:
-    both = said(tmp_path, cohorts={"xray-268": "xray", "phantom-xray": "xray"}, phantom=True)
+def test_a_run_of_two_cohorts_has_published_numbers_beside_the_papers_own() -> None:
+    both = said(cohorts={"xray-268": "xray", "phantom-xray": "xray"}, phantom=True)
     curves = both.tables["fgsm_accuracy"]
     assert set(curves.loc[curves["paper_accuracy"].notna(), "cohort"]) == {"xray-268"}
     assert "Accuracy against epsilon (table 4): xray-268" in both
@@ -167,7 +172,7 @@ def test_what_the_paper_says_of_x_rays_is_not_said_of_ct() -> None:
 # --- attacks
 
 
-def test_attacks_are_named_as_they_ran(study: Said, tmp_path: Path) -> None:
+def test_attacks_are_named_as_they_ran(study: Said) -> None:
     for words in ("Beside it ran", "no gradient", "random noise", "worst case"):
         assert words not in study, words
     assert "FGSM is one step by an attacker who knows the network and the true label." in study
@@ -179,8 +184,8 @@ def test_attacks_are_named_as_they_ran(study: Said, tmp_path: Path) -> None:
          ("decisions",)),
         (("pgd", "universal"), ("universal: that of its training images",), ("its scores",)),
     ]  # fmt: skip
-    for place, (attacks, there, absent) in enumerate(cases):
-        page = said(tmp_path / str(place), cohorts={"xray-268": "xray"}, attacks=attacks)
+    for attacks, there, absent in cases:
+        page = said(cohorts={"xray-268": "xray"}, attacks=attacks)
         for words in there:
             assert words in page, (attacks, words)
         for words in absent:
@@ -188,8 +193,8 @@ def test_attacks_are_named_as_they_ran(study: Said, tmp_path: Path) -> None:
             assert words not in page.caption("security"), (attacks, words)
 
 
-def test_images_of_another_network_are_spoken_of_where_there_are_some(tmp_path: Path) -> None:
-    moved = said(tmp_path, cohorts={"phantom-xray": "xray"}, attacks=("pgd",), transfers=("pgd",))
+def test_images_of_another_network_are_spoken_of_where_there_are_some() -> None:
+    moved = said(cohorts={"phantom-xray": "xray"}, attacks=("pgd",), transfers=("pgd",))
     assert "Images made on one network were also shown to another." in moved
 
 
@@ -200,11 +205,8 @@ def labels(figure: Any) -> list[str]:
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
-def test_a_legend_has_an_interval_only_where_a_band_is(study: Said, tmp_path: Path) -> None:
-    from dosimeter.figures.attacks import class_flip_curves, security_curves
-    from dosimeter.figures.curves import accuracy_curves
-
-    page = said(tmp_path, cohorts={"xray-268": "xray"}, attacks=("pgd", "random_sign"))
+def test_a_legend_has_an_interval_only_where_a_band_is(study: Said) -> None:
+    page = said(cohorts={"xray-268": "xray"}, attacks=("pgd", "random_sign"))
     robust = page.tables["robust_accuracy"]
     assert "95 % interval" in labels(security_curves(robust))
     assert "95 % interval" not in labels(security_curves(robust[robust["preset"].isin(["pgd", "random_sign"])]))
@@ -221,13 +223,11 @@ def test_a_legend_has_an_interval_only_where_a_band_is(study: Said, tmp_path: Pa
     assert "95 % interval" not in labels(no_band)
 
 
-def test_a_caption_tells_what_is_drawn(study: Said, tmp_path: Path) -> None:
+def test_a_caption_tells_what_is_drawn(study: Said) -> None:
     assert "Diamonds are the published values." in study.caption("accuracy")
     assert "half a grey level" in study.caption("accuracy")
     assert "gradient is zero everywhere (shaded)" in study.caption("unchanged")
-    large = said(
-        tmp_path, cohorts={"phantom-xray": "xray"}, models=("vgg16",), presets=("sound",), epsilons=(0.0, 0.01, 0.08)
-    )
+    large = said(cohorts={"phantom-xray": "xray"}, models=("vgg16",), presets=("sound",), epsilons=(0.0, 0.01, 0.08))
     assert "half a grey level" not in large.caption("accuracy")
     assert "Diamonds" not in large.caption("accuracy")
     assert "shaded" not in large.caption("unchanged")
@@ -235,8 +235,6 @@ def test_a_caption_tells_what_is_drawn(study: Said, tmp_path: Path) -> None:
 
 
 def test_half_a_level_is_named_on_an_axis_that_has_its_line(study: Said) -> None:
-    from dosimeter.figures.curves import accuracy_curves
-
     curves = study.tables["fgsm_accuracy"]
     for grid, there in ((EPSILONS, True), ((0.0, 0.003, 0.08), False)):
         figure = accuracy_curves(curves[curves["epsilon"].isin(grid)])
@@ -261,21 +259,19 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("simulated", [True, False])
-def test_readers_are_claimed_where_people_answered(
-    simulated: bool, asked: dict[str, Any], study: Said, tmp_path: Path
-) -> None:
+def test_readers_are_claimed_where_people_answered(simulated: bool, asked: dict[str, Any], study: Said) -> None:
     none = "Whether anyone could see these perturbations was not measured with readers."
     assert study.text.count(none) == 2  # the verdict and the limits
-    page = Said(
-        tmp_path, Responses(study.run.frame, {**study.run.meta, "readers": [{**asked, "simulated": simulated}]})
-    )
+    page = Said(Responses(study.run.frame, {**study.run.meta, "readers": [{**asked, "simulated": simulated}]}))
     measured = (
         "measured with readers of these alone: FGSM, sound preset on VGG16, xray-268 (paper protocol): 3 readers."
     )
     assert page.text.count(none) == (2 if simulated else 0)
     assert page.text.count(measured) == (0 if simulated else 2)
     assert verdict(page.run, page.tables)[-1].endswith(none if simulated else measured)
-    assert ("Nobody looked at an image" in page.caption("5eed0001")) == simulated
+    assert (
+        "Nobody looked at an image" in page.caption("readers", reader_study=page.run.meta["readers"][0])
+    ) == simulated
 
 
 # --- what is missing
@@ -288,18 +284,18 @@ def test_readers_are_claimed_where_people_answered(
         pytest.param(lambda frame: frame["model"] == "vgg16", id="one network"),
     ],
 )
-def test_what_a_run_lacks_is_not_spoken_of(study: Said, keep: Any, tmp_path: Path) -> None:
-    page = Said(tmp_path, Responses(study.run.frame[keep(study.run.frame)], study.run.meta))
+def test_what_a_run_lacks_is_not_spoken_of(study: Said, keep: Any) -> None:
+    page = Said(Responses(study.run.frame[keep(study.run.frame)], study.run.meta))
     one_class = page.run.frame["label"].nunique() == 1
     assert ("with one class there is no curve" in page.caption("roc")) == one_class
     assert ("the most fragile network first" in page) == (page.run.frame["model"].nunique() > 1)
     assert ("The published table 3" in page) == (page.run.frame["model"].nunique() > 1)
 
 
-def test_patients_are_spoken_of_as_they_are_known(study: Said, tmp_path: Path) -> None:
+def test_patients_are_spoken_of_as_they_are_known(study: Said) -> None:
     assert "may share a patient" in study
-    unknown = said(tmp_path / "unknown", cohorts={"folder:x": ""}, patients=False)
+    unknown = said(cohorts={"folder:x": ""}, patients=False)
     assert "Not every image of folder:x has a patient id" in unknown
     assert "it is not known how many in folder:x" in unknown
-    official = said(tmp_path / "official", cohorts={"folder:x": ""}, protocols=("official",))
+    official = said(cohorts={"folder:x": ""}, protocols=("official",))
     assert "may share a patient" not in official

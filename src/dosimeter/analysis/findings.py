@@ -80,10 +80,13 @@ def findings(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[F
         judges = (_zero_gradient(rows), _rounded_away(rows), _colour_noise(rows), _not_monotone(rows), _survivors(drop))
         found += _said(chain(*judges), scope, str(cohort), str(model))
     for trial in responses.meta.get("cohorts", []):
-        if not is_subject(trial["cohort"]):
+        clean = tables["clean_metrics"]
+        if not any(
+            is_subject(trial["cohort"], model) for model in clean.loc[clean["cohort"] == trial["cohort"], "model"]
+        ):
             continue
         scope = f"{trial['cohort']}, {trial['protocol']} protocol"
-        found += _said(_trial(trial, responses.meta, tables["clean_metrics"]), scope, trial["cohort"])
+        found += _said(_trial(trial, responses.meta, clean), scope, trial["cohort"])
     return found
 
 
