@@ -67,7 +67,7 @@ def real_data() -> Path:
 def only_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """The study writes its tables and a blank report: the drawing is most of a small study's time."""
 
-    def write(folder: Path) -> Path:
+    def write(folder: Path, **_: object) -> Path:
         write_tables(build_tables(responses.read(folder / "responses.parquet")), folder / "tables")
         (folder / "figures").mkdir(exist_ok=True)
         for name in ("report.html", "summary.json"):

@@ -84,12 +84,17 @@ def test_study_report_and_dry_run(run, image_folder: Path, tmp_path: Path) -> No
     assert not out.exists()
     code, printed, err = run(*common, "--out", out, "--model", "vgg16")
     assert code == 0, err
-    assert printed == f"report: {out / 'report.html'}\n"
+    answer, where = printed.splitlines()
+    assert answer.split(": ")[1] == "VGG16 on csv:cases.csv (paper protocol, 8 images)"
+    assert answer.split(": ")[0] in ("PASS", "CAUTION", "UNRELIABLE")
+    assert where == f"report: {out / 'report.html'}"
     report = (out / "report.html").read_text()
     assert "csv:.../cases.csv" in report
     assert str(image_folder) not in report
     assert "already finished" in run(*common, "--out", out, "--model", "vgg16")[2]
-    assert run("report", out)[:2] == (0, f"{out / 'report.html'}\n")
+    code, again, err = run("report", out)
+    assert (code, again) == (0, printed)
+    assert "figures" in err
 
 
 @pytest.mark.usefixtures("tiny_networks")
@@ -151,12 +156,26 @@ def test_progress_is_lines_off_a_terminal_and_bars_on_one(capsys: pytest.Capture
         assert "one [image] was left out" in err
         assert "sweep" in err
         if not terminal:
-            assert "sweep: 2 of 4, about 0 min left" in err
+            assert "sweep: 2 of 4, about 0 s left" in err
+            assert err.index("sweep: 2 of 4 in 0 s") < err.index("drawing")
             assert "\x1b" not in err
 
 
+def test_a_stage_that_is_over_stops_its_clock() -> None:
+    with Display(terminal=True) as display:
+        for stage, total in (("reading", 0), ("sweep", 4), ("drawing", 0)):
+            display.begin(stage, total)
+        display.begin("last", 0)
+        running = [task.description for task in display._bars.tasks if task.stop_time is None]
+        assert running == ["last"]
+        whole = {task.description: (task.completed, task.total) for task in display._bars.tasks}
+        assert whole["sweep"] == (0, 4)  # what was not done is not said to be
+        assert whole["reading"] == (1, 1)
+    assert all(task.stop_time is not None for task in display._bars.tasks)
+
+
 def test_a_disk_that_refuses_is_one_sentence(run, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("dosimeter.report.redraw", refuse)

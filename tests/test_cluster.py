@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_study import settings
+from test_study import Stages, settings
 from test_sweeps import cohort
 from tiny import SIZE_PX, convolutional_classifier
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, digest, expected_shapes
+from dosimeter.progress import Progress
 from dosimeter.study import run_study
 from dosimeter.sweeps import cluster, joining
 from dosimeter.sweeps import crew as sharing
@@ -173,10 +174,10 @@ def test_training_gives_the_classifier_that_local_training_gives(executor: RayEx
     head, options = get_backbone("vgg16").head, FitOptions(epochs=2)
     halves = [split(images, "paper", seed=seed, test_share=0.5) for seed in (0, 1)]
     jobs = [FitJob("vgg16", half, seed, weights, head, options) for seed, half in enumerate(halves)]
-    seen: list[int] = []
-    remote = dict(executor.fit(jobs, device="cpu", advance=seen.append))
-    assert seen == [4, 4]
-    for place, classifier in LocalExecutor(1).fit(jobs, device="cpu", advance=lambda _: None):
+    seen = Stages()
+    remote = dict(executor.fit(jobs, device="cpu", progress=seen))
+    assert seen.stages == [("training 2 classifiers on the cluster", 2, 2)]
+    for place, classifier in LocalExecutor(1).fit(jobs, device="cpu", progress=Progress()):
         assert remote[place].fingerprint == classifier.fingerprint
         assert {**remote[place].card, "duration_s": 0} == {**classifier.card, "duration_s": 0}
 
@@ -216,7 +217,7 @@ def test_a_second_cluster_is_refused_while_one_is_joined(executor: RayExecutor) 
 
 def test_unusual_devices_are_refused(executor: RayExecutor) -> None:
     with pytest.raises(DosimeterError, match="cpu or cuda, got 'mps'"):
-        list(executor.fit([], device="mps", advance=lambda _: None))
+        list(executor.fit([], device="mps", progress=Progress()))
 
 
 # --- no cluster ---------------------------------------------------------------------------------------------

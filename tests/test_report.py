@@ -117,7 +117,7 @@ def test_a_failed_redraw_leaves_the_old_report(run: Responses, tmp_path: Path, m
     (tmp_path / "tables" / "old.csv").write_text("old")
     (tmp_path / "report.html").write_text("old")
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise OSError("the disk is full")
 
     monkeypatch.setattr(dosimeter.report, "write_figures", fail)

@@ -43,6 +43,33 @@ class Notes(Progress):
         self.notes.append(message)
 
 
+class Stages(Progress):
+    """Keeps each stage's name, total and steps."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, int, int]] = []
+
+    def begin(self, stage: str, total: int) -> None:
+        self.stages.append((stage, total, 0))
+
+    def advance(self, steps: int = 1) -> None:
+        stage, total, done = self.stages[-1]
+        self.stages[-1] = (stage, total, done + steps)
+
+
+def test_every_stage_of_known_length_is_counted_to_its_end(image_folder: Path, tmp_path: Path) -> None:
+    seen = Stages()
+    run_study(settings(image_folder, tmp_path, model="vgg16", epochs=2), progress=seen)
+    counted = {stage: total for stage, total, _ in seen.stages if total}
+    assert [(stage, done) for stage, total, done in seen.stages if total] == list(counted.items())
+    where = "vgg16 on csv:cases.csv (paper, seed 0)"
+    n_train, n_test = 32, 8
+    assert counted[f"{where}: features of 40 images"] == n_train + n_test
+    assert counted[f"{where}: training, 2 epochs"] == 2 * n_train
+    assert counted[f"{where}: sweep of 8 images under paper, sound"] == 2 * n_test
+    assert counted["figures"] == len(list((tmp_path / "figures").glob("*.svg")))
+
+
 def test_a_study_leaves_everything_it_promises(image_folder: Path, tmp_path: Path) -> None:
     outcome = run_study(settings(image_folder, tmp_path), command="dosimeter study")
     assert not outcome.incomplete
@@ -187,7 +214,7 @@ def test_a_run_stopped_while_drawing_is_not_taken_for_the_finished_one_before(
     assert 0.02 not in set(responses.read(tmp_path / "responses.parquet").frame.epsilon)
 
 
-def stop(folder: Path) -> Path:
+def stop(folder: Path, **_: object) -> Path:
     raise KeyboardInterrupt
 
 

@@ -49,7 +49,7 @@ def _wide_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dosimeter.study, "redraw", blank)
 
 
-def blank(folder: Path) -> Path:
+def blank(folder: Path, **_: object) -> Path:
     """Stand in for a report."""
     for name in ("tables", "figures"):
         (folder / name).mkdir(exist_ok=True)

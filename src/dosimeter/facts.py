@@ -319,6 +319,21 @@ class Facts(Typed):
     n_rows: Count | None = None
 
 
+class Planned(Scope):
+    """The units of work that one preset of a classifier is made of."""
+
+    seed: int
+    preset: str
+    cells: list[str]
+
+
+class Interim(Typed):
+    """What an interrupted study leaves to be reported: facts as far as they were known, and what was planned."""
+
+    facts: dict[str, Any]
+    planned: list[Planned]
+
+
 def check_facts(found: Any) -> dict[str, Any]:
     """Return the facts of a table as JSON types.
 

@@ -54,6 +54,7 @@ class Run:
         self.classifiers = folder / "classifiers"
         self.responses = folder / "responses.parquet"
         self.report = folder / "report.html"
+        self.interim = folder / "interim.json"
         self.products = (
             *(self.responses, self.report, folder / "summary.json"),
             *(folder / "tables", folder / "figures"),

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from dosimeter import responses
 from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.atomic import write_text
 from dosimeter.attacks.presets import PRESETS, choose
-from dosimeter.attacks.registry import parameters, passes
+from dosimeter.attacks.registry import passes
 from dosimeter.cohorts.contrast import flat_sentences
 from dosimeter.cohorts.split import copy_sentences
 from dosimeter.config import StudyConfig
@@ -25,6 +24,7 @@ from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_
 from dosimeter.errors import DosimeterError
 from dosimeter.examinations import Examinations
 from dosimeter.facts import Plan
+from dosimeter.gathering import Asked, Swept, gather, leave
 from dosimeter.models.backbones import HeadSpec, get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import recipe
@@ -33,14 +33,14 @@ from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, WeightsUnavailable, load_weights
 from dosimeter.planning import check_limits, plan_trial
 from dosimeter.progress import Progress
-from dosimeter.provenance import digest_of, environment, peak_memory_mib
+from dosimeter.provenance import digest_of
 from dosimeter.report import redraw
 from dosimeter.runs import Run, keep, kept
 from dosimeter.surroundings import plain_torch
 from dosimeter.sweeps.executor import Audience, Executor, FitJob, LocalExecutor
 from dosimeter.sweeps.pictures import picture
 from dosimeter.sweeps.plan import Cell
-from dosimeter.trials import Trial, cohorts_of, describe, plan_trials
+from dosimeter.trials import Trial, cohorts_of, plan_trials
 
 log = logging.getLogger(__name__)
 
@@ -99,18 +99,6 @@ def pick_device(name: str) -> str:
     return name
 
 
-class _Swept(NamedTuple):
-    """One classifier's share of a study."""
-
-    cells: list[Cell]
-    card: dict[str, Any]
-    engine: dict[str, Any]
-    exemplars: list[dict[str, Any]]
-    preflights: list[dict[str, Any]]
-    convergence: list[dict[str, Any]]
-    observed: list[dict[str, Any]]
-
-
 class _Study:
     """One execution of a study; its attributes are what all stages share."""
 
@@ -122,10 +110,11 @@ class _Study:
         self.device = pick_device(config.device)
         self.presets = choose(config.preset, config.attack, config.effort, config.storages)
         self.examinations = Examinations(config, run, progress, self.presets)
-        self.swept: dict[tuple[int, int], _Swept] = {}  # by the places of the model and of the trial
+        self.swept: dict[tuple[int, int], Swept] = {}  # by the places of the model and of the trial
         self.waiting: dict[tuple[int, int], Classifier] = {}  # to be swept together, by the same places
         self.noted: set[str] = set()
         self.n_executed = 0  # cells whose rows were not there
+        self.asked: Asked  # once images are read
 
     def execute(self, command: str) -> Outcome:
         incomplete, reused = self._compute(command)
@@ -134,10 +123,10 @@ class _Study:
         finished = self._digest(incomplete)
         self.swept.clear()  # what grows with the images, and the report does without
         self.waiting.clear()
-        self.progress.begin("drawing the report", 0)
         with self.run.stage("report"):
-            redraw(self.run.folder)
+            redraw(self.run.folder, progress=self.progress)
         self.run.save_manifest(status="finished", finished=finished)
+        self.run.interim.unlink(missing_ok=True)
         return Outcome(self.run, incomplete, reused=False)
 
     def _compute(self, command: str) -> tuple[list[str], bool]:
@@ -146,6 +135,7 @@ class _Study:
         with self.run.stage("read"):
             trials, incomplete = plan_trials(self.config)
         check_limits(self.config, trials)
+        self.asked = Asked(self.config, command, self.presets, self.device, trials, incomplete)
         write_text(self.run.folder / "config.toml", self.config.to_toml())  # a mistake keeps the old one
         for cohort in cohorts_of(trials):
             for sentence in (*cohort.left_out, *cohort.notes, *flat_sentences(cohort)):
@@ -170,7 +160,7 @@ class _Study:
             raise DosimeterError("no model has weights. " + " ".join(incomplete))
         if self._finished(incomplete):
             return incomplete, True
-        self._merge(trials, incomplete, command)
+        self._merge(self.asked)
         return incomplete, False
 
     def _weights(self, model: str) -> Weights:
@@ -196,17 +186,13 @@ class _Study:
                 yield place, classifier
         if not missing:
             return
-        total = sum(len(job.split.train) + len(job.split.test) for _, job, _ in missing)
-        title = f"{model}: features and training"
-        self.progress.begin(title, total)
         jobs = [job for _, job, _ in missing]
-        for index, classifier in self.executor.fit(jobs, device=self.device, advance=self.progress.advance):
+        for index, classifier in self.executor.fit(jobs, device=self.device, progress=self.progress):
             place, _, folder = missing[index]
             for stage, duration_s in classifier.card["duration_s"].items():
                 self.run.add_seconds(stage, duration_s, model=model, **trials[place].scope)
             save_classifier(classifier, folder)
             yield place, classifier
-            self.progress.begin(title, total)
 
     def _trained(self, folder: Path, weights: Weights) -> Classifier | None:
         """Return the classifier in `folder`, None if there is none or its files are damaged."""
@@ -220,14 +206,18 @@ class _Study:
 
     def _sweep(
         self, trial: Trial, classifier: Classifier, others: Sequence[Classifier] = (), *, choose_again: bool = False
-    ) -> _Swept:
+    ) -> Swept:
         scope = {**trial.scope, "model": classifier.card["model"]}
         plan = self._engine(trial, classifier, choose_again=choose_again)
         audience = [(each, self._engine(trial, each, choose_again=choose_again)) for each in others]
         listeners = [(each.fingerprint, theirs) for each, theirs in audience]
         cells = list(plan_trial(self.config, self.run.folder, trial, classifier, plan, listeners))
         todo = [cell for cell in cells if not responses.is_done(self.run.part(cell.cell_id))]
-        title = f"{scope['model']} on {trial.cohort.name} ({trial.split.protocol}): sweep"
+        card = {**classifier.card, "classifier": classifier.name, "sha256": classifier.fingerprint}
+        begun = Swept(cells, card, {**scope, "seed": trial.split.seed, **plan.to_dict()})
+        leave(self.asked, [*self._in_order, begun], self.run)
+        title = f"{scope['model']} on {trial.cohort.name} ({trial.split.protocol}, seed {trial.split.seed}): sweep of "
+        title += f"{len(trial.split.test)} images under {', '.join(preset.name for preset in self.presets)}"
         self.progress.begin(title, sum(len(cell.shard) for cell in todo))
         try:
             with self.run.stage("sweep", **scope):
@@ -239,14 +229,13 @@ class _Study:
             return self._sweep(trial, classifier, others, choose_again=True)
         self.n_executed += len(todo)
         self.run.save_manifest(status="running")
-        card = {**classifier.card, "classifier": classifier.name, "sha256": classifier.fingerprint}
         n_recomputed = len({cell.cell_id for cell in cells} & set(self._recomputed))
-        engine = {**scope, "seed": trial.split.seed, **plan.to_dict(), "n_recomputed": n_recomputed}
+        engine = {**begun.engine, "n_recomputed": n_recomputed}
         exemplars = self._pictures(trial, classifier, cells)
         examined = self.examinations.preflights(trial, classifier)
         converged = self.examinations.convergence(trial, classifier, cells)
         observed = self.examinations.visibility(trial, classifier)
-        return _Swept(cells, card, engine, exemplars, examined, converged, observed)
+        return Swept(cells, card, engine, exemplars, examined, converged, observed)
 
     def _execute(self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan, audience: Audience) -> None:
         """Write the rows of `cells` as they are done."""
@@ -314,7 +303,7 @@ class _Study:
         return drawn
 
     @property
-    def _in_order(self) -> list[_Swept]:
+    def _in_order(self) -> list[Swept]:
         """What was swept, in the order of the settings, whatever came first."""
         return [self.swept[places] for places in sorted(self.swept)]
 
@@ -322,41 +311,14 @@ class _Study:
     def _cells(self) -> list[str]:
         return [cell.cell_id for swept in self._in_order for cell in swept.cells]
 
-    def _merge(self, trials: list[Trial], incomplete: list[str], command: str) -> None:
+    def _merge(self, asked: Asked) -> None:
         """Write responses.parquet: all rows, and what the tables and figures need beside them."""
-        names = [cohort.name for cohort in cohorts_of(trials)]
-        shown_paths = {"cohort": names, "weights": {model: file.name for model, file in self.config.weights.items()}}
-        cells = self._cells
-        facts = {
-            "run_id": digest_of(cells)[:12],
-            "dosimeter_version": dosimeter.__version__,
-            "command": command,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "phantom": self.config.is_phantom,
-            "config": self.config.identity() | shown_paths,
-            "environment": environment(self.device),
-            "cohorts": [describe(trial) for trial in trials],
-            "classifiers": [swept.card for swept in self._in_order],
-            "engines": [swept.engine for swept in self._in_order],
-            "attacks": [
-                {"preset": preset.name, "effort": preset.effort, **parameters(preset.attack)} for preset in self.presets
-            ],
-            "preflights": [facts for swept in self._in_order for facts in swept.preflights],
-            "convergence": [facts for swept in self._in_order for facts in swept.convergence],
-            "observer": [facts for swept in self._in_order for facts in swept.observed],
-            "incomplete": incomplete,
-            "peak_memory_mib": peak_memory_mib(),
-        }
-        parts = [self.run.part(cell_id) for cell_id in cells]
+        parts = [self.run.part(cell_id) for cell_id in self._cells]
         self.run.save_manifest(status="merging", finished=None)  # what stands there now is about to change
-        exemplars = [exemplar for swept in self._in_order for exemplar in swept.exemplars]
-        beside = {
-            "stages": [stage.model_dump() for stage in self.run.manifest.stages],
-            "exemplars": exemplars,
-            **self._joined(str(facts["run_id"])),
-        }
-        responses.merge_parts(parts, self.run.responses, {**facts, **beside})
-        self.run.save_manifest(**facts)
+        facts = gather(asked, self._in_order, self.run)
+        responses.merge_parts(parts, self.run.responses, {**facts, **self._joined(facts["run_id"])})
+        beside = ("stages", "exemplars")  # the manifest has its own stages, and shows nobody
+        self.run.save_manifest(**{name: value for name, value in facts.items() if name not in beside})
 
     def _joined(self, run_id: str) -> dict[str, Any]:
         """Return the reader studies that were joined to these very rows, to be kept when they are merged again."""

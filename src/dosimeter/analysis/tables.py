@@ -151,15 +151,20 @@ def accuracy_table(responses: Responses, *, against: str | Responses | pd.DataFr
     return table if against is None else with_differences(table, responses.frame, against)
 
 
-def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
+def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path, *, remark: str = "") -> None:
     """Write each table as NAME.csv (ten digits) and NAME.tex (three): the same table always gives the same bytes.
 
     The CSV is whole; of a table longer than `LATEX_ROWS` the LaTeX has the first rows, and says so.
+
+    Args:
+        tables: by the names of their files.
+        folder: where they go.
+        remark: what every caption begins with.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.10g", lineterminator="\n")
-        shown, caption = table.head(LATEX_ROWS), CAPTIONS[name]
+        shown, caption = table.head(LATEX_ROWS), f"{remark} {CAPTIONS[name]}".strip()
         column, source = _PUBLISHED.get(name, ("", ""))
         if column and table[column].notna().any():
             caption += f" Columns paper_... are the published numbers ({source} of the paper)."

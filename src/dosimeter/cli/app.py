@@ -145,13 +145,21 @@ def study(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="the run's folder")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="the run's folder")],
+    partial: Annotated[
+        bool, typer.Option("--partial", help="of a run that was interrupted, as far as it came")
+    ] = False,
+) -> None:
     """Draw tables, figures and report again from the run's responses.parquet alone."""
-    from dosimeter.report import redraw
+    from dosimeter.cli.display import Display
+    from dosimeter.report import redraw, redraw_partial
+    from dosimeter.report.answer import answer
     from dosimeter.runs import held
 
-    with held(run):
-        say(redraw(run))
+    with held(run), Display() as display:
+        path = (redraw_partial if partial else redraw)(run, progress=display)
+    say(*answer(run), f"report: {path}")
 
 
 @app.command(name="list")

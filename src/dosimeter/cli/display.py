@@ -34,16 +34,19 @@ class Display(Progress):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error is None:
+            self._end()
         self._bars.stop()
 
     def begin(self, stage: str, total: int) -> None:
-        """Show a new stage; `total` 0 means that its length is not known."""
+        """Show a new stage, the one before it being over; `total` 0 means that its length is not known."""
+        self._end()
         self._stage, self._total, self._done = stage, total, 0
         self._started = self._spoke = time.monotonic()
         if self._terminal:
             self._task = self._bars.add_task(escape(one_line(stage)), total=total or None)
         else:
-            self._say(stage + (f": {total} images" if total else ""))
+            self._say(stage)
 
     def advance(self, steps: int = 1) -> None:
         """Move the bar, or say a line now and then."""
@@ -53,8 +56,24 @@ class Display(Progress):
             self._bars.advance(self._task, steps)
         elif time.monotonic() - self._spoke > LINE_EVERY_S:
             self._spoke = time.monotonic()
-            left = (self._spoke - self._started) / self._done * (self._total - self._done)
-            self._say(f"{self._stage}: {self._done} of {self._total}, about {left / 60:.0f} min left")
+            if not self._total:
+                self._say(f"{self._stage}: {self._done} done")
+            elif self._done:
+                left = (self._spoke - self._started) / self._done * max(self._total - self._done, 0)
+                self._say(f"{self._stage}: {self._done} of {self._total}, about {_duration(left)} left")
+
+    def _end(self) -> None:
+        """Let the stage's clock stand; off a terminal say how long a long one took."""
+        took = time.monotonic() - self._started
+        if self._task is not None:
+            total = self._total or max(self._done, 1)
+            self._bars.update(self._task, total=total, completed=self._done if self._total else total)
+            self._bars.stop_task(self._task)
+            self._task = None
+        elif self._stage and took > LINE_EVERY_S:
+            counted = f"{self._done} of {self._total}" if self._total else "done"
+            self._say(f"{self._stage}: {counted} in {_duration(took)}")
+        self._stage = ""
 
     def note(self, message: str) -> None:
         """Print one sentence above the bar."""
@@ -65,3 +84,7 @@ class Display(Progress):
             self._console.print(one_line(line), markup=False)
         else:
             say(line, error=True)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -7,6 +7,7 @@ from dosimeter.cli.lines import say
 from dosimeter.config import StudyConfig
 from dosimeter.estimate import estimate
 from dosimeter.planning import check_limits
+from dosimeter.report.answer import answer
 from dosimeter.study import run_study
 from dosimeter.trials import plan_trials
 
@@ -23,7 +24,7 @@ def run(settings: StudyConfig, *, command: str) -> None:
         say(f"INCOMPLETE: {sentence}", error=True)
     if outcome.reused:
         say("already finished: nothing was computed again.", error=True)
-    say(f"report: {outcome.run.report}")
+    say(*answer(outcome.run.folder), f"report: {outcome.run.report}")
 
 
 def print_plan(settings: StudyConfig) -> None:

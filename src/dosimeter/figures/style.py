@@ -172,14 +172,24 @@ def panels(rows: int, columns: int, *, height: float, width: float = WIDTH, **op
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
-    """Write `figure` as `stem`.svg and `stem`.png, without dates, and return both paths."""
+def save(figure: Figure, stem: Path, *, mark: str = "") -> tuple[Path, Path]:
+    """Write `figure` as `stem`.svg and `stem`.png, without dates, and return both paths; `mark` is written across."""
     svg, png = stem.with_name(f"{stem.name}.svg"), stem.with_name(f"{stem.name}.png")
     with matplotlib.style.context(["default", _STYLE]):
         engine = figure.get_layout_engine()
         if engine is not None:  # lay out once, not once for each file
             engine.execute(figure)
             figure.set_layout_engine("none")
+        if mark:
+            look: dict[str, Any] = {
+                "fontsize": 48,
+                "rotation": 30,
+                "ha": "center",
+                "va": "center",
+                "alpha": 0.3,
+                "zorder": 99,
+            }
+            figure.text(0.5, 0.5, mark, color=VERMILLION, **look)
         figure.savefig(svg, metadata={"Date": None, "Creator": None})
         figure.savefig(png, dpi=DPI, metadata={"Software": None})
     return svg, png

@@ -33,6 +33,7 @@ from dosimeter.figures.storage import survival_curves
 from dosimeter.figures.style import in_order, save
 from dosimeter.figures.training import metric_bars, roc_curves, training_curves
 from dosimeter.figures.visibility import visibility_curves
+from dosimeter.progress import Progress
 from dosimeter.responses import Responses
 
 _FIRST_FIGURE = {"xray": 4, "ct": 9}
@@ -113,7 +114,13 @@ class _Trial(NamedTuple):
     readers: list[Mapping[str, Any]]  # studies with readers
 
 
-def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], directory: Path) -> list[FigureFile]:
+def write_figures(
+    responses: Responses,
+    tables: Mapping[str, pd.DataFrame],
+    directory: Path,
+    *,
+    progress: Progress | None = None,
+) -> list[FigureFile]:
     """Draw every figure that the table has numbers for into `directory`, which is made if needed.
 
     Figures of the paper's cohorts carry its numbers: 4 to 8 for X-ray, 9 to 13 for CT, and 14 for the one it lacks;
@@ -124,6 +131,7 @@ def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], dire
         responses: a run's table and meta.
         tables: as `analysis.tables.build_tables` returns them.
         directory: where the files go.
+        progress: told of every figure.
 
     Returns:
         The figures, cohort by cohort and protocol by protocol, in the order of their numbers.
@@ -131,17 +139,21 @@ def write_figures(responses: Responses, tables: Mapping[str, pd.DataFrame], dire
     directory.mkdir(parents=True, exist_ok=True)
     every = seeds(responses)
     one = f" This is seed {every[0]}, the first of {len(every)}." if len(every) > 1 else ""
+    partial = bool(responses.meta.get("partial"))
+    progress = progress or Progress()
+    drawings = [(trial, drawing) for trial in _trials(responses, tables) for drawing in _drawings(trial)]
+    progress.begin("figures", len(drawings))
     written = []
-    for trial in _trials(responses, tables):
-        for drawing in _drawings(trial):
-            name, title = _name(trial, drawing), _title(trial, drawing)
-            tables_shown = trial.every if drawing.subject == "repeats" else trial.tables
-            shown = Shown(trial.cohort, trial.protocol, drawing.model, tables_shown, drawing.reader_study)
-            text = caption(drawing.subject, shown) + ("" if drawing.subject in ("repeats", "readers") else one)
-            svg, png = save(drawing.draw(), directory / name)
-            where = (trial.cohort, trial.protocol)
-            section = _SECTIONS.get(drawing.subject, "figures")
-            written.append(FigureFile(name, title, text, *where, svg, png, section))
+    for trial, drawing in drawings:
+        name, title = _name(trial, drawing), _title(trial, drawing)
+        tables_shown = trial.every if drawing.subject == "repeats" else trial.tables
+        shown = Shown(trial.cohort, trial.protocol, drawing.model, tables_shown, drawing.reader_study)
+        text = caption(drawing.subject, shown) + ("" if drawing.subject in ("repeats", "readers") else one)
+        svg, png = save(drawing.draw(), directory / name, mark="PARTIAL" if partial else "")
+        where = (trial.cohort, trial.protocol)
+        section = _SECTIONS.get(drawing.subject, "figures")
+        written.append(FigureFile(name, title, text, *where, svg, png, section))
+        progress.advance()
     return written
 
 

@@ -15,6 +15,7 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.features import FeatureStore
 from dosimeter.models.training import Examples, FitOptions, train_head
 from dosimeter.models.weights import Weights, load_weights
+from dosimeter.progress import Progress
 from dosimeter.surroundings import plain_torch
 
 TRAINING_VERSION = 1
@@ -33,6 +34,7 @@ def fit(
     device: str = "cpu",
     features: Path | None = None,
     advance: Callable[[int], None] = lambda _: None,
+    progress: Progress | None = None,
 ) -> Classifier:
     """Train a classifier on `split.train`, watching `split.test` after every epoch.
 
@@ -48,6 +50,7 @@ def fit(
         device: "cpu", "cuda" or "mps".
         features: the cache folder of feature maps.
         advance: called with 1 after each image that went through the base.
+        progress: told of both stages, features and training.
 
     Raises:
         WeightsUnavailable: no source has the base's weights.
@@ -59,13 +62,21 @@ def fit(
     classifier = assemble(backbone, weights, spec, classes=split.train.classes, generator=generator).to(device)
     shape = backbone.map_shape
     store = FeatureStore(classifier, base_sha256=weights.base_sha256, map_shape=shape, folder=features)
+    progress = progress or Progress()
+    where = f"{model} on {split.train.name} ({split.protocol}, seed {seed})"
     started = time.perf_counter()
-    train, test = (
-        Examples(store.compute(cohort, advance=advance), torch.from_numpy(cohort.labels))
-        for cohort in (split.train, split.test)
-    )
+    train, test = _examples(store, split, where, progress, advance)
     computed = time.perf_counter()
-    history = train_head(classifier.head, train, test, options=options, generator=generator, device=device)
+    progress.begin(f"{where}: training, {options.epochs} epochs", options.epochs * len(split.train))
+    history = train_head(
+        classifier.head,
+        train,
+        test,
+        options=options,
+        generator=generator,
+        device=device,
+        advance=progress.advance,
+    )
     classifier.card = {
         "model": model,
         "cohort": split.train.name,
@@ -83,6 +94,24 @@ def fit(
         "duration_s": {"features": computed - started, "training": time.perf_counter() - computed},
     }
     return classifier
+
+
+def _examples(
+    store: FeatureStore, split: Split, where: str, progress: Progress, advance: Callable[[int], None]
+) -> tuple[Examples, Examples]:
+    """Return the training and the test images as feature files and labels."""
+    n_images = len(split.train) + len(split.test)
+    progress.begin(f"{where}: features of {n_images} images", n_images)
+
+    def seen(n: int) -> None:
+        advance(n)
+        progress.advance(n)
+
+    train, test = (
+        Examples(store.compute(cohort, advance=seen), torch.from_numpy(cohort.labels))
+        for cohort in (split.train, split.test)
+    )
+    return train, test
 
 
 @plain_torch()

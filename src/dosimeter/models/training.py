@@ -6,7 +6,7 @@ batch; see `FitOptions` for ours.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,8 +63,13 @@ def train_head(
     options: FitOptions,
     generator: torch.Generator,
     device: str,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
-    """Train `head` in place and leave it frozen in evaluation mode; return one record per epoch."""
+    """Train `head` in place and leave it frozen in evaluation mode; return one record per epoch.
+
+    Args:
+        advance: called after every batch with its number of images: `epochs` times the training images in all.
+    """
     head.requires_grad_(True)
     optimizer = torch.optim.Adam(head.parameters(), lr=options.learning_rate, fused=True)
     history = []
@@ -80,6 +85,7 @@ def train_head(
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+                advance(len(rows))
             head.eval()
             record = {"epoch": epoch + 1, "learning_rate": options.rate(epoch)}
             for name, examples in (("train", train), ("test", test)):

@@ -106,7 +106,8 @@ def render(
     environment.filters |= {name: getattr(numbers, name) for name in ("percent", "seconds", "moment")}
     environment.filters |= {"model": model_name, "attack": attack_title}
     return environment.get_template("report.html").render(
-        title=title or f"Robustness to small perturbations: {cohorts}",
+        title=("PARTIAL: " if meta.get("partial") else "") + (title or f"Robustness to small perturbations: {cohorts}"),
+        partial=bool(meta.get("partial")),
         css=_template("style.css") + (_template("trust.css") if judged else ""),
         meta=meta,
         cohorts=first.meta["cohorts"],

@@ -11,6 +11,7 @@ from dosimeter.analysis.attacks import reported_doses
 from dosimeter.analysis.evaluation import overall
 from dosimeter.analysis.findings import findings
 from dosimeter.analysis.repeats import first_repeat
+from dosimeter.analysis.taxonomy import PUBLISHED, WORST_CASE
 from dosimeter.analysis.verdict import verdict
 from dosimeter.analysis.visibility import reader_sentence
 from dosimeter.analysis.wording import records
@@ -29,16 +30,16 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         tables: as `analysis.tables.build_tables` returns them.
 
     Returns:
-        schema_version, run_id, dosimeter_version, created, phantom; status ("complete", or "incomplete" if a model or
-        cohort is missing or an image failed); incomplete (sentences); n_failed (images that failed, counted for each
-        classifier); results, one entry for each (cohort, protocol, model) with n, accuracy and auc (value, low, high)
-        and attacks (see `_attacks`); verdict; findings. Of a run of several seeds these are of the first, and there
-        is repeats, the rows of `analysis.repeats.repeats`. A run with reader studies has reader_studies, as
-        `readers.results.results` returns them. Where two curves have images in common there is paired: rows of
-        `analysis.paired.paired` without attack and at the three doses of `_robustness`. Where images were stored,
-        each result has storage (see `_storage`); where a run has attacks beyond the study, or was examined,
-        evaluations (see `_evaluations`). Where visibility was measured there are readers (a sentence),
-        safe_magnitudes, rows of the table, and observer.
+        schema_version, run_id, dosimeter_version, created, phantom; status ("complete", "incomplete" if a model or
+        cohort is missing or an image failed, or "partial": the run was interrupted); incomplete (sentences); n_failed
+        (images that failed, counted for each classifier); results, one entry for each (cohort, protocol, model) with n,
+        accuracy and auc (value, low, high), attacks (see `_attacks`) and worst_case; verdict; findings. Of a run of
+        several seeds these are of the first, and there is repeats, the rows of `analysis.repeats.repeats`. A run with
+        reader studies has reader_studies, as `readers.results.results` returns them. Where two curves have images in
+        common there is paired: rows of `analysis.paired.paired` without attack and at the three doses of
+        `_robustness`. Where images were stored, each result has storage (see `_storage`); where a run has attacks
+        beyond the study, or was examined, evaluations (see `_evaluations`). Where visibility was measured there are
+        readers (a sentence), safe_magnitudes, rows of the table, and observer.
     """
     meta = responses.meta
     firsts = first_repeat(responses, tables)[1]
@@ -50,7 +51,7 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         "dosimeter_version": meta["dosimeter_version"],
         "created": meta["created"],
         "phantom": meta["phantom"],
-        "status": "incomplete" if meta["incomplete"] or n_failed else "complete",
+        "status": _status(meta, n_failed),
         "incomplete": list(meta["incomplete"]),
         "n_failed": n_failed,
         "results": [_result(row, firsts) for row in firsts["clean_metrics"].to_dict("records")],
@@ -68,6 +69,12 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
     if meta.get("readers"):
         summary["reader_studies"] = meta["readers"]
     return summary
+
+
+def _status(meta: Mapping[str, Any], n_failed: int) -> str:
+    if meta.get("partial"):
+        return "partial"
+    return "incomplete" if meta["incomplete"] or n_failed else "complete"
 
 
 def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -93,6 +100,7 @@ def _result(row: Mapping[Any, Any], tables: Mapping[str, pd.DataFrame]) -> dict[
         "accuracy": _estimate(row, "accuracy"),
         "auc": _estimate(row, "auc"),
         "attacks": _attacks(tables, keys),
+        "worst_case": _worst_case(tables, keys),
     }
     if "survival" in tables:
         result["storage"] = _storage(tables, keys)
@@ -101,6 +109,30 @@ def _result(row: Mapping[Any, Any], tables: Mapping[str, pd.DataFrame]) -> dict[
     if "visibility" in tables:
         result["visibility"] = _visibility(tables["visibility"], keys)
     return result
+
+
+def _worst_case(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the lowest accuracy that is left, at the middle one of the three doses, and under what; None if unknown.
+
+    It is that of the worst case over attacks where there are several, else of the attack that leaves least. The
+    published preset counts only where it is alone, and controls and other networks' images never do.
+    """
+    curves = _of(tables.get("robust_accuracy", tables["fgsm_accuracy"]), {**keys, "storage": "float"})
+    if "role" in curves:
+        curves = curves[~curves["role"].isin(["control", "transfer"])]
+    doses = reported_doses(curves["epsilon"])
+    if not doses:
+        return None
+    rows = records(curves[curves["epsilon"] == doses[len(doses) // 2]])
+    rows = [row for row in rows if row["preset"] != PUBLISHED] or rows
+    worst = min(rows, key=lambda row: (row["preset"] != WORST_CASE, row["accuracy"]))
+    return {
+        **{name: worst[name] for name in ("epsilon", "preset")},
+        "n": int(worst["n"]),
+        "value": _number(worst["accuracy"]),
+        "low": _number(worst["ci_low"]),
+        "high": _number(worst["ci_high"]),
+    }
 
 
 def _storage(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> list[dict[str, Any]]:

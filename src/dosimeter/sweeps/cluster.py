@@ -17,8 +17,9 @@ from dosimeter.models.backbones import get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import assemble
 from dosimeter.parallel import AHEAD
+from dosimeter.progress import Progress
 from dosimeter.sweeps.crew import Crew
-from dosimeter.sweeps.executor import JOB, Advance, Audience, Done, FitJob
+from dosimeter.sweeps.executor import JOB, Audience, Done, FitJob
 from dosimeter.sweeps.joining import join
 from dosimeter.sweeps.plan import Cell
 from dosimeter.sweeps.worker import ImageStore, Served, import_ray, portable_cell
@@ -69,12 +70,13 @@ class RayExecutor:
             self._ray.shutdown()
             self._ray._private.worker._worker_logs_enabled = True
 
-    def fit(self, jobs: Sequence[FitJob], *, device: str, advance: Advance) -> Iterator[tuple[int, Classifier]]:
+    def fit(self, jobs: Sequence[FitJob], *, device: str, progress: Progress) -> Iterator[tuple[int, Classifier]]:
         """Yield the place of each job and its classifier as it is done, each trained by one worker.
 
         A job's feature maps are computed by its one worker, and stay in the cache folder of that machine for later jobs
-        on the same images. `advance` is called once a job, with all its images.
+        on the same images. One stage covers all jobs, and advances by one for each that is done.
         """
+        progress.begin(f"training {len(jobs)} classifiers on the cluster", len(jobs))
         weights = {id(job.weights): self._ray.put(job.weights) for job in jobs}
         stores = {job.model: ImageStore(size_px=get_backbone(job.model).size_px) for job in jobs}
 
@@ -91,7 +93,7 @@ class RayExecutor:
             classifier = assemble(get_backbone(job.model), job.weights, job.head, classes=classes, generator=untrained)
             classifier.head.load_state_dict(state)
             classifier.card = card
-            advance(len(job.split.train) + len(job.split.test))
+            progress.advance()
             yield place, classifier.to(device)
 
     def run(

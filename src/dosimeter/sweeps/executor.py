@@ -1,6 +1,6 @@
 """Where cells are executed. `LocalExecutor` uses this machine's cores; `cluster.RayExecutor` those of a cluster."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from threading import Event
 from typing import NamedTuple, Protocol
@@ -16,10 +16,10 @@ from dosimeter.models.fit import fit
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights
 from dosimeter.parallel import default_workers, in_threads
+from dosimeter.progress import Progress
 from dosimeter.sweeps.execute import Listener, Row, execute_cell
 from dosimeter.sweeps.plan import Cell
 
-Advance = Callable[[int], None]
 Audience = Sequence[tuple[Classifier, EnginePlan]]
 """Classifiers that are asked about the images made on another, and how they answer."""
 
@@ -50,8 +50,8 @@ JOB = tuple(field.name for field in fields(FitJob))
 class Executor(Protocol):
     """Trains and sweeps anywhere, in any order; heads and rows are the same wherever they are made."""
 
-    def fit(self, jobs: Sequence[FitJob], *, device: str, advance: Advance) -> Iterator[tuple[int, Classifier]]:
-        """Yield the place of each job and its classifier as it is done, calling `advance(1)` for each image seen."""
+    def fit(self, jobs: Sequence[FitJob], *, device: str, progress: Progress) -> Iterator[tuple[int, Classifier]]:
+        """Yield the place of each job and its classifier as it is done, telling `progress` of the stages."""
 
     def run(
         self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan, audience: Audience = ()
@@ -69,10 +69,10 @@ class LocalExecutor:
     def __init__(self, workers: int | None = None) -> None:
         self._workers = workers
 
-    def fit(self, jobs: Sequence[FitJob], *, device: str, advance: Advance) -> Iterator[tuple[int, Classifier]]:
+    def fit(self, jobs: Sequence[FitJob], *, device: str, progress: Progress) -> Iterator[tuple[int, Classifier]]:
         """Yield the place of each job and its classifier, one after the other: each uses all cores."""
         for place, job in enumerate(jobs):
-            yield place, fit(**{name: getattr(job, name) for name in JOB}, device=device, advance=advance)
+            yield place, fit(**{name: getattr(job, name) for name in JOB}, device=device, progress=progress)
 
     def run(
         self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan, audience: Audience = ()

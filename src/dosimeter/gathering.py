@@ -1,0 +1,83 @@
+"""What a study tells beside its rows: the facts of responses.parquet, and of an interrupted run those so far."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import dosimeter
+from dosimeter.attacks.presets import Preset
+from dosimeter.attacks.registry import parameters
+from dosimeter.config import StudyConfig
+from dosimeter.provenance import digest_of, environment, peak_memory_mib
+from dosimeter.runs import Run, keep
+from dosimeter.sweeps.plan import Cell
+from dosimeter.trials import Trial, cohorts_of, describe
+
+Entries = list[dict[str, Any]]
+
+
+class Swept(NamedTuple):
+    """One classifier's share of a study; of one whose sweep has begun, cells, card and engine."""
+
+    cells: list[Cell]
+    card: dict[str, Any]
+    engine: dict[str, Any]
+    exemplars: Sequence[dict[str, Any]] = ()
+    preflights: Sequence[dict[str, Any]] = ()
+    convergence: Sequence[dict[str, Any]] = ()
+    observed: Sequence[dict[str, Any]] = ()
+
+
+class Asked(NamedTuple):
+    """What a study was asked to do; `incomplete` says, in sentences, what of it cannot be done."""
+
+    config: StudyConfig
+    command: str
+    presets: Sequence[Preset]
+    device: str
+    trials: Sequence[Trial]
+    incomplete: Sequence[str]
+
+
+def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
+    """Return the facts that travel with the rows of `swept` (see `facts.Facts`)."""
+    config = asked.config
+    names = [cohort.name for cohort in cohorts_of(asked.trials)]
+    shown_paths = {"cohort": names, "weights": {model: file.name for model, file in config.weights.items()}}
+    attacks = [
+        {"preset": preset.name, "effort": preset.effort, **parameters(preset.attack)} for preset in asked.presets
+    ]
+    return {
+        "run_id": digest_of([cell.cell_id for each in swept for cell in each.cells])[:12],
+        "dosimeter_version": dosimeter.__version__,
+        "command": asked.command,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "phantom": config.is_phantom,
+        "config": config.identity() | shown_paths,
+        "environment": environment(asked.device),
+        "cohorts": [describe(trial) for trial in asked.trials],
+        "classifiers": [each.card for each in swept],
+        "engines": [each.engine for each in swept],
+        "attacks": attacks,
+        "preflights": [facts for each in swept for facts in each.preflights],
+        "convergence": [facts for each in swept for facts in each.convergence],
+        "observer": [facts for each in swept for facts in each.observed],
+        "incomplete": list(asked.incomplete),
+        "peak_memory_mib": peak_memory_mib(),
+        "stages": [stage.model_dump() for stage in run.manifest.stages],
+        "exemplars": [exemplar for each in swept for exemplar in each.exemplars],
+    }
+
+
+def leave(asked: Asked, swept: Sequence[Swept], run: Run) -> None:
+    """Write what `report --partial` needs of a run whose rows are not all there (see `facts.Interim`)."""
+    planned = [
+        {
+            **{name: each.engine[name] for name in ("cohort", "protocol", "model", "seed")},
+            "preset": preset.name,
+            "cells": [cell.cell_id for cell in each.cells if cell.setting.preset.name == preset.name],
+        }
+        for each in swept
+        for preset in asked.presets
+    ]
+    keep(run.interim, {"facts": gather(asked, swept, run), "planned": planned})

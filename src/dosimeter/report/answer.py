@@ -1,0 +1,78 @@
+"""The answer of a run in a line for each classifier, from summary.json: the last thing that a study says."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dosimeter.analysis.taxonomy import PUBLISHED, WORST_CASE, attack_title
+from dosimeter.analysis.wording import model_name
+from dosimeter.errors import DosimeterError
+
+NOT_EXAMINED = "NOT EXAMINED"
+
+
+def answer(run_folder: Path) -> list[str]:
+    """Return what a run found, from its summary.json.
+
+    Raises:
+        DosimeterError: the file is not there, or is not what `report.summary` writes.
+    """
+    path = run_folder / "summary.json"
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        return list(_lines(summary))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DosimeterError(f"{path} is missing or damaged. Draw it again: dosimeter report {run_folder}") from error
+
+
+def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    if summary["status"] != "complete":
+        yield f"{summary['status'].upper()} RUN: {' '.join(summary['incomplete'])}".removesuffix(": ")
+    if summary["phantom"]:
+        yield "PHANTOM DATA: these numbers say nothing about patients."
+    for result in summary["results"]:
+        yield _line(result)
+
+
+def _line(result: Mapping[str, Any]) -> str:
+    """Return "VERDICT: classifier: epsilon50, worst case; why" of one classifier."""
+    attack = _chosen(result["attacks"])
+    worst = result["worst_case"]
+    family = PUBLISHED if (worst or attack or {}).get("preset") == PUBLISHED else "sound"
+    judged = next((each for each in result.get("evaluations", ()) if each["preset"] == family), None)
+    verdict = judged["verdict"] if judged else NOT_EXAMINED
+    because = f"; {verdict} because: {judged['because']}" if judged and judged["because"] else ""
+    who = f"{model_name(result['model'])} on {result['cohort']} ({result['protocol']} protocol, {result['n']} images)"
+    return f"{verdict}: {who}: {_half(attack)}; {_worst(worst)}{because}"
+
+
+def _chosen(attacks: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the attack whose epsilon50 counts: the worst case, else the sound preset, else the first of floats."""
+    floats = {each["preset"]: each for each in attacks if each["storage"] == "float"}
+    return next((floats[name] for name in (WORST_CASE, "sound", *floats) if name in floats), None)
+
+
+def _half(attack: Mapping[str, Any] | None) -> str:
+    if attack is None:
+        return "epsilon50 not asked"
+    name = attack_title(attack["preset"])
+    half, levels = attack["epsilon50"], attack["grey_levels"]
+    if half["value"] is None:
+        return f"epsilon50 beyond the largest epsilon asked ({name})" if half["censored"] else f"no epsilon50 ({name})"
+    interval = "no interval"
+    if levels["low"] is not None:
+        high = "beyond the largest asked" if levels["high"] is None else f"{levels['high']:.2f}"
+        interval = f"95 % interval {levels['low']:.2f} to {high}"
+    return f"epsilon50 {half['value']:.2g} = {levels['value']:.2f} grey levels ({interval}; {name})"
+
+
+def _worst(worst: Mapping[str, Any] | None) -> str:
+    if worst is None or worst["value"] is None:
+        return "no accuracy under attack"
+    interval = (
+        "" if worst["low"] is None else f", 95 % interval {100 * worst['low']:.1f} to {100 * worst['high']:.1f} %"
+    )
+    name = "over all attacks" if worst["preset"] == WORST_CASE else attack_title(worst["preset"])
+    share = f"{100 * worst['value']:.1f} %"
+    return f"worst-case accuracy at epsilon {worst['epsilon']:g} {share} ({worst['n']} images{interval}; {name})"

@@ -1,0 +1,161 @@
+"""A run that was interrupted is reported as far as it came, and says so; the answer of a run in its last lines."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from response_factory import make_responses
+from test_study import settings
+
+import dosimeter.sweeps.executor
+from dosimeter import responses
+from dosimeter.analysis.tables import build_tables
+from dosimeter.cli import main
+from dosimeter.errors import DosimeterError
+from dosimeter.report import redraw, redraw_partial, summarise
+from dosimeter.report.answer import answer
+from dosimeter.responses import Responses
+from dosimeter.study import run_study
+
+
+def interrupted(images: Path, folder: Path, n_cells: int, monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+    """Leave a run that was stopped by Ctrl-C once `n_cells` cells were done."""
+    whole, n_done = dosimeter.sweeps.executor.execute_cell, 0
+
+    def stopping(*arguments: Any, **options: Any) -> Any:
+        nonlocal n_done
+        if n_done == n_cells:
+            raise KeyboardInterrupt
+        n_done += 1
+        return whole(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dosimeter.sweeps.executor, "execute_cell", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(settings(images, folder, epochs=1, workers=1, **changes))
+
+
+@pytest.mark.usefixtures("tiny_networks")
+@pytest.mark.parametrize("n_cells", [1, 2, 3, 5, 7])
+def test_an_interrupted_run_is_reported_as_far_as_it_came(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_cells: int
+) -> None:
+    interrupted(image_folder, tmp_path, n_cells, monkeypatch, attack="random_sign" if n_cells == 3 else "")
+    parts = sorted((tmp_path / "parts").iterdir())
+    page = redraw_partial(tmp_path).read_text()
+    assert page.count("PARTIAL") >= 2
+    assert "not begun" in page or n_cells > 4
+    assert "no random sample" in page
+    assert 'class="everywhere"' in page
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["status"] == "partial"
+    assert answer(tmp_path)[0].startswith("PARTIAL RUN: This run was interrupted")
+    for table in (tmp_path / "tables").glob("*.tex"):
+        assert table.read_text().startswith("% PARTIAL"), table.name
+    drawn = [figure.read_text() for figure in (tmp_path / "figures").glob("*.svg")]
+    assert drawn
+    assert all("PARTIAL" in figure for figure in drawn)
+    rows = pd.concat(responses.read_part(part) for part in parts)
+    curves = pd.read_csv(tmp_path / "tables" / "fgsm_accuracy.csv")
+    for row in curves.itertuples():
+        names = {name: getattr(row, name) for name in ("model", "preset", "storage", "epsilon")}
+        mine = rows[rows["on_grid"] & (rows[list(names)] == pd.Series(names)).all(axis=1)]
+        assert (row.n, row.correct) == (len(mine), mine["correct"].sum())
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_the_run_goes_on_and_the_mark_goes_away(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(image_folder, tmp_path, 2, monkeypatch, model="vgg16")
+    redraw_partial(tmp_path)
+    with pytest.raises(DosimeterError, match="does not exist"):
+        redraw(tmp_path)
+    run_study(settings(image_folder, tmp_path, epochs=1, workers=1, model="vgg16"))
+    assert "PARTIAL" not in (tmp_path / "report.html").read_text()
+    assert not (tmp_path / "interim.json").exists()
+    with pytest.raises(DosimeterError, match="Leave out --partial"):
+        redraw_partial(tmp_path)
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_what_cannot_be_reported_is_one_sentence(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DosimeterError, match="is no run"):
+        redraw_partial(tmp_path / "nothing")
+    (tmp_path / "parts").mkdir()
+    with pytest.raises(DosimeterError, match="before its sweep began"):
+        redraw_partial(tmp_path)
+    interrupted(image_folder, tmp_path, 0, monkeypatch)
+    with pytest.raises(DosimeterError, match="no part of this run is done"):
+        redraw_partial(tmp_path)
+    (tmp_path / "interim.json").write_text('{"facts": {}}')
+    with pytest.raises(DosimeterError, match="damaged"):
+        redraw_partial(tmp_path)
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_the_command(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    interrupted(image_folder, tmp_path, 3, monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["dosimeter", "report", str(tmp_path), "--partial"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert not caught.value.code
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0].startswith("PARTIAL RUN")
+    assert said.out.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
+    assert "figures" in said.err  # its progress
+
+
+# --- the answer -----------------------------------------------------------------------------------------------
+
+
+def summary_of(run: Responses, folder: Path) -> dict[str, Any]:
+    summary = summarise(run, build_tables(run))
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return summary
+
+
+@pytest.mark.parametrize("attacks", [(), ("pgd", "square", "random_sign")])
+def test_the_answer_has_the_summary_s_numbers(tmp_path: Path, attacks: tuple[str, ...]) -> None:
+    run = make_responses(cohorts={"xray-268": "xray"}, attacks=attacks, error_row=False)
+    summary = summary_of(run, tmp_path)
+    lines = answer(tmp_path)
+    assert len(lines) == len(summary["results"]) == 2
+    tables = build_tables(run)
+    for line, result in zip(lines, summary["results"], strict=True):
+        preset = "worst case" if attacks else "sound"
+        half = tables["epsilon50"]
+        half = half[(half["model"] == result["model"]) & (half["storage"] == "float") & (half["preset"] == preset)]
+        row = half.iloc[0]
+        assert f"= {row['grey_levels']:.2f} grey levels" in line
+        assert f"{row['grey_levels_low']:.2f} to {row['grey_levels_high']:.2f}" in line
+        curves = tables["robust_accuracy" if attacks else "fgsm_accuracy"]
+        at = curves[
+            (curves["model"] == result["model"]) & (curves["storage"] == "float") & (curves["epsilon"] == 0.003)
+        ]
+        lowest = at[~at["preset"].isin(["paper", "random_sign"])]["accuracy"].min()
+        assert f"worst-case accuracy at epsilon 0.003 {100 * lowest:.1f} %" in line
+
+
+@pytest.mark.parametrize("verdict", ["UNRELIABLE", "CAUTION", "PASS"])
+def test_the_answer_is_marked_with_its_verdict(tmp_path: Path, verdict: str) -> None:
+    summary = summary_of(make_responses(cohorts={"xray-268": "xray"}, models=("vgg16",)), tmp_path)
+    because = "" if verdict == "PASS" else "The gradient is not zero"
+    judged = {"preset": "sound", "verdict": verdict, "because": because, "checks": []}
+    summary["results"][0]["evaluations"] = [{**judged, "preset": "paper", "verdict": "UNRELIABLE"}, judged]
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    line = answer(tmp_path)[-1]
+    assert line.startswith(f"{verdict}: VGG16 on xray-268 (paper protocol")
+    assert line.endswith(because)
+
+
+def test_an_answer_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    for content in ("not drawn", "{}", "[]", '{"status": "complete", "phantom": false, "results": [1]}'):
+        (tmp_path / "summary.json").write_text(content)
+        with pytest.raises(DosimeterError, match="Draw it again: dosimeter report"):
+            answer(tmp_path)
