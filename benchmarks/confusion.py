@@ -41,7 +41,9 @@ the classifier is robust; a stronger attack may exist. An evaluation is one clas
 left out.
 
 The report shows the checks with their numbers under "Can these numbers be trusted?"; they are also in
-`tables/evaluation.csv` and `summary.json`.
+`tables/evaluation.csv` and `summary.json`. A number of an evaluation that did not pass carries the verdict wherever it
+stands: in the opening verdict, tables (column `evaluation`), figures and `summary.json`. Transferred images,
+comparisons and means over seeds carry the worst of the evaluations they belong to.
 
 ## The checks
 """

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from response_factory import ATTACKS, make_responses, response_row
 from sklearn.metrics import roc_auc_score, roc_curve
@@ -66,6 +67,12 @@ def attacked() -> Responses:
 def many(attacked: Responses) -> dict[str, pd.DataFrame]:
     """The tables of a run with every attack."""
     return build_tables(attacked)
+
+
+def unmarked(figure: Figure) -> list[str]:
+    """Return the labels of a legend without the verdicts on evaluations (see test_marks.py)."""
+    texts = [text.get_text().partition("\n")[0] for text in figure.legends[0].get_texts()]
+    return [text.removesuffix(" ✕").removesuffix(" ▲") for text in texts]
 
 
 def answers_of(*cases: tuple[int, float, float]) -> pd.DataFrame:
@@ -293,7 +300,7 @@ def test_security_curves_draw_every_attack_but_transfers_and_the_worst_case_thic
     thickest = max(ax.get_lines(), key=lambda line: line.get_linewidth())
     worst = robust.query(f"model == 'vgg16' and preset == '{WORST_CASE}'")
     np.testing.assert_array_equal(thickest.get_ydata(), worst["accuracy"])
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    labels = unmarked(figure)
     assert labels[:3] == ["FGSM, paper preset", "FGSM, sound preset", "FGSM"]
     assert labels[-2:] == ["worst case over attacks", "95 % interval"]
     assert len(labels) == len(KINDS) + 4
@@ -369,7 +376,7 @@ def test_a_run_with_attacks_adds_figures_without_numbers(
 
 
 def test_the_study_s_figures_show_fgsm_alone(attacked: Responses, many: dict[str, pd.DataFrame]) -> None:
-    labels = [text.get_text() for text in accuracy_curves(many["fgsm_accuracy"]).legends[0].get_texts()]
+    labels = unmarked(accuracy_curves(many["fgsm_accuracy"]))
     assert labels[:4] == ["FGSM, floats", "paper preset, floats", "sound preset, floats", "sound preset, 8-bit PNG"]
     assert series_name("carlini_wagner", "float") == "Carlini-Wagner, floats"
     assert series_name("margin, tied", "png8") == "margin, tied preset, 8-bit PNG"

@@ -84,6 +84,11 @@ def judge(trial: Trial, family: str = SOUND) -> list[Check]:
     return found
 
 
+def evaluation_name(preset: str) -> str:
+    """Return what people call an evaluation: FGSM as published, or all other attacks together."""
+    return "FGSM as published" if preset == PUBLISHED else "all other attacks"
+
+
 def overall(checks: pd.DataFrame) -> pd.DataFrame:
     """Return the verdict on every evaluation: the worst of its checks.
 

@@ -20,6 +20,7 @@ from dosimeter.analysis.wording import (
     curve,
     in_run_order,
     interval_words,
+    mark,
     model_name,
     percent,
     point,
@@ -208,19 +209,20 @@ def _survivors(drop: pd.DataFrame) -> Iterator[Judgement]:
     rows = rows[rows["n"] > 0].sort_values("epsilon")
     if len(rows) < 2:
         return
-    first, last = rows.iloc[0], rows.iloc[-1]
+    first, last = records(rows)[0], records(rows)[-1]
     low, high = last["decrease_low_fixed"], last["decrease_high_fixed"]
     interval = "" if pd.isna(low) else f" (95 % interval {low:.3f} to {high:.3f})"
     if last["n"] >= first["n"] or last["decrease_fixed"] - last["decrease"] < NOTABLE:
         return
+    judged = mark(last)
     yield Judgement(
         "survivor_bias",
         (
             f"It is taken over fewer images, {first['n']:.0f} at epsilon {first['epsilon']:g} and {last['n']:.0f} "
             f"at {last['epsilon']:g}, whose mean original probability goes from {first['original']:.3f} to "
-            f"{last['original']:.3f}. At {last['epsilon']:g} the drop is {last['decrease']:.3f} over those survivors, "
-            f"{last['decrease_fixed']:.3f}{interval} over the {last['n_fixed']:.0f} images that were right without "
-            "attack."
+            f"{last['original']:.3f}. At {last['epsilon']:g} the drop is {last['decrease']:.3f} over those "
+            f"survivors{judged}, {last['decrease_fixed']:.3f}{interval} over the {last['n_fixed']:.0f} images that "
+            f"were right without attack{judged}."
         ),
     )
 

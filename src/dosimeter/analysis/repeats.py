@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from dosimeter.analysis.intervals import FloatArray, Interval
-from dosimeter.analysis.wording import percent, records
+from dosimeter.analysis.wording import is_marked, percent, records
 from dosimeter.responses import Responses
 
 Tables = Mapping[str, pd.DataFrame]
@@ -133,16 +133,17 @@ def in_words(rows: pd.DataFrame, row: Mapping[str, Any]) -> str:
     if rows.empty:
         return ""
     found = records(rows)[0]
+    judged = f"; {found['evaluation']}" if is_marked(found.get("evaluation")) else ""
     over = f"{found['n_repeats']} {what_varies(found['protocol'])}"
     if found["n_censored"]:
-        return f" [beyond the largest asked in {found['n_censored']} of {over}]"
+        return f" [beyond the largest asked in {found['n_censored']} of {over}{judged}]"
     if found["minimum"] == found["maximum"]:
-        return f" [the same in all {over}]" if found["n_repeats"] > 1 else ""
+        return f" [the same in all {over}{judged}]" if found["n_repeats"] > 1 else ""
     if found["quantity"] == "epsilon50":
         mean, low, high = (f"{found[name]:.2g}" for name in ("mean", "low", "high"))
     else:
         mean, low, high = percent(found["mean"]), f"{100 * found['low']:.0f}", f"{100 * found['high']:.0f} %"
-    return f" [mean of {over} {mean}{'' if pd.isna(found['low']) else f', {low} to {high}'}]"
+    return f" [mean of {over} {mean}{'' if pd.isna(found['low']) else f', {low} to {high}'}{judged}]"
 
 
 def _values(tables: Tables) -> pd.DataFrame:

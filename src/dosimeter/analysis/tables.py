@@ -13,6 +13,7 @@ from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.drops import probability_drop
 from dosimeter.analysis.evaluation import evaluate
 from dosimeter.analysis.flips import epsilon50, flip_epsilon
+from dosimeter.analysis.marks import with_marks
 from dosimeter.analysis.paired import paired
 from dosimeter.analysis.repeats import repeats
 from dosimeter.analysis.storage import deployed_epsilon, deployed_median, is_stored, survival
@@ -91,6 +92,7 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     `evaluation` is there with them, or if the run was examined before it began.
     `visibility`, `displays` and `safe_magnitudes` are there if visibility was measured.
     Of a run that aimed at a class, images of that class count in the paper's tables alone.
+    Numbers under attack have their `evaluation` beside them, see `marks.with_marks`.
     """
     frame = compact(responses.frame)
     own = is_fgsm(frame)
@@ -119,7 +121,7 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     preflights, convergence = (responses.meta.get(name) or [] for name in ("preflights", "convergence"))
     if several or preflights or convergence:
         tables["evaluation"] = evaluate(frame, preflights, convergence=convergence)
-    return tables
+    return with_marks(tables)
 
 
 def visibility_tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -5,15 +5,18 @@ from typing import Any
 
 import pandas as pd
 
+from dosimeter.analysis.evaluation import evaluation_name, overall
 from dosimeter.analysis.repeats import COLUMNS, first_repeat, in_words, seeds
 from dosimeter.analysis.taxonomy import WORST_CASE
 from dosimeter.analysis.visibility import reader_statement
 from dosimeter.analysis.wording import (
     HALF_GREY_LEVEL,
+    TO_A_STEP,
     attacked_accuracy,
     clean_accuracy,
     curve,
     in_run_order,
+    mark,
     model_name,
     percent,
     point,
@@ -42,6 +45,7 @@ def verdict(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[st
     curves = in_run_order(tables["fgsm_accuracy"], responses.meta)
     repeats = tables.get("repeats", pd.DataFrame(columns=COLUMNS))
     sentences = [
+        _evaluations(tables["evaluation"], responses.meta) if "evaluation" in tables else "",
         _unattacked(in_run_order(tables["clean_metrics"], responses.meta), repeats),
         _breaking_dose(in_run_order(tables["epsilon50"], responses.meta), repeats),
         _worst_attack(in_run_order(tables["robust_accuracy"], responses.meta)) if "robust_accuracy" in tables else "",
@@ -50,6 +54,23 @@ def verdict(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[st
         " ".join(_limits(responses.meta, every)),
     ]
     return [sentence for sentence in sentences if sentence]
+
+
+def _evaluations(checks: pd.DataFrame, meta: Mapping[str, Any]) -> str:
+    """Return which evaluations must not be quoted, or only with care; "" if all passed."""
+    judged = in_run_order(overall(checks), meta)
+    parts = []
+    for verdict, meaning in (("UNRELIABLE", "must not be quoted"), ("CAUTION", "to be read with care")):
+        named = [
+            f"{model_name(row['model'])} on {_where((row['cohort'], row['protocol']))}, "
+            f"{evaluation_name(row['preset'])} (not passed: {row['because']})"
+            for row in records(judged[judged["verdict"] == verdict])
+        ]
+        if named:
+            parts.append(f"{verdict}, {meaning}: {'; '.join(named)}.")
+    if not parts:
+        return ""
+    return f"Numbers under attack of these evaluations are marked wherever they stand. {' '.join(parts)}"
 
 
 def _unattacked(clean: pd.DataFrame, repeats: pd.DataFrame) -> str:
@@ -83,10 +104,11 @@ def _breaking_dose(table: pd.DataFrame, repeats: pd.DataFrame) -> str:
 
 def _dose(row: Mapping[str, Any]) -> str:
     if row["censored"]:
-        return f"above {row['epsilon_max']:g}"
+        return f"above {row['epsilon_max']:g}{mark(row)}"
     high = "beyond the largest asked" if row["high_censored"] else f"{row['epsilon50_high']:.2g}"
-    interval = "" if pd.isna(row["epsilon50_low"]) else f"{row['epsilon50_low']:.2g} to {high}, "
-    return f"{row['epsilon50']:.2g}, {row['grey_levels']:.2f} grey levels ({interval}n = {row['n']})"
+    step = f"{TO_A_STEP}, " if row.get("grid_step") else ""
+    interval = "" if pd.isna(row["epsilon50_low"]) else f"{row['epsilon50_low']:.2g} to {high}, {step}"
+    return f"{row['epsilon50']:.2g}, {row['grey_levels']:.2f} grey levels ({interval}n = {row['n']}){mark(row)}"
 
 
 def _worst_attack(table: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from dosimeter.analysis import paper
 from dosimeter.analysis.base import GROUP, answered, each_seed, groups, plain
 from dosimeter.analysis.taxonomy import attack_title
-from dosimeter.analysis.wording import model_name, percent
+from dosimeter.analysis.wording import mark, model_name, percent, records
 from dosimeter.responses import VISIBILITY
 from dosimeter.visibility.gsdf import DISPLAYS, REFERENCE, WINDOWS, jnd_span
 
@@ -210,12 +210,14 @@ def statements(magnitudes: pd.DataFrame) -> list[str]:
         magnitudes: as `safe_magnitudes` returns them, of one seed and storage.
     """
     said = []
-    for row in plain(magnitudes).to_dict("records"):
+    for row in records(plain(magnitudes)):
         where = (
             f"{model_name(row['model'])} on {row['cohort']} ({row['protocol']} protocol), {attack_title(row['preset'])}"
         )
         found = "no epsilon of the grid" if row["empty"] else f"epsilon {row['epsilons']}"
-        sentence = f"{where}: {found} flips at least half of the {row['n']} images under the rule “{row['rule']}”."
+        sentence = (
+            f"{where}: {found} flips at least half of the {row['n']} images under the rule “{row['rule']}”{mark(row)}."
+        )
         limit = RULES[str(row["rule"])].limit
         if pd.notna(row["paper_epsilon"]):
             verdict = "stands" if row["paper_stands"] else "does not stand"
@@ -223,8 +225,8 @@ def statements(magnitudes: pd.DataFrame) -> list[str]:
             if pd.isna(row["paper_measure"]):
                 measure = "the images do not use so much"
             sentence += (
-                f" The paper's {row['paper_epsilon']:g} {verdict} here: it flips {percent(row['paper_flip_share'])}, "
-                f"and {measure}."
+                f" The paper's {row['paper_epsilon']:g} {verdict} here: it flips {percent(row['paper_flip_share'])}"
+                f"{mark(row)}, and {measure}."
             )
         said.append(sentence)
     return said

@@ -10,6 +10,12 @@ from dosimeter.units import GREY_LEVELS_8BIT
 HALF_GREY_LEVEL = 0.5 / GREY_LEVELS_8BIT
 """The dose below which rounding to 8 bits restores the original pixels: 0.00196."""
 
+MARKS = {"PASS": "✓", "CAUTION": "▲", "UNRELIABLE": "✕"}
+"""A shape for each verdict on an evaluation, so that no reader depends on its colour."""
+
+TO_A_STEP = "to a step of the grid"
+"""What is said of an interval whose ends are the same or neighbouring epsilons of the grid."""
+
 MODEL_NAMES = {"vgg16": "VGG16", "inception_v3": "Inception-v3"}
 
 
@@ -42,7 +48,7 @@ def curve(rows: pd.DataFrame, preset: str, storage: str = "float") -> pd.DataFra
 
 def point(curve: pd.DataFrame, epsilon: float) -> dict[str, Any]:
     """Return one point of a `curve` as a mapping of its columns."""
-    return records(curve.loc[[epsilon]])[0]
+    return records(curve.loc[[epsilon]].reset_index())[0]
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -56,8 +62,19 @@ def percent(share: float) -> str:
 
 
 def attacked_accuracy(row: Mapping[str, Any]) -> str:
-    """Return the accuracy in a row of `curves.fgsm_accuracy` with its interval and count."""
-    return _proportion(row["accuracy"], row["ci_low"], row["ci_high"], row["n"])
+    """Return the accuracy in a row of `curves.fgsm_accuracy` with its interval, its count and its `mark`."""
+    return _proportion(row["accuracy"], row["ci_low"], row["ci_high"], row["n"]) + mark(row)
+
+
+def is_marked(verdict: object) -> bool:
+    """Whether a verdict on an evaluation must stand beside its numbers: CAUTION and UNRELIABLE must."""
+    return verdict in ("CAUTION", "UNRELIABLE")
+
+
+def mark(row: Mapping[str, Any]) -> str:
+    """Return " [UNRELIABLE]" to stand behind a number of such an evaluation, "" where it passed or was not judged."""
+    attacked = row.get("epsilon") != 0
+    return f" [{row['evaluation']}]" if attacked and is_marked(row.get("evaluation")) else ""
 
 
 def clean_accuracy(row: Mapping[str, Any]) -> str:

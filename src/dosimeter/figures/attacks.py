@@ -15,8 +15,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from dosimeter.analysis.attacks import reported_doses
-from dosimeter.analysis.taxonomy import WORST_CASE, attack_title, place
-from dosimeter.analysis.wording import model_name
+from dosimeter.analysis.taxonomy import PUBLISHED, WORST_CASE, attack_title, place
+from dosimeter.analysis.wording import MARKS, is_marked, model_name
 from dosimeter.figures.style import (
     BLACK,
     BLUE,
@@ -25,11 +25,13 @@ from dosimeter.figures.style import (
     Look,
     attack_look,
     epsilon_axis,
+    flagged,
     has_band,
     in_order,
     panels,
     percent_axis,
     shorten,
+    signed,
     styled,
 )
 
@@ -66,9 +68,10 @@ def security_curves(robust: pd.DataFrame) -> Figure:
             ax.plot(x, curve["accuracy"], **attack_look(preset)._asdict(), zorder=order)
         percent_axis(ax, "accuracy")
         epsilon_axis(ax, robust["epsilon"], label=model == models[-1], grey_levels=model == models[0])
-        ax.set_title(model_name(model))
+        ax.set_title(_judged(robust[robust["model"] == model]))
     handles: list[Line2D | Patch] = [
-        Line2D([], [], **attack_look(preset)._asdict(), label=_label(preset)) for preset in presets
+        Line2D([], [], **attack_look(preset)._asdict(), label=signed(_label(preset), _of(robust, preset), words=False))
+        for preset in presets
     ]
     if has_band(robust[robust["preset"].isin(BANDED)], "ci_low", "ci_high"):
         handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label="95 % interval"))
@@ -107,7 +110,7 @@ def class_flip_curves(flips: pd.DataFrame, classes: tuple[str, str]) -> Figure:
     percent_axis(axes[0, 0], "images flipped")
     names = [shorten(name, 18) for name in classes]
     handles: list[Line2D | Patch] = [
-        Line2D([], [], **look._asdict(), label=f"{names[label]} answered as {names[1 - label]}")
+        Line2D([], [], **look._asdict(), label=flagged(f"{names[label]} answered as {names[1 - label]}", flips))
         for label, look in _CLASSES.items()
     ]
     presets = sorted(flips["preset"].unique(), key=place)
@@ -144,7 +147,7 @@ def susceptibility_scatter(ranks: pd.DataFrame, agreement: pd.DataFrame, classes
         ax.set_xlabel(f"flip epsilon, {model_name(first)}")
         ax.set_ylabel(f"flip epsilon, {model_name(second)}")
         found = agreement[agreement["model"].isin([first, second]) & agreement["other"].isin([first, second])]
-        ax.set_title(_correlation(found), fontsize=8, fontweight="normal")
+        ax.set_title(signed(_correlation(found), found), fontsize=8, fontweight="normal")
     for ax in axes.flat[len(pairs) :]:
         ax.set_axis_off()
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -184,7 +187,10 @@ def cost_against_strength(cost: pd.DataFrame, epsilon50: pd.DataFrame) -> Figure
         epsilon50: rows of the same, as `analysis.flips.epsilon50` returns them; floats are shown.
     """
     table = cost[cost["role"].isin(["attack", "published", "control"])].merge(
-        epsilon50[epsilon50["storage"] == "float"].drop(columns=["n", "cohort", "protocol"]), on=["model", "preset"]
+        epsilon50[epsilon50["storage"] == "float"].drop(
+            columns=["n", "cohort", "protocol", "evaluation"], errors="ignore"
+        ),
+        on=["model", "preset"],
     )
     table = table.assign(passes=table["gradients_median"].fillna(0) + table["queries_median"].fillna(0))
     models, presets = in_order(table["model"]), sorted(table["preset"].unique(), key=place)
@@ -196,10 +202,10 @@ def cost_against_strength(cost: pd.DataFrame, epsilon50: pd.DataFrame) -> Figure
             _strength(ax, row, edge)
         _passes_axis(ax, float(table["passes"].max()))
         _strength_axis(ax, table, edge)
-        ax.set_title(model_name(model))
+        ax.set_title(_judged(table[table["model"] == model]), fontsize=7.5)
     axes[0, 0].set_ylabel("epsilon that flips half of the images")
-    handles = [Line2D([], [], **{**attack_look(preset)._asdict(), "linestyle": "none"}, label=_label(preset))
-               for preset in presets]  # fmt: skip
+    handles = [Line2D([], [], **{**attack_look(preset)._asdict(), "linestyle": "none"},
+                      label=signed(_label(preset), _of(table, preset), words=False)) for preset in presets]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
@@ -231,6 +237,22 @@ def _strength_axis(ax: Axes, table: pd.DataFrame, edge: float) -> None:
     ax.set_ylim(lowest, 1.25 * edge)
     _decimal(ax.yaxis, lowest, edge / 1.2)
     ax.axhline(edge, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+
+
+def _of(table: pd.DataFrame, preset: str) -> pd.DataFrame:
+    return table[table["preset"] == preset]
+
+
+def _judged(rows: pd.DataFrame) -> str:
+    """Return a panel's title: its model, and which of its attacks belong to which evaluation that is to be marked."""
+    said = []
+    for verdict, sign in reversed(MARKS.items()):
+        presets = {str(preset) for preset in rows.loc[rows["evaluation"] == verdict, "preset"]}
+        if presets and is_marked(verdict):
+            published = [attack_title(PUBLISHED)] if PUBLISHED in presets else []
+            others = ["all others" if PUBLISHED in set(rows["preset"]) else "all"] if presets - {PUBLISHED} else []
+            said.append(f"{sign} {verdict}: {' and '.join(published + others)}")
+    return "\n".join([model_name(rows["model"].iloc[0]), *said])
 
 
 def _label(preset: str) -> str:
@@ -281,9 +303,11 @@ def _correlation(found: pd.DataFrame) -> str:
 def _matrix(ax: Axes, rows: pd.DataFrame, models: Sequence[str]) -> None:
     shares = np.full((len(models), len(models)), np.nan)
     counts = np.zeros(shares.shape, dtype=int)
+    signs = [["" for _ in models] for _ in models]
     for row in rows.to_dict("records"):
         cell = models.index(row["made_on"]), models.index(row["model"])
         shares[cell], counts[cell] = row["share"], row["n"]
+        signs[cell[0]][cell[1]] = MARKS[row["evaluation"]] if is_marked(row["evaluation"]) else ""
     ax.imshow(shares, cmap=_HEAT, vmin=0, vmax=1)
     ax.grid(visible=False)
     for (source, target), share in np.ndenumerate(shares):
@@ -292,7 +316,7 @@ def _matrix(ax: Axes, rows: pd.DataFrame, models: Sequence[str]) -> None:
             continue
         color = "white" if share > 0.55 else BLACK
         weight = "bold" if source == target else "normal"
-        text = f"{100 * share:.0f} %\nn = {counts[source, target]}"
+        text = f"{100 * share:.0f} %{signs[source][target]}\nn = {counts[source, target]}"
         ax.text(target, source, text, ha="center", va="center", color=color, fontsize=7.5, fontweight=weight)
     names = [shorten(model_name(model), 13) for model in models]
     ax.set_xticks(range(len(models)), names)

@@ -8,10 +8,12 @@ import pandas as pd
 from dosimeter.analysis.paper import is_subject
 from dosimeter.analysis.repeats import interval_note
 from dosimeter.analysis.taxonomy import WORST_CASE
-from dosimeter.analysis.wording import HALF_GREY_LEVEL
+from dosimeter.analysis.wording import HALF_GREY_LEVEL, MARKS, TO_A_STEP, is_marked
 from dosimeter.figures.style import has_band
 
 Tables = Mapping[str, pd.DataFrame]
+
+_UNATTACKED = ("training", "roc", "metrics")
 
 
 class Shown(NamedTuple):
@@ -34,7 +36,17 @@ class Shown(NamedTuple):
 
 def caption(subject: str, shown: Shown) -> str:
     """Return the caption of the figure `subject`."""
-    return " ".join(sentence for sentence in _CAPTIONS[subject](shown) if sentence)
+    sentences = _CAPTIONS[subject](shown)
+    if subject not in _UNATTACKED:
+        sentences = [*sentences, _marks(shown.tables)]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _marks(tables: Tables) -> str:
+    """Return what the signs of verdicts mean, if any evaluation of these tables has one."""
+    found = {str(each) for table in tables.values() if "evaluation" in table for each in table["evaluation"].unique()}
+    signs = [f"{MARKS[verdict]} {verdict}" for verdict in reversed(MARKS) if verdict in found and is_marked(verdict)]
+    return f"{' and '.join(signs)}: the verdict on the evaluation that a number belongs to." if signs else ""
 
 
 def _training(_: Shown) -> list[str]:
@@ -213,6 +225,9 @@ def _cost(shown: Shown) -> list[str]:
         else "",
         "Lines are 95 % intervals from ranks, by patient."
         if (half["epsilon50_low"].notna() & ~half["censored"].astype(bool)).any()
+        else "",
+        f"Where a line ends at neighbouring epsilons of the grid it is known {TO_A_STEP}."
+        if half["grid_step"].any()
         else "",
         "On the dotted line fewer than half of the images flipped at all." if half["censored"].any() else "",
     ]

@@ -13,6 +13,7 @@ from dosimeter.figures.style import (
     BLACK,
     GREY,
     epsilon_axis,
+    flagged,
     has_band,
     in_order,
     panels,
@@ -102,4 +103,8 @@ def _accuracy(ax: Axes, group: pd.DataFrame, preset: str, storage: str) -> None:
 
 def _series_handles(curves: pd.DataFrame) -> list[Line2D | Patch]:
     keys = sorted(set(zip(curves["preset"], curves["storage"], strict=True)))
-    return [Line2D([], [], **series_look(*key)._asdict(), label=series_name(*key)) for key in keys]
+    series = {key: curves[(curves["preset"] == key[0]) & (curves["storage"] == key[1])] for key in keys}
+    return [
+        Line2D([], [], **series_look(*key)._asdict(), label=flagged(series_name(*key), rows))
+        for key, rows in series.items()
+    ]

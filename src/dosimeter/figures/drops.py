@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dosimeter.analysis.wording import model_name
-from dosimeter.figures.style import VERMILLION, in_order, panels, shorten, styled
+from dosimeter.figures.style import VERMILLION, in_order, panels, shorten, signed, styled
 
 PAPER_EPSILON = 0.009
 """The epsilon of the paper's figures 8 and 13."""
@@ -65,12 +65,15 @@ def drop_epsilon(answers: pd.DataFrame) -> float:
 
 
 @styled
-def single_image_drop(answers: pd.DataFrame, classes: tuple[str, str]) -> Figure:
+def single_image_drop(
+    answers: pd.DataFrame, classes: tuple[str, str], evaluations: pd.DataFrame | None = None
+) -> Figure:
     """Draw the class probabilities of one image before and after the attack, for each model and preset (floats).
 
     Args:
         answers: rows of one cohort and protocol, as `analysis.base.answered` returns them.
         classes: names of class 0 and class 1.
+        evaluations: model, preset and evaluation of each curve; those that are to be marked are, in the panel's title.
     """
     columns = ["model", "preset", "on_grid", "case_id", "label", "epsilon", "probability", "correct"]
     rows = answers[columns][answers["storage"] == "float"]
@@ -82,7 +85,11 @@ def single_image_drop(answers: pd.DataFrame, classes: tuple[str, str]) -> Figure
             ax = axes[row, column]
             chosen = median_drop(rows[(rows["model"] == model) & (rows["preset"] == preset)], epsilon)
             _bars(ax, chosen, classes)
-            ax.set_title(f"{model_name(model)}, {preset} preset")
+            title = f"{model_name(model)}, {preset} preset"
+            if evaluations is not None:
+                judged = evaluations[(evaluations["model"] == model) & (evaluations["preset"] == preset)]
+                title = signed(title, judged, words=False)
+            ax.set_title(title)
             if row == len(presets) - 1:
                 ax.set_xlabel("probability")
     handles, labels = axes[0, 0].get_legend_handles_labels()

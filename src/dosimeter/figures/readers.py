@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from dosimeter.figures.style import BLUE, GREY, ORANGE, VERMILLION, panels, percent_axis, styled
+from dosimeter.figures.style import BLUE, GREY, ORANGE, VERMILLION, panels, percent_axis, signed, styled
 from dosimeter.readers.design import KIND_NAMES
 from dosimeter.readers.psychometric import GUESS, TARGET, Curve
 
@@ -47,13 +47,11 @@ def psychometric_curves(study: Mapping[str, Any], half: pd.DataFrame) -> Figure:
         percent_axis(ax, "right answers", low=GUESS - 0.2)
         ax.set_title(f"{KIND_NAMES[kind]}{' (SIMULATED readers)' if study['simulated'] else ''}")
     axes[-1, 0].set_xlabel("epsilon (fraction of the image range)")
-    figure.legend(
-        handles=_handles(study["curves"], edges, flipped=len(flipped) > 0), loc="outside lower center", ncols=2
-    )
+    figure.legend(handles=_handles(study["curves"], edges, half), loc="outside lower center", ncols=2)
     return figure
 
 
-def _handles(curves: Sequence[Mapping[str, Any]], edges: Edges, *, flipped: bool) -> list[Line2D | Patch]:
+def _handles(curves: Sequence[Mapping[str, Any]], edges: Edges, half: pd.DataFrame) -> list[Line2D | Patch]:
     """Return the legend of what is drawn."""
     pooled = [curve for curve in curves if curve["reader"] is None]
     handles: list[Line2D | Patch] = [
@@ -63,8 +61,8 @@ def _handles(curves: Sequence[Mapping[str, Any]], edges: Edges, *, flipped: bool
         handles.append(Line2D([], [], color=GREY, linewidth=0.6, label="one reader"))
     if any(None not in (_edge(curve["low"], edges), _edge(curve["high"], edges)) for curve in pooled):
         handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label="75 % threshold, its 95 % interval"))
-    if flipped and any(curve["kind"] == "adversarial" for curve in curves):
-        label = "half of the images have flipped"
+    if half["epsilon50"].notna().any() and any(curve["kind"] == "adversarial" for curve in curves):
+        label = signed("half of the images have flipped", half)
         handles.append(Line2D([], [], color=VERMILLION, linewidth=1.2, linestyle="--", label=label))
     return handles
 

@@ -10,6 +10,7 @@ from dosimeter.analysis.wording import model_name
 from dosimeter.figures.style import (
     GREY,
     epsilon_axis,
+    flagged,
     has_band,
     in_order,
     panels,
@@ -41,13 +42,18 @@ def repeated_curves(curves: pd.DataFrame, repeats: pd.DataFrame) -> Figure:
         ax.set_title(model_name(model))
     keys = sorted(set(zip(curves["preset"], curves["storage"], strict=True)))
     handles: list[Line2D | Patch] = [
-        Line2D([], [], **series_look(*key)._asdict(), label=f"{series_name(*key)}, mean") for key in keys
+        Line2D([], [], **series_look(*key)._asdict(), label=flagged(f"{series_name(*key)}, mean", _mean(means, *key)))
+        for key in keys
     ]
     handles.append(Line2D([], [], color=GREY, linewidth=0.6, label="one seed"))
     if has_band(means, "low", "high"):
         handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label="95 % interval of the mean"))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
+
+
+def _mean(means: pd.DataFrame, preset: str, storage: str) -> pd.DataFrame:
+    return means[(means["preset"] == preset) & (means["storage"] == storage)]
 
 
 def _series(ax: Axes, curves: pd.DataFrame, mean: pd.DataFrame, preset: str, storage: str) -> None:

@@ -19,6 +19,7 @@ from dosimeter.figures.style import (
     in_order,
     panels,
     percent_axis,
+    signed,
     storage_name,
     styled,
 )
@@ -58,7 +59,7 @@ def survival_curves(survival: pd.DataFrame) -> Figure:
                 ax.fill_between(curve["epsilon"], *band, color=look.color, alpha=0.1, linewidth=0)
                 ax.plot(curve["epsilon"], curve["share"], **look._asdict())
             epsilon_axis(ax, shown["epsilon"], label=False)
-            ax.set_title(f"{model_name(model)}\n{attack_title(preset)}", fontsize=8)  # three side by side
+            ax.set_title(signed(f"{model_name(model)}\n{attack_title(preset)}", mine), fontsize=8)  # three side by side
         percent_axis(line[0], "flips that survive")
     for ax in axes[-1]:
         ax.set_xlabel("epsilon")

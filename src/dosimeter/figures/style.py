@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter
 
 from dosimeter.analysis.taxonomy import KINDS, STUDY_PRESETS, WORST_CASE, attack_title, family
-from dosimeter.analysis.wording import HALF_GREY_LEVEL, MODEL_NAMES
+from dosimeter.analysis.wording import HALF_GREY_LEVEL, MARKS, MODEL_NAMES, is_marked, model_name
 from dosimeter.units import GREY_LEVELS_8BIT
 
 P = ParamSpec("P")
@@ -124,6 +124,31 @@ def attack_look(preset: str) -> Look:
     attack = preset.partition(" from ")[0]
     line = ":" if family(attack) in ("one step", "control") else "-"
     return Look(_FAMILIES.get(family(attack), GREY), line, _MARKERS.get(attack, "1"), linewidth=0.9, markersize=3.6)
+
+
+def flagged(label: str, rows: pd.DataFrame) -> str:
+    """Return a legend's `label` with, on a second line, the verdict on evaluations that its numbers belong to.
+
+    Args:
+        label: what the legend calls the series.
+        rows: of the series, with model and evaluation; those that passed are not marked.
+    """
+    if "evaluation" not in rows:
+        return label
+    judged = rows[["model", "evaluation"]].drop_duplicates()
+    said = []
+    for verdict, sign in reversed(MARKS.items()):
+        models = in_order(judged.loc[judged["evaluation"] == verdict, "model"])
+        if models and is_marked(verdict):
+            said.append(f"{sign} {verdict}: {', '.join(map(model_name, models))}")
+    return "\n".join([label, *said])
+
+
+def signed(text: str, rows: pd.DataFrame, *, words: bool = True) -> str:
+    """Return `text` with the sign of the worst verdict among `rows`, and its word, unless all passed."""
+    found = set(rows["evaluation"]) if "evaluation" in rows else set()
+    worst = next((verdict for verdict in reversed(MARKS) if verdict in found and is_marked(verdict)), "")
+    return f"{text} {MARKS[worst]}{f' {worst}' if words else ''}" if worst else text
 
 
 def has_band(table: pd.DataFrame, low: str, high: str) -> bool:

@@ -13,6 +13,7 @@ from dosimeter.figures.style import (
     GREEN,
     PURPLE,
     epsilon_axis,
+    flagged,
     in_order,
     panels,
     percent_axis,
@@ -48,7 +49,9 @@ def visibility_curves(curves: pd.DataFrame, seen: pd.DataFrame, preset: str) -> 
         percent_axis(ax, "accuracy")
         epsilon_axis(ax, curves["epsilon"], label=model == models[-1], grey_levels=model == models[0])
         ax.set_title(model_name(model))
-    handles: list[Line2D | Patch] = [Line2D([], [], **look._asdict(), label=f"accuracy, {preset} preset, floats")]
+    drawn = curves[(curves["preset"] == preset) & (curves["storage"] == "float")]
+    label = flagged(f"accuracy, {preset} preset, floats", drawn)
+    handles: list[Line2D | Patch] = [Line2D([], [], **look._asdict(), label=label)]
     handles.append(Line2D([], [], color=PURPLE, linestyle="--", label="JND, 95th percentile of pixels (right)"))
     handles.append(Line2D([], [], color=PURPLE, linestyle=":", linewidth=1, label="1 JND (right)"))
     if shaded:

@@ -30,7 +30,7 @@ from dosimeter.figures.pictures import adversarial_pictures, triptychs
 from dosimeter.figures.readers import of_study, psychometric_curves
 from dosimeter.figures.repeats import repeated_curves
 from dosimeter.figures.storage import survival_curves
-from dosimeter.figures.style import in_order, save
+from dosimeter.figures.style import in_order, save, signed
 from dosimeter.figures.training import metric_bars, roc_curves, training_curves
 from dosimeter.figures.visibility import visibility_curves
 from dosimeter.progress import Progress
@@ -236,7 +236,12 @@ def _pictures(trial: _Trial, model: str) -> Iterator[_Drawing]:
     answers, doses = trial.answers, trial.doses
     own = (answers["model"] == model) & (answers["storage"] == "float")
     answers = answers[["preset", "case_id", "label", "epsilon", "probability"]][own]
-    rows = triptychs(exemplars, answers, doses[doses["model"] == model])
+    curves = trial.tables["fgsm_accuracy"]
+    judged = curves[(curves["model"] == model) & (curves["storage"] == "float")]
+    rows = [
+        row._replace(title=signed(row.title, judged[judged["preset"] == row.title.partition(" ")[0]], words=False))
+        for row in triptychs(exemplars, answers, doses[doses["model"] == model])
+    ]
     if rows:
         title = f"Adversarial images, {model_name(model)}"
         yield _Drawing(2, "pictures", title, lambda: adversarial_pictures(rows, trial.classes), model)
@@ -246,7 +251,7 @@ def _attacked(trial: _Trial, curves: pd.DataFrame) -> Iterator[_Drawing]:
     yield _Drawing(3, "accuracy", "Accuracy against epsilon", lambda: accuracy_curves(curves))
     if (curves["storage"] == "float").any():
         title = f"One image's probabilities at epsilon {drop_epsilon(trial.answers):g}"
-        yield _Drawing(4, "drop", title, lambda: single_image_drop(trial.answers, trial.classes))
+        yield _Drawing(4, "drop", title, lambda: single_image_drop(trial.answers, trial.classes, curves))
     yield _Drawing(UNCHANGED_FIGURE, "unchanged", "Images left unchanged", lambda: zero_gradients(curves))
     if "repeats" in trial.every:
         title = f"Accuracy against epsilon over {what_varies(trial.protocol)}"

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from dosimeter import responses as table
+from dosimeter.analysis.marks import with_marks
 from dosimeter.analysis.tables import build_tables, visibility_tables, write_tables
 from dosimeter.figures import write_figures
 from dosimeter.progress import Progress
@@ -53,7 +54,7 @@ def _draw(responses: table.Responses, run_folder: Path, progress: Progress) -> P
     with tempfile.TemporaryDirectory(dir=run_folder, prefix=".redraw-") as name:
         draft = Path(name)
         progress.begin("tables", 0)
-        tables = build_tables(responses) | seen
+        tables = with_marks(build_tables(responses) | seen)
         write_tables(tables, draft / "tables", remark=PARTIAL if responses.meta.get("partial") else "")
         figures = write_figures(responses, tables, draft / "figures", progress=progress)
         progress.begin("summary and report", 0)

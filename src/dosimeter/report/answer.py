@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dosimeter.analysis.taxonomy import PUBLISHED, WORST_CASE, attack_title
-from dosimeter.analysis.wording import model_name
+from dosimeter.analysis.wording import TO_A_STEP, model_name
 from dosimeter.errors import DosimeterError
 
 NOT_EXAMINED = "NOT EXAMINED"
@@ -63,7 +63,8 @@ def _half(attack: Mapping[str, Any] | None) -> str:
     interval = "no interval"
     if levels["low"] is not None:
         high = "beyond the largest asked" if levels["high"] is None else f"{levels['high']:.2f}"
-        interval = f"95 % interval {levels['low']:.2f} to {high}"
+        step = f", {TO_A_STEP}" if half.get("to_a_step_of_the_grid") else ""
+        interval = f"95 % interval {levels['low']:.2f} to {high}{step}"
     return f"epsilon50 {half['value']:.2g} = {levels['value']:.2f} grey levels ({interval}; {name})"
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from dosimeter.analysis.attacks import reported_doses
 from dosimeter.analysis.taxonomy import KINDS, NOTE, WORST_CASE, attack_title, place
-from dosimeter.analysis.wording import attacked_accuracy, in_run_order, model_name, percent, records
+from dosimeter.analysis.wording import attacked_accuracy, in_run_order, mark, model_name, percent, records
 from dosimeter.figures.style import in_order
 from dosimeter.report.numbers import (
     DASH,
@@ -17,6 +17,8 @@ from dosimeter.report.numbers import (
     decimal_range,
     dose,
     is_missing,
+    marked,
+    median,
     percent_range,
     seconds,
     words,
@@ -98,8 +100,8 @@ def strength(tables: Tables, where: str) -> View:
         shares = [_share(curve.get(each)) for each in doses]
         median = records(_of(half, model=model, preset=preset))
         under = records(_of(areas, model=model, preset=preset))
-        last = Cell(DASH) if not under else Cell(
-            decimal(under[0]["area"]), decimal_range(under[0]["area_low"], under[0]["area_high"], 2)
+        last = Cell(DASH) if not under else marked(
+            Cell(decimal(under[0]["area"]), decimal_range(under[0]["area_low"], under[0]["area_high"], 2)), under[0]
         )  # fmt: skip
         return [*shares, _half(median[0]) if median else Cell(DASH), last]
 
@@ -169,7 +171,7 @@ def agreement(tables: Tables, where: str) -> View:
             words(f"{model_name(row['model'])}, {model_name(row['other'])}"),
             Cell(count(row["n"])),
             Cell(f"{row['n_flipped']}, {row['n_flipped_other']}"),
-            Cell(decimal(row["spearman"], 2), decimal_range(row["spearman_low"], row["spearman_high"], 2)),
+            marked(Cell(decimal(row["spearman"], 2), decimal_range(row["spearman_low"], row["spearman_high"], 2)), row),
         ]
         for row in records(table)
     ]
@@ -291,33 +293,30 @@ def _of(table: pd.DataFrame, **names: Any) -> pd.DataFrame:
 
 def _share(row: Row | None) -> Cell:
     interval = "" if row is None else percent_range(row["ci_low"], row["ci_high"], 0)
-    return Cell(DASH) if row is None else Cell(percent(row["accuracy"]), interval)
+    return Cell(DASH) if row is None else marked(Cell(percent(row["accuracy"]), interval), row)
 
 
 def _gain(row: Row) -> Cell:
     interval = "" if is_missing(row["gain_low"]) else f"{100 * row['gain_low']:.0f} to {100 * row['gain_high']:.0f}"
-    return Cell(percent(row["gain"]), interval)
+    return marked(Cell(percent(row["gain"]), interval), row)
 
 
 def _flipped(row: Row | None) -> Cell:
     if row is None:
         return Cell(DASH)
     interval = percent_range(row["share_low"], row["share_high"], 0)
-    return Cell(percent(row["share"]), f"{row['flipped']} of {row['n']}; {interval}")
+    return marked(Cell(percent(row["share"]), f"{row['flipped']} of {row['n']}; {interval}"), row)
 
 
 def _half(row: Row) -> Cell:
-    beyond = f"above {dose(row['epsilon_max'])}"
-    high = beyond if row["high_censored"] else dose(row["epsilon50_high"])
-    note = "" if is_missing(row["epsilon50_low"]) else f"{dose(row['epsilon50_low'])} to {high}"
-    return Cell(beyond if row["censored"] else dose(row["epsilon50"]), note)
+    return median(row, "epsilon50")
 
 
 def _listed(row: Row, classes: Sequence[str]) -> list[Cell]:
     star = " *" if row["n_models"] > 1 and row["n_models_listing"] == row["n_models"] else ""
     return [
         Cell(f"{row['case_id']}{star}", classes[int(row["label"])]),
-        Cell(dose(row["flip_epsilon"])),
+        marked(Cell(dose(row["flip_epsilon"])), row),
         Cell(attack_title(row["first_attack"]), f"flipped by {row['n_flipping']} of {row['n_attacks']}"),
     ]
 
@@ -335,11 +334,11 @@ def _at(rows: pd.DataFrame, epsilon: float) -> str:
     sentence = (
         f"at epsilon {epsilon:g} the worst case over {len(single)} attacks leaves an accuracy of "
         f"{attacked_accuracy(by_preset[WORST_CASE])}; the strongest single attack is {attack_title(best['preset'])}, "
-        f"which leaves {percent(best['accuracy'])}"
+        f"which leaves {percent(best['accuracy'])}{mark(best)}"
     )
     known = {"sound": "FGSM's sound preset", "random_sign": "random signs"}
     others = [
-        f"{name} {percent(by_preset[preset]['accuracy'])}"
+        f"{name} {percent(by_preset[preset]['accuracy'])}{mark(by_preset[preset])}"
         for preset, name in known.items()
         if preset in by_preset and preset != best["preset"]
     ]
@@ -355,7 +354,7 @@ def _harm(flips: pd.DataFrame, classes: Sequence[str]) -> str:
     missed, alarms = by_label[1], by_label[0]
     return (
         f"It turns {missed['flipped']} of {missed['n']} correctly answered images of {classes[1]} into {classes[0]}, "
-        f"and {alarms['flipped']} of {alarms['n']} the other way."
+        f"and {alarms['flipped']} of {alarms['n']} the other way{mark(alarms)}."
     )
 
 
@@ -367,5 +366,5 @@ def _agree(row: Row) -> str:
     interval = "" if is_missing(row["spearman_low"]) else f" ({row['spearman_low']:.2f} to {row['spearman_high']:.2f})"
     return (
         f"On {where} the flip epsilons of {pair} have a rank correlation of {row['spearman']:.2f}{interval} over "
-        f"{row['n']} images that both answer correctly."
+        f"{row['n']} images that both answer correctly{mark(row)}."
     )

@@ -17,7 +17,7 @@ from dosimeter.analysis.repeats import first_repeat, seeds
 from dosimeter.analysis.taxonomy import attack_title, place
 from dosimeter.analysis.verdict import verdict
 from dosimeter.analysis.visibility import reader_statement
-from dosimeter.analysis.wording import model_name
+from dosimeter.analysis.wording import MARKS, model_name
 from dosimeter.figures import FigureFile
 from dosimeter.figures.style import series_name
 from dosimeter.report import numbers, sentences
@@ -27,7 +27,7 @@ from dosimeter.report.readers import reader_sentences, reader_views
 from dosimeter.report.repeats import repeat_tables
 from dosimeter.report.storage import WHAT, storage_sentences, storage_tables
 from dosimeter.report.tables import View, all_tables
-from dosimeter.report.trust import MARKS, trust
+from dosimeter.report.trust import trust
 from dosimeter.report.visibility import visibility_sentences, visibility_tables
 from dosimeter.responses import Responses
 

@@ -1,10 +1,13 @@
 """Numbers as the report writes them: shares in percent, the interval beside the value, a dash for nothing."""
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pandas as pd
+
+from dosimeter.analysis.wording import TO_A_STEP, is_marked
 
 DASH = "–"
 
@@ -16,11 +19,28 @@ class Cell(NamedTuple):
         text: the value.
         note: usually its interval.
         kind: "" or one of "name" (a row's name), "words" (text, no number), "published" (the paper's number).
+        mark: the verdict on the evaluation that the number belongs to, "" where it passed or was not judged.
     """
 
     text: str
     note: str = ""
     kind: str = ""
+    mark: str = ""
+
+
+def marked(cell: Cell, row: Mapping[Any, Any]) -> Cell:
+    """Return a cell of an attacked number with the verdict on its evaluation, if that must be shown."""
+    shown = is_marked(row.get("evaluation")) and cell.text != DASH
+    return cell._replace(mark=str(row["evaluation"])) if shown else cell
+
+
+def median(row: Mapping[Any, Any], name: str, *, of_grid: bool = True) -> Cell:
+    """Return the cell of a censored median with its interval, and whether that is known to a step of the grid."""
+    beyond = f"above {dose(row['epsilon_max'])}"
+    high = beyond if row["high_censored"] else dose(row[f"{name}_high"])
+    step = f", {TO_A_STEP}" if of_grid and row.get("grid_step") else ""
+    note = "" if is_missing(row[f"{name}_low"]) else f"{dose(row[f'{name}_low'])} to {high}{step}"
+    return marked(Cell(beyond if row["censored"] else dose(row[name]), note), row)
 
 
 def words(text: str, note: str = "") -> Cell:

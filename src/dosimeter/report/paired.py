@@ -9,7 +9,7 @@ from dosimeter.analysis.paired import BY_PATIENT, BY_WORTH
 from dosimeter.analysis.taxonomy import STUDY_PRESETS, WORST_CASE, attack_title
 from dosimeter.analysis.wording import model_name, records
 from dosimeter.figures.style import series_name, storage_name
-from dosimeter.report.numbers import DASH, Cell, count, dose, is_missing, percent_range, words
+from dosimeter.report.numbers import DASH, Cell, count, dose, is_missing, marked, percent_range, words
 from dosimeter.report.tables import Head, View, of_trial, sorted_by_trial, trials
 
 _PAIR = ["compared", "model", "preset", "storage", "against"]
@@ -75,7 +75,7 @@ def _row(pair: pd.DataFrame) -> list[Cell]:
     if not (size > 0).any():
         return [*cells, *[Cell(DASH)] * 3]
     most = records(attacked[size >= size.max() - 1e-9].sort_values(["p_patient", "epsilon"], kind="stable"))[0]
-    return [*cells, Cell(dose(most["epsilon"])), *_difference(most, "p_holm")]
+    return [*cells, Cell(dose(most["epsilon"])), *(marked(cell, most) for cell in _difference(most, "p_holm"))]
 
 
 def _names(row: Mapping[str, Any]) -> list[Cell]:

@@ -6,11 +6,22 @@ from typing import Any
 import pandas as pd
 
 from dosimeter.analysis.taxonomy import attack_title
-from dosimeter.analysis.wording import model_name, records
+from dosimeter.analysis.wording import mark, model_name, records
 from dosimeter.figures.readers import of_study
 from dosimeter.readers.design import KIND_NAMES
 from dosimeter.readers.results import KINDS, reader_name
-from dosimeter.report.numbers import DASH, Cell, count, decimal, decimal_range, dose, percent, percent_range, words
+from dosimeter.report.numbers import (
+    DASH,
+    Cell,
+    count,
+    decimal,
+    decimal_range,
+    dose,
+    marked,
+    percent,
+    percent_range,
+    words,
+)
 from dosimeter.report.tables import Head, View
 
 Study = Mapping[str, Any]
@@ -42,10 +53,10 @@ def reader_sentences(studies: Sequence[Study], tables: Mapping[str, pd.DataFrame
             f"{_who(study)} saw {_what(study)}: they were right in 75 % of the trials at epsilon {said['threshold']} "
             f"(95 % interval {said['low']} to {said['high']}; {pooled['n']} answers on {pooled['n_images']} images)."
         )
-        half = of_study(tables["epsilon50"], study)["epsilon50"].dropna()
-        if len(half):
-            value = float(half.iloc[0])
-            text += f" Half of the correctly answered images have flipped at epsilon {dose(value)}, "
+        half = records(of_study(tables["epsilon50"], study).dropna(subset=["epsilon50"]))
+        if half:
+            value = float(half[0]["epsilon50"])
+            text += f" Half of the correctly answered images have flipped at epsilon {dose(value)}{mark(half[0])}, "
             text += f"{_place(value, pooled)}."
         yield text
 
@@ -89,7 +100,7 @@ def _levels(study: Study, tables: Mapping[str, pd.DataFrame]) -> View:
         row = accuracy.get(epsilon)
         attacked = Cell(DASH)
         if row is not None:
-            attacked = Cell(percent(row["accuracy"]), percent_range(row["ci_low"], row["ci_high"]))
+            attacked = marked(Cell(percent(row["accuracy"]), percent_range(row["ci_low"], row["ci_high"])), row)
         metrics = [_metric(seen.get((metric, epsilon))) for metric in BESIDE]
         rows.append([Cell(dose(epsilon), kind="name"), *cells, *metrics, attacked])
     top = [Head("epsilon", rows=2), *(Head(KIND_NAMES[kind], span=3) for kind in KINDS)]

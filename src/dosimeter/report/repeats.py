@@ -16,6 +16,7 @@ from dosimeter.report.numbers import (
     decimal_range,
     dose,
     is_missing,
+    marked,
     percent,
     percent_range,
     words,
@@ -110,7 +111,7 @@ def _under(repeats: pd.DataFrame) -> str:
 
 def _share(row: Mapping[str, Any]) -> Cell:
     interval, ends = (percent_range(row[low], row[high]) for low, high in _BOUNDS)
-    return Cell(percent(row["mean"]), _note(interval, ends))
+    return marked(Cell(percent(row["mean"]), _note(interval, ends)), row if row["epsilon"] != 0 else {})
 
 
 def _area(row: Mapping[str, Any]) -> Cell:
@@ -124,9 +125,9 @@ def _half(row: Mapping[str, Any] | None) -> list[Cell]:
         return [Cell(DASH)] * 4
     if row["n_censored"]:
         median = Cell("beyond the largest" if is_missing(row["median"]) else f"median {dose(row['median'])}")
-        return [median, Cell(DASH), Cell(count(row["n_repeats"])), Cell(count(row["n_censored"]))]
+        return [marked(median, row), Cell(DASH), Cell(count(row["n_repeats"])), Cell(count(row["n_censored"]))]
     interval, ends = ("" if is_missing(row[low]) else f"{dose(row[low])} to {dose(row[high])}" for low, high in _BOUNDS)
-    mean = Cell(dose(row["mean"]), _note(interval, ends))
+    mean = marked(Cell(dose(row["mean"]), _note(interval, ends)), row)
     grey = Cell(DASH if is_missing(row["mean"]) else decimal(row["mean"] * GREY_LEVELS_8BIT, 2))
     return [mean, grey, Cell(count(row["n_repeats"])), Cell("0")]
 

@@ -7,9 +7,9 @@ import pandas as pd
 
 from dosimeter.analysis.attacks import reported_doses
 from dosimeter.analysis.taxonomy import attack_title, place
-from dosimeter.analysis.wording import model_name, records
+from dosimeter.analysis.wording import mark, model_name, records
 from dosimeter.figures.style import in_order, storage_name
-from dosimeter.report.numbers import DASH, Cell, count, dose, is_missing, percent, percent_range, words
+from dosimeter.report.numbers import DASH, Cell, count, dose, is_missing, marked, median, percent, percent_range, words
 from dosimeter.report.tables import Head, View, of_trial, trials
 from dosimeter.units import GREY_LEVELS_8BIT
 
@@ -98,7 +98,7 @@ def deployed(table: pd.DataFrame, where: str) -> View:
         row = records(curve)[0]
         kind = "looks for a file" if row["aware"] else "rounded afterwards"
         level = DASH if is_missing(row["linf"]) else f"{row['linf'] * GREY_LEVELS_8BIT:.2f}"
-        medians = [_median(row, name) for name in ("deployed_epsilon", "linf")]
+        medians = [median(row, "deployed_epsilon"), median(row, "linf", of_grid=False)]
         rows.append([*names, words(kind), Cell(count(row["n"])), *medians, Cell(level), Cell(count(row["n_censored"]))])
     heads = ("model", "attack", "stored as", "lattice", "n", "deployed epsilon", "file moves", "in 8-bit levels")
     return View(
@@ -127,18 +127,12 @@ def _share(row: Row | None) -> Cell:
     if row is None or not row["n"]:
         return Cell(DASH)
     interval = percent_range(row["share_low"], row["share_high"], 0)
-    return Cell(percent(row["share"]), f"{row['survived']} of {row['n']}; {interval}")
-
-
-def _median(row: Row, name: str) -> Cell:
-    beyond = f"above {dose(row['epsilon_max'])}"
-    high = beyond if row["high_censored"] else dose(row[f"{name}_high"])
-    note = "" if is_missing(row[f"{name}_low"]) else f"{dose(row[f'{name}_low'])} to {high}"
-    return Cell(beyond if row["censored"] else dose(row[name]), note)
+    return marked(Cell(percent(row["share"]), f"{row['survived']} of {row['n']}; {interval}"), row)
 
 
 def _half(row: Row) -> str:
     """Return the median of what files really move, in words."""
     if row["censored"]:
-        return f"more than was tried ({percent((row['n'] - row['n_censored']) / row['n'])} flipped, n = {row['n']})"
-    return f"{dose(row['linf'])} ({row['linf'] * GREY_LEVELS_8BIT:.2f} 8-bit levels, n = {row['n']})"
+        flipped = percent((row["n"] - row["n_censored"]) / row["n"])
+        return f"more than was tried ({flipped} flipped, n = {row['n']}){mark(row)}"
+    return f"{dose(row['linf'])} ({row['linf'] * GREY_LEVELS_8BIT:.2f} 8-bit levels, n = {row['n']}){mark(row)}"

@@ -39,7 +39,9 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         common there is paired: rows of `analysis.paired.paired` without attack and at the three doses of
         `_robustness`. Where images were stored, each result has storage (see `_storage`); where a run has attacks
         beyond the study, or was examined, evaluations (see `_evaluations`). Where visibility was measured there are
-        readers (a sentence), safe_magnitudes, rows of the table, and observer.
+        readers (a sentence), safe_magnitudes, rows of the table, and observer. `evaluation` beside a number under
+        attack is the verdict on the evaluation that it belongs to: PASS, CAUTION, UNRELIABLE (not to be quoted), or
+        None if it was not judged.
     """
     meta = responses.meta
     firsts = first_repeat(responses, tables)[1]
@@ -78,7 +80,11 @@ def _status(meta: Mapping[str, Any], n_failed: int) -> str:
 
 
 def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{name: None if is_missing(value) else value for name, value in row.items()} for row in records(table)]
+    return [{name: _plain_value(name, value) for name, value in row.items()} for row in records(table)]
+
+
+def _plain_value(name: str, value: Any) -> Any:
+    return None if is_missing(value) or (name == "evaluation" and not value) else value
 
 
 def _paired(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -132,6 +138,7 @@ def _worst_case(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> 
         "value": _number(worst["accuracy"]),
         "low": _number(worst["ci_low"]),
         "high": _number(worst["ci_high"]),
+        "evaluation": worst["evaluation"] or None,
     }
 
 
@@ -146,7 +153,8 @@ def _storage(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> lis
     return [
         {
             **{name: row[name] for name in ("preset", "storage", "aware", "n", "n_censored", "censored")},
-            "deployed_epsilon": _estimate(row, "deployed_epsilon"),
+            "evaluation": row["evaluation"] or None,
+            "deployed_epsilon": {**_estimate(row, "deployed_epsilon"), "to_a_step_of_the_grid": bool(row["grid_step"])},
             "linf": _estimate(row, "linf"),
             "survival": [
                 {**{name: point[name] for name in ("epsilon", "n", "survived")}, **_estimate(point, "share")}
@@ -171,9 +179,14 @@ def _attacks(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> lis
         attack = {
             "preset": row["preset"],
             "storage": row["storage"],
+            "evaluation": row["evaluation"] or None,
             "n": int(row["n"]),
             "n_censored": int(row["n_censored"]),
-            "epsilon50": {**_estimate(row, "epsilon50"), "censored": bool(row["censored"])},
+            "epsilon50": {
+                **_estimate(row, "epsilon50"),
+                "censored": bool(row["censored"]),
+                "to_a_step_of_the_grid": bool(row["grid_step"]),
+            },
             "grey_levels": _estimate(row, "grey_levels"),
             "grad_zero_share": _number(curve["grad_zero_share"].max()),
         }
@@ -204,6 +217,7 @@ def _robustness(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> 
                 "value": _number(row["accuracy"]),
                 "low": _number(row["ci_low"]),
                 "high": _number(row["ci_high"]),
+                "evaluation": row["evaluation"] or None,
             }
             for row in records(points)
         ],
@@ -239,7 +253,7 @@ def _visibility(table: pd.DataFrame, keys: Mapping[str, str]) -> list[dict[str, 
     """Return the median, quartiles and n of every metric where SSIM was measured."""
     mine = _of(table, keys)
     doses = mine.loc[mine["metric"] == "ssim", "epsilon"].unique()
-    names = ["preset", "storage", "epsilon", "metric", "n", "q1", "median", "q3"]
+    names = ["preset", "storage", "epsilon", "metric", "n", "q1", "median", "q3", "evaluation"]
     return _plain(mine.loc[mine["epsilon"].isin(doses), names])
 
 
@@ -249,8 +263,10 @@ def _of(table: pd.DataFrame, keys: Mapping[str, str]) -> pd.DataFrame:
     return table
 
 
-def _estimate(row: Mapping[Any, Any], name: str) -> dict[str, float | None]:
-    return {"value": _number(row[name]), "low": _number(row[f"{name}_low"]), "high": _number(row[f"{name}_high"])}
+def _estimate(row: Mapping[Any, Any], name: str) -> dict[str, Any]:
+    """Return a value with its interval and, of a number under attack, the verdict on its evaluation."""
+    numbers = {"value": _number(row[name]), "low": _number(row[f"{name}_low"]), "high": _number(row[f"{name}_high"])}
+    return numbers | ({"evaluation": row["evaluation"] or None} if "evaluation" in row else {})
 
 
 def _number(value: Any) -> float | None:

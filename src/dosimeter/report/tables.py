@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dosimeter.analysis.wording import model_name
+from dosimeter.analysis.wording import MARKS, is_marked, model_name
 from dosimeter.figures.style import in_order, series_name
 from dosimeter.report.numbers import (
     DASH,
@@ -14,7 +14,8 @@ from dosimeter.report.numbers import (
     decimal,
     decimal_range,
     dose,
-    is_missing,
+    marked,
+    median,
     percent,
     percent_range,
     words,
@@ -25,11 +26,12 @@ Tables = Mapping[str, pd.DataFrame]
 
 
 class Head(NamedTuple):
-    """A column's head, over `span` columns or `rows` rows."""
+    """A column's head, over `span` columns or `rows` rows; `mark` is that of a `Cell`."""
 
     text: str
     span: int = 1
     rows: int = 1
+    mark: str = ""
 
 
 class View(NamedTuple):
@@ -39,6 +41,12 @@ class View(NamedTuple):
     head: list[list[Head]]
     rows: list[list[Cell]]
     note: str = ""
+
+    @property
+    def flags(self) -> list[str]:
+        """The verdicts on evaluations that stand in it, the worst first."""
+        there = {head.mark for line in self.head for head in line} | {cell.mark for line in self.rows for cell in line}
+        return [verdict for verdict in reversed(MARKS) if verdict in there]
 
 
 def all_tables(tables: Tables, order: Sequence[tuple[str, str]]) -> Iterator[View]:
@@ -131,7 +139,7 @@ def accuracy(curves: pd.DataFrame, cohort: str, protocol: str) -> View:
         for preset, storage in series:
             chosen = mine[(mine["preset"] == preset) & (mine["storage"] == storage)]
             columns.append(("", chosen.set_index("epsilon")))
-            sub.append(Head(series_name(preset, storage)))
+            sub.append(Head(series_name(preset, storage), mark=_worst(chosen)))
         published = mine.dropna(subset=["paper_accuracy"]).drop_duplicates("epsilon")
         if not published.empty:
             columns.append(("published", published.set_index("epsilon")))
@@ -163,7 +171,7 @@ def probability_drop(drops: pd.DataFrame, cohort: str, protocol: str, preset: st
         heads = ["n still right", "original", "adversarial", "decrease"] + ["published"] * printed
         heads += ["fixed images", "all images"]
         sub += [Head(name) for name in heads]
-        top.append(Head(model_name(model), span=len(heads)))
+        top.append(Head(model_name(model), span=len(heads), mark=_worst(mine)))
     rows = []
     for epsilon in sorted(drops["epsilon"].unique()):
         row = [Cell(dose(epsilon), kind="name")]
@@ -187,16 +195,11 @@ def epsilon50(tables: Tables) -> View:
     """Return the epsilon at which half of the correctly answered images have flipped."""
     rows = []
     for row in _records(tables["epsilon50"]):
-        beyond = f"above {dose(row['epsilon_max'])}"
-        high = beyond if row["high_censored"] else dose(row["epsilon50_high"])
-        bounded = not is_missing(row["epsilon50_low"])
-        median = Cell(beyond if row["censored"] else dose(row["epsilon50"]),
-                      f"{dose(row['epsilon50_low'])} to {high}" if bounded else "")  # fmt: skip
         attack = words(series_name(row["preset"], row["storage"]))
-        grey = Cell(decimal(row["grey_levels"], 2))
-        rows.append(
-            [*classifier_names(row), attack, Cell(count(row["n"])), median, grey, Cell(count(row["n_censored"]))]
+        grey, never = (
+            marked(cell, row) for cell in (Cell(decimal(row["grey_levels"], 2)), Cell(count(row["n_censored"])))
         )
+        rows.append([*classifier_names(row), attack, Cell(count(row["n"])), median(row, "epsilon50"), grey, never])
     names = ("cohort", "protocol", "model", "attack", "n", "epsilon50", "in grey levels", "never flipped")
     return View(
         "Epsilon at which half of the correctly answered images have flipped",
@@ -209,6 +212,12 @@ def epsilon50(tables: Tables) -> View:
 
 
 _SOURCES = (("", ""), ("paper_", "published"))
+
+
+def _worst(rows: pd.DataFrame) -> str:
+    """Return the verdict on the evaluation of a column, if it must be shown."""
+    found = str(rows["evaluation"].iloc[0]) if len(rows) else ""
+    return found if is_marked(found) else ""
 
 
 def _beside(column: str, table: pd.DataFrame, numbers: Mapping[str, str]) -> str:
@@ -225,11 +234,12 @@ def classifier_names(row: Mapping[Any, Any]) -> list[Cell]:
 def _accuracy_cell(curve: pd.DataFrame, epsilon: float, kind: str) -> Cell:
     if epsilon not in curve.index:
         return Cell(DASH, kind=kind)
-    row = curve.loc[epsilon]
+    row: Any = curve.loc[epsilon]
     if kind:
         return Cell(percent(row["paper_accuracy"]), kind=kind)
     interval = percent_range(row["ci_low"], row["ci_high"], 0)
-    return Cell(percent(row["accuracy"]), f"{row['correct']}; {interval}")
+    cell = Cell(percent(row["accuracy"]), f"{row['correct']}; {interval}")
+    return marked(cell, row) if epsilon > 0 else cell
 
 
 def _drop_cells(drops: pd.DataFrame, epsilon: float, printed: bool) -> list[Cell]:
@@ -238,13 +248,13 @@ def _drop_cells(drops: pd.DataFrame, epsilon: float, printed: bool) -> list[Cell
     row: Any = drops.loc[epsilon]
     paper = [Cell(decimal(row["paper_decrease"]), kind="published")] if printed else []
     fixed, everything = (_decrease(row, suffix) for suffix in ("_fixed", "_all"))
-    means = [Cell(decimal(row["original"])), Cell(decimal(row["adversarial"]))]
+    means = [Cell(decimal(row["original"])), marked(Cell(decimal(row["adversarial"])), row)]
     return [Cell(count(row["n"])), *means, _decrease(row, ""), *paper, fixed, everything]
 
 
 def _decrease(row: Mapping[str, float], suffix: str) -> Cell:
     interval = decimal_range(row[f"decrease_low{suffix}"], row[f"decrease_high{suffix}"])
-    return Cell(decimal(row[f"decrease{suffix}"]), interval)
+    return marked(Cell(decimal(row[f"decrease{suffix}"]), interval), row)
 
 
 def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:

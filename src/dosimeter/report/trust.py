@@ -5,14 +5,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dosimeter.analysis.evaluation import RULES, overall
+from dosimeter.analysis.evaluation import RULES, evaluation_name, overall
 from dosimeter.analysis.taxonomy import PUBLISHED
-from dosimeter.analysis.wording import model_name, records
+from dosimeter.analysis.wording import MARKS, model_name, records
 from dosimeter.figures.style import in_order
 from dosimeter.report.tables import of_trial, trials
-
-MARKS = {"PASS": "✓", "CAUTION": "▲", "UNRELIABLE": "✕"}
-"""A shape for each verdict, so that no reader depends on its colour."""
 
 
 class Mark(NamedTuple):
@@ -80,11 +77,6 @@ def trust(checks: pd.DataFrame, order: Sequence[tuple[str, str]]) -> Iterator[Tr
             for row in [verdicts[key]]
         ]
         yield Trust(f"{trial[0]}, {trial[1]} protocol", lines, list(_checks(mine, keys)), list(_remedies(mine, keys)))
-
-
-def evaluation_name(preset: str) -> str:
-    """Return what people call an evaluation: FGSM as published, or all other attacks together."""
-    return "FGSM as published" if preset == PUBLISHED else "all other attacks"
 
 
 def _names(key: tuple[str, str]) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from dosimeter.analysis.taxonomy import STUDY_PRESETS
 from dosimeter.analysis.visibility import METRICS, RULES, reader_sentence, statements
 from dosimeter.analysis.wording import in_run_order, model_name, records
 from dosimeter.figures.style import series_name
-from dosimeter.report.numbers import DASH, Cell, count, decimal, dose, is_missing, percent, words
+from dosimeter.report.numbers import DASH, Cell, count, decimal, dose, is_missing, marked, percent, words
 from dosimeter.report.tables import Head, View, classifier_names, of_trial, trials
 
 Tables = Mapping[str, pd.DataFrame]
@@ -124,7 +124,7 @@ def _magnitudes(magnitudes: pd.DataFrame) -> View:
         if not is_missing(row["paper_epsilon"]):
             claim = [
                 Cell(dose(row["paper_epsilon"]), kind="published"),
-                Cell(percent(row["paper_flip_share"])),
+                marked(Cell(percent(row["paper_flip_share"])), row),
                 Cell(decimal(row["paper_measure"], 2)),
                 Cell("yes" if row["paper_stands"] else "no"),
             ]
@@ -134,9 +134,9 @@ def _magnitudes(magnitudes: pd.DataFrame) -> View:
                 words(series_name(row["preset"], row["storage"])),
                 words(row["rule"]),
                 Cell(count(row["n"])),
-                words(row["epsilons"] or "none: the band is empty"),
+                marked(words(row["epsilons"] or "none: the band is empty"), row),
                 Cell(dose(row["largest_unseen"])),
-                Cell(dose(row["smallest_flipping"])),
+                marked(Cell(dose(row["smallest_flipping"])), row),
                 *claim,
             ]
         )
