@@ -299,3 +299,26 @@ def test_patients_are_spoken_of_as_they_are_known(study: Said) -> None:
     assert "it is not known how many in folder:x" in unknown
     official = said(cohorts={"folder:x": ""}, protocols=("official",))
     assert "may share a patient" not in official
+
+
+# --- notes under the tables of attacks
+
+
+def test_notes_tell_of_what_is_in_their_tables() -> None:
+    full = said(cohorts={"phantom-xray": "xray"}, attacks=("pgd", "universal", "random_sign"), transfers=("pgd",))
+    bare = said(cohorts={"phantom-xray": "xray"}, models=("vgg16",), presets=("sound",), attacks=("random_sign",))
+    for words in (
+        *(
+            "The worst case counts",
+            "not controls, images made on another model, the published",
+            "A universal perturbation was learned before",
+        ),
+        *("also of stored images", "It gives transferred images a section", "A control is no attack"),
+    ):
+        assert words in full, words
+        assert words not in bare or words in ("also of stored images", "A control is no attack"), words
+    assert "An attack of another library" not in full
+    assert "Obuchowski" in bare
+    alone = said(cohorts={"phantom-xray": "xray"}, models=("vgg16",), patients=False)
+    assert "Obuchowski" not in alone
+    assert "DeLong" in alone or "Newcombe" in alone

@@ -4,7 +4,7 @@ The catalogues give security people words they share. An id says what kind of at
 certificate and no claim of conformity.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,15 +16,6 @@ from dosimeter.analysis.wording import model_name
 
 CATALOGUES = {"atlas": "5.6.0", "nist": "E2025"}
 """The versions that the ids are of: MITRE ATLAS (its release), NIST AI 100-2 (its edition, March 2025)."""
-
-NOTE = (
-    f"ATLAS ids are those of MITRE ATLAS {CATALOGUES['atlas']}, which lists what attackers of AI systems do; "
-    "AML.T0043 is “Craft Adversarial Data”. Crafting alone is what is measured here; giving such an image to a "
-    "deployed system would be AML.T0015, “Evade AI Model”. NISTAML ids and sections are those of NIST AI 100-2 "
-    f"{CATALOGUES['nist']}, a taxonomy of attacks and mitigations. It gives transferred images a section but no id of "
-    "their own, so they have that of evasion in general. A control is no attack and has no id; neither has an attack "
-    "of another library, of which it is not known what it uses."
-)
 
 
 class Access(NamedTuple):
@@ -106,6 +97,32 @@ COLUMNS = [
     *("cohort", "protocol", "model", "preset", "attack", "role", "knowledge", "atlas", "atlas_version"),
     *("nist", "nist_section", "nist_version"),
 ]
+
+
+def catalogue_note(roles: Collection[str], *, foreign: bool) -> str:
+    """Return what the ids of the catalogues mean, and why some attacks of a run have none.
+
+    Args:
+        roles: of `ROLES`, those of the run's attacks.
+        foreign: whether some are of another library.
+    """
+    said = [
+        (
+            f"ATLAS ids are those of MITRE ATLAS {CATALOGUES['atlas']}, which lists what attackers of AI systems do; "
+            "AML.T0043 is “Craft Adversarial Data”. Crafting alone is what is measured here; giving such an image to a "
+            "deployed system would be AML.T0015, “Evade AI Model”. NISTAML ids and sections are those of NIST AI 100-2 "
+            f"{CATALOGUES['nist']}, a taxonomy of attacks and mitigations."
+        )
+    ]
+    if "transfer" in roles:
+        said.append(
+            "It gives transferred images a section but no id of their own, so they have that of evasion in general."
+        )
+    if "control" in roles:
+        said.append("A control is no attack and has no id.")
+    if foreign:
+        said.append("An attack of another library has none either, since it is not known what it uses.")
+    return " ".join(said)
 
 
 def attack_title(preset: str) -> str:

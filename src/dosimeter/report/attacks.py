@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from dosimeter.analysis.attacks import reported_doses
-from dosimeter.analysis.taxonomy import KINDS, NOTE, WORST_CASE, attack_title, place
+from dosimeter.analysis.taxonomy import KINDS, WORST_CASE, attack_title, catalogue_note, place
 from dosimeter.analysis.wording import attacked_accuracy, in_run_order, mark, model_name, percent, records
 from dosimeter.figures.style import in_order
 from dosimeter.report.numbers import (
@@ -23,6 +23,7 @@ from dosimeter.report.numbers import (
     seconds,
     words,
 )
+from dosimeter.report.sentences import strength_note
 from dosimeter.report.tables import Head, View, of_trial, trials
 
 Tables = Mapping[str, pd.DataFrame]
@@ -110,12 +111,7 @@ def strength(tables: Tables, where: str) -> View:
     return _by_attack(
         f"Accuracy left by every attack: {where}, {robust['n'].max()} test images, floats",
         robust, heads, cells,
-        "Under each accuracy its 95 % Wilson interval by patient. The worst case counts an image as lost as soon as "
-        "any attack of the model itself breaks it at this or a smaller epsilon: neither controls nor images made on "
-        "another model, nor the published preset, which colours a grey image. Epsilon50 flips half of the correctly "
-        "answered images. The area under the curve is the mean accuracy over all epsilons up to the one named. The "
-        "area has a 95 % interval by patient, epsilon50 one from ranks. All epsilons, "
-        "also of images in 8-bit files, are in tables/robust_accuracy.csv, area.csv and epsilon50.csv.",
+        strength_note(robust, stored=bool((tables["robust_accuracy"]["storage"] != "float").any())),
     )  # fmt: skip
 
 
@@ -196,14 +192,15 @@ def listed(tables: Tables, where: str, classes: Sequence[str]) -> View:
             found = records(_of(table, model=model, place=number))
             cells += _listed(found[0], classes) if found else [Cell(DASH)] * 3
         rows.append(cells)
+    star = any(cell.text.endswith(" *") for row in rows for cell in row)
+    starred = " A star marks an image that is in this list for every model." if star else ""
     top = [Head("place", rows=2), *(Head(model_name(model), span=3) for model in models)]
     return View(
         f"The images that fall first: {where}, floats",
         [top, [Head(name) for name in ("image", "epsilon", "first attack")] * len(models)],
         rows,
-        "By the smallest epsilon at which any attack changes the answer. A star marks an image that is in this list "
-        "for every model. Images have pseudonyms, to which “dosimeter data info COHORT --cases” is the key. All "
-        "images are in tables/susceptibility.csv.",
+        f"By the smallest epsilon at which any attack changes the answer.{starred} Images have pseudonyms, to which "
+        "“dosimeter data info COHORT --cases” is the key. All images are in tables/susceptibility.csv.",
     )
 
 
@@ -246,12 +243,16 @@ def costs(tables: Tables, where: str) -> View:
         time = row["seconds_median"]
         return [*passes, Cell(DASH if is_missing(time) else seconds(time) if time >= 1 else f"{time:.2g} s")]
 
+    universal = (table["attack"] == "universal").any()
+    learned = (
+        " A universal perturbation was learned before, on training images; that is not counted." if universal else ""
+    )
     return _by_attack(
         f"What the attacks cost: {where}",
         table, ["gradients", "queries", "time"], cells,
         "Medians over images, for all epsilons together; under them the quartiles, where images differ. Time is the "
-        "wall time of this machine and holds the answers to every epsilon and storage too. A universal perturbation "
-        "was learned before, on training images; that is not counted. Totals are in tables/cost.csv.",
+        f"wall time of this machine and holds the answers to every epsilon and storage too.{learned} Totals are in "
+        "tables/cost.csv.",
     )  # fmt: skip
 
 
@@ -264,7 +265,8 @@ def catalogue(taxonomy: pd.DataFrame) -> View:
         for row in sorted(records(table), key=lambda row: place(row["preset"]))
     ]  # fmt: skip
     names = ("attack", "role", "needs of the classifier", "MITRE ATLAS", "NIST AI 100-2")
-    return View("What the attacks are in two public catalogues", [[Head(name) for name in names]], rows, NOTE)
+    note = catalogue_note(set(table["role"]), foreign=bool((~table["attack"].isin(KINDS)).any()))
+    return View("What the attacks are in two public catalogues", [[Head(name) for name in names]], rows, note)
 
 
 def _by_attack(

@@ -129,6 +129,37 @@ def _independence(clean: pd.DataFrame) -> list[str]:
     return said
 
 
+def strength_note(robust: pd.DataFrame, *, stored: bool) -> str:
+    """Return the note under the table of what every attack leaves: what its rows are, of those that are there."""
+    roles, several = set(robust["role"]), WORST_CASE in set(robust["preset"])
+    apart = [
+        name
+        for role, name in (
+            ("control", "controls"),
+            ("transfer", "images made on another model"),
+            ("published", "the published preset, which colours a grey image"),
+        )
+        if role in roles
+    ]
+    less = f": not {', '.join(apart)}" if apart else ""
+    said = [
+        "Under each accuracy its 95 % Wilson interval by patient.",
+        "The worst case counts an image as lost as soon as any attack of the model itself breaks it at this or a "
+        f"smaller epsilon{less}."
+        if several
+        else "",
+        (
+            "Epsilon50 flips half of the correctly answered images. The area under the curve is the mean accuracy over "
+            "all epsilons up to the one named. The area has a 95 % interval by patient, epsilon50 one from ranks."
+        ),
+        (
+            f"All epsilons{', also of stored images,' if stored else ''} are in tables/robust_accuracy.csv, area.csv "
+            "and epsilon50.csv."
+        ),
+    ]
+    return " ".join(sentence for sentence in said if sentence)
+
+
 def grey_files(tables: Tables) -> bool:
     """Whether a run stored images in files that hold one plane alone."""
     return "survival" in tables and bool(tables["survival"]["storage"].isin(_GREY_FILES).any())

@@ -99,10 +99,23 @@ def clean_metrics(tables: Tables) -> View:
         "Without attack: metrics on the test images, with 95 % intervals",
         [[Head(name) for name in (*names, "Brier", "ECE")]],
         rows,
-        "Proportions have Wilson intervals by patient. The AUC has one on the logit's scale, with DeLong's variance, "
-        "or Obuchowski's where a patient has several images; or Newcombe's, of patients, where the classes separate "
-        "completely. ECE is the expected calibration error in 15 bins.",
+        f"Proportions have Wilson intervals by patient.{_auc_note(tables['clean_metrics'])} ECE is the expected "
+        "calibration error in 15 bins.",
     )
+
+
+_AUC_METHODS = {
+    "DeLong, logit": "one on the logit's scale, with DeLong's variance",
+    "Obuchowski, logit": "one on the logit's scale, with Obuchowski's variance, as patients have several images",
+    "Newcombe": "Newcombe's, of patients, where the classes separate completely or all scores are equal",
+}
+
+
+def _auc_note(clean: pd.DataFrame) -> str:
+    """Return how the intervals of the AUCs were found."""
+    there = set(clean.loc[clean["auc_low"].notna(), "auc_method"].dropna())
+    said = [words for method, words in _AUC_METHODS.items() if method in there] + sorted(there - {*_AUC_METHODS})
+    return f" The AUC has {'; or '.join(said)}." if said else ""
 
 
 def confusion(tables: Tables) -> View:
