@@ -1,95 +1,130 @@
-"""What a study will cost, from a few timed passes on this machine."""
+"""What a study will cost on this machine: its work counted, and timed units of it."""
 
 import math
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
-from dosimeter.attacks.presets import choose
-from dosimeter.attacks.registry import passes
+from dosimeter.attacks.pgd import PGD
+from dosimeter.attacks.presets import Preset, choose
 from dosimeter.config import StudyConfig
-from dosimeter.models.backbones import Backbone, build_head, get_backbone
-from dosimeter.storage.base import STORAGES
+from dosimeter.examinations import N_IMAGES
+from dosimeter.models.backbones import get_backbone
+from dosimeter.pace import Pace, measure
+from dosimeter.parallel import default_workers
+from dosimeter.preflight_gradients import N_REPEATED
+from dosimeter.progress import Progress
+from dosimeter.study import pick_device
+from dosimeter.sweeps.convergence import N_EXAMINED, RESTARTS
+from dosimeter.sweeps.observing import N_OBSERVED
+from dosimeter.sweeps.plan import GPU_SHARD_SIZE, SHARD_SIZE
+from dosimeter.workload import Work, passes_of, work_of
 
 if TYPE_CHECKING:
     from dosimeter.trials import Trial
 
-FLIP_IN_FORWARDS = 5
-"""Bisection steps of an average flip epsilon."""
+REPORT_S = 4.0
+"""Tables, figures and report of one classifier."""
+
+PREFLIGHT_PASSES, PREFLIGHT_GRADIENTS = (2, 15), (2.7, 6)
+"""Of each image that a pre-flight looks at, and on top of that of each of the first `N_REPEATED`."""
 
 
 class Cost(NamedTuple):
-    """The expected cost of one model on one trial."""
+    """The expected cost of one model on one trial; `stages` has the seconds of each."""
 
     cohort: str
     protocol: str
     seed: int
     model: str
+    engine: str
     n_train: int
     n_test: int
     n_forward: int
-    duration_s: float
+    stages: dict[str, float]
+
+    @property
+    def duration_s(self) -> float:
+        """All stages together."""
+        return sum(self.stages.values())
 
 
-def forwards_per_case(config: StudyConfig) -> float:
-    """Return how many forward passes the sweep of one case takes, distinct images counted once."""
-    doses = [epsilon for epsilon in config.epsilons if epsilon > 0]
-    distinct = {name: _distinct(doses, storage.levels) for name, storage in STORAGES.items()}
+def estimate(config: StudyConfig, trials: "Sequence[Trial]", progress: Progress | None = None) -> Iterator[Cost]:
+    """Yield the cost of every model on every trial, on this machine and with nothing cached.
+
+    Args:
+        config: the study's settings, resolved.
+        trials: what it runs on.
+        progress: told which model's passes are timed.
+    """
     presets = choose(config.preset, config.attack, config.effort, config.storages)
-    return sum(passes(preset.attack) + sum(distinct[storage] for storage in preset.storages) for preset in presets)
-
-
-def _distinct(doses: Sequence[float], levels: int) -> int:
-    """Return how many images differ once they are stored with so many `levels`, 0 being floats."""
-    if not levels:
-        return len(doses) + FLIP_IN_FORWARDS
-    return len({round(epsilon * levels) for epsilon in doses} - {0})
-
-
-def estimate(config: StudyConfig, trials: "Sequence[Trial]") -> Iterator[Cost]:
-    """Yield the cost of every model on every trial, on this machine's CPU and with nothing cached."""
+    each = passes_of(presets, config)
+    device = pick_device(config.device)
     for model in config.model:
-        backbone = get_backbone(model)
-        n_largest = max((len(trial.split.train) for trial in trials), default=1)
-        step_s = _step_seconds(backbone, config, min(config.batch_size, n_largest))
-        forward_s = _forward_seconds(backbone)
-        for trial in trials:
+        (progress or Progress()).begin(f"{model}: timing a few passes of each engine", 0)
+        batch_size = min(config.batch_size, max(len(trial.split.train) for trial in trials))
+        n_passes = round(len(trials[0].split.test) * each)
+        pace = measure(config, get_backbone(model), trials[0], n_passes=n_passes, batch_size=batch_size, device=device)
+        for place, trial in enumerate(trials):
             n_train, n_test = len(trial.split.train), len(trial.split.test)
-            n_forward = round(n_train + n_test + n_test * forwards_per_case(config))
-            n_steps = config.epochs * math.ceil(n_train / config.batch_size)
-            duration_s = n_forward * forward_s + n_steps * step_s
-            yield Cost(
-                trial.cohort.name, trial.split.protocol, trial.split.seed, model, n_train, n_test, n_forward, duration_s
-            )
+            stages = {
+                "features": (n_train + n_test) * pace.feature_s,
+                "training": _training(config, n_train, n_test, pace),
+                "engine": pace.again_s if place else pace.choosing_s,
+                "sweep": sum(_sweep(work_of(preset, config), n_test, config, pace, device) for preset in presets),
+                "examinations": _examinations(config, presets, n_test, pace),
+                "report": REPORT_S,
+            }
+            n_forward = round(n_train + n_test * (1 + each))
+            where = (trial.cohort.name, trial.split.protocol, trial.split.seed)
+            yield Cost(*where, model, pace.engine, n_train, n_test, n_forward, stages)
 
 
-def _forward_seconds(backbone: Backbone) -> float:
-    with torch.device("meta"):
-        base = backbone.build()
-    base = base.to_empty(device="cpu").eval().to(memory_format=torch.channels_last)
-    for tensor in base.state_dict().values():
-        tensor.zero_()
-    image = torch.zeros(1, 3, backbone.size_px, backbone.size_px).to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        base(image)
-        started = time.perf_counter()
-        base(image)
-    return time.perf_counter() - started
+def _training(config: StudyConfig, n_train: int, n_test: int, pace: Pace) -> float:
+    n_steps = math.ceil(n_train / config.batch_size)
+    return config.epochs * (n_steps * pace.step_s + (n_train + n_test) * pace.head_s)
 
 
-def _step_seconds(backbone: Backbone, config: StudyConfig, batch_size: int) -> float:
-    """Return the seconds of one training step of the head on a batch, the second, when the optimiser's state exists."""
-    spec = backbone.head if config.pool is None else replace(backbone.head, pool=config.pool)
-    head = build_head(backbone, spec, n_classes=2, generator=torch.Generator())
-    optimizer = torch.optim.Adam(head.parameters(), fused=True)
-    maps = torch.zeros(batch_size, *backbone.map_shape)
-    started = 0.0
-    for _ in range(2):
-        started = time.perf_counter()
-        optimizer.zero_grad()
-        head(maps).sum().backward()
-        optimizer.step()
-    return time.perf_counter() - started
+def _sweep(work: Work, n_test: int, config: StudyConfig, pace: Pace, device: str) -> float:
+    """Return the seconds of one preset's cells, of which so many go on at once as there are workers."""
+    image_s = work.gradients * pace.gradient_s + work.climbs * pace.climb_s + work.answers * pace.answer_s
+    image_s += sum(n * pace.asked_s[storage] for storage, n in work.asked.items())
+    image_s += work.rows * pace.seen_s + work.costly * pace.costly_s
+    if pace.engine != "torch":
+        image_s += work.confirmed * pace.confirm_s
+    if config.transfer:
+        image_s += (len(config.model) - 1) * work.rows * pace.answer_s
+    return n_test * image_s * _idle(config, n_test, device) + work.learned * pace.alone_gradient_s
+
+
+def _idle(config: StudyConfig, n_test: int, device: str) -> float:
+    """Return how much longer a sweep takes than if all workers were busy to its end."""
+    n_presets = len(config.preset) + len(config.attack)
+    size = 1 if config.native else SHARD_SIZE if device == "cpu" else GPU_SHARD_SIZE
+    n_cells = n_presets * math.ceil(n_test / size)
+    workers = config.workers or _workers(device)
+    return math.ceil(n_cells / workers) * workers / n_cells
+
+
+def _workers(device: str) -> int:
+    import torch
+
+    return default_workers(torch.device(device))
+
+
+def _examinations(config: StudyConfig, presets: Sequence[Preset], n_test: int, pace: Pace) -> float:
+    """Return the seconds of the pre-flights, of PGD's convergence and of the model observer."""
+    n = min(N_IMAGES[config.effort], n_test)
+    few = min(N_REPEATED, n)
+    names = {preset.name for preset in presets}
+    n_losses = ("paper" in names) + bool(names - {"paper"})
+    passes = n_losses * (PREFLIGHT_PASSES[0] * n + PREFLIGHT_PASSES[1] * few)
+    gradients = n_losses * (PREFLIGHT_GRADIENTS[0] * n + PREFLIGHT_GRADIENTS[1] * few)
+    for preset in presets:
+        if isinstance(preset.attack, PGD):
+            starts = preset.attack.restarts
+            left = min(N_EXAMINED, math.ceil(n_test / 2))
+            gradients += left * preset.attack.steps * (2 * starts + max(RESTARTS, 2 * starts))
+    if "sound" in names and config.costly_epsilons and not (config.native or config.mask or config.target):
+        gradients += min(N_OBSERVED, n_test)
+    gradients += 2  # the pictures
+    return passes * pace.alone_s + gradients * pace.alone_gradient_s

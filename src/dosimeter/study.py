@@ -15,7 +15,6 @@ from dosimeter import responses
 from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.atomic import write_text
 from dosimeter.attacks.presets import PRESETS, choose
-from dosimeter.attacks.registry import passes
 from dosimeter.cohorts.contrast import flat_sentences
 from dosimeter.cohorts.split import copy_sentences
 from dosimeter.config import StudyConfig
@@ -41,6 +40,7 @@ from dosimeter.sweeps.executor import Audience, Executor, FitJob, LocalExecutor
 from dosimeter.sweeps.pictures import picture
 from dosimeter.sweeps.plan import Cell
 from dosimeter.trials import Trial, cohorts_of, plan_trials
+from dosimeter.workload import passes_of
 
 log = logging.getLogger(__name__)
 
@@ -273,9 +273,7 @@ class _Study:
         if key in decided and decided[key].name in ENGINES and not choose_again:
             return EnginePlan.from_dict(decided[key].model_dump())
         self.progress.begin(f"{model}: choosing an engine", 0)
-        n_doses = len(self.config.epsilons)
-        each = sum(passes(preset.attack) + n_doses * len(preset.storages) for preset in self.presets)
-        n_passes = round(len(trial.split.test) * each)
+        n_passes = round(len(trial.split.test) * passes_of(self.presets, self.config))
         with self.run.stage("engine", **trial.scope, model=model):
             plan = plan_engine(self.config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True)
         self._say(plan.refused.values())

@@ -34,14 +34,18 @@ def print_plan(settings: StudyConfig) -> None:
     check_limits(config, trials)
     total_s = 0.0
     say(f"run folder: {config.out}", f"epsilons: {', '.join(f'{epsilon:g}' for epsilon in config.epsilons)}")
-    for cost in estimate(config, trials):
+    with Display() as display:
+        costs = list(estimate(config, trials, display))
+    for cost in costs:
         total_s += cost.duration_s
+        stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in cost.stages.items())
         say(
             f"{cost.cohort} ({cost.protocol}, seed {cost.seed}), {cost.model}: {cost.n_train} images to train on, "
-            f"{cost.n_test} to attack, {cost.n_forward} forward passes, about {cost.duration_s / 60:.1f} min"
+            f"{cost.n_test} to attack, {cost.n_forward} forward passes, engine {cost.engine}, about "
+            f"{cost.duration_s / 60:.1f} min ({stages})"
         )
     if config.native:
         notes.append("storing, resizing and measuring images at their own size is not in the estimate")
     for note in notes:
         say(f"note: {note}")
-    say(f"about {total_s / 60:.0f} min in all on this machine, if nothing is cached yet; less with another engine")
+    say(f"about {total_s / 60:.1f} min in all on this machine, if nothing is cached yet and nothing else is running")

@@ -1,0 +1,249 @@
+"""How fast this machine is: the units of a study's work, timed as the study does them, on a stand-in classifier."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dosimeter.attacks.base import Problem
+from dosimeter.attacks.presets import choose
+from dosimeter.cache import temporary_cache
+from dosimeter.config import StudyConfig
+from dosimeter.engines.base import TorchEngine
+from dosimeter.engines.choose import N_CHECKED, build_engine, plan_engine
+from dosimeter.errors import DosimeterError
+from dosimeter.models.backbones import Backbone, build_base, build_head
+from dosimeter.models.base import Classifier
+from dosimeter.models.preprocessing import PREPROCESSINGS
+from dosimeter.parallel import default_workers, in_threads
+from dosimeter.sweeps.answers import Answers, Question, Target
+from dosimeter.sweeps.paths import Ray
+from dosimeter.trials import Trial
+from dosimeter.visibility.measure import Reference
+
+ROUNDS = 3
+"""Times that everything is done for its median time to be taken, after once to warm up."""
+
+ALONE = 2.2
+"""All cores on one image are not slower than this beside a core an image; where they seem so, others are at work."""
+
+STEP = 0.01
+
+
+class Pace(NamedTuple):
+    """Seconds for an image on this machine, as a study does it: cells side by side, examinations one by one.
+
+    Attributes:
+        engine: the one that would be chosen.
+        feature_s: reading an image and the base alone, for training.
+        answer_s, confirm_s: a forward pass in the sweep, of the engine and of torch.
+        gradient_s, climb_s: a gradient there, through torch and through the engine's network.
+        alone_s, alone_gradient_s: a forward pass and a gradient of torch on all cores.
+        asked_s: storing, digesting and measuring the dose of one image, by storage.
+        seen_s, costly_s: measuring visibility, and the costly metrics on top.
+        step_s: one training step of the head; head_s: one image through it.
+        choosing_s: choosing the engine; again_s: once more for another classifier on the same base.
+    """
+
+    engine: str
+    feature_s: float
+    answer_s: float
+    confirm_s: float
+    gradient_s: float
+    climb_s: float
+    alone_s: float
+    alone_gradient_s: float
+    asked_s: dict[str, float]
+    seen_s: float
+    costly_s: float
+    step_s: float
+    head_s: float
+    choosing_s: float
+    again_s: float
+
+
+def measure(
+    config: StudyConfig, backbone: Backbone, trial: Trial, *, n_passes: int, batch_size: int, device: str
+) -> Pace:
+    """Return how fast this machine is with `backbone`, whose base has random weights here: what they are costs nothing.
+
+    Args:
+        config: the study's settings.
+        trial: gives the images.
+        n_passes: forward passes that the sweep will take, about.
+        batch_size: of training.
+        device: "cpu", "cuda" or "mps".
+    """
+    classifier = stand_in(backbone, config, trial.cohort.classes).to(device)
+    images, labels = _images(classifier, trial)
+    started = time.perf_counter()
+    with temporary_cache():
+        plan = plan_engine(config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True)
+        choosing_s = time.perf_counter() - started
+        engine = plan.engine or build_engine(plan.name, classifier, threads=1)
+    workers = config.workers or default_workers(classifier.device)
+    batch = images[torch.arange(plan.batch_size) % len(images)]
+    few, true = images[: min(len(images), plan.batch_size)], labels[: min(len(images), plan.batch_size)]
+    torch_engine = TorchEngine(classifier)
+
+    def climb(network: nn.Module, some: Tensor, right: Tensor) -> object:
+        problem = Problem(network, some.to(classifier.device), right.to(classifier.device))
+        return problem.gradient(problem.images, "margin", "tied")
+
+    def features() -> object:
+        with suppress(DosimeterError, OSError, ValueError):  # the study names it
+            classifier.prepare(trial.split.test[0])
+        with torch.inference_mode():
+            return classifier.features(images[:1].to(classifier.device)).cpu()
+
+    def rate(function: Callable[[], object], n_images: int, *, at_once: int = workers) -> float:
+        return _seconds(function, at_once) / n_images
+
+    alone_s, alone_gradient_s = (
+        _alone(function) / len(images)
+        for function in (lambda: torch_engine.logits(images), lambda: climb(classifier, images, labels))
+    )
+    answer_s = rate(lambda: engine.logits(batch), len(batch))
+    same = engine.name == TorchEngine.name
+    gradient_s = rate(lambda: climb(classifier, few, true), len(few))
+    seen_s, costly_s = _visibility(images[0], workers)
+    step_s, head_s = _training(classifier, backbone, batch_size)
+    confirm_s = answer_s if same else rate(lambda: torch_engine.logits(few), len(few))
+    return Pace(
+        engine=plan.name,
+        feature_s=rate(features, 1, at_once=default_workers(classifier.device)),
+        answer_s=answer_s,
+        confirm_s=confirm_s,
+        gradient_s=gradient_s,
+        climb_s=gradient_s
+        if engine.network is classifier
+        else rate(lambda: climb(engine.network, few, true), len(few)),
+        alone_s=min(alone_s, ALONE * confirm_s),
+        alone_gradient_s=min(alone_gradient_s, ALONE * gradient_s),
+        asked_s={name: _asking(images[0], name, classifier.size_px, workers) for name in _storages(config)},
+        seen_s=seen_s,
+        costly_s=costly_s,
+        step_s=step_s,
+        head_s=head_s,
+        choosing_s=choosing_s,
+        again_s=_again(len(plan.image_s), workers, gradient_s, answer_s),
+    )
+
+
+def stand_in(backbone: Backbone, config: StudyConfig, classes: tuple[str, ...]) -> Classifier:
+    """Return a classifier on `backbone` with random weights, which computes as one with the true weights does."""
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in backbone.build().state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for name, shape in shapes.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        if len(shape) > 1:
+            state[name] = torch.randn(shape, generator=generator) * (2 / shape[1:].numel()) ** 0.5
+        else:
+            state[name] = torch.full(shape, float(name.endswith(("running_var", "weight"))))
+    spec = backbone.head if config.pool is None else replace(backbone.head, pool=config.pool)
+    head = build_head(backbone, spec, n_classes=2, generator=generator)
+    how = {"preprocessing": PREPROCESSINGS["minus1to1"], "size_px": backbone.size_px}
+    return Classifier(build_base(backbone, state), head, classes=classes, card={"model": backbone.name}, **how)  # type: ignore[arg-type]
+
+
+def _storages(config: StudyConfig) -> set[str]:
+    presets = choose(config.preset, config.attack, config.effort, config.storages)
+    return {storage for preset in presets for storage in preset.storages}
+
+
+def _images(classifier: Classifier, trial: Trial) -> tuple[Tensor, Tensor]:
+    """Return a few test images (n, 3, H, W) and their labels; noise where none can be read."""
+    found: list[Tensor] = []
+    labels: list[int] = []
+    for index in range(len(trial.split.test)):
+        try:
+            case = trial.split.test[index]
+            found.append(classifier.prepare(case))
+        except (DosimeterError, OSError, ValueError):
+            continue  # the study names it
+        labels.append(case.label)
+        if len(found) == N_CHECKED:
+            break
+    if not found:
+        side = classifier.size_px
+        return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)), torch.zeros(
+            1, dtype=torch.long
+        )
+    return torch.stack(found), torch.tensor(labels)
+
+
+def _seconds(function: Callable[[], object], workers: int) -> float:
+    """Return the seconds that a call takes where `workers` go on at once, each with one thread."""
+
+    def calls(n: int) -> Iterator[object]:
+        return in_threads(lambda _: function(), range(n), workers=workers)
+
+    return _alone(lambda: list(calls(workers))) / workers
+
+
+def _alone(function: Callable[[], object]) -> float:
+    """Return the seconds that a call takes with all of torch's threads: the median of a few, since others may be at work."""
+    function()  # warms up
+    taken = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        function()
+        taken.append(time.perf_counter() - started)
+    return sorted(taken)[ROUNDS // 2]
+
+
+def _asking(image: Tensor, storage: str, size_px: int, workers: int) -> float:
+    """Return the seconds for one question beside its forward pass."""
+    signs = torch.randint(0, 2, image.shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+    target = Target("", 0, image, Ray(signs))
+
+    def ask() -> object:
+        answers = Answers(_Nothing(), attack="fgsm", batch_size=1, size_px=size_px)
+        return answers.ask([Question(target, storage, STEP), Question(target, storage, 2 * STEP)])
+
+    return _seconds(ask, workers) / 3  # two, and the unperturbed image
+
+
+class _Nothing:
+    """An engine that answers at once."""
+
+    name = "nothing"
+    network = nn.Identity()
+
+    def logits(self, images: Tensor) -> Tensor:
+        return torch.zeros(len(images), 2)
+
+
+def _visibility(image: Tensor, workers: int) -> tuple[float, float]:
+    reference, moved = Reference(image), (image + STEP).clamp(0, 1)
+    cheap = _seconds(lambda: reference.seen(moved, costly=False), workers)
+    return cheap, max(_seconds(lambda: reference.seen(moved, costly=True), workers) - cheap, 0.0)
+
+
+def _training(classifier: Classifier, backbone: Backbone, batch_size: int) -> tuple[float, float]:
+    """Return the seconds of one training step of the head and of one image through it."""
+    head = classifier.head.requires_grad_(True)
+    optimizer = torch.optim.Adam(head.parameters(), fused=True)
+    maps = torch.zeros(batch_size, *backbone.map_shape, device=classifier.device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        head(maps).sum().backward()
+        optimizer.step()
+
+    step_s = _alone(step)
+    head.requires_grad_(False)
+    with torch.inference_mode():
+        return step_s, _alone(lambda: head(maps)) / batch_size
+
+
+def _again(n_engines: int, workers: int, gradient_s: float, answer_s: float) -> float:
+    """Return the seconds of choosing once more, when the base is converted: a few passes of every engine, a thread."""
+    return workers * ((N_CHECKED + 1) * gradient_s + n_engines * 4 * N_CHECKED * answer_s) if n_engines else 0.0
