@@ -189,7 +189,7 @@ def _seconds(function: Callable[[], object], workers: int) -> float:
 
 
 def _alone(function: Callable[[], object]) -> float:
-    """Return the seconds that a call takes with all of torch's threads: the median of a few, since others may be at work."""
+    """Return the seconds that a call takes with all of torch's threads, the median of a few: others may be at work."""
     function()  # warms up
     taken = []
     for _ in range(ROUNDS):
