@@ -17,11 +17,11 @@ from markdown import table
 from scipy.special import expit, ndtr, ndtri
 
 from dosimeter.analysis.attacks import paired_by_patient
+from dosimeter.analysis.auc import auc_interval
 from dosimeter.analysis.bands import simultaneous_band
 from dosimeter.analysis.clusters import per_patient
 from dosimeter.analysis.intervals import (
     Interval,
-    auc_interval,
     bootstrap_by_group,
     mean_interval,
     median_interval,

@@ -8,9 +8,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosimeter.analysis import paper
+from dosimeter.analysis.auc import auc_interval
 from dosimeter.analysis.base import CLASSIFIER, answered, clean_answers, each_seed, groups, plain
 from dosimeter.analysis.clusters import per_patient
-from dosimeter.analysis.intervals import FloatArray, auc_interval, proportion_interval
+from dosimeter.analysis.intervals import FloatArray, proportion_interval
 
 CALIBRATION_BINS = 15
 IDENTITY = ["cohort", "protocol", "model"]

@@ -85,3 +85,12 @@ def as_levels(bits: int | None) -> int | None:
     if bits not in range(2, 17):
         raise DosimeterError(f"bits must be from 2 to 16, a whole number, got {bits!r}. Files have 8, 12 or 16.")
     return int(2**bits - 1)
+
+
+_SLACK = 1e-4  # of a grey level: what float32 loses between a level and its multiple
+
+
+def on_lattice(wanted: Tensor, image: Tensor, low: Tensor, high: Tensor, levels: int) -> Tensor:
+    """Return the grey levels between `low` and `high` nearest to `wanted`, and `image` where there is none between."""
+    first, last = (low * levels - _SLACK).ceil(), (high * levels + _SLACK).floor()
+    return torch.where(first <= last, (wanted * levels).round().clamp(first, last) / levels, image)

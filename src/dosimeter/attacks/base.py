@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dosimeter.attacks.allowed import on_lattice
 from dosimeter.attacks.losses import LOSSES
 from dosimeter.errors import DosimeterError, in_a_line
 
@@ -245,15 +246,6 @@ class Problem:
         """Return uniform noise in [-1, 1), (batch, 1, H, W) if `channels` is "tied", else one plane for each."""
         planes = 1 if channels == "tied" else self.images.shape[1]
         return 2 * self.random(torch.rand, planes, *self.images.shape[2:]) - 1
-
-
-_SLACK = 1e-4  # of a grey level: what float32 loses between a level and its multiple
-
-
-def on_lattice(wanted: Tensor, image: Tensor, low: Tensor, high: Tensor, levels: int) -> Tensor:
-    """Return the grey levels between `low` and `high` nearest to `wanted`, and `image` where there is none between."""
-    first, last = (low * levels - _SLACK).ceil(), (high * levels + _SLACK).floor()
-    return torch.where(first <= last, (wanted * levels).round().clamp(first, last) / levels, image)
 
 
 def _seed(image: Tensor, seed: int) -> int:

@@ -6,7 +6,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import on_lattice, perturb
+from dosimeter.attacks.allowed import on_lattice
+from dosimeter.attacks.base import perturb
 
 
 class Path(Protocol):
