@@ -22,12 +22,12 @@ from subjects import MODELS, cohort_names
 from torch import Tensor
 
 import dosimeter as dm
-from dosimeter.analysis.wording import model_name
-from dosimeter.attacks.apgd import APGD
+from dosimeter.analysis.names import model_name
 from dosimeter.attacks.base import BudgetAttack, Direction, DirectionAttack, Problem
-from dosimeter.attacks.deepfool import DeepFool
-from dosimeter.attacks.fmn import FMN
-from dosimeter.attacks.pgd import PGD
+from dosimeter.attacks.known.apgd import APGD
+from dosimeter.attacks.known.deepfool import DeepFool
+from dosimeter.attacks.known.fmn import FMN
+from dosimeter.attacks.known.pgd import PGD
 from dosimeter.provenance import environment
 
 EPSILONS = (0.0005, 0.001, 0.003)

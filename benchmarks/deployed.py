@@ -9,10 +9,9 @@ import pandas as pd
 from markdown import table
 from results import made, write_page
 
+from dosimeter.analysis.names import attack_title, model_name
 from dosimeter.analysis.tables import build_tables
-from dosimeter.analysis.taxonomy import attack_title
 from dosimeter.analysis.visibility import statements
-from dosimeter.analysis.wording import model_name
 from dosimeter.report.numbers import Cell, decimal
 from dosimeter.report.storage import storage_sentences, storage_tables
 from dosimeter.report.tables import View

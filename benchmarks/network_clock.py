@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 from dosimeter.attacks.base import Problem
-from dosimeter.attacks.fgsm import FGSM
+from dosimeter.attacks.known.fgsm import FGSM
 from dosimeter.engines.base import TorchEngine
 from dosimeter.engines.ncnn import NcnnEngine
 from dosimeter.engines.winograd import WinogradEngine

@@ -12,9 +12,9 @@ import pandas as pd
 from markdown import table
 
 from dosimeter.analysis.evaluation import overall
+from dosimeter.analysis.names import attack_title, model_name
 from dosimeter.analysis.tables import build_tables
-from dosimeter.analysis.taxonomy import attack_title
-from dosimeter.analysis.wording import model_name, records
+from dosimeter.analysis.wording import records
 from dosimeter.responses import Responses, read_compact
 
 DOSES = (0.001, 0.003, 0.009)

@@ -23,7 +23,7 @@ from zoo import (
 )
 
 from dosimeter.attacks.base import Problem
-from dosimeter.attacks.pgd import PGD
+from dosimeter.attacks.known.pgd import PGD
 from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
 from dosimeter.models.outputs import OneLogit

@@ -12,9 +12,9 @@ from torch import Tensor
 from zoo import CLASSES, N_TRAIN, Layer, opacities
 
 from dosimeter.attacks.base import Problem
-from dosimeter.attacks.pgd import PGD
+from dosimeter.attacks.known.pgd import PGD
+from dosimeter.attacks.known.square import Square
 from dosimeter.attacks.presets import Preset, choose
-from dosimeter.attacks.square import Square
 from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
 from dosimeter.preflight import examine

@@ -18,28 +18,20 @@ from dosimeter.analysis.attacks import (
     robust_accuracy,
     transfer,
 )
-from dosimeter.analysis.base import answered
+from dosimeter.analysis.base import ROLES, answered, roles
 from dosimeter.analysis.flips import epsilon50
 from dosimeter.analysis.intervals import wilson
+from dosimeter.analysis.names import FAMILIES, WORST_CASE, attack_kind, attack_title, family, place
 from dosimeter.analysis.susceptibility import (
     most_susceptible,
     rank_agreement,
     susceptibility,
 )
 from dosimeter.analysis.tables import build_tables
-from dosimeter.analysis.taxonomy import (
-    CATALOGUES,
-    KINDS,
-    ROLES,
-    WORST_CASE,
-    attack_title,
-    family,
-    place,
-    roles,
-    taxonomy,
-)
+from dosimeter.analysis.taxonomy import CATALOGUES, taxonomy
 from dosimeter.analysis.worst_case import with_worst_case
-from dosimeter.attacks.registry import entries
+from dosimeter.attacks.registry import build, entries, kind
+from dosimeter.kinds import AttackKind
 from dosimeter.responses import Responses, to_frame
 
 GRID = (0.0, 0.003, 0.009)
@@ -113,12 +105,13 @@ def of(table: pd.DataFrame, preset: str, **names: Any) -> pd.DataFrame:
 
 
 def test_every_registered_attack_has_its_kind() -> None:
-    assert set(KINDS) == set(entries())
     for name, entry in entries().items():
-        kind = KINDS[name]
-        assert (kind.family == "control") == entry.control
-        assert kind.access.knowledge.startswith("gradients") == entry.needs_gradient
-        assert (kind.family == "minimum norm") == (entry.searches == "minimum" and entry.needs_gradient)
+        told = AttackKind(**kind(build(name, "quick")))
+        known = attack_kind(name)
+        assert told.model_copy(update={"rank": 0}) == known.model_copy(update={"rank": 0})
+        assert (entry.family == "minimum norm") == (entry.searches == "minimum" and entry.needs_gradient)
+    ranked = sorted(entries().items(), key=lambda each: (FAMILIES.index(each[1].family), each[1].rank))
+    assert [name for name, _ in ranked] == sorted(entries(), key=place)
 
 
 def test_catalogue_ids_are_pinned_and_only_where_they_are_known(tables: dict[str, pd.DataFrame]) -> None:

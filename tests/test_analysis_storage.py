@@ -7,12 +7,14 @@ import pandas as pd
 import pytest
 from response_factory import response_row
 
+from dosimeter.analysis.names import storage_kind
 from dosimeter.analysis.storage import deployed_epsilon, deployed_median, is_stored, survival
 from dosimeter.analysis.tables import build_tables
 from dosimeter.figures.storage import LOOKS, survival_curves
-from dosimeter.report.storage import WHAT, storage_sentences, storage_tables
+from dosimeter.kinds import StorageKind
+from dosimeter.report.storage import storage_sentences, storage_tables
 from dosimeter.responses import to_frame
-from dosimeter.storage.base import STORAGES
+from dosimeter.storage.base import kind, storages
 
 DOSES = (0.0, 0.001, 0.003)
 FLIPS = {  # case: (first epsilon at which floats flip, at which the file flips)
@@ -120,6 +122,7 @@ def test_report_and_figure(frame: pd.DataFrame, tmp_path: Path) -> None:
     np.testing.assert_allclose(axes[0].lines[0].get_ydata(), [0, 2 / 3])
 
 
-def test_every_storage_has_a_name_and_a_look() -> None:
-    assert set(WHAT) == set(STORAGES)
-    assert set(LOOKS) == set(STORAGES) - {"float"}
+def test_a_run_tells_of_every_storage_what_older_runs_take_for_granted() -> None:
+    for name in storages():
+        assert StorageKind(**kind(name)) == storage_kind(name)
+    assert set(LOOKS) == set(storages()) - {"float"}

@@ -7,8 +7,8 @@ from response_factory import ATTACKS, make_responses
 from scipy.stats import spearmanr
 from test_analysis_attacks import SMALL, counted, of
 
+from dosimeter.analysis.names import WORST_CASE
 from dosimeter.analysis.susceptibility import most_susceptible, rank_agreement, susceptibility, weighted_spearman
-from dosimeter.analysis.taxonomy import WORST_CASE
 from dosimeter.responses import to_frame
 
 Tables = dict[str, pd.DataFrame]

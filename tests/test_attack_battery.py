@@ -23,7 +23,7 @@ from dosimeter.models.base import Classifier
 from dosimeter.study import pick_device
 
 DEVICE = torch.device(pick_device("auto"))
-ENTRIES = {name: entry for name, entry in registry.entries().items() if not entry.needs_training}
+ENTRIES = {name: entry for name, entry in registry.entries().items() if not entry.learns}
 EPSILON = 0.01  # the images of these tests flip at some 0.004
 N_CLASSES = (2, 3)
 every_attack = pytest.mark.parametrize("name", ENTRIES)

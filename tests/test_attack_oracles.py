@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from dosimeter.attacks import hopskipjump, registry
 from dosimeter.attacks.adapters import Planes
-from dosimeter.attacks.apgd import APGD, checkpoints
 from dosimeter.attacks.base import SUCCESS_MARGIN, Problem
-from dosimeter.attacks.bim import bim
-from dosimeter.attacks.carlini_wagner import CarliniWagner
-from dosimeter.attacks.ddn import DDN
-from dosimeter.attacks.deepfool import DeepFool
-from dosimeter.attacks.fmn import FMN
-from dosimeter.attacks.hopskipjump import HopSkipJump
+from dosimeter.attacks.known.apgd import APGD, checkpoints
+from dosimeter.attacks.known.bim import bim
+from dosimeter.attacks.known.carlini_wagner import CarliniWagner
+from dosimeter.attacks.known.ddn import DDN
+from dosimeter.attacks.known.deepfool import DeepFool
+from dosimeter.attacks.known.fmn import FMN
+from dosimeter.attacks.known.hopskipjump import HopSkipJump
+from dosimeter.attacks.known.mi_fgsm import MIFGSM
+from dosimeter.attacks.known.pgd import PGD
+from dosimeter.attacks.known.square import Square
 from dosimeter.attacks.losses import margin
-from dosimeter.attacks.mi_fgsm import MIFGSM
-from dosimeter.attacks.pgd import PGD
-from dosimeter.attacks.square import Square
 from dosimeter.errors import DosimeterError
 
 CHANNELS = ("tied", "free")

@@ -7,11 +7,11 @@ import torch
 from tiny import SIZE_PX, convolutional_classifier, linear_classifier
 
 from dosimeter.attacks.base import AttackError, Problem, check, measure, perturb
-from dosimeter.attacks.fgsm import FGSM
+from dosimeter.attacks.known.fgsm import FGSM
 from dosimeter.attacks.losses import KERAS_EPSILON, LOSSES, cross_entropy, keras_bce, margin
 from dosimeter.attacks.presets import PRESETS
 from dosimeter.errors import DosimeterError
-from dosimeter.storage.base import STORAGES
+from dosimeter.storage.base import get_storage
 from dosimeter.sweeps.paths import Ray
 
 ATTACKS = [FGSM(loss=loss, channels=channels) for loss in LOSSES for channels in ("tied", "free")]
@@ -186,7 +186,7 @@ def test_check_names_the_attack_that_left_its_ball() -> None:
 
 @pytest.mark.parametrize(("epsilon", "levels"), [(0.0019, 0), (0.002, 1), (0.0058, 1), (0.006, 2), (0.09, 23)])
 def test_png8_rounds_the_dose_to_whole_grey_levels(epsilon: float, levels: int) -> None:
-    store = STORAGES["png8"].store
+    store = get_storage("png8").store
     image = torch.arange(64, 192).reshape(1, 8, 16).expand(3, -1, -1) / 255
     stored = store(perturb(image, torch.ones_like(image), epsilon).numpy())
     assert np.array_equal(stored * 255, (image * 255 + levels).numpy().round())

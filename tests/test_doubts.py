@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import dosimeter as dm
 from dosimeter.cohorts.base import Case, Cohort, Decoded, Record
-from dosimeter.storage.base import STORAGES
+from dosimeter.storage.base import storages
 from dosimeter.sweeps.doubts import doubts
 
 
@@ -190,7 +190,7 @@ def test_labels_depths_and_readers_are_checked() -> None:
         Cohort("bare", ("clear", "opacity"), (bare,))[0]
 
 
-FILES = [name for name, storage in STORAGES.items() if storage.encode is not None]
+FILES = [name for name, storage in storages().items() if storage.encode is not None]
 
 
 @pytest.mark.parametrize("visibility", ["all", "none"])

@@ -17,7 +17,7 @@ from torch.nn.functional import conv2d
 import dosimeter as dm
 from dosimeter import config
 from dosimeter.attacks.base import Problem
-from dosimeter.attacks.fgsm import FGSM
+from dosimeter.attacks.known.fgsm import FGSM
 from dosimeter.cohorts.base import Cohort, Decoded
 from dosimeter.engines import choose, winograd
 from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine

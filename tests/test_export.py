@@ -18,7 +18,7 @@ from dosimeter.cohorts.images import read_image
 from dosimeter.errors import DosimeterError
 from dosimeter.export import MARK, burn, export
 from dosimeter.replay import Replay
-from dosimeter.storage.base import STORAGES
+from dosimeter.storage.base import get_storage
 from dosimeter.study import run_study
 from dosimeter.units import Epsilon
 
@@ -53,7 +53,7 @@ def test_files_are_the_images_that_were_evaluated(finished: Path, tmp_path: Path
     done = export(finished, folder, epsilon=Epsilon("4/255"), storage=storage, limit=3)
     facts, files = written(folder)
     assert done.n_images == len(facts["images"]) == 3
-    assert {path.suffix for path in files} == {STORAGES[storage].suffix}
+    assert {path.suffix for path in files} == {get_storage(storage).suffix}
     assert len(files) == 6
     replay = Replay(finished)
     (curve,) = replay.curves.values()
@@ -62,7 +62,7 @@ def test_files_are_the_images_that_were_evaluated(finished: Path, tmp_path: Path
         images = {"original": target.image, "adversarial": target.path.at(target.image, 4 / 255)}
         for kind, image in images.items():
             path = folder / line[kind]["file"]
-            stored = STORAGES[storage].store(image.numpy())
+            stored = get_storage(storage).store(image.numpy())
             np.testing.assert_array_equal(np.broadcast_to(read_image(path).image, stored.shape), stored)
             assert hashlib.sha256(path.read_bytes()).hexdigest() == line[kind]["sha256"]
             assert line[kind]["linf"] == pytest.approx(float(np.abs(stored - target.image.numpy()).max()))

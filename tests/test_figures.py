@@ -15,8 +15,9 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from dosimeter.analysis.base import answered
 from dosimeter.analysis.exemplars import choose_exemplar
+from dosimeter.analysis.names import WORST_CASE, in_order, series_name
 from dosimeter.analysis.tables import build_tables
-from dosimeter.analysis.taxonomy import KINDS, WORST_CASE
+from dosimeter.attacks.registry import names
 from dosimeter.figures import write_figures
 from dosimeter.figures.attacks import (
     class_flip_curves,
@@ -37,7 +38,7 @@ from dosimeter.figures.pictures import (
     adversarial_pictures,
     triptychs,
 )
-from dosimeter.figures.style import attack_look, in_order, save, series_name
+from dosimeter.figures.style import attack_look, save
 from dosimeter.figures.training import METRICS, metric_bars, roc_curves, roc_points, training_curves
 from dosimeter.figures.write import slug
 from dosimeter.responses import Responses, to_frame
@@ -303,13 +304,13 @@ def test_security_curves_draw_every_attack_but_transfers_and_the_worst_case_thic
     labels = unmarked(figure)
     assert labels[:3] == ["FGSM, paper preset", "FGSM, sound preset", "FGSM"]
     assert labels[-2:] == ["worst case over attacks", "95 % interval"]
-    assert len(labels) == len(KINDS) + 4
+    assert len(labels) == len(names()) + 4
     assert not any(" from " in label for label in labels)
     assert len(ax.collections) == 2  # bands of the worst case and the sound preset alone
 
 
 def test_every_attack_has_a_marker_of_its_own_and_controls_are_grey() -> None:
-    looks = {name: attack_look(name) for name in KINDS}
+    looks = {name: attack_look(name) for name in names()}
     assert len({look.marker for look in looks.values()}) == len(looks)
     grey = {name for name, look in looks.items() if look.color == attack_look("random_sign").color}
     assert grey == {"random_sign", "uniform_noise"}

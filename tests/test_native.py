@@ -16,10 +16,10 @@ from tiny import convolutional_classifier, linear_classifier
 
 import dosimeter as dm
 from dosimeter import responses
-from dosimeter.attacks.pgd import PGD
+from dosimeter.attacks.known.pgd import PGD
+from dosimeter.attacks.known.universal import Universal
 from dosimeter.attacks.presets import PRESETS, Preset
 from dosimeter.attacks.registry import build
-from dosimeter.attacks.universal import Universal
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pseudonymise
 from dosimeter.cohorts.images import decode_image, grid_weights, to_grid
 from dosimeter.config import load_config
@@ -27,7 +27,7 @@ from dosimeter.errors import TOO_LARGE, DosimeterError
 from dosimeter.export import export
 from dosimeter.models.native import Shrinking, shrink
 from dosimeter.replay import Replay
-from dosimeter.storage.base import STORAGES
+from dosimeter.storage.base import get_storage, storages
 from dosimeter.study import run_study
 from dosimeter.sweeps.convergence import examine_convergence
 from dosimeter.sweeps.execute import aim_cell, execute_cell
@@ -37,7 +37,7 @@ from dosimeter.sweeps.worker import portable_cell
 from dosimeter.units import Epsilon
 
 SIZES = [(37, 53), (64, 41), (20, 90)]
-FILES = [name for name, storage in STORAGES.items() if storage.encode is not None]
+FILES = [name for name, storage in storages().items() if storage.encode is not None]
 
 
 def odd(n: int = 3, *, bits: int = 8) -> Cohort:
@@ -147,7 +147,7 @@ def test_images_on_the_grid_already_are_attacked_as_ever() -> None:
 def test_answers_are_those_of_the_files(attack: str) -> None:
     classifier = convolutional_classifier(scale=20)
     cases = true_labels(classifier, odd())
-    preset = Preset(attack, build(attack, "quick"), tuple(STORAGES), "")
+    preset = Preset(attack, build(attack, "quick"), tuple(storages()), "")
     setting = Setting("paper", preset, (0.0, 0.004, 0.03), seed=0, patients={}, native=True, refine=False)
     cells = list(plan_cells(cases, classifier, setting))
     assert [len(cell.shard) for cell in cells] == [1] * len(cases)
@@ -157,7 +157,7 @@ def test_answers_are_those_of_the_files(attack: str) -> None:
         for row in execute_cell(cell, classifier):
             image = target.path.at(target.image, row["epsilon"])
             assert float((image - target.image).abs().max()) <= row["epsilon"] + 1e-6
-            encode = STORAGES[row["storage"]].encode
+            encode = get_storage(row["storage"]).encode
             read = Decoded(image.numpy(), 8) if encode is None else decode_image(encode(image.numpy()), name="")
             shown = torch.from_numpy(to_grid(read, size_px=32)).expand(3, -1, -1)
             np.testing.assert_allclose(row["logits"], classifier(shown[None])[0].numpy(), atol=1e-4)
@@ -166,7 +166,7 @@ def test_answers_are_those_of_the_files(attack: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_mode_knows_how_deep_the_loader_reads_its_files(name: str) -> None:
-    storage = STORAGES[name]
+    storage = get_storage(name)
     assert storage.encode is not None
     for image in (np.full((3, 8, 8), 0.5, np.float32), np.random.default_rng(0).random((3, 8, 8), dtype=np.float32)):
         assert decode_image(storage.encode(image), name="made").bits == storage.bits
@@ -241,7 +241,7 @@ def test_a_native_run_is_drawn_replayed_and_exported(image_folder: Path, tmp_pat
         for row in mine[mine["on_grid"]].to_dict("records")[:20]:
             target = replay.target(curve, row["case_id"])
             assert target.image.shape == (3, 64, 64)
-            stored = STORAGES[row["storage"]].store(target.path.at(target.image, row["epsilon"]).numpy())
+            stored = get_storage(row["storage"]).store(target.path.at(target.image, row["epsilon"]).numpy())
             assert np.abs(stored - target.image.numpy()).max() == pytest.approx(row["linf"], abs=1e-7)
             said = curve.probabilities(torch.from_numpy(stored), row["storage"], bits=target.bits)
             np.testing.assert_allclose(said, row["probabilities"], atol=1e-4)

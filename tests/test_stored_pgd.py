@@ -8,10 +8,10 @@ from tiny import SIZE_PX, Linear
 
 import dosimeter as dm
 from dosimeter.attacks.base import Problem
-from dosimeter.attacks.pgd import PGD
+from dosimeter.attacks.known.pgd import PGD
+from dosimeter.attacks.known.stored_pgd import StoredPGD
 from dosimeter.attacks.presets import choose
-from dosimeter.attacks.stored_pgd import StoredPGD
-from dosimeter.storage.base import STORAGES
+from dosimeter.storage.base import get_storage
 
 
 def linear(n: int = 4) -> tuple[Problem, torch.Tensor]:
@@ -48,7 +48,7 @@ def test_its_image_is_its_file(bits: int, storage: str) -> None:
     found, _ = StoredPGD(bits=bits, steps=4).perturb(problem(x=grey), torch.full((len(grey),), 0.012))
     assert not torch.equal(found, grey)
     for image in found:
-        np.testing.assert_array_equal(STORAGES[storage].store(image.numpy()), image.numpy())
+        np.testing.assert_array_equal(get_storage(storage).store(image.numpy()), image.numpy())
 
 
 def test_the_repair_only_improves() -> None:

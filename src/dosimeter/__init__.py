@@ -29,7 +29,7 @@ _PUBLIC = {
     "fit": "dosimeter.models.fit",
     "load_classifier": "dosimeter.models.saved",
     "save_classifier": "dosimeter.models.saved",
-    "FGSM": "dosimeter.attacks.fgsm",
+    "FGSM": "dosimeter.attacks.known.fgsm",
     "examine": "dosimeter.examination",
     "sweep": "dosimeter.sweeps.api",
     "read_responses": "dosimeter.responses:read",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from dosimeter import registry
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.plain import named, one_line, shown
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
@@ -18,14 +19,6 @@ from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 MODELS = ("vgg16", "inception_v3")
 PROTOCOLS = ("paper", "patient", "official")
 PRESETS = ("paper", "sound")
-ATTACKS = (
-    *("fgsm", "random_sign", "uniform_noise", "bim", "pgd", "mi_fgsm", "apgd", "stored_pgd", "square", "universal"),
-    *("fmn", "ddn", "deepfool", "carlini_wagner", "hopskipjump"),
-)
-STORAGES = (
-    *("float", "png8", "png16", "jpeg95", "jpeg90", "jpeg75"),
-    *("dicom12", "dicom16", "dicom-mono1", "ct-hu"),
-)
 EFFORTS = ("quick", "standard", "thorough")
 ENGINES = ("auto", "torch", "winograd", "ncnn", "compile")
 EXECUTORS = ("local", "ray")
@@ -153,17 +146,19 @@ class StudyConfig(BaseModel):
     @field_validator("attack")
     @classmethod
     def _attacks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = registry.names("attacks")
         for name in value:
-            if name not in (*ATTACKS, "all"):
-                raise DosimeterError(f"attack '{name}' is not known. {did_you_mean(name, (*ATTACKS, 'all'))}")
-        return tuple(dict.fromkeys(each for name in value for each in (ATTACKS if name == "all" else (name,))))
+            if name not in (*known, "all"):
+                raise DosimeterError(f"attack '{name}' is not known. {did_you_mean(name, (*known, 'all'))}")
+        return tuple(dict.fromkeys(each for name in value for each in (known if name == "all" else (name,))))
 
     @field_validator("storages")
     @classmethod
     def _storages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = registry.names("storages") if value else ()
         for name in value:
-            if name not in STORAGES:
-                raise DosimeterError(f"storage '{name}' is not known. {did_you_mean(name, STORAGES)}")
+            if name not in known:
+                raise DosimeterError(f"storage '{name}' is not known. {did_you_mean(name, known)}")
         return tuple(dict.fromkeys(("float", *value))) if value else ()  # what survives is told against floats
 
     @field_validator("declared_accuracy")
@@ -291,11 +286,12 @@ def check_native(*, mask: bool, attacks: Sequence[str]) -> None:
             "native takes no mask: a mask has the size of the network's images, and native images have their own. "
             "Leave one of the two out."
         )
-    if "universal" in attacks:
-        raise DosimeterError(
-            "native takes no attack 'universal': it is one perturbation for all images, and native images differ in "
-            "size. Name other attacks, or leave native out."
-        )
+    for name in attacks:
+        if name in registry.names("attacks") and registry.get("attacks", name).learns:
+            raise DosimeterError(
+                f"native takes no attack '{name}': it is one perturbation for all images, and native images differ in "
+                "size. Name other attacks, or leave native out."
+            )
 
 
 def load_config(path: Path | None = None, **overrides: Any) -> StudyConfig:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from dosimeter.attacks.pgd import PGD
+from dosimeter.attacks.known.pgd import PGD
 from dosimeter.attacks.presets import Preset, choose
 from dosimeter.config import StudyConfig
 from dosimeter.examinations import N_IMAGES

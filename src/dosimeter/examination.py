@@ -9,7 +9,7 @@ import pandas as pd
 from dosimeter import preflight
 from dosimeter.analysis.checks import PASS, VERDICTS
 from dosimeter.analysis.evaluation import SOUND, Check, evaluate
-from dosimeter.analysis.taxonomy import PUBLISHED
+from dosimeter.analysis.names import PUBLISHED
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier

@@ -10,7 +10,7 @@ import torch
 
 from dosimeter import responses
 from dosimeter.attacks.base import DirectionAttack
-from dosimeter.attacks.pgd import PGD
+from dosimeter.attacks.known.pgd import PGD
 from dosimeter.attacks.presets import PRESETS, Preset
 from dosimeter.config import StudyConfig
 from dosimeter.models.base import Classifier

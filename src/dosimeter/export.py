@@ -23,7 +23,7 @@ from dosimeter.cohorts.base import FloatImage
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.progress import Progress
 from dosimeter.replay import Curve, Replay
-from dosimeter.storage.base import STORAGES, Storage, get_storage
+from dosimeter.storage.base import Storage, get_storage, storages
 from dosimeter.sweeps.answers import Target
 from dosimeter.units import Epsilon
 
@@ -86,7 +86,7 @@ def export(
     """
     mode = get_storage(storage)
     if mode.encode is None:
-        files = ", ".join(name for name, each in STORAGES.items() if each.encode is not None)
+        files = ", ".join(name for name, each in storages().items() if each.encode is not None)
         raise DosimeterError(f"storage must make files, got '{storage}'. Choose from: {files}.")
     if limit is not None and limit < 1:
         raise DosimeterError(f"limit must be at least 1 image, got {limit}.")

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from dosimeter.kinds import Kinds
+
 Scalar = str | bool | int | float | None
 Count = Annotated[int, Field(ge=0)]
 
@@ -317,6 +319,7 @@ class Facts(Typed):
     exemplars: list[Exemplar] = []
     readers: list[ReaderStudy] = []
     n_rows: Count | None = None
+    kinds: Kinds = Kinds()
 
 
 class Planned(Scope):

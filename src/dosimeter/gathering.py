@@ -10,6 +10,7 @@ from dosimeter.attacks.registry import parameters
 from dosimeter.config import StudyConfig
 from dosimeter.provenance import digest_of, environment, peak_memory_mib
 from dosimeter.runs import Run, keep
+from dosimeter.sweeps.kinds import kinds_of
 from dosimeter.sweeps.plan import Cell
 from dosimeter.trials import Trial, cohorts_of, describe
 
@@ -59,6 +60,7 @@ def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
         "classifiers": [each.card for each in swept],
         "engines": [each.engine for each in swept],
         "attacks": attacks,
+        "kinds": kinds_of([preset.attack for preset in asked.presets], _storages(asked), config.model),
         "preflights": [facts for each in swept for facts in each.preflights],
         "convergence": [facts for each in swept for facts in each.convergence],
         "observer": [facts for each in swept for facts in each.observed],
@@ -67,6 +69,10 @@ def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
         "stages": [stage.model_dump() for stage in run.manifest.stages],
         "exemplars": [exemplar for each in swept for exemplar in each.exemplars],
     }
+
+
+def _storages(asked: Asked) -> list[str]:
+    return list(dict.fromkeys(name for preset in asked.presets for name in preset.storages))
 
 
 def leave(asked: Asked, swept: Sequence[Swept], run: Run) -> None:

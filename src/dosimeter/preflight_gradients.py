@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from dosimeter.attacks.base import AttackError, Problem, lacks_gradient, perturb
+from dosimeter.attacks.known.pgd import PGD
 from dosimeter.attacks.losses import LOSSES
-from dosimeter.attacks.pgd import PGD
 from dosimeter.attacks.slopes import TOLERANCE, Slope, slope
 from dosimeter.errors import in_a_line
 from dosimeter.models.base import Classifier, answer

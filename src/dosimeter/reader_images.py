@@ -17,7 +17,7 @@ from dosimeter import responses
 from dosimeter.analysis.base import answered, clean_answers
 from dosimeter.atomic import is_free
 from dosimeter.attacks.base import Problem, perturb
-from dosimeter.attacks.random_sign import RandomSign
+from dosimeter.attacks.known.random_sign import RandomSign
 from dosimeter.errors import DosimeterError
 from dosimeter.progress import Progress
 from dosimeter.readers.design import Design, Kind, Pair, write_design

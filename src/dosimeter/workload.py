@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from dosimeter.attacks.base import Attack
+from dosimeter.attacks.learner import Learner
 from dosimeter.attacks.presets import Preset
-from dosimeter.attacks.registry import GRADIENT_IN_PASSES, SEARCHES_THAT_FAIL, entries, parameters
-from dosimeter.attacks.universal import UniversalPerturbation
+from dosimeter.attacks.registry import GRADIENT_IN_PASSES, SEARCHES_THAT_FAIL, entry_of, parameters
 from dosimeter.config import StudyConfig, fills
-from dosimeter.storage.base import STORAGES
+from dosimeter.storage.base import get_storage
 from dosimeter.sweeps.flips import FLIP_TOLERANCE, LEVEL_TOLERANCE
 
 IMAGES_OF_A_SEARCH = 6
@@ -55,19 +55,17 @@ def work_of(preset: Preset, config: StudyConfig) -> Work:
     n_asked = len(doses) + 1
     full = fills(config.fill, config.storages, transfer=config.transfer)
     gradients, climbs, queries = _attack(preset.attack, len(doses), full=full, exhaustive=config.effort == "thorough")
-    known = entries().get(preset.attack.name)
+    known = entry_of(preset.attack)
     stops = known is not None and known.searches == "budget" and not full
     shown = queries
     asked: dict[str, float] = {}
     for storage in preset.storages:
-        levels = STORAGES[storage].levels
+        levels = get_storage(storage).levels
         distinct = len({round(epsilon * levels) for epsilon in doses} - {0}) if levels else len(doses)
         flips = 0 if config.native else _bisections(config.epsilons, levels)
         shown += (min(distinct, IMAGES_OF_A_SEARCH) if stops else distinct) + flips
         asked[storage] = n_asked + flips
-    learned = (
-        preset.attack.batches * preset.attack.batch_size if isinstance(preset.attack, UniversalPerturbation) else 0
-    )
+    learned = preset.attack.n_learning if isinstance(preset.attack, Learner) else 0
     n_costly = len(set(config.costly_epsilons) & set(config.epsilons))
     n_storages = len(preset.storages)
     return Work(
@@ -85,13 +83,11 @@ def passes_of(presets: Sequence[Preset], config: StudyConfig) -> float:
 
 def _attack(attack: Attack, n_doses: int, *, full: bool, exhaustive: bool) -> tuple[float, float, float]:
     """Return what an attack takes for an image: torch's gradients, the engine's gradients, answers."""
-    known = entries().get(attack.name)
+    known = entry_of(attack)
     if own := getattr(attack, "passes", None):
         return 0.0, 0.0, float(own)
     if known is None or known.searches == "direction":
-        return (
-            (1.0, 0.0, 0.0) if known is None or (known.needs_gradient and not known.needs_training) else (0.0, 0.0, 1.0)
-        )
+        return (1.0, 0.0, 0.0) if known is None or (known.needs_gradient and not known.learns) else (0.0, 0.0, 1.0)
     settings = parameters(attack)
     steps = math.prod(settings[name] for name in ("steps", "queries", "restarts", "searches") if name in settings)
     balls = 1.0

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dosimeter.analysis.base import GROUP, answered, each_seed, groups, places, plain
+from dosimeter.analysis.base import GROUP, answered, each_seed, groups, places, plain, roles
 from dosimeter.analysis.clusters import Effective, effective, normal_quantile, over, per_patient
 from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.findings import CHECKED_EPSILONS
 from dosimeter.analysis.intervals import FloatArray, Interval, score_interval, unit_mean_interval
+from dosimeter.analysis.names import WORST_CASE, in_attack_order
 from dosimeter.analysis.shares import shares
-from dosimeter.analysis.taxonomy import WORST_CASE, in_attack_order, roles
 from dosimeter.analysis.worst_case import with_worst_case
 
 CONTROL = "random_sign"

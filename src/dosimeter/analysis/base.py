@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from dosimeter.analysis.names import PUBLISHED, WORST_CASE, family
 from dosimeter.responses import compact
 
 GROUP = ["cohort", "protocol", "model", "preset", "storage", "modality"]
@@ -133,3 +134,29 @@ def clean_answers(rows: pd.DataFrame) -> pd.DataFrame:
     order = order.sort_values(["_stored", "_other", "preset", "storage"], kind="stable")
     unique = order.drop_duplicates([*CLASSIFIER, "seed", "case_id"]).drop(columns=["_stored", "_other"])
     return unique.sort_values([*CLASSIFIER, "seed", "case_id"], ignore_index=True)
+
+
+ROLES = ("attack", "worst case", "published", "transfer", "control")
+"""What a curve tells: an attack of the model that answers; the worst case over those; the published setting; images
+made on another model; what random noise does."""
+
+
+def roles(rows: pd.DataFrame) -> npt.NDArray[np.object_]:
+    """Return the role of each row (n,), one of `ROLES`.
+
+    Args:
+        rows: with preset, attack and made_on.
+    """
+    attack, preset = rows["attack"], rows["preset"]
+    controls = [name for name in attack.unique() if family(str(name)) == "control"]
+    found = np.full(len(rows), "attack", dtype=object)
+    found[preset == PUBLISHED] = "published"
+    found[attack.isin(controls)] = "control"
+    found[rows["made_on"] != ""] = "transfer"
+    found[attack == WORST_CASE] = "worst case"
+    return found
+
+
+def is_fgsm(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which rows are the classifier's own FGSM images, as the paper's tables and figures show them."""
+    return (rows["attack"] == "fgsm") & (rows["made_on"] == "")

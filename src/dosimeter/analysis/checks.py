@@ -14,7 +14,7 @@ import pandas as pd
 
 from dosimeter.analysis.clusters import per_patient
 from dosimeter.analysis.intervals import proportion_interval, wilson
-from dosimeter.analysis.taxonomy import family
+from dosimeter.analysis.names import family
 from dosimeter.analysis.wording import percent
 
 PASS, CAUTION, UNRELIABLE = VERDICTS = ("PASS", "CAUTION", "UNRELIABLE")
@@ -135,7 +135,7 @@ class Trial:
         return Clean(fact["correct"], fact["majority"], fact["n"], fact.get("n_answers", 0), float(low), float(high))
 
     def of(self, *families: str) -> list[Curve]:
-        """Return the attacks of these families of `taxonomy.KINDS`."""
+        """Return the attacks of these families (see `names.FAMILIES`)."""
         return [curve for curve in self.attacks if family(curve.attack) in families]
 
     @property

@@ -23,6 +23,7 @@ from dosimeter.analysis.checks import (
 )
 from dosimeter.analysis.checks_before import CARLINI, INDICATORS, OBFUSCATED, OURS
 from dosimeter.analysis.checks_gradient import MANY, is_constant
+from dosimeter.analysis.names import attack_kind
 from dosimeter.analysis.wording import percent
 
 RULES: list[Rule] = []
@@ -34,9 +35,6 @@ BLACK_BOX = 0.002
 FEW_POINTS = 0.05
 FAR_STRONGER = 0.25
 UNCONVERGED = 0.10
-EXHAUSTIVE = ("bim", "mi_fgsm", "pgd", "apgd")
-"""Attacks of one ball at a time that follow a gradient: of these `effort thorough` searches every ball, so that a rise
-of accuracy shows. Square is not among them: what a random search misses in a larger ball is chance."""
 
 
 @check(
@@ -123,8 +121,11 @@ def iterative(trial: Trial) -> Finding | None:
     remedy="The attack misses in a larger ball what it found in a smaller one: more steps, smaller ones, more starts.",
 )
 def monotone(trial: Trial) -> Finding | None:
-    """Judge rises of accuracy; by construction a search that stops at the first success has none to judge."""
-    searched = [curve for curve in trial.attacks if curve.searched and curve.attack in EXHAUSTIVE]
+    """Judge rises of accuracy; by construction a search that stops at the first success has none to judge.
+
+    Square is not among the exhaustive attacks: what a random search misses in a larger ball is chance.
+    """
+    searched = [curve for curve in trial.attacks if curve.searched and attack_kind(curve.attack).exhaustive]
     rises = [(*_rise(curve), curve.attack) for curve in (*searched, *trial.many_steps)]
     note = max((_rise(curve) for curve in trial.one_step), default=(0, 0.0, 0.0))
     if not searched and max(rises, default=(0,))[0] == 0 and note[0] == 0:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.wording import HALF_GREY_LEVEL, model_name, percent
+from dosimeter.analysis.names import model_name
+from dosimeter.analysis.wording import HALF_GREY_LEVEL, percent
 
 
 class Claim(NamedTuple):

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from dosimeter.analysis import checks_after, checks_before, checks_gradient
-from dosimeter.analysis.base import CLASSIFIER, clean_answers, each_seed, groups
+from dosimeter.analysis.base import CLASSIFIER, clean_answers, each_seed, groups, roles
 from dosimeter.analysis.checks import VERDICTS, Clean, Curve, Facts, Trial, make_curve
-from dosimeter.analysis.taxonomy import PUBLISHED, roles
+from dosimeter.analysis.names import PUBLISHED
 from dosimeter.errors import NOT_ATTACKED
 
 SOUND = "sound"

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dosimeter.analysis.claims import claim
+from dosimeter.analysis.names import model_name
 from dosimeter.analysis.paper import is_subject
 from dosimeter.analysis.repeats import first_repeat
 from dosimeter.analysis.wording import (
@@ -21,7 +22,6 @@ from dosimeter.analysis.wording import (
     in_run_order,
     interval_words,
     mark,
-    model_name,
     percent,
     point,
     records,

@@ -13,7 +13,7 @@ import pandas as pd
 
 from dosimeter.analysis.checks import VERDICTS
 from dosimeter.analysis.evaluation import SOUND, overall
-from dosimeter.analysis.taxonomy import PUBLISHED, WORST_CASE
+from dosimeter.analysis.names import PUBLISHED, WORST_CASE
 from dosimeter.analysis.wording import records
 
 Tables = Mapping[str, pd.DataFrame]

@@ -13,9 +13,9 @@ import pandas as pd
 from scipy.stats import binom
 
 from dosimeter.analysis.attacks import paired_by_patient
-from dosimeter.analysis.base import answered, groups
+from dosimeter.analysis.base import answered, groups, roles
 from dosimeter.analysis.intervals import FloatArray, bootstrap_by_group
-from dosimeter.analysis.taxonomy import WORST_CASE, place, roles
+from dosimeter.analysis.names import WORST_CASE, place
 from dosimeter.analysis.worst_case import with_worst_case
 
 TRIAL = ["cohort", "protocol", "modality"]

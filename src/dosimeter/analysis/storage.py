@@ -8,12 +8,11 @@ import pandas as pd
 
 from dosimeter.analysis.base import CLASSIFIER, GROUP, answered, each_seed, groups, places, plain
 from dosimeter.analysis.flips import ASKED, censored_median, flips_of
+from dosimeter.analysis.names import WORST_CASE, attack_kind
 from dosimeter.analysis.shares import shares
-from dosimeter.analysis.taxonomy import WORST_CASE
 
 IDENTITY = ["cohort", "protocol", "model", "preset", "storage"]
 FLOAT = "float"
-AWARE = ("stored_pgd",)
 """Attacks that look for an image on the grey levels of a file; all others are rounded afterwards."""
 
 _SURVIVAL = [*IDENTITY, "epsilon", "n", "survived", "share", "share_low", "share_high"]
@@ -114,7 +113,7 @@ def _cases(rows: pd.DataFrame) -> pd.DataFrame:
 def _median(cases: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Any]:
     medians = {name: censored_median(cases[name], cases["cluster"]) for name in ("deployed_epsilon", "linf")}
     return {
-        "aware": str(rows["attack"].iloc[0]) in AWARE,
+        "aware": attack_kind(str(rows["attack"].iloc[0])).aware,
         "n": len(cases),
         "n_censored": int(cases["censored"].sum()),
         **{f"{name}{end}": value for name, median in medians.items() for end, value in median.finite.items()},

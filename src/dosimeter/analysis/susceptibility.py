@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dosimeter.analysis.base import answered, each_seed, plain
+from dosimeter.analysis.base import answered, each_seed, plain, roles
 from dosimeter.analysis.flips import flip_epsilon
 from dosimeter.analysis.intervals import FloatArray, Statistic, bootstrap_by_group
-from dosimeter.analysis.taxonomy import WORST_CASE, in_attack_order, roles
+from dosimeter.analysis.names import WORST_CASE, in_attack_order
 from dosimeter.analysis.worst_case import with_worst_case
 
 N_LISTED = 10

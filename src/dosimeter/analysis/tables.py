@@ -7,18 +7,19 @@ import pandas as pd
 
 from dosimeter.analysis.against import with_differences
 from dosimeter.analysis.attacks import area, class_flips, cost, gain, robust_accuracy, transfer
-from dosimeter.analysis.base import answered, attackable
+from dosimeter.analysis.base import answered, attackable, is_fgsm
 from dosimeter.analysis.clean import clean_metrics, confusion, training
 from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.drops import probability_drop
 from dosimeter.analysis.evaluation import evaluate
 from dosimeter.analysis.flips import epsilon50, flip_epsilon
 from dosimeter.analysis.marks import with_marks
+from dosimeter.analysis.names import STUDY_PRESETS
 from dosimeter.analysis.paired import paired
 from dosimeter.analysis.repeats import repeats
 from dosimeter.analysis.storage import deployed_epsilon, deployed_median, is_stored, survival
 from dosimeter.analysis.susceptibility import most_susceptible, rank_agreement, susceptibility
-from dosimeter.analysis.taxonomy import STUDY_PRESETS, is_fgsm, taxonomy
+from dosimeter.analysis.taxonomy import taxonomy
 from dosimeter.analysis.visibility import displays, safe_magnitudes, visibility, was_measured
 from dosimeter.analysis.worst_case import with_worst_case
 from dosimeter.responses import VISIBILITY, Responses, compact

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from dosimeter.analysis.evaluation import evaluation_name, overall
+from dosimeter.analysis.names import WORST_CASE, model_name
 from dosimeter.analysis.repeats import COLUMNS, first_repeat, in_words, seeds
-from dosimeter.analysis.taxonomy import WORST_CASE
 from dosimeter.analysis.visibility import reader_statement
 from dosimeter.analysis.wording import (
     HALF_GREY_LEVEL,
@@ -17,7 +17,6 @@ from dosimeter.analysis.wording import (
     curve,
     in_run_order,
     mark,
-    model_name,
     percent,
     point,
     records,

@@ -8,8 +8,8 @@ import pandas as pd
 
 from dosimeter.analysis import paper
 from dosimeter.analysis.base import GROUP, answered, each_seed, groups, plain
-from dosimeter.analysis.taxonomy import attack_title
-from dosimeter.analysis.wording import mark, model_name, percent, records
+from dosimeter.analysis.names import attack_title, model_name
+from dosimeter.analysis.wording import mark, percent, records
 from dosimeter.responses import VISIBILITY
 from dosimeter.visibility.gsdf import DISPLAYS, REFERENCE, WINDOWS, jnd_span
 

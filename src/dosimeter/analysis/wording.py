@@ -16,13 +16,6 @@ MARKS = {"PASS": "✓", "CAUTION": "▲", "UNRELIABLE": "✕"}
 TO_A_STEP = "to a step of the grid"
 """What is said of an interval whose ends are the same or neighbouring epsilons of the grid."""
 
-MODEL_NAMES = {"vgg16": "VGG16", "inception_v3": "Inception-v3"}
-
-
-def model_name(model: object) -> str:
-    """Return a network's name as people write it."""
-    return MODEL_NAMES.get(str(model), str(model))
-
 
 def in_run_order(table: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
     """Return `table` with its cohorts, protocols and models in the order in which the run had them."""

@@ -6,8 +6,8 @@ An average over attacks says nothing: an attacker takes the one that works, and 
 import numpy as np
 import pandas as pd
 
-from dosimeter.analysis.base import CLASSIFIER, groups
-from dosimeter.analysis.taxonomy import WORST_CASE, roles
+from dosimeter.analysis.base import CLASSIFIER, groups, roles
+from dosimeter.analysis.names import WORST_CASE
 
 _OWN = ["score", "probability", "linf", "unchanged", "grad_zero", "found", "n_gradients", "n_queries", "duration_s"]
 

@@ -11,12 +11,12 @@ from fastapi import APIRouter, Query, Response
 from torch import Tensor
 
 from dosimeter.analysis.flips import flip_epsilon
-from dosimeter.analysis.taxonomy import attack_title
-from dosimeter.analysis.wording import model_name
+from dosimeter.analysis.names import attack_title, model_name
+from dosimeter.analysis.names import of as named_by
 from dosimeter.app.server import NotThere
 from dosimeter.replay import Curve, Replay
 from dosimeter.responses import read_compact
-from dosimeter.storage.base import STORAGES
+from dosimeter.storage.base import get_storage, storages
 from dosimeter.sweeps.answers import as_stored
 from dosimeter.sweeps.pictures import png
 
@@ -63,11 +63,13 @@ class Explorer:
 
     def run(self) -> dict[str, Any]:
         """Return what there is to choose from."""
+        with named_by(self._replay.meta):
+            curves = [self._curve_facts(curve) for curve in self._curves]
         return {
             "run_id": str(self._replay.meta["run_id"]),
             "phantom": bool(self._replay.meta.get("phantom")),
-            "storages": [{"name": each.name, "note": each.note} for each in STORAGES.values()],
-            "curves": [self._curve_facts(curve) for curve in self._curves],
+            "storages": [{"name": each.name, "note": each.note} for each in storages().values()],
+            "curves": curves,
         }
 
     def cases(self, place: int) -> list[dict[str, Any]]:
@@ -116,7 +118,7 @@ class Explorer:
             "label": shown.label,
             "linf": float(moved.abs().amax()),
             "rms": float(moved.square().mean().sqrt()),
-            "levels": {"original": source_levels, "adversarial": STORAGES[storage].levels or source_levels},
+            "levels": {"original": source_levels, "adversarial": get_storage(storage).levels or source_levels},
             "finer": not torch.equal(shown.adversarial, as_stored(shown.adversarial, "png8")),
         }
         with self._lock:
@@ -135,8 +137,8 @@ class Explorer:
         curve = self._curve(place)
         if case >= len(curve.case_ids):
             raise NotThere(f"case must be below {len(curve.case_ids)}, got {case}.")
-        if storage not in STORAGES:
-            raise NotThere(f"storage must be one of {', '.join(STORAGES)}, got '{storage}'.")
+        if storage not in storages():
+            raise NotThere(f"storage must be one of {', '.join(storages())}, got '{storage}'.")
         target = self._replay.target(curve, curve.case_ids[case])
         stored = as_stored(target.path.at(target.image, epsilon), storage)
         return Shown(target.image, stored, target.label, target.bits)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dosimeter.attacks.base import Attack
-from dosimeter.attacks.fgsm import FGSM
+from dosimeter.attacks.known.fgsm import FGSM
 from dosimeter.attacks.registry import build, entry
 
 

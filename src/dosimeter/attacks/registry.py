@@ -1,23 +1,18 @@
-"""Every attack by its name: each module of this package that has an `ENTRY` is one.
-
-Adding an attack is adding a file, which the sweep and the contract battery find here, and its name in `config.ATTACKS`,
-which the command line reads without importing torch.
-"""
+"""Every attack by its name: the files of `attacks.known`, and those that other packages bring (see `registry`)."""
 
 import hashlib
-import importlib
 import math
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
-import dosimeter.attacks
+from dosimeter import registry
 from dosimeter.attacks.base import Attack
 from dosimeter.errors import DosimeterError, did_you_mean
+
+KIND = "attacks"
 
 EFFORTS = ("quick", "standard", "thorough")
 
@@ -28,6 +23,10 @@ SEARCHES_THAT_FAIL = 2
 """Of the balls that an attack searches for an image, those in which it takes all its steps."""
 
 
+Access = Literal["gradients", "scores", "decisions", "nothing"]
+"""What an attacker must have of the classifier."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """What is known of an attack before it is built.
@@ -35,44 +34,82 @@ class Entry:
     Attributes:
         build: makes it for an effort, one of `EFFORTS`.
         note: what it does, in a line.
-        needs_gradient: whether it differentiates the classifier; if not, answers are enough.
         source: the paper.
+        title: its name as people write it.
+        family: how it looks for its image: "one step", "iterative", "minimum norm", "black box", "universal", "control"
+            (no attack, but what an attack is compared with), or one of its own.
+        access: what it must have of the classifier.
+        rank: its place among those of its family in tables and legends.
         searches: "direction", "budget" or "minimum": one direction for all epsilons, each ball anew, or the nearest
             adversarial image.
-        control: it is no attack but what an attack is compared with.
-        needs_training: it learns on the training images first (see `Learner`).
+        aware: it looks for images that survive being stored.
+        exhaustive: with the effort "thorough" it searches every ball and follows a gradient in each, so that a rise of
+            the accuracy is its own fault.
+        learns: it learns on the training images first: what it builds is a `Learner`.
         extra: the optional dependency it needs, if any.
         storages: how its images are stored, unless the study says otherwise.
     """
 
     build: Callable[[str], Any]
     note: str
-    needs_gradient: bool
     source: str
+    title: str
+    family: str
+    access: Access = "gradients"
+    rank: int = 100
     searches: str = "direction"
-    control: bool = False
-    needs_training: bool = False
+    aware: bool = False
+    exhaustive: bool = False
+    learns: bool = False
     extra: str | None = None
     storages: tuple[str, ...] = ("float",)
 
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether it differentiates the classifier; if not, answers are enough."""
+        return self.access == "gradients"
 
-@cache
+    @property
+    def control(self) -> bool:
+        """Whether it is no attack but what an attack is compared with."""
+        return self.family == "control"
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all attacks, without importing them."""
+    return registry.names(KIND)
+
+
 def entries() -> dict[str, Entry]:
-    """Return every attack of this package, by the name of its module."""
-    names = (module.name for module in pkgutil.iter_modules(dosimeter.attacks.__path__))
-    modules = {name: importlib.import_module(f"dosimeter.attacks.{name}") for name in names if name != "registry"}
-    return {name: module.ENTRY for name, module in modules.items() if hasattr(module, "ENTRY")}
+    """Return every attack by its name."""
+    return {name: entry(name) for name in names()}
 
 
 def entry(name: str) -> Entry:
     """Return an attack's entry.
 
     Raises:
-        DosimeterError: there is none of that name.
+        DosimeterError: there is none of that name, or what another package brings is not an entry.
     """
-    if name not in entries():
-        raise DosimeterError(f"attack '{name}' is not known. {did_you_mean(name, entries())}")
-    return entries()[name]
+    found = registry.get(KIND, name)
+    if not isinstance(found, Entry):
+        raise DosimeterError(f"attack '{name}' must be a dosimeter.attacks.registry.Entry, got {type(found).__name__}.")
+    return found
+
+
+def entry_of(attack: Attack) -> Entry | None:
+    """Return the entry of an attack, None if it is an object of the user's."""
+    return entry(attack.name) if attack.name in names() else None
+
+
+def kind(attack: Attack) -> dict[str, Any]:
+    """Return what a run tells of an attack to those who read its table (see `record.facts.AttackKind`)."""
+    found = entry_of(attack)
+    told = {"name": attack.name}
+    if found is None:
+        return told
+    wanted = ("title", "family", "access", "rank", "aware", "exhaustive", "learns")
+    return told | {name: getattr(found, name) for name in wanted}
 
 
 def build(name: str, effort: str = "standard") -> Attack:
@@ -103,7 +140,7 @@ def passes(attack: Attack) -> float:
     """Return what an attack takes for an image, in forward passes, about: by its own word if it has one."""
     if own := getattr(attack, "passes", None):
         return float(own)
-    known = entries().get(attack.name)
+    known = entry_of(attack)
     if known is None or known.searches == "direction":
         return 1 + GRADIENT_IN_PASSES
     settings = parameters(attack)

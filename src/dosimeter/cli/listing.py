@@ -25,9 +25,9 @@ def listing(what: str) -> list[tuple[str, str]]:
         presets = [(f"preset {name}", f"fgsm, {_shown(preset)}: {preset.note}") for name, preset in PRESETS.items()]
         return [*presets, *((name, entry.note) for name, entry in entries().items())]
     if what == "storages":
-        from dosimeter.storage.base import STORAGES
+        from dosimeter.storage.base import storages
 
-        return [(storage.name, storage.note) for storage in STORAGES.values()]
+        return [(storage.name, storage.note) for storage in storages().values()]
     if what == "engines":
         from dosimeter.engines.choose import ENGINES
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from dosimeter.attacks.base import AttackError, Problem, perturb
-from dosimeter.attacks.fgsm import FGSM
+from dosimeter.attacks.known.fgsm import FGSM
 from dosimeter.cohorts.base import Cohort
 from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
 from dosimeter.engines.compiled import CompiledEngine

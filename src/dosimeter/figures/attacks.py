@@ -15,8 +15,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from dosimeter.analysis.attacks import reported_doses
-from dosimeter.analysis.taxonomy import PUBLISHED, WORST_CASE, attack_title, place
-from dosimeter.analysis.wording import MARKS, is_marked, model_name
+from dosimeter.analysis.names import PUBLISHED, WORST_CASE, attack_title, in_order, model_name, place
+from dosimeter.analysis.wording import MARKS, is_marked
 from dosimeter.figures.style import (
     BLACK,
     BLUE,
@@ -27,7 +27,6 @@ from dosimeter.figures.style import (
     epsilon_axis,
     flagged,
     has_band,
-    in_order,
     panels,
     percent_axis,
     shorten,

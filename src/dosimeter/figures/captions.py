@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from dosimeter.analysis.names import WORST_CASE
 from dosimeter.analysis.paper import is_subject
 from dosimeter.analysis.repeats import interval_note
-from dosimeter.analysis.taxonomy import WORST_CASE
 from dosimeter.analysis.wording import HALF_GREY_LEVEL, MARKS, TO_A_STEP, is_marked
 from dosimeter.figures.style import has_band
 

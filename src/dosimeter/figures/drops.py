@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dosimeter.analysis.wording import model_name
-from dosimeter.figures.style import VERMILLION, in_order, panels, shorten, signed, styled
+from dosimeter.analysis.names import in_order, model_name
+from dosimeter.figures.style import VERMILLION, panels, shorten, signed, styled
 
 PAPER_EPSILON = 0.009
 """The epsilon of the paper's figures 8 and 13."""

@@ -6,19 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from dosimeter.analysis.wording import model_name
-from dosimeter.figures.style import (
-    GREY,
-    epsilon_axis,
-    flagged,
-    has_band,
-    in_order,
-    panels,
-    percent_axis,
-    series_look,
-    series_name,
-    styled,
-)
+from dosimeter.analysis.names import in_order, model_name, series_name
+from dosimeter.figures.style import GREY, epsilon_axis, flagged, has_band, panels, percent_axis, series_look, styled
 
 
 @styled

@@ -4,8 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dosimeter.analysis.taxonomy import attack_title, place
-from dosimeter.analysis.wording import model_name
+from dosimeter.analysis.names import attack_title, in_order, model_name, place, storage_name, storages_in_order
 from dosimeter.figures.style import (
     BLUE,
     GREEN,
@@ -16,11 +15,9 @@ from dosimeter.figures.style import (
     VERMILLION,
     Look,
     epsilon_axis,
-    in_order,
     panels,
     percent_axis,
     signed,
-    storage_name,
     styled,
 )
 
@@ -35,6 +32,14 @@ LOOKS = {
     "dicom-mono1": Look(PURPLE, "--", "X"),
     "ct-hu": Look(VERMILLION, "-.", "h"),
 }
+_SPARE = (Look(BLUE, ":", "P"), Look(GREEN, ":", "*"), Look(PURPLE, ":", "d"))
+
+
+def storage_look(storage: str) -> Look:
+    """Return the look of a storage's curve; one of another package has one of its own."""
+    return LOOKS.get(storage) or _SPARE[sum(map(ord, storage)) % len(_SPARE)]
+
+
 MOST = 3
 """Attacks shown side by side; the others are in the table."""
 
@@ -54,7 +59,7 @@ def survival_curves(survival: pd.DataFrame) -> Figure:
         for ax, preset in zip(line, presets, strict=True):
             mine = shown[(shown["model"] == model) & (shown["preset"] == preset)]
             for storage, curve in mine.groupby("storage"):
-                look = LOOKS[str(storage)]
+                look = storage_look(str(storage))
                 band = curve["share_low"], curve["share_high"]
                 ax.fill_between(curve["epsilon"], *band, color=look.color, alpha=0.1, linewidth=0)
                 ax.plot(curve["epsilon"], curve["share"], **look._asdict())
@@ -63,8 +68,8 @@ def survival_curves(survival: pd.DataFrame) -> Figure:
         percent_axis(line[0], "flips that survive")
     for ax in axes[-1]:
         ax.set_xlabel("epsilon")
-    names = [name for name in LOOKS if name in set(shown["storage"])]
-    handles = [Line2D([], [], **LOOKS[name]._asdict(), label=storage_name(name)) for name in names]
+    names = storages_in_order(shown["storage"])
+    handles = [Line2D([], [], **storage_look(name)._asdict(), label=storage_name(name)) for name in names]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 

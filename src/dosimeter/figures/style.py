@@ -16,8 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter
 
-from dosimeter.analysis.taxonomy import KINDS, STUDY_PRESETS, WORST_CASE, attack_title, family
-from dosimeter.analysis.wording import HALF_GREY_LEVEL, MARKS, MODEL_NAMES, is_marked, model_name
+from dosimeter.analysis.names import (
+    STUDY_PRESETS,
+    WORST_CASE,
+    attack_number,
+    family,
+    in_order,
+    model_name,
+)
+from dosimeter.analysis.wording import HALF_GREY_LEVEL, MARKS, is_marked
 from dosimeter.units import GREY_LEVELS_8BIT
 
 P = ParamSpec("P")
@@ -79,40 +86,16 @@ _SERIES = {
     ("sound", "png8"): Look(GREEN, "--", "^", markersize=4.2),
 }
 _SPARE = (Look(PURPLE, "-.", "v"), Look(ORANGE, ":", "D"), Look(GREY, "-", "P"))
-_STORAGES = {
-    "float": "floats",
-    "png8": "8-bit PNG",
-    "png16": "16-bit PNG",
-    "jpeg95": "JPEG 95",
-    "jpeg90": "JPEG 90",
-    "jpeg75": "JPEG 75",
-    "dicom12": "12-bit DICOM",
-    "dicom16": "16-bit DICOM",
-    "dicom-mono1": "12-bit DICOM, MONOCHROME1",
-    "ct-hu": "CT in HU, lung window",
-}
 
 # Where many attacks share an axes: a colour for each family, a marker for each attack.
 _FAMILIES = {"one step": BLUE, "iterative": ORANGE, "minimum norm": GREEN, "black box": PURPLE, "universal": SKY}
-_MARKERS = dict(zip(KINDS, ("s", "v", "^", "o", "D", "d", "<", ">", "P", "X", "h", "*", "p", "+", "x"), strict=True))
+_MARKERS = ("s", "v", "^", "o", "D", "d", "<", ">", "P", "X", "h", "*", "p", "+", "x", "1", "2", "3", "4")
 
 
 def series_look(preset: str, storage: str) -> Look:
     """Return the look of a preset's curve, the same in every figure."""
     known = _SERIES.get((preset, storage))
     return known or _SPARE[sum(map(ord, preset + storage)) % len(_SPARE)]
-
-
-def series_name(preset: str, storage: str) -> str:
-    """Return what a legend calls a preset's curve."""
-    attack = preset.partition(" from ")[0]
-    name = attack_title(preset) if attack in (*KINDS, WORST_CASE) else f"{preset} preset"
-    return f"{name}, {storage_name(storage)}"
-
-
-def storage_name(storage: str) -> str:
-    """Return what people call a way to store images."""
-    return _STORAGES.get(storage, storage)
 
 
 def attack_look(preset: str) -> Look:
@@ -122,8 +105,11 @@ def attack_look(preset: str) -> Look:
     if preset in STUDY_PRESETS:
         return series_look(preset, "float")._replace(linewidth=1.1)
     attack = preset.partition(" from ")[0]
+    number = attack_number(attack)
     line = ":" if family(attack) in ("one step", "control") else "-"
-    return Look(_FAMILIES.get(family(attack), GREY), line, _MARKERS.get(attack, "1"), linewidth=0.9, markersize=3.6)
+    return Look(
+        _FAMILIES.get(family(attack), GREY), line, _MARKERS[number % len(_MARKERS)], linewidth=0.9, markersize=3.6
+    )
 
 
 def flagged(label: str, rows: pd.DataFrame) -> str:
@@ -154,12 +140,6 @@ def signed(text: str, rows: pd.DataFrame, *, words: bool = True) -> str:
 def has_band(table: pd.DataFrame, low: str, high: str) -> bool:
     """Whether any row of `table` has both ends of an interval, so that a band can be drawn."""
     return bool((table[low].notna() & table[high].notna()).any())
-
-
-def in_order(models: Iterable[str]) -> list[str]:
-    """Return the distinct names of `models` in the paper's order, others after them."""
-    known = list(MODEL_NAMES)
-    return sorted(set(models), key=lambda name: (known.index(name) if name in known else len(known), name))
 
 
 def model_color(index: int) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dosimeter.analysis.wording import model_name
+from dosimeter.analysis.names import in_order, model_name
 from dosimeter.figures.style import (
     BLACK,
     BLUE,
@@ -12,7 +12,6 @@ from dosimeter.figures.style import (
     VERMILLION,
     WIDTH,
     has_band,
-    in_order,
     model_color,
     panels,
     percent_axis,

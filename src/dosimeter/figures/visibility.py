@@ -7,19 +7,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from dosimeter.analysis.names import in_order, model_name
 from dosimeter.analysis.visibility import PEAK_TO_PEAK, RULES
-from dosimeter.analysis.wording import model_name
-from dosimeter.figures.style import (
-    GREEN,
-    PURPLE,
-    epsilon_axis,
-    flagged,
-    in_order,
-    panels,
-    percent_axis,
-    series_look,
-    styled,
-)
+from dosimeter.figures.style import GREEN, PURPLE, epsilon_axis, flagged, panels, percent_axis, series_look, styled
 
 _STORED = "png8"
 

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dosimeter.analysis.base import GROUP, answered, clean_answers
+from dosimeter.analysis.base import GROUP, answered, clean_answers, is_fgsm
 from dosimeter.analysis.exemplars import choose_exemplar
+from dosimeter.analysis.names import WORST_CASE, in_order, model_name
 from dosimeter.analysis.paper import is_subject
 from dosimeter.analysis.repeats import first_repeat, seeds, what_varies
-from dosimeter.analysis.taxonomy import WORST_CASE, is_fgsm
-from dosimeter.analysis.wording import model_name
 from dosimeter.figures.attacks import (
     class_flip_curves,
     cost_against_strength,
@@ -30,7 +29,7 @@ from dosimeter.figures.pictures import adversarial_pictures, triptychs
 from dosimeter.figures.readers import of_study, psychometric_curves
 from dosimeter.figures.repeats import repeated_curves
 from dosimeter.figures.storage import survival_curves
-from dosimeter.figures.style import in_order, save, signed
+from dosimeter.figures.style import save, signed
 from dosimeter.figures.training import metric_bars, roc_curves, training_curves
 from dosimeter.figures.visibility import visibility_curves
 from dosimeter.progress import Progress

@@ -38,6 +38,7 @@ class Backbone:
         build_keras: the same for weights that were trained in Keras, where its layers compute something else.
         head: the paper's head (section 2.3).
         note: one line for `dosimeter list models`.
+        title: its name as people write it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Backbone:
     head: HeadSpec
     note: str
     build_keras: Callable[[], nn.Module] | None = None
+    title: str = ""
 
 
 def _vgg16() -> nn.Module:
@@ -73,6 +75,7 @@ BACKBONES: dict[str, Backbone] = {
             build=_vgg16,
             head=HeadSpec(pool="whole", hidden=64, dropout=0.5),
             note="VGG16 base; average pooling, dense 64, dropout 0.5, two logits",
+            title="VGG16",
         ),
         Backbone(
             name="inception_v3",
@@ -81,6 +84,7 @@ BACKBONES: dict[str, Backbone] = {
             build=_inception_v3,
             head=HeadSpec(pool="none", hidden=1024, dropout=0.4),
             note="Inception-v3 base fed 224 x 224; flatten, dense 1024, dropout 0.4, two logits",
+            title="Inception-v3",
             build_keras=partial(_inception_v3, KERAS_BLOCKS),
         ),
     )

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from dosimeter import responses as table
+from dosimeter.analysis import names
 from dosimeter.analysis.marks import with_marks
 from dosimeter.analysis.tables import build_tables, visibility_tables, write_tables
 from dosimeter.figures import write_figures
@@ -48,11 +49,16 @@ def redraw_partial(run_folder: Path, *, progress: Progress | None = None) -> Pat
 
 
 def _draw(responses: table.Responses, run_folder: Path, progress: Progress) -> Path:
+    with names.of(responses.meta):
+        return _draw_named(responses, run_folder, progress)
+
+
+def _draw_named(responses: table.Responses, run_folder: Path, progress: Progress) -> Path:
     seen = visibility_tables(responses.frame)
     # No other analysis looks at these columns, a third of the table.
     responses = responses._replace(frame=responses.frame.drop(columns=[*table.VISIBILITY]))
-    with tempfile.TemporaryDirectory(dir=run_folder, prefix=".redraw-") as name:
-        draft = Path(name)
+    with tempfile.TemporaryDirectory(dir=run_folder, prefix=".redraw-") as draft_name:
+        draft = Path(draft_name)
         progress.begin("tables", 0)
         tables = with_marks(build_tables(responses) | seen)
         write_tables(tables, draft / "tables", remark=PARTIAL if responses.meta.get("partial") else "")

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dosimeter.analysis.taxonomy import PUBLISHED, WORST_CASE, attack_title
-from dosimeter.analysis.wording import TO_A_STEP, model_name
+from dosimeter.analysis import names
+from dosimeter.analysis.names import PUBLISHED, WORST_CASE, attack_title, model_name
+from dosimeter.analysis.wording import TO_A_STEP
 from dosimeter.errors import DosimeterError
 
 NOT_EXAMINED = "NOT EXAMINED"
@@ -21,7 +22,8 @@ def answer(run_folder: Path) -> list[str]:
     path = run_folder / "summary.json"
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-        return list(_lines(summary))
+        with names.of(summary):
+            return list(_lines(summary))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DosimeterError(f"{path} is missing or damaged. Draw it again: dosimeter report {run_folder}") from error
 

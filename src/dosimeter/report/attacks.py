@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from dosimeter.analysis.attacks import reported_doses
-from dosimeter.analysis.taxonomy import KINDS, WORST_CASE, attack_title, catalogue_note, place
-from dosimeter.analysis.wording import attacked_accuracy, in_run_order, mark, model_name, percent, records
-from dosimeter.figures.style import in_order
+from dosimeter.analysis.names import WORST_CASE, attack_kind, attack_title, in_order, is_known, model_name, place
+from dosimeter.analysis.taxonomy import catalogue_note
+from dosimeter.analysis.wording import attacked_accuracy, in_run_order, mark, percent, records
 from dosimeter.report.numbers import (
     DASH,
     Cell,
@@ -36,9 +36,9 @@ _AIMED = (
 )
 
 
-def attack_kind(attack: str, effort: Any) -> str:
+def attack_words(attack: str, effort: Any) -> str:
     """Return what the report calls an attack, whatever its preset, and its effort if it has one."""
-    title = KINDS[attack].title if attack in KINDS else attack
+    title = attack_kind(attack).title or attack
     return title if is_missing(effort) or not effort else f"{title}, {effort} effort"
 
 
@@ -265,7 +265,7 @@ def catalogue(taxonomy: pd.DataFrame) -> View:
         for row in sorted(records(table), key=lambda row: place(row["preset"]))
     ]  # fmt: skip
     names = ("attack", "role", "needs of the classifier", "MITRE ATLAS", "NIST AI 100-2")
-    note = catalogue_note(set(table["role"]), foreign=bool((~table["attack"].isin(KINDS)).any()))
+    note = catalogue_note(set(table["role"]), foreign=not all(map(is_known, table["attack"])))
     return View("What the attacks are in two public catalogues", [[Head(name) for name in names]], rows, note)
 
 

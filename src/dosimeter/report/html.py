@@ -12,20 +12,19 @@ import pandas as pd
 from PIL import Image
 
 from dosimeter.analysis.findings import Finding, findings
+from dosimeter.analysis.names import attack_title, model_name, place, series_name, storage_kind
 from dosimeter.analysis.paper import is_subject
 from dosimeter.analysis.repeats import first_repeat, seeds
-from dosimeter.analysis.taxonomy import attack_title, place
 from dosimeter.analysis.verdict import verdict
 from dosimeter.analysis.visibility import reader_statement
-from dosimeter.analysis.wording import MARKS, model_name
+from dosimeter.analysis.wording import MARKS
 from dosimeter.figures import FigureFile
-from dosimeter.figures.style import series_name
 from dosimeter.report import numbers, sentences
-from dosimeter.report.attacks import attack_kind, attack_sentences, attack_tables
+from dosimeter.report.attacks import attack_sentences, attack_tables, attack_words
 from dosimeter.report.paired import paired_tables, seed_tables
 from dosimeter.report.readers import reader_sentences, reader_views
 from dosimeter.report.repeats import repeat_tables
-from dosimeter.report.storage import WHAT, storage_sentences, storage_tables
+from dosimeter.report.storage import storage_sentences, storage_tables
 from dosimeter.report.tables import View, all_tables
 from dosimeter.report.trust import trust
 from dosimeter.report.visibility import visibility_sentences, visibility_tables
@@ -223,10 +222,10 @@ def _presets(frame: pd.DataFrame) -> list[dict[str, str]]:
     return [
         {
             "name": series_name(row["preset"], row["storage"]),
-            "attack": attack_kind(row["attack"], row["effort"]),
+            "attack": attack_words(row["attack"], row["effort"]),
             "loss": LOSSES.get(row["loss"], row["loss"]),
             "channels": CHANNELS.get(row["channels"], row["channels"]),
-            "storage": WHAT.get(row["storage"], row["storage"]),
+            "storage": storage_kind(row["storage"]).what,
         }
         for row in sorted(rows, key=lambda row: (place(row["preset"]), row["storage"]))
     ]

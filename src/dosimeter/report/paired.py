@@ -5,10 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from dosimeter.analysis.names import STUDY_PRESETS, WORST_CASE, attack_title, model_name, series_name, storage_name
 from dosimeter.analysis.paired import BY_PATIENT, BY_WORTH
-from dosimeter.analysis.taxonomy import STUDY_PRESETS, WORST_CASE, attack_title
-from dosimeter.analysis.wording import model_name, records
-from dosimeter.figures.style import series_name, storage_name
+from dosimeter.analysis.wording import records
 from dosimeter.report.numbers import DASH, Cell, count, dose, is_missing, marked, percent_range, words
 from dosimeter.report.tables import Head, View, of_trial, sorted_by_trial, trials
 

@@ -8,7 +8,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from dosimeter import responses as table
-from dosimeter.analysis.wording import model_name
+from dosimeter.analysis.names import model_name
 from dosimeter.errors import DosimeterError
 from dosimeter.facts import Interim, Planned, check_facts
 from dosimeter.responses import Responses

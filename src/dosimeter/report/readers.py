@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from dosimeter.analysis.taxonomy import attack_title
-from dosimeter.analysis.wording import mark, model_name, records
+from dosimeter.analysis.names import attack_title, model_name
+from dosimeter.analysis.wording import mark, records
 from dosimeter.figures.readers import of_study
 from dosimeter.readers.design import KIND_NAMES
 from dosimeter.readers.results import KINDS, reader_name

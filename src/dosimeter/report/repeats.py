@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from dosimeter.analysis.names import in_order, model_name, series_name
 from dosimeter.analysis.repeats import interval_note, what_varies
-from dosimeter.analysis.wording import model_name, records
-from dosimeter.figures.style import in_order, series_name
+from dosimeter.analysis.wording import records
 from dosimeter.report.numbers import (
     DASH,
     Cell,

@@ -5,18 +5,23 @@ from typing import Any
 
 import pandas as pd
 
+from dosimeter.analysis.names import (
+    PUBLISHED,
+    STUDY_PRESETS,
+    WORST_CASE,
+    attack_kind,
+    attack_title,
+    family,
+    place,
+    storage_kind,
+)
 from dosimeter.analysis.paper import COHORTS, is_subject
-from dosimeter.analysis.taxonomy import KINDS, PUBLISHED, STUDY_PRESETS, WORST_CASE, attack_title, place
+from dosimeter.analysis.taxonomy import knowledge
 
 Meta = Mapping[str, Any]
 Tables = Mapping[str, pd.DataFrame]
 
 _SCORES, _DECISIONS = "scores (black box)", "decisions (black box)"
-_GREY_FILES = ("png16", "dicom12", "dicom16", "dicom-mono1", "ct-hu")
-"""Ways to store that always hold one plane; the others hold three where the planes differ."""
-
-_LEARNS_BEFORE = ("universal",)
-"""Attacks that use the labels of training images instead of the image's own."""
 
 
 def joined(names: Sequence[str]) -> str:
@@ -31,12 +36,12 @@ def beyond_fgsm(frame: pd.DataFrame) -> str:
         {(preset, attack) for preset, attack, source in ran if not source and preset not in STUDY_PRESETS},
         key=lambda pair: place(pair[0]),
     )
-    noise = [attack_title(preset) for preset, attack in presets if _family(attack) == "control"]
-    others = [(attack_title(preset), attack) for preset, attack in presets if _family(attack) != "control"]
+    noise = [attack_title(preset) for preset, attack in presets if family(attack) == "control"]
+    others = [(attack_title(preset), attack) for preset, attack in presets if family(attack) != "control"]
     said = []
     if others:
         said.append(f"FGSM is one step. Beside it ran {joined([title for title, _ in others])}.")
-    blind = [title for title, attack in others if _knowledge(attack) in (_SCORES, _DECISIONS)]
+    blind = [title for title, attack in others if knowledge(attack) in (_SCORES, _DECISIONS)]
     if blind:
         said.append(f"{joined(blind)} {'need' if len(blind) > 1 else 'needs'} no gradient.")
     if noise:
@@ -48,25 +53,25 @@ def beyond_fgsm(frame: pd.DataFrame) -> str:
 
 def attackers(frame: pd.DataFrame) -> str:
     """Return what the attackers of a run know, and that accuracy under them is an upper bound."""
-    attacks = list(dict.fromkeys(attack for _, attack, _ in _ran(frame) if _family(attack) != "control"))
+    attacks = list(dict.fromkeys(attack for _, attack, _ in _ran(frame) if family(attack) != "control"))
     if not attacks:
         return ""
-    names = {attack: KINDS[attack].title if attack in KINDS else attack for attack in attacks}
-    known = {_knowledge(attack) for attack in attacks}
+    names = {attack: attack_kind(attack).title for attack in attacks}
+    known = {knowledge(attack) for attack in attacks}
     if attacks == ["fgsm"]:
         return (
             "FGSM is one step by an attacker who knows the network and the true label. Accuracy under it is an upper "
             "bound: stronger attacks exist, and an image that withstood it is not proven robust."
         )
     parts = ["The attackers know the true label"]
-    learned = [names[attack] for attack in attacks if attack in _LEARNS_BEFORE]
+    learned = [names[attack] for attack in attacks if attack_kind(attack).learns]
     if learned:
         parts.append(f" ({joined(learned)}: that of its training images)")
     wanted = {"gradients (white box)": "the network's gradients", _SCORES: "its scores", _DECISIONS: "its decisions"}
     uses = [
-        f"{joined([names[attack] for attack in attacks if _knowledge(attack) == knowledge])} {what}"
-        for knowledge, what in wanted.items()
-        if knowledge in known
+        f"{joined([names[attack] for attack in attacks if knowledge(attack) == needed])} {what}"
+        for needed, what in wanted.items()
+        if needed in known
     ]
     if uses:
         parts.append(f", and use: {'; '.join(uses)}")
@@ -162,7 +167,7 @@ def strength_note(robust: pd.DataFrame, *, stored: bool) -> str:
 
 def grey_files(tables: Tables) -> bool:
     """Whether a run stored images in files that hold one plane alone."""
-    return "survival" in tables and bool(tables["survival"]["storage"].isin(_GREY_FILES).any())
+    return "survival" in tables and any(storage_kind(each).one_plane for each in tables["survival"]["storage"].unique())
 
 
 def has_worst_case(tables: Tables) -> bool:
@@ -183,11 +188,3 @@ def _ran(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
     return sorted(
         ((str(preset), str(attack), str(source)) for preset, attack, source in rows), key=lambda row: place(row[0])
     )
-
-
-def _family(attack: str) -> str:
-    return KINDS[attack].family if attack in KINDS else ""
-
-
-def _knowledge(attack: str) -> str:
-    return KINDS[attack].access.knowledge if attack in KINDS else ""

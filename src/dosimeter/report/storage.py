@@ -6,9 +6,16 @@ from typing import Any
 import pandas as pd
 
 from dosimeter.analysis.attacks import reported_doses
-from dosimeter.analysis.taxonomy import attack_title, place
-from dosimeter.analysis.wording import mark, model_name, records
-from dosimeter.figures.style import in_order, storage_name
+from dosimeter.analysis.names import (
+    attack_title,
+    in_order,
+    model_name,
+    place,
+    storage_kind,
+    storage_name,
+    storages_in_order,
+)
+from dosimeter.analysis.wording import mark, records
 from dosimeter.report.numbers import DASH, Cell, count, dose, is_missing, marked, median, percent, percent_range, words
 from dosimeter.report.tables import Head, View, of_trial, trials
 from dosimeter.units import GREY_LEVELS_8BIT
@@ -16,30 +23,12 @@ from dosimeter.units import GREY_LEVELS_8BIT
 Tables = Mapping[str, pd.DataFrame]
 Row = Mapping[str, Any]
 
-WHAT = {
-    "float": "not rounded",
-    "png8": "8-bit PNG file, written and read again",
-    "png16": "16-bit grey PNG file, written and read again",
-    "jpeg95": "JPEG file of quality 95, written and read again",
-    "jpeg90": "JPEG file of quality 90, written and read again",
-    "jpeg75": "JPEG file of quality 75, written and read again",
-    "dicom12": "DICOM file, 12 bit in 16, MONOCHROME2, written and read again",
-    "dicom16": "DICOM file, 16 bit, MONOCHROME2, written and read again",
-    "dicom-mono1": "DICOM file, 12 bit in 16, MONOCHROME1, written and read again",
-    "ct-hu": "DICOM file in whole Hounsfield units at the lung window -600/1500, written and read again",
-}
-"""What becomes of an image before the classifier is asked."""
-
-
-FILES_OF_BITS = {8: ("png8",), 12: ("dicom12", "dicom-mono1"), 16: ("png16", "dicom16")}
-"""Files that hold exactly what an attack on so many bits looks for."""
-
 
 def storage_sentences(tables: Tables, meta: Mapping[str, Any]) -> list[str]:
     """Return how the attack that looks for a file compares with rounding, for each classifier and each such file."""
     bits = meta.get("config", {}).get("bits") or 8
     table = tables["deployed_median"]
-    table = table[table["storage"].isin(FILES_OF_BITS.get(bits, ()))]
+    table = table[[storage_kind(str(storage)).bits == bits for storage in table["storage"]]]
     sentences = []
     for (cohort, protocol, model, storage), rows in table.groupby(
         ["cohort", "protocol", "model", "storage"], sort=False
@@ -117,7 +106,7 @@ def _curves(table: pd.DataFrame) -> Iterator[tuple[list[Cell], pd.DataFrame]]:
     for model in in_order(table["model"]):
         mine = table[table["model"] == model]
         for preset in sorted(mine["preset"].unique(), key=place):
-            for storage in (name for name in WHAT if name in set(mine.loc[mine["preset"] == preset, "storage"])):
+            for storage in storages_in_order(mine.loc[mine["preset"] == preset, "storage"]):
                 names = [Cell(model_name(model), kind="name"), Cell(attack_title(preset), kind="name")]
                 curve = mine[(mine["preset"] == preset) & (mine["storage"] == storage)]
                 yield [*names, Cell(storage_name(storage), kind="name")], curve

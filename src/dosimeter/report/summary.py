@@ -10,8 +10,8 @@ import pandas as pd
 from dosimeter.analysis.attacks import reported_doses
 from dosimeter.analysis.evaluation import overall
 from dosimeter.analysis.findings import findings
+from dosimeter.analysis.names import PUBLISHED, WORST_CASE
 from dosimeter.analysis.repeats import first_repeat
-from dosimeter.analysis.taxonomy import PUBLISHED, WORST_CASE
 from dosimeter.analysis.verdict import verdict
 from dosimeter.analysis.visibility import reader_sentence
 from dosimeter.analysis.wording import records
@@ -56,6 +56,7 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         "status": _status(meta, n_failed),
         "incomplete": list(meta["incomplete"]),
         "n_failed": n_failed,
+        "kinds": meta.get("kinds") or {},
         "results": [_result(row, firsts) for row in firsts["clean_metrics"].to_dict("records")],
         "verdict": verdict(responses, tables),
         "findings": [finding._asdict() for finding in findings(responses, tables)],

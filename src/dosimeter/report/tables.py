@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dosimeter.analysis.wording import MARKS, is_marked, model_name
-from dosimeter.figures.style import in_order, series_name
+from dosimeter.analysis.names import in_order, model_name, series_name
+from dosimeter.analysis.wording import MARKS, is_marked
 from dosimeter.report.numbers import (
     DASH,
     Cell,

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from dosimeter.analysis.evaluation import RULES, evaluation_name, overall
-from dosimeter.analysis.taxonomy import PUBLISHED
-from dosimeter.analysis.wording import MARKS, model_name, records
-from dosimeter.figures.style import in_order
+from dosimeter.analysis.names import PUBLISHED, in_order, model_name
+from dosimeter.analysis.wording import MARKS, records
 from dosimeter.report.tables import of_trial, trials
 
 

@@ -5,10 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from dosimeter.analysis.taxonomy import STUDY_PRESETS
+from dosimeter.analysis.names import STUDY_PRESETS, model_name, series_name
 from dosimeter.analysis.visibility import METRICS, RULES, reader_sentence, statements
-from dosimeter.analysis.wording import in_run_order, model_name, records
-from dosimeter.figures.style import series_name
+from dosimeter.analysis.wording import in_run_order, records
 from dosimeter.report.numbers import DASH, Cell, count, decimal, dose, is_missing, marked, percent, words
 from dosimeter.report.tables import Head, View, classifier_names, of_trial, trials
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from dosimeter.attacks.base import Dose, check, measure
 from dosimeter.engines.base import Engine
 from dosimeter.models.native import shrink
-from dosimeter.storage.base import STORAGES
+from dosimeter.storage.base import get_storage
 from dosimeter.sweeps.paths import Path
 
 
@@ -150,7 +150,7 @@ class Answers:
 
 def as_stored(image: Tensor, storage: str) -> Tensor:
     """Return what the classifier is asked about: an image (3, H, W), written to a file and read again."""
-    return torch.from_numpy(STORAGES[storage].store(image.numpy()))
+    return torch.from_numpy(get_storage(storage).store(image.numpy()))
 
 
 def on_grid(image: Tensor, storage: str, *, size_px: int, bits: int) -> Tensor:
@@ -159,7 +159,7 @@ def on_grid(image: Tensor, storage: str, *, size_px: int, bits: int) -> Tensor:
     Args:
         bits: depth of the image's source: what floats are rounded to.
     """
-    return shrink(image[None], size_px=size_px, bits=STORAGES[storage].bits or bits)[0]
+    return shrink(image[None], size_px=size_px, bits=get_storage(storage).bits or bits)[0]
 
 
 def _digest(image: Tensor) -> bytes:

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike
 from dosimeter.attacks.adapters import adapt
 from dosimeter.attacks.allowed import as_levels, as_mask, as_target
 from dosimeter.attacks.base import Attack
-from dosimeter.attacks.fgsm import FGSM
+from dosimeter.attacks.known.fgsm import FGSM
+from dosimeter.attacks.learner import Learner
 from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import build, check_effort, passes
-from dosimeter.attacks.universal import UniversalPerturbation
 from dosimeter.cohorts.base import Cohort
 from dosimeter.config import VISIBILITY_EPSILONS, check_native, costly_epsilons, fills
 from dosimeter.engines.choose import check_name, plan_engine
@@ -27,6 +27,7 @@ from dosimeter.surroundings import plain_torch
 from dosimeter.sweeps.doubts import doubts
 from dosimeter.sweeps.execute import Row
 from dosimeter.sweeps.executor import LocalExecutor
+from dosimeter.sweeps.kinds import kinds_of
 from dosimeter.sweeps.learning import learn
 from dosimeter.sweeps.plan import Setting, plan_cells, pseudonymise_patients
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
@@ -119,7 +120,7 @@ def sweep(
     if native:
         check_native(mask=mask is not None, attacks=[chosen.name])
     aim, allowed = as_target(target, cohort.classes), as_mask(mask, classifier.size_px)
-    if isinstance(chosen, UniversalPerturbation):
+    if isinstance(chosen, Learner):
         chosen = learn(chosen, classifier, _training(training), seed=seed, target=aim, mask=allowed)
     doses = parse_epsilons(epsilons)
     n_passes = round(len(cohort) * (passes(chosen) + len(doses) * len(storages)))
@@ -155,7 +156,9 @@ def sweep(
         advance(len(done.cell.shard))
     frame = to_frame(row for cell in cells for row in rows[cell.cell_id])
     cards = [{**classifier.card, "classifier": classifier.name}]
-    return Responses(frame, {"classifiers": cards, "engines": [{"classifier": classifier.name, **plan.to_dict()}]})
+    kinds = kinds_of([chosen], storages, [str(classifier.card.get("model", ""))])
+    engines = [{"classifier": classifier.name, **plan.to_dict()}]
+    return Responses(frame, {"classifiers": cards, "engines": engines, "kinds": kinds})
 
 
 def _check_subjects(classifier: object, cohort: object) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from dosimeter.attacks.pgd import PGD
+from dosimeter.attacks.known.pgd import PGD
 from dosimeter.cohorts.base import Case, Cohort
 from dosimeter.models.base import Classifier
 from dosimeter.models.native import Shrinking, native_image

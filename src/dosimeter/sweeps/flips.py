@@ -7,7 +7,7 @@ to be had from most images. What its file really moved, the realised dose, is ex
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dosimeter.storage.base import STORAGES
+from dosimeter.storage.base import get_storage
 from dosimeter.sweeps.answers import Answer, Question, Target
 
 FLIP_TOLERANCE = 1e-5
@@ -30,7 +30,7 @@ class Bracket:
     @property
     def open(self) -> bool:
         """Whether the flip is known less well than `FLIP_TOLERANCE`, or `LEVEL_TOLERANCE` of a stored image's level."""
-        levels = STORAGES[self.storage].levels
+        levels = get_storage(self.storage).levels
         tolerance = max(FLIP_TOLERANCE, LEVEL_TOLERANCE / levels) if levels else FLIP_TOLERANCE
         return self.high - self.low > tolerance + 1e-12
 

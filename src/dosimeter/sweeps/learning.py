@@ -10,14 +10,14 @@ from torch import Tensor
 
 from dosimeter.atomic import replacing
 from dosimeter.attacks.base import Attack
-from dosimeter.attacks.universal import Universal, UniversalPerturbation
+from dosimeter.attacks.learner import Learner
 from dosimeter.cohorts.base import Case, Cohort
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
 
 
 def learn(
-    attack: Attack,
+    attack: Attack | Learner,
     classifier: Classifier,
     training: Cohort,
     *,
@@ -29,18 +29,17 @@ def learn(
     """Return `attack`, or what it becomes by learning on `training`.
 
     Args:
-        target, mask: as `UniversalPerturbation.learn` takes them.
-        file: where a learned perturbation is kept, and taken from if it is there and whole.
+        target, mask: as `Learner.learn` takes them.
+        file: where what is learned is kept, and taken from if it is there and whole.
 
     Raises:
         DosimeterError: no training image can be read.
     """
-    if not isinstance(attack, UniversalPerturbation):
+    if not isinstance(attack, Learner):
         return attack
-    n_learned = attack.batches * attack.batch_size
-    plane = None if file is None else _kept(file, size_px=classifier.size_px)
-    if plane is not None:
-        return Universal(plane, n_learned=n_learned, channels=attack.channels, loss=attack.loss)
+    learned = None if file is None else _kept(file)
+    if learned is not None:
+        return attack.knowing(learned)
 
     def batch_of(places: list[int]) -> tuple[Tensor, Tensor]:
         cases = [_readable(training, place) for place in places]
@@ -51,25 +50,25 @@ def learn(
     if file is not None:
         file.parent.mkdir(exist_ok=True)
         with replacing(file) as temporary:
-            plane = learned.plane.contiguous()
-            temporary.write_bytes(save({"plane": plane}, metadata={"sha256": _digest(plane)}))
-    return learned
+            learned = learned.contiguous()
+            temporary.write_bytes(save({"learned": learned}, metadata={"sha256": _digest(learned)}))
+    return attack.knowing(learned)
 
 
-def _kept(file: Path, *, size_px: int) -> Tensor | None:
-    """Return the perturbation (3, H, W) in `file`; None if it is not there, or is not what was written."""
+def _kept(file: Path) -> Tensor | None:
+    """Return the tensor in `file`; None if it is not there, or is not what was written."""
     try:
         with safe_open(file, framework="pt") as content:
-            plane: Tensor = content.get_tensor("plane")
+            learned: Tensor = content.get_tensor("learned")
             digest = (content.metadata() or {}).get("sha256")
     except (OSError, SafetensorError):
         return None
-    whole = plane.dtype == torch.float32 and plane.shape == (3, size_px, size_px) and digest == _digest(plane)
-    return plane if whole else None
+    return learned if learned.dtype == torch.float32 and digest == _digest(learned) else None
 
 
-def _digest(plane: Tensor) -> str:
-    return hashlib.sha256(plane.numpy().tobytes()).hexdigest()
+def _digest(learned: Tensor) -> str:
+    content = f"{tuple(learned.shape)}".encode() + learned.numpy().tobytes()
+    return hashlib.sha256(content).hexdigest()
 
 
 def _readable(cohort: Cohort, place: int) -> Case:
@@ -79,4 +78,4 @@ def _readable(cohort: Cohort, place: int) -> Case:
             return cohort[(place + step) % len(cohort)]
         except (DosimeterError, OSError, ValueError):
             continue  # the study named it when it trained
-    raise DosimeterError(f"no training image of {cohort.name} can be read, so the universal attack cannot learn.")
+    raise DosimeterError(f"no training image of {cohort.name} can be read, so no attack can learn on it.")

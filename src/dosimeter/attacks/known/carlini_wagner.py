@@ -156,7 +156,9 @@ EFFORT = {"quick": (2, 20), "standard": (3, 50), "thorough": (9, 200)}  # search
 ENTRY = Entry(
     build=lambda effort: CarliniWagner(*EFFORT[effort]),
     note="nearest adversarial image by L2, with Adam; 2 x 20, 3 x 50 or 9 x 200 steps",
-    needs_gradient=True,
     source="Carlini and Wagner 2017, arXiv 1608.04644",
+    title="Carlini-Wagner",
+    family="minimum norm",
+    rank=30,
     searches="minimum",
 )

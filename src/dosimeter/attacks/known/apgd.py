@@ -163,7 +163,10 @@ EFFORT = {"quick": (20, 1), "standard": (50, 1), "thorough": (100, 5)}  # steps,
 ENTRY = Entry(
     build=lambda effort: APGD(*EFFORT[effort]),
     note="PGD that halves its own step, 20, 50 or 5 x 100 steps; nothing to tune",
-    needs_gradient=True,
     source="Croce and Hein 2020, arXiv 2003.01690",
+    title="APGD",
+    family="iterative",
+    rank=40,
+    exhaustive=True,
     searches="budget",
 )

@@ -81,7 +81,10 @@ EFFORT = {"quick": (10, 1), "standard": (20, 1), "thorough": (100, 5)}  # steps,
 ENTRY = Entry(
     build=lambda effort: PGD(*EFFORT[effort]),
     note="projected gradient descent from FGSM's image, best iterate kept",
-    needs_gradient=True,
     source="Madry et al. 2018, arXiv 1706.06083",
+    title="PGD",
+    family="iterative",
+    rank=30,
+    exhaustive=True,
     searches="budget",
 )

@@ -64,7 +64,9 @@ STEPS = {"quick": 40, "standard": 50, "thorough": 200}
 ENTRY = Entry(
     build=lambda effort: FMN(steps=STEPS[effort]),
     note="nearest adversarial image, largest change of a pixel; 40, 50 or 200 steps",
-    needs_gradient=True,
     source="Pintor et al. 2021, arXiv 2102.12827",
+    title="FMN",
+    family="minimum norm",
+    rank=40,
     searches="minimum",
 )

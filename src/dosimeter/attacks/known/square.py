@@ -86,7 +86,10 @@ QUERIES = {"quick": 100, "standard": 300, "thorough": 5000}
 ENTRY = Entry(
     build=lambda effort: Square(queries=QUERIES[effort]),
     note="random squares, 100, 300 or 5000 queries; needs logits only",
-    needs_gradient=False,
     source="Andriushchenko et al. 2020, arXiv 1912.00049",
+    title="Square",
+    family="black box",
+    access="scores",
+    rank=10,
     searches="budget",
 )

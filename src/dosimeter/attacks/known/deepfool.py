@@ -96,7 +96,9 @@ STEPS = {"quick": 10, "standard": 30, "thorough": 50}
 ENTRY = Entry(
     build=lambda effort: DeepFool(steps=STEPS[effort]),
     note="nearest linearised boundary, at most 10, 30 or 50 steps; quick, not exact",
-    needs_gradient=True,
     source="Moosavi-Dezfooli et al. 2016, arXiv 1511.04599",
+    title="DeepFool",
+    family="minimum norm",
+    rank=10,
     searches="minimum",
 )

@@ -117,8 +117,11 @@ EFFORT = {"quick": (10, 2), "standard": (20, 5), "thorough": (100, 10)}  # steps
 ENTRY = Entry(
     build=lambda effort: StoredPGD(steps=EFFORT[effort][0], repairs=EFFORT[effort][1]),
     note="PGD on the grey levels of an 8-bit file, then repaired there: its image is its file's",
-    needs_gradient=True,
     source="Madry et al. 2018, arXiv 1706.06083; Bengio et al. 2013, arXiv 1308.3432",
+    title="PGD for 8-bit files",
+    family="iterative",
+    rank=50,
+    aware=True,
     searches="budget",
     storages=("float", "png8"),
 )

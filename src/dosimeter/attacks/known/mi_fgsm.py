@@ -68,7 +68,10 @@ STEPS = {"quick": 10, "standard": 10, "thorough": 40}
 ENTRY = Entry(
     build=lambda effort: MIFGSM(steps=STEPS[effort], step_size=1 / STEPS[effort]),
     note="10 (thorough: 40) steps along a running sum of gradients; made for transfer",
-    needs_gradient=True,
     source="Dong et al. 2018, arXiv 1710.06081",
+    title="MI-FGSM",
+    family="iterative",
+    rank=20,
+    exhaustive=True,
     searches="budget",
 )

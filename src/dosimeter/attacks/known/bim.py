@@ -1,6 +1,6 @@
 """The basic iterative method: FGSM in small steps."""
 
-from dosimeter.attacks.mi_fgsm import MIFGSM
+from dosimeter.attacks.known.mi_fgsm import MIFGSM
 from dosimeter.attacks.registry import Entry
 
 TRAVEL = 1.25
@@ -23,7 +23,10 @@ def bim(steps: int = 10) -> MIFGSM:
 ENTRY = Entry(
     build=lambda effort: bim(STEPS[effort]),
     note="FGSM in 10 (thorough: 40) small steps from the image, best iterate kept",
-    needs_gradient=True,
     source="Kurakin et al. 2016, arXiv 1607.02533",
+    title="BIM",
+    family="iterative",
+    rank=10,
+    exhaustive=True,
     searches="budget",
 )

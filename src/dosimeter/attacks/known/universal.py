@@ -1,6 +1,5 @@
 """One perturbation for every image of a cohort, learned on training images."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,11 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from dosimeter.attacks.base import Direction, Problem, check_positive
+from dosimeter.attacks.learner import BatchOf
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
 from dosimeter.errors import DosimeterError
-
-BatchOf = Callable[[list[int]], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -54,15 +52,8 @@ class UniversalPerturbation:
         seed: int,
         target: int | None = None,
         mask: Tensor | None = None,
-    ) -> "Universal":
-        """Return the perturbation for `network`.
-
-        Args:
-            batch_of: places of training images to images (batch, 3, H, W) and labels (batch,).
-            n_images: training images there are.
-            seed: of the order.
-            target, mask: the class that images should be given, and (1, H, W), True where a pixel may move.
-        """
+    ) -> Tensor:
+        """Return the perturbation (3, H, W) for `network`, in [-1, 1] (see `Learner.learn`)."""
         generator = torch.Generator().manual_seed(seed)
         plane: Tensor | None = None
         for _ in range(self.batches):
@@ -73,7 +64,16 @@ class UniversalPerturbation:
             pull = gradient[~problem.fooled(logits)].sum(dim=0)
             plane = (plane + self.step_size * self.epsilon * pull.sign()).clamp(-self.epsilon, self.epsilon)
         assert plane is not None
-        return Universal(plane.cpu() / self.epsilon, n_learned=self.batches * self.batch_size, channels=self.channels)
+        return plane.cpu() / self.epsilon
+
+    @property
+    def n_learning(self) -> int:
+        """Gradients of training images that learning takes."""
+        return self.batches * self.batch_size
+
+    def knowing(self, learned: Tensor) -> "Universal":
+        """Return the attack that adds the perturbation `learned` (3, H, W)."""
+        return Universal(learned, n_learned=self.n_learning, channels=self.channels, loss=self.loss)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,9 @@ EFFORT = {"quick": 10, "standard": 40, "thorough": 200}  # batches of 8 training
 ENTRY = Entry(
     build=lambda effort: UniversalPerturbation(EFFORT[effort]),
     note="one perturbation for all images, learned on the training images (10, 40 or 200 batches)",
-    needs_gradient=True,
     source="Moosavi-Dezfooli et al. 2017, arXiv 1610.08401; Shafahi et al. 2020, arXiv 1811.11304",
-    needs_training=True,
+    title="universal",
+    family="universal",
+    rank=10,
+    learns=True,
 )

@@ -44,6 +44,8 @@ class FGSM:
 ENTRY = Entry(
     build=lambda effort: FGSM(),
     note="one step along the sign of the gradient; the cheapest upper bound",
-    needs_gradient=True,
     source="Goodfellow et al. 2014, arXiv 1412.6572",
+    title="FGSM",
+    family="one step",
+    rank=10,
 )

@@ -35,7 +35,9 @@ class UniformNoise:
 ENTRY = Entry(
     build=lambda effort: UniformNoise(),
     note="uniform noise: what a poor sensor might do",
-    needs_gradient=False,
     source="control; Carlini et al. 2019, arXiv 1902.06705, section 5",
-    control=True,
+    title="uniform noise",
+    family="control",
+    access="nothing",
+    rank=20,
 )

@@ -64,7 +64,9 @@ STEPS = {"quick": 20, "standard": 50, "thorough": 200}
 ENTRY = Entry(
     build=lambda effort: DDN(steps=STEPS[effort]),
     note="nearest adversarial image by L2; 20, 50 or 200 steps",
-    needs_gradient=True,
     source="Rony et al. 2019, arXiv 1811.09600",
+    title="DDN",
+    family="minimum norm",
+    rank=20,
     searches="minimum",
 )

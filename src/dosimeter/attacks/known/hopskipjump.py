@@ -192,8 +192,11 @@ EFFORT = {"quick": (4, 100), "standard": (10, 300), "thorough": (64, 1000)}
 ENTRY = Entry(
     build=lambda effort: HopSkipJump(*EFFORT[effort]),
     note="black box that sees only decisions, some 550, 2600 or 36000 queries (Foolbox)",
-    needs_gradient=False,
     source="Chen et al. 2020, arXiv 1904.02144",
+    title="HopSkipJump",
+    family="black box",
+    access="decisions",
+    rank=20,
     searches="minimum",
     extra="attacks",
 )

@@ -39,7 +39,9 @@ class RandomSign:
 ENTRY = Entry(
     build=lambda effort: RandomSign(),
     note="every pixel up or down by chance: the control at the same epsilon",
-    needs_gradient=False,
     source="control; Carlini et al. 2019, arXiv 1902.06705, section 5",
-    control=True,
+    title="random sign",
+    family="control",
+    access="nothing",
+    rank=10,
 )

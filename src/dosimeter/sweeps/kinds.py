@@ -1,0 +1,23 @@
+"""What a run tells of its attacks, storages and models to those who read its table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dosimeter.attacks.base import Attack
+from dosimeter.attacks.registry import kind as attack_kind
+from dosimeter.models.backbones import BACKBONES, get_backbone
+from dosimeter.storage.base import kind as storage_kind
+
+
+def kinds_of(attacks: Sequence[Attack], storages: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
+    """Return what a run tells of its attacks, storages and models (see `kinds.Kinds`)."""
+    return {
+        "attacks": [attack_kind(each) for each in {attack.name: attack for attack in attacks}.values()],
+        "storages": [storage_kind(name) for name in storages],
+        "models": [{"name": model, "title": _title(model)} for model in models],
+    }
+
+
+def _title(model: str) -> str:
+    """Return a network's name as people write it: a backbone's own, else the name that its user gave it."""
+    return get_backbone(model).title if model in BACKBONES else model
