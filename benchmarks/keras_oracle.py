@@ -18,7 +18,7 @@ import torch
 import dosimeter as dm
 from dosimeter.cohorts.base import Decoded
 from dosimeter.cohorts.images import read_image, to_grid
-from dosimeter.models.backbones import BACKBONES, build_base
+from dosimeter.models.backbones import build_base, get_backbone
 from dosimeter.models.weights import Weights, load_weights
 
 
@@ -56,7 +56,7 @@ def images(paths: list[str], size_px: int) -> np.ndarray:
 
 
 def main(paths: list[str]) -> None:
-    backbone = BACKBONES["inception_v3"]
+    backbone = get_backbone("inception_v3")
     weights = load_weights("inception_v3")
     batch = torch.from_numpy(images(paths, backbone.size_px))
     ready = weights.preprocessing.apply(batch)

@@ -5,9 +5,9 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-import dosimeter.study
+from dosimeter import registry
 from dosimeter.cohorts import phantom
-from dosimeter.models import backbones, fit, saved
+from dosimeter.models import backbones
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.models.weights import Weights, digest
 
@@ -35,6 +35,5 @@ def install_small_network() -> None:
 
     phantom.SIZE_PX = SIZE_PX
     head = backbones.HeadSpec(pool="none", hidden=8, dropout=0.0)
-    backbones.BACKBONES["vgg16"] = backbones.Backbone("vgg16", SIZE_PX, (16, 7, 7), build, head, "small")
-    for module in (fit, saved, dosimeter.study):
-        module.load_weights = weights  # type: ignore[attr-defined]
+    backbone = backbones.Backbone("vgg16", SIZE_PX, (16, 7, 7), build, head, "small", load=weights)
+    registry.add("backbones", "vgg16", backbone)

@@ -25,7 +25,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.
 @pytest.fixture
 def tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both networks become tiny ones with random weights, under their own names."""
-    tiny.install(monkeypatch.setattr, monkeypatch.setitem)
+    tiny.install(monkeypatch.setitem)
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def finished_run(image_folder: Path, out: Path, **changes: Any) -> Iterator[Path
     """A finished run of tiny networks, which stay in the real ones' places."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("DOSIMETER_CACHE", str(out / "cache"))
-        tiny.install(patched.setattr, patched.setitem)
+        tiny.install(patched.setitem)
         run_study(settings(image_folder, out / "run", visibility="none", **changes))
         yield out / "run"
 

@@ -11,11 +11,10 @@ from torchvision.models import inception
 
 import dosimeter as dm
 from dosimeter.models import saved
-from dosimeter.models.backbones import BACKBONES, HeadSpec, build_base
+from dosimeter.models.backbones import HeadSpec, build_base, get_backbone
 from dosimeter.models.features import FeatureStore
 from dosimeter.models.fit import assemble, recipe
 from dosimeter.models.inception import KERAS_BLOCKS, average
-from dosimeter.models.registries import PACKAGES
 from dosimeter.models.training import FitOptions
 
 
@@ -64,8 +63,8 @@ def test_the_mean_is_a_sum_over_a_count() -> None:
 
 
 def test_the_base_follows_the_origin_of_its_weights() -> None:
-    backbone = BACKBONES["inception_v3"]
-    assert PACKAGES["inception_v3"].origin.layers == "keras"
+    backbone = get_backbone("inception_v3")
+    assert get_backbone("inception_v3").package.origin.layers == "keras"
     with torch.device("meta"):
         built = {"torchvision": backbone.build(), "keras": backbone.build_keras()}
     shapes = [{name: tensor.shape for name, tensor in base.state_dict().items()} for base in built.values()]

@@ -10,7 +10,7 @@ from tiny import SIZE_PX, tiny_backbone, tiny_weights
 
 import dosimeter as dm
 from dosimeter.cohorts.split import Split
-from dosimeter.models.backbones import BACKBONES, HeadSpec, build_base, build_head, get_backbone
+from dosimeter.models.backbones import HeadSpec, build_base, build_head, get_backbone
 from dosimeter.models.features import FeatureStore, load_batch
 from dosimeter.models.fit import assemble, recipe
 from dosimeter.models.training import FitOptions
@@ -52,7 +52,7 @@ def test_heads_are_the_paper_s(
 @pytest.mark.parametrize("name", ["vgg16", "inception_v3"])
 def test_bases_give_the_maps_they_declare(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.undo()
-    backbone = BACKBONES[name]
+    backbone = get_backbone(name)
     with torch.device("meta"):
         base = backbone.build().eval()
         assert base(torch.empty(1, 3, backbone.size_px, backbone.size_px)).shape[1:] == backbone.map_shape
@@ -78,7 +78,7 @@ def test_the_base_is_frozen_and_in_evaluation_mode() -> None:
 def test_the_base_runs_once_per_image(halves: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tiny_weights("vgg16")
     classifier = assemble(
-        BACKBONES["vgg16"], weights, HeadSpec("whole", 4, 0.0), classes="ab", generator=torch.Generator()
+        get_backbone("vgg16"), weights, HeadSpec("whole", 4, 0.0), classes="ab", generator=torch.Generator()
     )
     passes = []
     monkeypatch.setattr(
@@ -96,7 +96,7 @@ def test_the_base_runs_once_per_image(halves: Split, tmp_path: Path, monkeypatch
 def test_parts_of_a_cohort_begin_at_places_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tiny_weights("vgg16")
     spec = HeadSpec("whole", 4, 0.0)
-    classifier = assemble(BACKBONES["vgg16"], weights, spec, classes="ab", generator=torch.Generator())
+    classifier = assemble(get_backbone("vgg16"), weights, spec, classes="ab", generator=torch.Generator())
     read: list[str] = []
     prepare = type(classifier).prepare
     monkeypatch.setattr(classifier, "prepare", lambda case: read.append(case.case_id) or prepare(classifier, case))
@@ -120,7 +120,7 @@ def test_features_of_other_weights_or_preprocessing_are_not_reused(halves: Split
     def paths(weights_sha256: str, preprocessing: str) -> list[Path]:
         weights = tiny_weights("vgg16", preprocessing=preprocessing)
         spec = HeadSpec("whole", 4, 0.0)
-        classifier = assemble(BACKBONES["vgg16"], weights, spec, classes="ab", generator=torch.Generator())
+        classifier = assemble(get_backbone("vgg16"), weights, spec, classes="ab", generator=torch.Generator())
         return FeatureStore(classifier, base_sha256=weights_sha256, folder=tmp_path).compute(halves.test)
 
     other = paths("b", "unit") if change == "weights" else paths("a", "caffe")
@@ -201,7 +201,7 @@ def test_a_classifier_of_another_preprocessing_reloads_with_it(halves: Split, tm
 def test_a_feature_map_cut_short_is_computed_again(halves: Split, tmp_path: Path) -> None:
     weights = tiny_weights("vgg16")
     spec = HeadSpec("whole", 4, 0.0)
-    classifier = assemble(BACKBONES["vgg16"], weights, spec, classes="ab", generator=torch.Generator())
+    classifier = assemble(get_backbone("vgg16"), weights, spec, classes="ab", generator=torch.Generator())
     store = FeatureStore(classifier, base_sha256=weights.sha256, folder=tmp_path)
     paths = store.compute(halves.test)
     expected = load_batch(paths)

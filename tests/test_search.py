@@ -287,7 +287,7 @@ def test_the_universal_perturbation_aims_and_keeps_to_the_mask() -> None:
         def batch_of(places: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
             return images[places], torch.full((len(places),), 1 - target)
 
-        return attack.learn(classifier, batch_of, n_images=20, seed=0, target=target, mask=mask).plane
+        return attack.learn(classifier, batch_of, n_images=20, seed=0, target=target, mask=mask)
 
     towards = weight.sum(dim=0, keepdim=True).sign().expand(3, -1, -1) * mask
     assert classifier(images).argmax(dim=1).all()

@@ -142,7 +142,7 @@ def test_a_study_killed_with_sigkill_goes_on_where_it_was(image_folder: Path, tm
     run = tmp_path / "run"
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[1]); import tiny, operator\n"
-        "tiny.install(setattr, operator.setitem)\n"
+        "tiny.install(operator.setitem)\n"
         "import dosimeter.study as study; from test_study import settings; from pathlib import Path\n"
         "from dosimeter.sweeps import executor\n"
         "whole = executor.execute_cell\n"

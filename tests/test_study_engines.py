@@ -9,11 +9,11 @@ from test_study import Notes, settings
 from torch import nn
 
 import dosimeter.study
-from dosimeter import responses
+from dosimeter import registry, responses
 from dosimeter.config import StudyConfig
 from dosimeter.engines import choose
 from dosimeter.engines.base import Engine, EngineUnavailable
-from dosimeter.models import backbones, fit, saved
+from dosimeter.models import backbones
 from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.models.weights import Weights, digest
@@ -39,10 +39,8 @@ def weights(network: str, **_: object) -> Weights:
 def _wide_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """VGG16 becomes a small network that gains from Winograd, which auto always takes; no report is drawn."""
     head = backbones.HeadSpec("whole", 8, 0.5)
-    backbone = backbones.Backbone("vgg16", 32, (32, 8, 8), build, head, "wide")
-    monkeypatch.setitem(backbones.BACKBONES, "vgg16", backbone)
-    for module in (fit, saved, dosimeter.study):
-        monkeypatch.setattr(module, "load_weights", weights)
+    backbone = backbones.Backbone("vgg16", 32, (32, 8, 8), build, head, "wide", load=weights)
+    monkeypatch.setitem(registry.ADDED, ("backbones", "vgg16"), backbone)
     monkeypatch.setattr(choose, "WORTH_CHOOSING_S", 0.0)
     monkeypatch.setattr(choose, "AUTOMATIC", ("winograd",))
     monkeypatch.setattr(choose, "GAIN", 1e9)

@@ -14,12 +14,12 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from dosimeter import registry
 from dosimeter.cache import cache_dir
 from dosimeter.errors import DosimeterError
 from dosimeter.models import registries, weights
-from dosimeter.models.registries import PACKAGES
+from dosimeter.models.backbones import get_backbone
 from dosimeter.models.weights import (
-    NETWORKS,
     WeightsUnavailable,
     digest,
     expected_shapes,
@@ -46,11 +46,13 @@ def tiny_state(seed=0):
 @pytest.fixture(autouse=True)
 def tiny(tmp_path, monkeypatch):
     """Register a tiny network, an unreachable official file, and a package that holds `tiny_state(1)`."""
-    network = replace(NETWORKS["vgg16"], build=Tiny, url=(tmp_path / "absent-00000000.pth").as_uri())
-    monkeypatch.setitem(weights.NETWORKS, "tiny", network)
+    vgg16 = get_backbone("vgg16")
+    official = replace(vgg16.official, build=Tiny, url=(tmp_path / "absent-00000000.pth").as_uri())
+    backbone = replace(vgg16, name="tiny", official=official)
+    monkeypatch.setitem(registry.ADDED, ("backbones", "tiny"), backbone)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    package = replace(PACKAGES["inception_v3"], requirement="tiny==1", sha256=digest(tiny_state(1)))
-    monkeypatch.setitem(weights.PACKAGES, "tiny", package)
+    package = replace(get_backbone("inception_v3").package, requirement="tiny==1", sha256=digest(tiny_state(1)))
+    monkeypatch.setitem(registry.ADDED, ("backbones", "tiny"), replace(backbone, package=package))
     monkeypatch.setattr(
         weights, "fetch_arrays", lambda package, shapes: {k: v.numpy() for k, v in tiny_state(1).items()}
     )
@@ -70,8 +72,9 @@ def publish(monkeypatch, folder, state):
     path = folder / "tiny-official.pth"
     path.write_bytes(buffer.getvalue())
     sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
-    network = replace(weights.NETWORKS["tiny"], url=path.as_uri(), file_sha256=sha256)
-    monkeypatch.setitem(weights.NETWORKS, "tiny", network)
+    tiny = get_backbone("tiny")
+    official = replace(tiny.official, url=path.as_uri(), file_sha256=sha256)
+    monkeypatch.setitem(registry.ADDED, ("backbones", "tiny"), replace(tiny, official=official))
     return path
 
 
@@ -104,7 +107,7 @@ def test_expected_shapes_are_those_of_the_base(network, count, first):
 
 
 def test_unknown_network_is_named_with_a_suggestion():
-    with pytest.raises(DosimeterError, match=r"got 'vgg-16'\. Did you mean 'vgg16'\?"):
+    with pytest.raises(DosimeterError, match=r"model 'vgg-16' is not known\. Did you mean 'vgg16'\?"):
         load_weights("vgg-16")
 
 
@@ -315,7 +318,7 @@ def test_a_copy_that_vouches_for_itself_is_refused(cache):
 
 def test_official_digests_are_whole_and_those_that_torchvision_names():
     for network in ("vgg16", "inception_v3"):
-        known = NETWORKS[network]
+        known = get_backbone(network).official
         assert len(known.file_sha256) == 64
         assert known.url.removesuffix(".pth").rpartition("-")[2] == known.file_sha256[:8]
 

@@ -1,5 +1,6 @@
 """Networks small enough for a test, in the places of the real ones."""
 
+import importlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dosimeter.models import backbones, fit, saved
+from dosimeter import registry
+from dosimeter.models import backbones
 from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.models.weights import Weights, digest
@@ -23,7 +25,8 @@ def _build() -> nn.Module:
 
 def tiny_backbone(name: str) -> backbones.Backbone:
     head = backbones.HeadSpec(pool="whole" if name == "vgg16" else "none", hidden=8, dropout=0.5)
-    return backbones.Backbone(name, SIZE_PX, (6, 7, 7), _build, head, "tiny")
+    real = importlib.import_module(f"dosimeter.models.known.{name}").ENTRY
+    return backbones.Backbone(name, SIZE_PX, (6, 7, 7), _build, head, "tiny", title=real.title, load=tiny_weights)
 
 
 def tiny_weights(network: str, *, file: Path | None = None, preprocessing: str | None = None) -> Weights:
@@ -40,15 +43,10 @@ def tiny_weights(network: str, *, file: Path | None = None, preprocessing: str |
     return Weights(network, "tiny", "made for a test", "none", digest(state), state, chosen, True, "random weights")
 
 
-def install(set_attribute: Callable[..., None], set_item: Callable[..., None]) -> None:
+def install(set_item: Callable[..., None]) -> None:
     """Put the tiny networks in the real ones' places."""
-    import dosimeter.replay
-    import dosimeter.study
-
     for name in ("vgg16", "inception_v3"):
-        set_item(backbones.BACKBONES, name, tiny_backbone(name))
-    for module in (fit, saved, dosimeter.study, dosimeter.replay):
-        set_attribute(module, "load_weights", tiny_weights)
+        set_item(registry.ADDED, ("backbones", name), tiny_backbone(name))
 
 
 class Linear(nn.Module):

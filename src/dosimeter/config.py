@@ -16,7 +16,9 @@ from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.plain import named, one_line, shown
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 
-MODELS = ("vgg16", "inception_v3")
+PAPER_MODELS = ("vgg16", "inception_v3")
+"""The published study's networks, which a study trains unless it is told otherwise."""
+
 PROTOCOLS = ("paper", "patient", "official")
 PRESETS = ("paper", "sound")
 EFFORTS = ("quick", "standard", "thorough")
@@ -53,7 +55,7 @@ class StudyConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cohort: Names = Field((), description="cohorts; empty: the real ones if `data` is known, else phantoms")
-    model: Names = Field(MODELS, description="networks to transfer-learn")
+    model: Names = Field(PAPER_MODELS, description="networks to transfer-learn")
     protocol: Names = Field((), description="paper, patient, official; empty: paper, and official where there is one")
     preset: Names = Field(PRESETS, description="attack presets")
     attack: Names = Field((), description="further attacks, or `all` (see `dosimeter list attacks`)")
@@ -135,7 +137,8 @@ class StudyConfig(BaseModel):
     @field_validator("model", "protocol", "preset")
     @classmethod
     def _known(cls, value: tuple[str, ...], info: Any) -> tuple[str, ...]:
-        choices = {"model": MODELS, "protocol": PROTOCOLS, "preset": PRESETS}[info.field_name]
+        known = {"protocol": PROTOCOLS, "preset": PRESETS}
+        choices = registry.names("backbones") if info.field_name == "model" else known[info.field_name]
         for name in value:
             if name not in choices:
                 raise DosimeterError(f"{info.field_name} '{name}' is not known. {did_you_mean(name, choices)}")
@@ -166,8 +169,9 @@ class StudyConfig(BaseModel):
     def _accuracies(cls, value: dict[str, float]) -> dict[str, float]:
         for name, share in value.items():
             model = name.partition("@")[0]
-            if model not in MODELS:
-                raise DosimeterError(f"declared_accuracy for '{name}': no such model. {did_you_mean(model, MODELS)}")
+            known = registry.names("backbones")
+            if model not in known:
+                raise DosimeterError(f"declared_accuracy for '{name}': no such model. {did_you_mean(model, known)}")
             if not 0 <= share <= 1:
                 meant = f" Did you mean {share / 100:g}?" if 1 < share <= 100 else ""
                 raise DosimeterError(f"declared_accuracy must be a share from 0 to 1, got {share} for {name}.{meant}")
@@ -177,8 +181,9 @@ class StudyConfig(BaseModel):
     @classmethod
     def _weights(cls, value: dict[str, Path]) -> dict[str, Path]:
         for name in value:
-            if name not in MODELS:
-                raise DosimeterError(f"weights for '{name}': no such model. {did_you_mean(name, MODELS)}")
+            known = registry.names("backbones")
+            if name not in known:
+                raise DosimeterError(f"weights for '{name}': no such model. {did_you_mean(name, known)}")
         return value
 
     @model_validator(mode="after")

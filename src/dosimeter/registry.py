@@ -1,8 +1,7 @@
 """What there is by name, found and not listed: the files of a kind's folder, and what other packages bring.
 
 A file of the folder is one thing, its name the file's, its object the file's `ENTRY`; small things of one kind are the
-entries of one mapping, `ENTRIES`. Another package brings one with an
-entry point of the group `dosimeter.KIND`:
+entries of one mapping, `ENTRIES`. Another package brings one with an entry point of the group `dosimeter.KIND`:
 
     [project.entry-points."dosimeter.attacks"]
     mine = "my_package.mine:ENTRY"
@@ -12,24 +11,45 @@ Names are read without importing any of it.
 
 import importlib
 import pkgutil
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, NamedTuple
 
 from dosimeter.errors import DosimeterError, did_you_mean
 
-FOLDERS = {"attacks": "dosimeter.attacks.known", "backbones": "dosimeter.models.known"}
-"""The folder of each kind whose things are files: their names are read without importing one."""
 
-MAPPINGS = {"storages": "dosimeter.storage.base"}
-"""The module of each kind whose things are entries of a mapping."""
+class Kind(NamedTuple):
+    """A kind of things.
+
+    Attributes:
+        word: what people call one of them.
+        module: the folder whose files they are, whose names are read without importing one; or, of a mapping, the
+            module that has it.
+        is_mapping: whether they are the entries of a mapping.
+    """
+
+    word: str
+    module: str
+    is_mapping: bool = False
+
+
+KINDS = {
+    "attacks": Kind("attack", "dosimeter.attacks.known"),
+    "backbones": Kind("model", "dosimeter.models.known"),
+    "storages": Kind("storage", "dosimeter.storage.base", is_mapping=True),
+}
+
+ADDED: dict[tuple[str, str], Any] = {}
+"""What this process added, by (kind, name); it stands before all others of its name."""
 
 
 def names(kind: str) -> tuple[str, ...]:
-    """Return the names of all things of a kind, a key of `FOLDERS` or `MAPPINGS`.
+    """Return the names of all things of a kind, a key of `KINDS`.
 
-    Files come in alphabetical order, entries of a mapping as they stand there, what other packages bring after them.
+    Files come in alphabetical order, entries of a mapping as they stand there, what other packages bring and what was
+    added after them.
     """
-    return tuple(dict.fromkeys([*_own(kind), *sorted(_brought(kind))]))
+    return tuple(dict.fromkeys([*_own(kind), *sorted(_brought(kind)), *(name for each, name in ADDED if each == kind)]))
 
 
 def get(kind: str, name: str) -> Any:
@@ -38,27 +58,42 @@ def get(kind: str, name: str) -> Any:
     Raises:
         DosimeterError: there is none, or what another package brings cannot be imported.
     """
+    if (kind, name) in ADDED:
+        return ADDED[kind, name]
+    word, module, is_mapping = KINDS[kind]
     if name in _own(kind):
-        if kind in MAPPINGS:
-            return importlib.import_module(MAPPINGS[kind]).ENTRIES[name]
-        return importlib.import_module(f"{FOLDERS[kind]}.{name}").ENTRY
+        return _imported(module).ENTRIES[name] if is_mapping else _imported(f"{module}.{name}").ENTRY
     found = _brought(kind).get(name)
     if found is None:
-        raise DosimeterError(f"{kind.removesuffix('s')} '{name}' is not known. {did_you_mean(name, names(kind))}")
+        raise DosimeterError(f"{word} '{name}' is not known. {did_you_mean(name, names(kind))}")
     try:
         return found.load()
     except Exception as error:
         package = found.dist.name if found.dist else found.module
-        what = f"{kind.removesuffix('s')} '{name}' of the package {package}"
-        raise DosimeterError(f"{what} cannot be loaded ({error}). Mend or uninstall it.") from error
+        raise DosimeterError(
+            f"{word} '{name}' of the package {package} cannot be loaded ({error}). Mend or uninstall it."
+        ) from error
+
+
+def _imported(module: str) -> Any:
+    return importlib.import_module(module)
+
+
+def add(kind: str, name: str, thing: Any) -> None:
+    """Make a thing known to this process, as in a notebook; a package brings it by an entry point."""
+    if kind not in KINDS:
+        raise DosimeterError(f"kind must be one of {', '.join(KINDS)}, got '{kind}'.")
+    ADDED[kind, name] = thing
 
 
 def _own(kind: str) -> list[str]:
-    if kind in MAPPINGS:
-        return list(importlib.import_module(MAPPINGS[kind]).ENTRIES)
-    folder = importlib.import_module(FOLDERS[kind])
-    return sorted(module.name for module in pkgutil.iter_modules(folder.__path__) if not module.name.startswith("_"))
+    _, module, is_mapping = KINDS[kind]
+    found = _imported(module)
+    if is_mapping:
+        return list(found.ENTRIES)
+    return sorted(each.name for each in pkgutil.iter_modules(found.__path__) if not each.name.startswith("_"))
 
 
+@cache
 def _brought(kind: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=f"dosimeter.{kind}")}

@@ -1,6 +1,7 @@
 """Every attack by its name: the files of `attacks.known`, and those that other packages bring (see `registry`)."""
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -11,6 +12,8 @@ from torch import Tensor
 from dosimeter import registry
 from dosimeter.attacks.base import Attack
 from dosimeter.errors import DosimeterError, did_you_mean
+
+log = logging.getLogger(__name__)
 
 KIND = "attacks"
 
@@ -81,8 +84,14 @@ def names() -> tuple[str, ...]:
 
 
 def entries() -> dict[str, Entry]:
-    """Return every attack by its name."""
-    return {name: entry(name) for name in names()}
+    """Return every attack of this version, and those of other packages that can be loaded, by its name."""
+    found = {}
+    for name in names():
+        try:
+            found[name] = entry(name)
+        except DosimeterError as error:
+            log.warning(error)
+    return found
 
 
 def entry(name: str) -> Entry:

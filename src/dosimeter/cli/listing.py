@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from dosimeter import registry
 from dosimeter.errors import DosimeterError, did_you_mean
 
 if TYPE_CHECKING:
@@ -11,23 +12,18 @@ if TYPE_CHECKING:
 def listing(what: str) -> list[tuple[str, str]]:
     """Return (name, note) of the models, cohorts, attacks, storages or engines this version knows."""
     if what == "models":
-        from dosimeter.models.backbones import BACKBONES
-
-        return [(backbone.name, backbone.note) for backbone in BACKBONES.values()]
+        return _notes("backbones")
     if what == "cohorts":
         from dosimeter.cohorts import COHORTS
 
         return list(COHORTS.items())
     if what == "attacks":
         from dosimeter.attacks.presets import PRESETS
-        from dosimeter.attacks.registry import entries
 
         presets = [(f"preset {name}", f"fgsm, {_shown(preset)}: {preset.note}") for name, preset in PRESETS.items()]
-        return [*presets, *((name, entry.note) for name, entry in entries().items())]
+        return [*presets, *_notes("attacks")]
     if what == "storages":
-        from dosimeter.storage.base import storages
-
-        return [(storage.name, storage.note) for storage in storages().values()]
+        return _notes("storages")
     if what == "engines":
         from dosimeter.engines.choose import ENGINES
 
@@ -37,6 +33,17 @@ def listing(what: str) -> list[tuple[str, str]]:
         ]
     known = ("models", "cohorts", "attacks", "storages", "engines")
     raise DosimeterError(f"'{what}' cannot be listed. {did_you_mean(what, known)}")
+
+
+def _notes(kind: str) -> list[tuple[str, str]]:
+    """Return (name, note) of everything of a kind; of what cannot be loaded, why."""
+    rows = []
+    for name in registry.names(kind):
+        try:
+            rows.append((name, str(registry.get(kind, name).note)))
+        except DosimeterError as error:
+            rows.append((name, str(error)))
+    return rows
 
 
 def attack_facts(name: str) -> list[tuple[str, str]]:

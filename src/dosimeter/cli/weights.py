@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from dosimeter import registry
 from dosimeter.cli.lines import say
-from dosimeter.config import MODELS
 
 app = typer.Typer(no_args_is_help=True, help="Pretrained weights of the frozen bases.")
 
@@ -20,7 +20,7 @@ def fetch(model: Annotated[list[str] | None, typer.Argument(help="networks; defa
     from dosimeter.models.weights import fetch_weights
 
     failures = []
-    for name in model or MODELS:
+    for name in model or registry.names("backbones"):
         try:
             say(f"{name}: {fetch_weights(name)}")
         except DosimeterError as error:
@@ -34,7 +34,7 @@ def show(model: Annotated[list[str] | None, typer.Argument(help="networks; defau
     """Say which weights a study would use now."""
     from dosimeter.models.weights import load_weights
 
-    for name in model or MODELS:
+    for name in model or registry.names("backbones"):
         weights = load_weights(name)
         say(f"{name}: {weights.name}, from {weights.source}, licence {weights.licence}, sha256 {weights.sha256[:16]}")
         say(f"    input: {weights.preprocessing}{'; STAND-IN: ' + weights.note if weights.stand_in else ''}")

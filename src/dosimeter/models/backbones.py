@@ -1,18 +1,15 @@
 """The networks the study knows: a frozen ImageNet base and the head that is trained on it."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
-from dosimeter.errors import DosimeterError, did_you_mean
-from dosimeter.models.inception import KERAS_BLOCKS
-from dosimeter.models.registries import Layers
+from dosimeter import registry
+from dosimeter.errors import DosimeterError
+from dosimeter.models.registries import Layers, Official, Package
 
 Pool = Literal["whole", "none"] | int
 """Average pooling between base and head: over the whole map, none, or windows of that many cells a side."""
@@ -39,6 +36,9 @@ class Backbone:
         head: the paper's head (section 2.3).
         note: one line for `dosimeter list models`.
         title: its name as people write it.
+        official: torchvision's file of its weights, and which of them are the base's; None: `load` has them.
+        load: returns its weights in place of `weights.load_weights`, with that function's arguments.
+        package: a published one that carries its weights, for machines that reach package registries alone.
     """
 
     name: str
@@ -47,55 +47,23 @@ class Backbone:
     build: Callable[[], nn.Module]
     head: HeadSpec
     note: str
+    official: Official | None = None
     build_keras: Callable[[], nn.Module] | None = None
+    package: Package | None = None
+    load: Callable[..., Any] | None = None
     title: str = ""
 
 
-def _vgg16() -> nn.Module:
-    network = torchvision.models.vgg16(weights=None, init_weights=False)
-    return nn.Sequential(OrderedDict(features=network.features))
-
-
-def _inception_v3(blocks: list[type[nn.Module]] | None = None) -> nn.Module:
-    network = torchvision.models.inception_v3(
-        weights=None, init_weights=False, aux_logits=False, transform_input=False, inception_blocks=blocks
-    )
-    after_the_base = {"avgpool", "dropout", "fc"}
-    layers = ((name, layer) for name, layer in network.named_children() if name not in after_the_base)
-    return nn.Sequential(OrderedDict(layers))
-
-
-BACKBONES: dict[str, Backbone] = {
-    backbone.name: backbone
-    for backbone in (
-        Backbone(
-            name="vgg16",
-            size_px=224,
-            map_shape=(512, 7, 7),
-            build=_vgg16,
-            head=HeadSpec(pool="whole", hidden=64, dropout=0.5),
-            note="VGG16 base; average pooling, dense 64, dropout 0.5, two logits",
-            title="VGG16",
-        ),
-        Backbone(
-            name="inception_v3",
-            size_px=224,
-            map_shape=(2048, 5, 5),
-            build=_inception_v3,
-            head=HeadSpec(pool="none", hidden=1024, dropout=0.4),
-            note="Inception-v3 base fed 224 x 224; flatten, dense 1024, dropout 0.4, two logits",
-            title="Inception-v3",
-            build_keras=partial(_inception_v3, KERAS_BLOCKS),
-        ),
-    )
-}
-
-
 def get_backbone(name: str) -> Backbone:
-    """Return the backbone called `name`, or raise a DosimeterError that lists the names."""
-    if name not in BACKBONES:
-        raise DosimeterError(f"model '{name}' is not known. {did_you_mean(name, BACKBONES)}")
-    return BACKBONES[name]
+    """Return the backbone called `name`.
+
+    Raises:
+        DosimeterError: there is none, or what another package brings is not a `Backbone`.
+    """
+    found = registry.get("backbones", name)
+    if not isinstance(found, Backbone):
+        raise DosimeterError(f"backbone '{name}' must be a dosimeter.models.backbones.Backbone.")
+    return found
 
 
 def build_base(backbone: Backbone, state: Mapping[str, Tensor], layers: Layers = "torchvision") -> nn.Module:

