@@ -15,6 +15,7 @@ from dosimeter.attacks.base import Problem
 from dosimeter.attacks.known.pgd import PGD
 from dosimeter.attacks.known.square import Square
 from dosimeter.attacks.presets import Preset, choose
+from dosimeter.attacks.threat import Threat
 from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
 from dosimeter.preflight import examine
@@ -85,7 +86,7 @@ def _setting(preset: Preset, epsilons: tuple[float, ...]) -> Setting:
         seed=0,
         patients={},
         refine=False,
-        exhaustive=True,
+        threat=Threat(exhaustive=True),
     )
 
 

@@ -20,6 +20,7 @@ from dosimeter.attacks.known.pgd import PGD
 from dosimeter.attacks.known.universal import Universal
 from dosimeter.attacks.presets import PRESETS, Preset
 from dosimeter.attacks.registry import build
+from dosimeter.attacks.threat import Threat
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pseudonymise
 from dosimeter.cohorts.images import decode_image, grid_weights, to_grid
 from dosimeter.config import load_config
@@ -37,6 +38,7 @@ from dosimeter.sweeps.worker import portable_cell
 from dosimeter.units import Epsilon
 
 SIZES = [(37, 53), (64, 41), (20, 90)]
+NATIVE = dm.ThreatModel(native=True)
 FILES = [name for name, storage in storages().items() if storage.encode is not None]
 
 
@@ -116,7 +118,7 @@ def test_a_linear_classifier_flips_where_the_closed_form_says() -> None:
     weight = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(1)).expand(3, -1, -1) / 10
     classifier = linear_classifier(weight.contiguous())
     cases = true_labels(classifier, odd(6, bits=16))
-    frame = dm.sweep(classifier, cases, native=True, epsilons=[0.001, 0.01, 0.1], engine="torch").frame
+    frame = dm.sweep(classifier, cases, threat=NATIVE, epsilons=[0.001, 0.01, 0.1], engine="torch").frame
     assert (frame.status == "ok").all()
     flipped = 0
     for case in cases:
@@ -137,7 +139,14 @@ def test_a_linear_classifier_flips_where_the_closed_form_says() -> None:
 def test_images_on_the_grid_already_are_attacked_as_ever() -> None:
     classifier, cases = convolutional_classifier(scale=20), cohort(3)
     once, native = (
-        dm.sweep(classifier, cases, epsilons=[0.003, 0.03], storages=["float", "png8"], native=native, batch_size=1)
+        dm.sweep(
+            classifier,
+            cases,
+            epsilons=[0.003, 0.03],
+            storages=["float", "png8"],
+            threat=dm.ThreatModel(native=native),
+            batch_size=1,
+        )
         for native in (False, True)
     )
     pd.testing.assert_frame_equal(plain(once.frame), plain(native.frame))
@@ -148,7 +157,9 @@ def test_answers_are_those_of_the_files(attack: str) -> None:
     classifier = convolutional_classifier(scale=20)
     cases = true_labels(classifier, odd())
     preset = Preset(attack, build(attack, "quick"), tuple(storages()), "")
-    setting = Setting("paper", preset, (0.0, 0.004, 0.03), seed=0, patients={}, native=True, refine=False)
+    setting = Setting(
+        "paper", preset, (0.0, 0.004, 0.03), seed=0, patients={}, threat=Threat(native=True), refine=False
+    )
     cells = list(plan_cells(cases, classifier, setting))
     assert [len(cell.shard) for cell in cells] == [1] * len(cases)
     for cell in cells:
@@ -175,7 +186,7 @@ def test_a_mode_knows_how_deep_the_loader_reads_its_files(name: str) -> None:
 def test_a_file_holds_what_its_levels_let_it_hold() -> None:
     classifier = convolutional_classifier(scale=20)
     epsilons = [0.0015, 1.3 / 255]
-    frame = dm.sweep(classifier, odd(), native=True, epsilons=epsilons, storages=["float", "png8", "dicom12"]).frame
+    frame = dm.sweep(classifier, odd(), threat=NATIVE, epsilons=epsilons, storages=["float", "png8", "dicom12"]).frame
     grid = frame[frame.on_grid].set_index(["storage", "epsilon"])
     assert grid.loc[("png8", 0.0015)].unchanged.all()  # less than half a grey level
     np.testing.assert_allclose(grid.loc[("png8", 1.3 / 255)].linf, 1 / 255, atol=1e-6)
@@ -186,14 +197,16 @@ def test_a_file_holds_what_its_levels_let_it_hold() -> None:
 
 def test_native_belongs_to_a_cell_s_identity() -> None:
     classifier = convolutional_classifier()
-    settings = [Setting("paper", PRESETS["sound"], (0.0,), 0, {}, native=native) for native in (False, True)]
+    settings = [
+        Setting("paper", PRESETS["sound"], (0.0,), 0, {}, threat=Threat(native=native)) for native in (False, True)
+    ]
     once, native = (next(plan_cells(cohort(1), classifier, setting)).cell_id for setting in settings)
     assert once != native
 
 
 def test_a_portable_cell_carries_images_of_their_own_size() -> None:
     classifier = convolutional_classifier()
-    setting = Setting("paper", PRESETS["sound"], (0.0, 0.003, 0.02), 0, {}, native=True)
+    setting = Setting("paper", PRESETS["sound"], (0.0, 0.003, 0.02), 0, {}, threat=Threat(native=True))
     for cell in plan_cells(odd(), classifier, setting):
         travelled = pickle.loads(pickle.dumps(portable_cell(cell, size_px=classifier.size_px)))
         assert travelled.shard[0].image.shape == cell.shard[0].image.shape
@@ -204,8 +217,8 @@ def test_a_portable_cell_carries_images_of_their_own_size() -> None:
 def test_more_of_pgd_is_tried_on_images_of_their_own_size() -> None:
     classifier = convolutional_classifier()
     cases = true_labels(classifier, odd(5))
-    frame = dm.sweep(classifier, cases, PGD(steps=2), native=True, epsilons=[0.0001, 0.001]).frame
-    setting = Setting("paper", PRESETS["sound"], (0.0,), 0, {}, native=True)
+    frame = dm.sweep(classifier, cases, PGD(steps=2), threat=NATIVE, epsilons=[0.0001, 0.001]).frame
+    setting = Setting("paper", PRESETS["sound"], (0.0,), 0, {}, threat=Threat(native=True))
     found = examine_convergence(PGD(steps=2), classifier, cases, frame, setting)
     assert found is not None
     assert found["n_examined"] == found["n_survivors"] > 0
@@ -215,7 +228,7 @@ def test_foolbox_attacks_images_of_their_own_size() -> None:
     foolbox = pytest.importorskip("foolbox")
     classifier = convolutional_classifier(scale=20)
     cases = true_labels(classifier, odd())
-    frame = dm.sweep(classifier, cases, foolbox.attacks.LinfPGD(steps=5), native=True, epsilons=[0.05]).frame
+    frame = dm.sweep(classifier, cases, foolbox.attacks.LinfPGD(steps=5), threat=NATIVE, epsilons=[0.05]).frame
     assert (frame.status == "ok").all()
     moved = frame[frame.epsilon == 0.05]
     assert not moved.correct.all()
@@ -259,7 +272,7 @@ def test_a_native_run_is_drawn_replayed_and_exported(image_folder: Path, tmp_pat
 
 def test_an_image_too_large_is_one_row_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dosimeter.models.native.MAX_NATIVE_PIXELS", 37 * 53)
-    frame = dm.sweep(convolutional_classifier(), odd(), native=True, epsilons=[0.01]).frame
+    frame = dm.sweep(convolutional_classifier(), odd(), threat=NATIVE, epsilons=[0.01]).frame
     errors = frame[frame.status == "error"]
     assert len(errors) == 1  # 64 x 41
     assert errors.error.tolist() == [TOO_LARGE]
@@ -268,14 +281,14 @@ def test_an_image_too_large_is_one_row_that_says_so(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mask": np.ones((32, 32))}, "native takes no mask"),
+        ({"threat": dm.ThreatModel(native=True, mask=np.ones((32, 32)))}, "native takes no mask"),
         ({"attack": "universal", "training": odd()}, "native takes no attack 'universal'"),
         ({"attack": Universal(torch.zeros(3, 32, 32), n_learned=8)}, "native takes no attack 'universal'"),
     ],
 )
 def test_what_needs_one_size_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DosimeterError, match=message):
-        dm.sweep(convolutional_classifier(), odd(), native=True, **changes)
+        dm.sweep(convolutional_classifier(), odd(), **{"threat": NATIVE, **changes})
 
 
 @pytest.mark.parametrize("changes", [{"mask": Path("mask.png")}, {"attack": "all"}, {"attack": "pgd,universal"}])

@@ -17,12 +17,12 @@ from tiny import convolutional_classifier, linear_classifier
 import dosimeter as dm
 from dosimeter.analysis.tables import build_tables
 from dosimeter.attacks.adapters import adapt
-from dosimeter.attacks.allowed import read_mask
 from dosimeter.attacks.base import AttackError, Candidate, Problem
 from dosimeter.attacks.known.pgd import PGD
 from dosimeter.attacks.known.universal import UniversalPerturbation
 from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import build, entries, names
+from dosimeter.attacks.threat import ANYTHING, Threat, read_mask
 from dosimeter.config import EFFORTS, load_config
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
@@ -126,7 +126,7 @@ def test_a_search_fills_its_balls_where_images_are_stored() -> None:
     classifier, images = convolutional_classifier(), cohort(8)
     asked = {"epsilons": EPSILONS, "workers": 1, "refine": False}
     stored = dm.sweep(classifier, images, "pgd", storages=("float", "png8"), **asked)
-    first = dm.sweep(classifier, images, "pgd", storages=("float", "png8"), fill=False, **asked)
+    first = dm.sweep(classifier, images, "pgd", storages=("float", "png8"), threat=dm.ThreatModel(fill=False), **asked)
     filled, least = (grid(run.frame, storage="float", epsilon=0.03).set_index("case_id") for run in (stored, first))
     flipped = grid(first.frame, storage="float", epsilon=0.0).set_index("case_id")["correct"] & ~least["correct"]
     moved = filled["linf"][flipped]
@@ -187,13 +187,25 @@ def test_a_mask_a_target_and_bits_are_kept() -> None:
     mask = np.zeros((32, 32))
     mask[8:24, 8:24] = 1
     for name in ("fgsm", "pgd", "fmn"):
-        masked = dm.sweep(classifier, images, name, effort="quick", epsilons=EPSILONS, mask=mask, workers=1).frame
+        masked = dm.sweep(
+            classifier, images, name, effort="quick", epsilons=EPSILONS, threat=dm.ThreatModel(mask=mask), workers=1
+        ).frame
         assert (masked["l2"] <= masked["epsilon"] * np.sqrt(3 * 16 * 16) + 1e-6).all()
         assert not masked.loc[masked["correct"] & (masked["epsilon"] > 0), "unchanged"].all()
-        aimed = dm.sweep(classifier, images, name, epsilons=EPSILONS, target="opacity", effort="quick", workers=1).frame
+        aimed = dm.sweep(
+            classifier,
+            images,
+            name,
+            epsilons=EPSILONS,
+            threat=dm.ThreatModel(target="opacity"),
+            effort="quick",
+            workers=1,
+        ).frame
         assert aimed.loc[aimed["label"] == 1, "unchanged"].all()  # they are what they should become
         assert set(aimed["target"]) == {1}
-    stepped = dm.sweep(classifier, images, "pgd", epsilons=EPSILONS, bits=8, effort="quick", workers=1).frame
+    stepped = dm.sweep(
+        classifier, images, "pgd", epsilons=EPSILONS, threat=dm.ThreatModel(bits=8), effort="quick", workers=1
+    ).frame
     levels = stepped["linf"] * 255
     assert (np.abs(levels - levels.round()) < 1e-3).all()
     assert (grid(stepped, epsilon=0.003)["unchanged"]).all()  # less than a grey level cannot be written
@@ -248,6 +260,17 @@ def test_settings_of_attacks_are_checked(settings: dict[str, object]) -> None:
         PGD(**settings)  # type: ignore[arg-type]
 
 
+def test_former_arguments_work_with_a_warning() -> None:
+    classifier, images = convolutional_classifier(), cohort(2)
+    asked: dict[str, Any] = {"epsilons": EPSILONS, "workers": 1}
+    with pytest.warns(DeprecationWarning, match=r"ThreatModel\(target="):
+        former = dm.sweep(classifier, images, target="opacity", **asked).frame
+    now = dm.sweep(classifier, images, threat=dm.ThreatModel(target="opacity"), **asked).frame
+    pd.testing.assert_frame_equal(former.drop(columns="duration_s"), now.drop(columns="duration_s"))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'storage'"):
+        dm.sweep(classifier, images, storage="png8")
+
+
 def test_a_mask_is_read_from_a_file(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -268,7 +291,7 @@ def test_the_universal_perturbation_of_a_linear_classifier_is_its_weight_s_sign(
         return images[places], torch.ones(len(places), dtype=torch.long)
 
     attack = UniversalPerturbation(batches=20, epsilon=0.01)
-    learned = attack.knowing(attack.learn(classifier, batch_of, n_images=20, seed=0))
+    learned = attack.knowing(attack.learn(classifier, batch_of, n_images=20, seed=0, threat=ANYTHING))
     expected = -weight.sum(dim=0, keepdim=True).sign().expand(3, -1, -1)
     torch.testing.assert_close(learned.plane, expected)
 
@@ -287,7 +310,7 @@ def test_the_universal_perturbation_aims_and_keeps_to_the_mask() -> None:
         def batch_of(places: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
             return images[places], torch.full((len(places),), 1 - target)
 
-        return attack.learn(classifier, batch_of, n_images=20, seed=0, target=target, mask=mask)
+        return attack.learn(classifier, batch_of, n_images=20, seed=0, threat=Threat(target, mask))
 
     towards = weight.sum(dim=0, keepdim=True).sign().expand(3, -1, -1) * mask
     assert classifier(images).argmax(dim=1).all()
@@ -423,16 +446,18 @@ def test_more_effort_is_tried_within_the_same_limits() -> None:
     mask = torch.zeros(1, 32, 32, dtype=torch.bool)
     mask[:, :2, :2] = True
     attack = PGD(steps=5)
-    for limits in ({"mask": mask}, {"target": 1}, {}):
-        setting = Setting("paper", Preset("pgd", attack, ("float",), ""), (0.0, 0.01), 0, {}, refine=False, **limits)
+    for limits in (Threat(mask=mask), Threat(target=1), Threat()):
+        setting = Setting(
+            "paper", Preset("pgd", attack, ("float",), ""), (0.0, 0.01), 0, {}, refine=False, threat=limits
+        )
         cells = plan_cells(images, classifier, setting)
         frame = to_frame(row for cell in cells for row in execute_cell(cell, classifier))
         found = examine_convergence(attack, classifier, images, compact(frame), setting)
         if found is None:  # nothing was left
-            assert not frame.loc[(frame["epsilon"] > 0) & (frame["label"] != limits.get("target")), "correct"].any()
+            assert not frame.loc[(frame["epsilon"] > 0) & (frame["label"] != limits.target), "correct"].any()
         else:
             assert found["n_doubled"] == found["n_restarts"] == 0
-        assert (found is None) == (limits != {"mask": mask})
+        assert (found is None) == (limits.mask is None)
     nothing = compact(frame.assign(status="error"))
     assert examine_convergence(attack, classifier, images, nothing, setting) is None
 

@@ -30,6 +30,7 @@ _PUBLIC = {
     "load_classifier": "dosimeter.models.saved",
     "save_classifier": "dosimeter.models.saved",
     "FGSM": "dosimeter.attacks.known.fgsm",
+    "ThreatModel": "dosimeter.attacks.threat",
     "examine": "dosimeter.examination",
     "sweep": "dosimeter.sweeps.api",
     "read_responses": "dosimeter.responses:read",

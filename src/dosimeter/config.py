@@ -274,9 +274,12 @@ def costly_epsilons(epsilons: tuple[float, ...], visibility: tuple[float, ...] |
     return tuple(dose for dose in epsilons if dose and (visibility == "all" or dose in visibility))
 
 
-def fills(fill: bool | None, storages: Sequence[str], *, transfer: bool = False) -> bool:
-    """Return whether searches fill their balls: as `fill` says; None: if files or other models are to be fooled too."""
-    return transfer or any(storage != "float" for storage in storages) if fill is None else fill
+def fills(storages: Sequence[str], *, transfer: bool = False) -> bool:
+    """Return whether searches use the whole ball of each epsilon, where the user did not say: for what must last.
+
+    An image that is to be stored, or shown to another model, should be the strongest of its ball.
+    """
+    return transfer or any(storage != "float" for storage in storages)
 
 
 def check_native(*, mask: bool, attacks: Sequence[str]) -> None:

@@ -149,7 +149,7 @@ def _case(curve: Curve, target: Target, into: Path, mode: Storage, epsilon: floa
     assert mode.encode is not None
     floats = target.path.at(target.image, epsilon)
     altered = burn(floats.numpy()) if burn_in else floats.numpy()
-    native = curve.setting.native
+    native = curve.setting.threat.native
     header = _header(target.case_id, study=generate_uid(prefix=None), native=native)
     again = _header(target.case_id, study=header["StudyInstanceUID"], native=native)
     again |= _altered(curve, epsilon, burnt=burn_in)

@@ -5,18 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from dosimeter.attacks.allowed import as_levels, as_target, read_mask
 from dosimeter.attacks.presets import Preset, choose
 from dosimeter.attacks.registry import parameters
+from dosimeter.attacks.threat import Threat, ThreatModel, as_levels, as_target, read_mask
 from dosimeter.config import StudyConfig, fills
 from dosimeter.engines.choose import EnginePlan
 from dosimeter.models.backbones import get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.provenance import digest_of
 from dosimeter.sweeps.learning import learn
-from dosimeter.sweeps.plan import Cell, Setting, mask_digest, plan_cells, pseudonymise_patients
+from dosimeter.sweeps.plan import Cell, Setting, plan_cells, pseudonymise_patients
 from dosimeter.trials import Trial
 
 
@@ -38,27 +37,32 @@ def plan_trial(
         listeners: fingerprint and plan of each classifier that is asked about the same images.
     """
     patients = pseudonymise_patients(trial.cohort)
-    target, mask = as_target(config.target, trial.cohort.classes), read_mask(config.mask, classifier.size_px)
+    threat = threat_model(config).against(
+        classes=trial.cohort.classes,
+        size_px=classifier.size_px,
+        fill=fills(config.storages, transfer=config.transfer),
+        exhaustive=config.effort == "thorough",
+    )
     for preset in choose(config.preset, config.attack, config.effort, config.storages):
         setting = Setting(
             protocol=trial.split.protocol,
-            preset=_learned(preset, folder, trial, classifier, target, mask),
+            preset=_learned(preset, folder, trial, classifier, threat),
             epsilons=config.epsilons,
             seed=trial.split.seed,
             patients=patients,
             engine=plan.identity,
             batch_size=plan.batch_size,
             tolerance=plan.tolerance,
-            target=target,
-            mask=mask,
-            levels=as_levels(config.bits),
-            native=config.native,
-            exhaustive=config.effort == "thorough",
-            fill=fills(config.fill, config.storages, transfer=config.transfer),
+            threat=threat,
             visibility=config.costly_epsilons,
             audience=tuple(f"{fingerprint} {theirs.identity}" for fingerprint, theirs in listeners),
         )
         yield from plan_cells(trial.split.test, classifier, setting)
+
+
+def threat_model(config: StudyConfig) -> ThreatModel:
+    """Return what the settings let an attacker do."""
+    return ThreatModel(config.target, config.mask, config.bits, config.native, config.fill)
 
 
 def check_limits(config: StudyConfig, trials: Sequence[Trial]) -> None:
@@ -70,14 +74,12 @@ def check_limits(config: StudyConfig, trials: Sequence[Trial]) -> None:
         read_mask(config.mask, size_px)
 
 
-def _learned(
-    preset: Preset, folder: Path, trial: Trial, classifier: Classifier, target: int | None, mask: Tensor | None
-) -> Preset:
+def _learned(preset: Preset, folder: Path, trial: Trial, classifier: Classifier, threat: Threat) -> Preset:
     """Return `preset` with what its attack learned on the training images, if it is one that learns."""
     settings = [str(parameters(preset.attack)), str(trial.split.seed), classifier.fingerprint]
-    limits = [str(target), str(mask_digest(mask))]
+    limits = [str(threat.target), str(threat.mask_sha256)]
     key = digest_of([*settings, *limits, trial.split.train.sha256, torch.__version__])
     file = folder / "learned" / f"{key}.safetensors"
     seed, train = trial.split.seed, trial.split.train
-    attack = learn(preset.attack, classifier, train, seed=seed, target=target, mask=mask, file=file)
+    attack = learn(preset.attack, classifier, train, seed=seed, threat=threat, file=file)
     return replace(preset, attack=attack)

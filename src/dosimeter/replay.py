@@ -127,7 +127,7 @@ class Replay:
                 with torch_threads(1):  # as it was evaluated: threads move a gradient's last bits
                     targets = aim_cell(cell, curve.classifier, curve.engine)
                 self._attacked[cell.cell_id] = {target.case_id: target for target in targets}
-                while len(self._attacked) > (NATIVE_CELLS_KEPT if cell.setting.native else CELLS_KEPT):
+                while len(self._attacked) > (NATIVE_CELLS_KEPT if cell.setting.threat.native else CELLS_KEPT):
                     self._attacked.popitem(last=False)
             self._attacked.move_to_end(cell.cell_id)
             attacked = self._attacked[cell.cell_id]

@@ -11,13 +11,13 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dosimeter.attacks.allowed import on_lattice
+from dosimeter.attacks.lattice import on_lattice
 from dosimeter.attacks.losses import LOSSES
 from dosimeter.errors import DosimeterError, in_a_line
 
@@ -93,24 +93,6 @@ class Problem:
             generators = [torch.Generator().manual_seed(_seed(image, self.seed)) for image in self.images]
             object.__setattr__(self, "generators", generators)
         assert len(self.labels) == len(self.generators) == len(self.places) == n
-
-    @classmethod
-    def limited(
-        cls, network: nn.Module, images: Tensor, labels: Tensor, target: int | None, mask: Tensor | None, **how: Any
-    ) -> "Problem":
-        """Return the problem of images that all have one `target` and one `mask` (1, H, W), where there is one.
-
-        Args:
-            how: further fields.
-        """
-        return cls(
-            network,
-            images,
-            labels,
-            targets=None if target is None else torch.full_like(labels, target),
-            mask=None if mask is None else mask.to(images.device).expand(len(images), 1, *images.shape[2:]),
-            **how,
-        )
 
     @property
     def cost(self) -> Cost:

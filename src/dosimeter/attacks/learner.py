@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from dosimeter.attacks.base import Attack
+from dosimeter.attacks.threat import Threat
 
 BatchOf = Callable[[list[int]], tuple[Tensor, Tensor]]
 """Places of training images to images (batch, 3, H, W) and labels (batch,)."""
@@ -30,8 +31,7 @@ class Learner(Protocol):
         *,
         n_images: int,
         seed: int,
-        target: int | None = None,
-        mask: Tensor | None = None,
+        threat: Threat,
     ) -> Tensor:
         """Return what it learns about `network`, float32, the same for the same arguments.
 
@@ -39,7 +39,7 @@ class Learner(Protocol):
             batch_of: places of training images to images (batch, 3, H, W) and labels (batch,).
             n_images: training images there are.
             seed: of the order.
-            target, mask: the class that images should be given, and (1, H, W), True where a pixel may move.
+            threat: what the attacker may do.
         """
 
     def knowing(self, learned: Tensor) -> Attack:

@@ -1,21 +1,21 @@
 """`sweep`: the study's sweep for any classifier and cohort, in memory."""
 
 import logging
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from numbers import Integral
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from numpy.typing import ArrayLike
 
 from dosimeter.attacks.adapters import adapt
-from dosimeter.attacks.allowed import as_levels, as_mask, as_target
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.known.fgsm import FGSM
 from dosimeter.attacks.learner import Learner
 from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import build, check_effort, passes
+from dosimeter.attacks.threat import ThreatModel
 from dosimeter.cohorts.base import Cohort
 from dosimeter.config import VISIBILITY_EPSILONS, check_native, costly_epsilons, fills
 from dosimeter.engines.choose import check_name, plan_engine
@@ -44,19 +44,15 @@ def sweep(
     effort: str = "standard",
     epsilons: str | Sequence[float | str] = DEFAULT_EPSILONS,
     storages: str | Sequence[str] = ("float",),
-    fill: bool | None = None,
+    threat: ThreatModel | None = None,
     training: Cohort | None = None,
-    target: str | None = None,
-    mask: ArrayLike | None = None,
-    native: bool = False,
-    bits: int | None = None,
     visibility: Sequence[float] | Literal["all", "none"] = VISIBILITY_EPSILONS,
     seed: int = 0,
     refine: bool = True,
     engine: str = "auto",
-    batch_size: int | None = None,
     workers: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
+    **former: Any,
 ) -> Responses:
     """Attack every case of `cohort` at every epsilon and return the responses.
 
@@ -71,21 +67,15 @@ def sweep(
             the ball of every epsilon.
         epsilons: fractions of the image range, numbers or text such as "4/255"; 0 is always asked.
         storages: how images are stored (`dosimeter list storages`).
-        fill: whether a search uses the whole ball of each epsilon instead of ending at its first success; by default if
-            images are stored.
+        threat: what the attacker may do; by default anything within epsilon, to any end. See `ThreatModel`.
         training: what an attack learns on that learns (universal).
-        target: the class that images should be given; by default any but their own.
-        mask: (size_px, size_px), what is not zero may move; by default every pixel.
-        native: attack images at their own size, behind the resizing that the loader does; doses are then of the file's
-            pixels. Not with a mask or a universal perturbation.
-        bits: the attack keeps to the grey levels of a file with so many; by default it moves floats.
         visibility: epsilons at which SSIM, MS-SSIM and HaarPSI are measured; "all" or "none".
         seed: of the attack's random choices.
         refine: bisect each image's flip epsilon to 1e-5; without it, flips are known to a step of the grid.
         engine: what computes the answers (`dosimeter list engines`); "auto" is the fastest that agrees with torch.
-        batch_size: images per forward pass; by default found from the network's largest layer.
         workers: cells computed at once, a thread each; by default one for each core.
         advance: called with the number of cases done.
+        former: arguments of before 0.2.0, target, mask, native, bits and fill, which `threat` has now, and batch_size.
 
     Example:
         >>> import dosimeter as dm
@@ -96,6 +86,7 @@ def sweep(
         >>> dm.accuracy_table(responses)  # doctest: +SKIP
     """
     _check_subjects(classifier, cohort)
+    threat, batch_size = _formerly(threat or ThreatModel(), former)
     storages = (storages,) if isinstance(storages, str) else tuple(dict.fromkeys(storages or ()))
     if not storages:
         raise DosimeterError("storages must name at least one, got none. Try ['float', 'png8'].")
@@ -117,11 +108,13 @@ def sweep(
             )
     check_effort(effort)
     chosen = FGSM() if attack is None else build(attack, effort) if isinstance(attack, str) else adapt(attack)
-    if native:
-        check_native(mask=mask is not None, attacks=[chosen.name])
-    aim, allowed = as_target(target, cohort.classes), as_mask(mask, classifier.size_px)
+    if threat.native:
+        check_native(mask=threat.mask is not None, attacks=[chosen.name])
+    declared = threat.against(
+        classes=cohort.classes, size_px=classifier.size_px, fill=fills(storages), exhaustive=effort == "thorough"
+    )
     if isinstance(chosen, Learner):
-        chosen = learn(chosen, classifier, _training(training), seed=seed, target=aim, mask=allowed)
+        chosen = learn(chosen, classifier, _training(training), seed=seed, threat=declared)
     doses = parse_epsilons(epsilons)
     n_passes = round(len(cohort) * (passes(chosen) + len(doses) * len(storages)))
     for sentence in doubts(classifier, cohort, seed=seed):
@@ -141,12 +134,7 @@ def sweep(
         tolerance=plan.tolerance,
         split=None,
         refine=refine,
-        target=aim,
-        mask=allowed,
-        levels=as_levels(bits),
-        native=native,
-        exhaustive=effort == "thorough",
-        fill=fills(fill, storages),
+        threat=declared,
         visibility=costly_epsilons(doses, _visible(visibility)),
     )
     cells = list(plan_cells(cohort, classifier, setting))
@@ -159,6 +147,23 @@ def sweep(
     kinds = kinds_of([chosen], storages, [str(classifier.card.get("model", ""))])
     engines = [{"classifier": classifier.name, **plan.to_dict()}]
     return Responses(frame, {"classifiers": cards, "engines": engines, "kinds": kinds})
+
+
+def _formerly(threat: ThreatModel, former: dict[str, Any]) -> tuple[ThreatModel, int | None]:
+    """Return the threat model with what arguments of before 0.2.0 say of it, and a batch size if one was given."""
+    known = {each.name for each in fields(ThreatModel)}
+    for name in former:
+        if name not in (*known, "batch_size"):
+            raise TypeError(f"sweep() got an unexpected keyword argument '{name}'")
+    renamed = {name: value for name, value in former.items() if name in known}
+    if renamed:
+        said = ", ".join(f"{name}=..." for name in renamed)
+        warnings.warn(
+            f"sweep({said}) is now sweep(threat=dosimeter.ThreatModel({said})), and goes with the next release.",
+            DeprecationWarning,
+            stacklevel=4,
+        )
+    return replace(threat, **renamed), former.get("batch_size")
 
 
 def _check_subjects(classifier: object, cohort: object) -> None:

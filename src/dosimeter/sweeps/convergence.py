@@ -38,7 +38,7 @@ def examine_convergence(
 
     Source: Carlini et al. 2019 (arXiv 1902.06705), section 5.
     """
-    rows = frame[frame["on_grid"] & (frame["status"] == "ok") & (frame["label"] != setting.target)]
+    rows = frame[frame["on_grid"] & (frame["status"] == "ok") & (frame["label"] != setting.threat.target)]
     if rows.empty:
         return None
     correct = rows.pivot_table(index="case_id", columns="epsilon", values="correct", observed=True) == 1
@@ -53,7 +53,7 @@ def examine_convergence(
     examined = [places[index] for index in chosen]
     more_starts = max(RESTARTS, 2 * attack.restarts)
     harder = {"n_doubled": replace(attack, steps=2 * attack.steps), "n_restarts": replace(attack, restarts=more_starts)}
-    parts = [[place] for place in examined] if setting.native else [examined]
+    parts = [[place] for place in examined] if setting.threat.native else [examined]
     broken = {
         name: sum(_broken(more, classifier, [cohort[place] for place in part], epsilon, setting) for part in parts)
         for name, more in harder.items()
@@ -63,10 +63,10 @@ def examine_convergence(
 
 
 def _broken(attack: PGD, classifier: Classifier, cases: Sequence[Case], epsilon: float, setting: Setting) -> int:
-    ready = [native_image(case) if setting.native else classifier.prepare(case) for case in cases]
+    ready = [native_image(case) if setting.threat.native else classifier.prepare(case) for case in cases]
     images = torch.stack(ready).to(classifier.device)
     network: nn.Module = classifier
-    if setting.native:
+    if setting.threat.native:
         network = Shrinking(classifier, size_px=classifier.size_px, bits=cases[0].bits)
     labels = torch.tensor([case.label for case in cases], device=classifier.device)
     problem = setting.problem(network, images, labels)

@@ -121,13 +121,13 @@ class _Execution:
         for index, record in enumerate(self._cell.shard.records):
             try:
                 case = self._cell.shard[index]
-                image = native_image(case) if self._cell.setting.native else self._classifier.prepare(case)
+                image = native_image(case) if self._cell.setting.threat.native else self._classifier.prepare(case)
                 unaimed.append(Target(record.case_id, record.label, image, Still(), bits=case.bits))
             except (DosimeterError, OSError, ValueError) as error:
                 # The reader's own sentence may name the file, and a file a person: the log says it, the table not.
                 log.warning("case %s left out: %s", record.case_id, error)
                 rows.append(self._error_row(record, TOO_LARGE if isinstance(error, ImageTooLarge) else READ_ERROR))
-        target = self._cell.setting.target
+        target = self._cell.setting.threat.target
         targets = [each for each in unaimed if each.label == target]  # they are what they should become
         unaimed = [each for each in unaimed if each.label != target]
         batch_size = self._batch_size()
@@ -187,8 +187,10 @@ class _Execution:
         device = self._classifier.device
         images = torch.stack([target.image for target in targets]).to(device)
         labels = torch.tensor([target.label for target in targets], device=device)
-        network, answers = self._behind_resize(targets) if setting.native else (self._network, self._engine.logits)
-        return setting.problem(network, images, labels, fill=setting.fill, answers=answers, tick=self._tick)
+        network, answers = (
+            self._behind_resize(targets) if setting.threat.native else (self._network, self._engine.logits)
+        )
+        return setting.problem(network, images, labels, fill=setting.threat.fill, answers=answers, tick=self._tick)
 
     def _behind_resize(self, targets: Sequence[Target]) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
         """Return what is differentiated and what answers, both behind the loader's resize."""
@@ -277,10 +279,10 @@ def aim(targets: Sequence[Target], attack: Attack, problem: Problem, setting: Se
         zeros = direction.grad_zero.tolist()
         logits = [None] * n if direction.logits is None else list(direction.logits.float().cpu())
         signs = direction.sign.cpu()
-        paths = [Ray(*each, setting.levels) for each in zip(signs, reach, hits, strict=True)]
+        paths = [Ray(*each, setting.threat.levels) for each in zip(signs, reach, hits, strict=True)]
     else:
         assert isinstance(attack, BudgetAttack), attack
-        paths = search(attack, problem, setting.epsilons, exhaustive=setting.exhaustive)
+        paths = search(attack, problem, setting.epsilons, exhaustive=setting.threat.exhaustive)
     spent = zip(problem.cost.gradients.tolist(), problem.cost.queries.tolist(), strict=True)
     return [
         target._replace(path=path, grad_zero=zero, logits=answer, n_gradients=gradients, n_queries=queries)
@@ -327,7 +329,7 @@ def _common(cell: Cell, classifier: Classifier) -> Row:
         "loss": attack.loss,
         "channels": attack.channels,
         "effort": cell.setting.preset.effort,
-        "target": cell.setting.target,
+        "target": cell.setting.threat.target,
         "norm": getattr(attack, "norm", "linf"),
         "seed": cell.setting.seed,
     }

@@ -11,6 +11,7 @@ from torch import Tensor
 from dosimeter.atomic import replacing
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.learner import Learner
+from dosimeter.attacks.threat import Threat
 from dosimeter.cohorts.base import Case, Cohort
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
@@ -22,14 +23,13 @@ def learn(
     training: Cohort,
     *,
     seed: int,
-    target: int | None = None,
-    mask: Tensor | None = None,
+    threat: Threat,
     file: Path | None = None,
 ) -> Attack:
     """Return `attack`, or what it becomes by learning on `training`.
 
     Args:
-        target, mask: as `Learner.learn` takes them.
+        threat: what the attacker may do.
         file: where what is learned is kept, and taken from if it is there and whole.
 
     Raises:
@@ -46,7 +46,7 @@ def learn(
         images = torch.stack([classifier.prepare(case) for case in cases]).to(classifier.device)
         return images, torch.tensor([case.label for case in cases], device=classifier.device)
 
-    learned = attack.learn(classifier, batch_of, n_images=len(training), seed=seed, target=target, mask=mask)
+    learned = attack.learn(classifier, batch_of, n_images=len(training), seed=seed, threat=threat)
     if file is not None:
         file.parent.mkdir(exist_ok=True)
         with replacing(file) as temporary:

@@ -6,8 +6,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.allowed import on_lattice
 from dosimeter.attacks.base import perturb
+from dosimeter.attacks.lattice import on_lattice
 
 
 class Path(Protocol):

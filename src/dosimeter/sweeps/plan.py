@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dosimeter.attacks.base import Problem
 from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import parameters
+from dosimeter.attacks.threat import ANYTHING, Threat
 from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
 from dosimeter.sweeps.flips import FLIP_TOLERANCE, LEVEL_TOLERANCE
@@ -41,12 +42,7 @@ class Setting:
             identity.
         batch_size: images per forward pass.
         tolerance: of the engine, in logits: torch decides where the two best are closer.
-        target: the class that images should be given; None: any but their own.
-        mask: (1, H, W), True where a pixel may move; None: everywhere.
-        levels: steps between black and white of the lattice that attacks keep to; None: floats.
-        exhaustive: whether a search looks into every ball (see `search`).
-        fill: whether it goes on after its first success there (see `Problem`).
-        native: whether images are attacked at their own size, behind the loader's resize (see `models.native`).
+        threat: what the attacker may do.
         audience: fingerprint and engine of each other classifier that answers about the same images.
         visibility: epsilons of the grid at which the costly metrics of visibility are measured; the others always are.
         refine: whether flips are bisected to `FLIP_TOLERANCE`; if not, they are known to a step of the grid.
@@ -62,12 +58,7 @@ class Setting:
     tolerance: float = 0.0
     split: str | None = "test"
     refine: bool = True
-    target: int | None = None
-    mask: Tensor | None = None
-    levels: int | None = None
-    exhaustive: bool = False
-    fill: bool = False
-    native: bool = False
+    threat: Threat = ANYTHING
     audience: tuple[str, ...] = ()
     visibility: tuple[float, ...] = ()
 
@@ -77,8 +68,7 @@ class Setting:
         Args:
             how: further fields of the problem.
         """
-        limits = (self.target, self.mask)
-        return Problem.limited(network, images, labels, *limits, levels=self.levels, seed=self.seed, **how)
+        return self.threat.problem(network, images, labels, seed=self.seed, **how)
 
 
 @dataclass(frozen=True)
@@ -92,7 +82,7 @@ class Cell:
 
 def plan_cells(test: Cohort, classifier: Classifier, setting: Setting) -> Iterator[Cell]:
     """Yield the cells that together sweep `test`, in order; an image of its own size has one for itself."""
-    size = 1 if setting.native else SHARD_SIZE if classifier.device.type == "cpu" else GPU_SHARD_SIZE
+    size = 1 if setting.threat.native else SHARD_SIZE if classifier.device.type == "cpu" else GPU_SHARD_SIZE
     for start in range(0, len(test), size):
         shard = test.subset(range(start, min(start + size, len(test))))
         yield Cell(_cell_id(shard, classifier, setting), shard, setting)
@@ -105,6 +95,7 @@ def pseudonymise_patients(cohort: Cohort) -> dict[str, str]:
 
 
 def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
+    threat = setting.threat
     identity = {
         "sweep": SWEEP_VERSION,
         "cohort": [shard.name, shard.modality, shard.sha256],
@@ -112,8 +103,8 @@ def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
         "protocol": setting.protocol,
         "classifier": classifier.fingerprint,
         "preset": [setting.preset.name, parameters(setting.preset.attack), setting.preset.storages],
-        "allowed": [setting.target, mask_digest(setting.mask), setting.levels, setting.audience, setting.native],
-        "search": [setting.exhaustive, setting.fill],
+        "allowed": [threat.target, threat.mask_sha256, threat.levels, setting.audience, threat.native],
+        "search": [threat.exhaustive, threat.fill],
         "epsilons": setting.epsilons,
         "visibility": setting.visibility,
         "flip_tolerance": [FLIP_TOLERANCE, LEVEL_TOLERANCE] if setting.refine else None,
@@ -125,8 +116,3 @@ def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
         "device": classifier.device.type,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def mask_digest(mask: Tensor | None) -> str | None:
-    """Return a digest of where pixels may move; None: everywhere."""
-    return None if mask is None else hashlib.sha256(mask.numpy().tobytes()).hexdigest()

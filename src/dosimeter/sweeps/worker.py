@@ -167,7 +167,7 @@ def portable_cell(cell: Cell, *, size_px: int) -> Cell:
     records, pseudonyms = [], {}
     for index, record in enumerate(cell.shard.records):
         try:
-            image = _on_grid(cell.shard, index, size_px=None if cell.setting.native else size_px)
+            image = _on_grid(cell.shard, index, size_px=None if cell.setting.threat.native else size_px)
         except (DosimeterError, OSError, ValueError) as error:
             log.warning("case %s left out: %s", record.case_id, error)
             image = None

@@ -6,11 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.allowed import as_levels
 from dosimeter.attacks.base import Candidate, Problem, check_positive
 from dosimeter.attacks.best import Best
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
+from dosimeter.attacks.threat import as_levels
 
 SHARES = (1 / 64, 1 / 16, 1 / 4, 1.0)
 """Of the values that a repair could move, those with the largest expected gain are moved together."""

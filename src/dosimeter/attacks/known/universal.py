@@ -1,6 +1,6 @@
 """One perturbation for every image of a cohort, learned on training images."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -10,6 +10,7 @@ from dosimeter.attacks.base import Direction, Problem, check_positive
 from dosimeter.attacks.learner import BatchOf
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
+from dosimeter.attacks.threat import Threat
 from dosimeter.errors import DosimeterError
 
 
@@ -50,8 +51,7 @@ class UniversalPerturbation:
         *,
         n_images: int,
         seed: int,
-        target: int | None = None,
-        mask: Tensor | None = None,
+        threat: Threat,
     ) -> Tensor:
         """Return the perturbation (3, H, W) for `network`, in [-1, 1] (see `Learner.learn`)."""
         generator = torch.Generator().manual_seed(seed)
@@ -59,7 +59,7 @@ class UniversalPerturbation:
         for _ in range(self.batches):
             images, labels = batch_of(torch.randint(n_images, (self.batch_size,), generator=generator).tolist())
             plane = torch.zeros_like(images[0]) if plane is None else plane
-            problem = Problem.limited(network, images, labels, target, mask)
+            problem = replace(threat, levels=None).problem(network, images, labels)
             logits, _, gradient = problem.gradient((images + plane).clamp(0, 1), self.loss, self.channels)
             pull = gradient[~problem.fooled(logits)].sum(dim=0)
             plane = (plane + self.step_size * self.epsilon * pull.sign()).clamp(-self.epsilon, self.epsilon)
