@@ -20,7 +20,7 @@ from dosimeter.cohorts.base import Cohort
 from dosimeter.models.base import Classifier
 from dosimeter.preflight import examine
 from dosimeter.responses import compact, to_frame
-from dosimeter.sweeps.convergence import examine_convergence
+from dosimeter.sweeps.convergence import Escalating, examine_convergence
 from dosimeter.sweeps.execute import execute_cell
 from dosimeter.sweeps.plan import Setting, plan_cells
 
@@ -71,7 +71,7 @@ def examined(
     frames = [_swept(classifier, cohort, setting) for setting in settings]
     convergence = []
     for setting, frame in zip(settings, frames, strict=True):
-        if isinstance(setting.preset.attack, PGD):
+        if isinstance(setting.preset.attack, Escalating):
             found = examine_convergence(setting.preset.attack, classifier, cohort, compact(frame), setting)
             names = {name: frame[name].iloc[0] for name in ("cohort", "protocol", "model")}
             convergence += [{**names, **found}] if found else []

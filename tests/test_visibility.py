@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 from tiny import convolutional_classifier
 
 import dosimeter as dm
+from dosimeter.attacks.threat import Threat
 from dosimeter.config import load_config
 from dosimeter.errors import DosimeterError
 from dosimeter.sweeps.observing import observe
@@ -202,6 +203,19 @@ def test_what_an_observer_detects_of_an_attack_is_linear_in_epsilon() -> None:
         assert large["d_image"] == pytest.approx(2 * small["d_image"], rel=1e-3)
         assert small["d_image"] > small["d_holdout"] > 0
     assert observe(dm.FGSM(), convolutional_classifier(), cohort(1), [0.01]) == []
+
+
+def test_an_observer_looks_where_the_attacker_may_change_pixels() -> None:
+    from test_sweeps import cohort
+
+    mask = torch.zeros(1, 32, 32, dtype=torch.bool)
+    mask[:, :8, :8] = True  # one of 16 patches
+    whole, part = (
+        observe(dm.FGSM(), convolutional_classifier(), cohort(6), [0.01], threat=threat)
+        for threat in (Threat(), Threat(mask=mask))
+    )
+    assert part[0]["d_image"] < whole[0]["d_image"]
+    assert part[0]["d_holdout"] == 0  # the median patch is as it was
 
 
 @pytest.mark.real

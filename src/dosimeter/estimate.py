@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from dosimeter.attacks.known.pgd import PGD
 from dosimeter.attacks.presets import Preset, choose
+from dosimeter.attacks.registry import steps_of
 from dosimeter.config import StudyConfig
 from dosimeter.examinations import N_IMAGES
 from dosimeter.models.backbones import get_backbone
@@ -14,7 +14,7 @@ from dosimeter.parallel import default_workers
 from dosimeter.preflight_gradients import N_REPEATED
 from dosimeter.progress import Progress
 from dosimeter.study import pick_device
-from dosimeter.sweeps.convergence import N_EXAMINED, RESTARTS
+from dosimeter.sweeps.convergence import N_EXAMINED, Escalating
 from dosimeter.sweeps.observing import N_OBSERVED
 from dosimeter.sweeps.plan import GPU_SHARD_SIZE, SHARD_SIZE
 from dosimeter.workload import Work, passes_of, work_of
@@ -120,11 +120,10 @@ def _examinations(config: StudyConfig, presets: Sequence[Preset], n_test: int, p
     passes = n_losses * (PREFLIGHT_PASSES[0] * n + PREFLIGHT_PASSES[1] * few)
     gradients = n_losses * (PREFLIGHT_GRADIENTS[0] * n + PREFLIGHT_GRADIENTS[1] * few)
     for preset in presets:
-        if isinstance(preset.attack, PGD):
-            starts = preset.attack.restarts
+        if isinstance(preset.attack, Escalating):
             left = min(N_EXAMINED, math.ceil(n_test / 2))
-            gradients += left * preset.attack.steps * (2 * starts + max(RESTARTS, 2 * starts))
-    if "sound" in names and config.costly_epsilons and not (config.native or config.mask or config.target):
+            gradients += left * sum(steps_of(harder) for harder in preset.attack.harder().values())
+    if "sound" in names and config.costly_epsilons and not config.native:
         gradients += min(N_OBSERVED, n_test)
     gradients += 2  # the pictures
     return passes * pace.alone_s + gradients * pace.alone_gradient_s

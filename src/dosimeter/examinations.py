@@ -10,15 +10,15 @@ import torch
 
 from dosimeter import responses
 from dosimeter.attacks.base import DirectionAttack
-from dosimeter.attacks.known.pgd import PGD
 from dosimeter.attacks.presets import PRESETS, Preset
+from dosimeter.attacks.threat import Threat
 from dosimeter.config import StudyConfig
 from dosimeter.models.base import Classifier
 from dosimeter.preflight import VERSION, examine
 from dosimeter.progress import Progress
 from dosimeter.provenance import digest_of
 from dosimeter.runs import Run, keep, kept
-from dosimeter.sweeps.convergence import examine_convergence
+from dosimeter.sweeps.convergence import Escalating, examine_convergence
 from dosimeter.sweeps.observing import observe
 from dosimeter.sweeps.plan import Cell
 from dosimeter.trials import Trial
@@ -70,10 +70,10 @@ class Examinations:
         return {**facts, **trial.scope, "evaluation": preset.name, "sampled": sampled}
 
     def convergence(self, trial: Trial, classifier: Classifier, cells: Sequence[Cell]) -> list[Facts]:
-        """Return whether more of PGD would have broken more, if it was swept and left any image."""
+        """Return whether more of an attack would have broken more, where it says what more is and left an image."""
         found = []
         for preset in self._presets:
-            if not isinstance(preset.attack, PGD):
+            if not isinstance(preset.attack, Escalating):
                 continue
             facts = self._converged(preset.attack, preset.name, trial, classifier, cells)
             if facts:
@@ -81,7 +81,9 @@ class Examinations:
                 found.append({**scope, "preset": preset.name, **facts})
         return found
 
-    def _converged(self, attack: PGD, name: str, trial: Trial, classifier: Classifier, cells: Sequence[Cell]) -> Facts:
+    def _converged(
+        self, attack: Escalating, name: str, trial: Trial, classifier: Classifier, cells: Sequence[Cell]
+    ) -> Facts:
         mine = [cell for cell in cells if cell.setting.preset.name == name]
         parts = [self._run.part(cell.cell_id) for cell in mine]
 
@@ -94,22 +96,22 @@ class Examinations:
         key = digest_of([part.stem for part in parts])
         return self._kept("convergence", key, compute, {**trial.scope, "model": classifier.card["model"]})
 
-    def visibility(self, trial: Trial, classifier: Classifier) -> list[Facts]:
+    def visibility(self, trial: Trial, classifier: Classifier, threat: Threat) -> list[Facts]:
         """Return what a model observer detects of the sound preset, at the epsilons of the setting `visibility`."""
         preset = next((preset for preset in self._presets if preset.name == "sound"), None)
         epsilons = self._config.costly_epsilons
-        limited = self._config.native or self._config.mask or self._config.target
-        if preset is None or not epsilons or limited:
-            return []  # it looks at perturbations of the whole image on the classifier's grid, to any other class
+        if preset is None or not epsilons or self._config.native:
+            return []  # it looks at perturbations on the classifier's grid
         attack = preset.attack
         assert isinstance(attack, DirectionAttack)
         model = classifier.card["model"]
 
         def compute() -> Facts:
             self._progress.begin(f"{model}: a model observer", 0)
-            return {"found": observe(attack, classifier, trial.split.test, epsilons)}
+            return {"found": observe(attack, classifier, trial.split.test, epsilons, threat=threat)}
 
-        key = digest_of([classifier.fingerprint, trial.split.test.sha256, str(epsilons), torch.__version__])
+        settings = [str(epsilons), *([str(threat.identity)] if threat.limits else [])]
+        key = digest_of([classifier.fingerprint, trial.split.test.sha256, *settings, torch.__version__])
         facts = self._kept("visibility", key, compute, {**trial.scope, "model": model})
         scope = {**trial.scope, "model": model, "seed": trial.split.seed, "preset": preset.name}
         return [{**scope, **found} for found in facts["found"]]

@@ -37,12 +37,7 @@ def plan_trial(
         listeners: fingerprint and plan of each classifier that is asked about the same images.
     """
     patients = pseudonymise_patients(trial.cohort)
-    threat = threat_model(config).against(
-        classes=trial.cohort.classes,
-        size_px=classifier.size_px,
-        fill=fills(config.storages, transfer=config.transfer),
-        exhaustive=config.effort == "thorough",
-    )
+    threat = threat_of(config, trial.cohort.classes, classifier.size_px)
     for preset in choose(config.preset, config.attack, config.effort, config.storages):
         setting = Setting(
             protocol=trial.split.protocol,
@@ -60,9 +55,11 @@ def plan_trial(
         yield from plan_cells(trial.split.test, classifier, setting)
 
 
-def threat_model(config: StudyConfig) -> ThreatModel:
-    """Return what the settings let an attacker do."""
-    return ThreatModel(config.target, config.mask, config.bits, config.native, config.fill)
+def threat_of(config: StudyConfig, classes: Sequence[str], size_px: int) -> Threat:
+    """Return what the settings let an attacker do to images of `size_px` pixels a side, of `classes`."""
+    declared = ThreatModel(config.target, config.mask, config.bits, config.native, config.fill)
+    fill = fills(config.storages, transfer=config.transfer)
+    return declared.against(classes=classes, size_px=size_px, fill=fill, exhaustive=config.effort == "thorough")
 
 
 def check_limits(config: StudyConfig, trials: Sequence[Trial]) -> None:

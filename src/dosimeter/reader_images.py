@@ -16,7 +16,7 @@ from PIL import Image
 from dosimeter import responses
 from dosimeter.analysis.base import answered, clean_answers
 from dosimeter.atomic import is_free
-from dosimeter.attacks.base import Problem, perturb
+from dosimeter.attacks.base import perturb
 from dosimeter.attacks.known.random_sign import RandomSign
 from dosimeter.errors import DosimeterError
 from dosimeter.progress import Progress
@@ -211,8 +211,10 @@ class _Album:
 
     def _noise(self, target: Target) -> torch.Tensor:
         """Return random signs (3, H, W), grey if the attack's are."""
-        attack = self._curve.setting.preset.attack
-        problem = Problem(self._curve.classifier, target.image[None], torch.tensor([target.label]), seed=self._seed)
+        setting = self._curve.setting
+        attack = setting.preset.attack
+        labels = torch.tensor([target.label])
+        problem = setting.threat.problem(self._curve.classifier, target.image[None], labels, seed=self._seed)
         sign = RandomSign(channels="free" if attack.channels == "free" else "tied").direction(problem).sign
         return sign[0]
 

@@ -30,7 +30,7 @@ from dosimeter.models.fit import recipe
 from dosimeter.models.saved import ClassifierDamaged, load_classifier, save_classifier
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, WeightsUnavailable, load_weights
-from dosimeter.planning import check_limits, plan_trial
+from dosimeter.planning import check_limits, plan_trial, threat_of
 from dosimeter.progress import Progress
 from dosimeter.provenance import digest_of
 from dosimeter.report import redraw
@@ -234,7 +234,8 @@ class _Study:
         exemplars = self._pictures(trial, classifier, cells)
         examined = self.examinations.preflights(trial, classifier)
         converged = self.examinations.convergence(trial, classifier, cells)
-        observed = self.examinations.visibility(trial, classifier)
+        threat = threat_of(self.config, trial.cohort.classes, classifier.size_px)
+        observed = self.examinations.visibility(trial, classifier, threat)
         return Swept(cells, card, engine, exemplars, examined, converged, observed)
 
     def _execute(self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan, audience: Audience) -> None:

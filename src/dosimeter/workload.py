@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.learner import Learner
 from dosimeter.attacks.presets import Preset
-from dosimeter.attacks.registry import GRADIENT_IN_PASSES, SEARCHES_THAT_FAIL, entry_of, parameters
+from dosimeter.attacks.registry import GRADIENT_IN_PASSES, SEARCHES_THAT_FAIL, entry_of, steps_of
 from dosimeter.config import StudyConfig, fills
 from dosimeter.storage.base import get_storage
 from dosimeter.sweeps.flips import FLIP_TOLERANCE, LEVEL_TOLERANCE
@@ -88,8 +88,7 @@ def _attack(attack: Attack, n_doses: int, *, full: bool, exhaustive: bool) -> tu
         return 0.0, 0.0, float(own)
     if known is None or known.searches == "direction":
         return (1.0, 0.0, 0.0) if known is None or (known.needs_gradient and not known.learns) else (0.0, 0.0, 1.0)
-    settings = parameters(attack)
-    steps = math.prod(settings[name] for name in ("steps", "queries", "restarts", "searches") if name in settings)
+    steps = steps_of(attack)
     balls = 1.0
     if known.searches == "budget":
         balls = n_doses if full else SEARCHES_THAT_STOP * n_doses if exhaustive else min(SEARCHES_THAT_FAIL, n_doses)

@@ -152,10 +152,15 @@ def passes(attack: Attack) -> float:
     known = entry_of(attack)
     if known is None or known.searches == "direction":
         return 1 + GRADIENT_IN_PASSES
-    settings = parameters(attack)
-    steps = math.prod(settings[name] for name in ("steps", "queries", "restarts", "searches") if name in settings)
+    steps = steps_of(attack)
     balls = SEARCHES_THAT_FAIL if known.searches == "budget" else 1
     return float(balls * steps * (GRADIENT_IN_PASSES if known.needs_gradient else 1))
+
+
+def steps_of(attack: Attack) -> int:
+    """Return the steps that an attack takes for an image in one ball, or queries, all starts together."""
+    settings = parameters(attack)
+    return math.prod(settings[name] for name in ("steps", "queries", "restarts", "searches") if name in settings)
 
 
 def _digest(tensor: Tensor) -> str:

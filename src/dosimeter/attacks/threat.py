@@ -60,6 +60,11 @@ class Threat:
         )
 
     @property
+    def limits(self) -> bool:
+        """Whether it limits which images an attack may make: to a class, to a mask, or to a file's grey levels."""
+        return self.target is not None or self.mask is not None or self.levels is not None
+
+    @property
     def identity(self) -> list[object]:
         """All that determines what an attack may do, as JSON types."""
         return [self.target, self.mask_sha256, self.levels, self.native, self.fill, self.exhaustive]

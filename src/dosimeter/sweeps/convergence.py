@@ -1,15 +1,14 @@
-"""Would more effort have broken more? The images that PGD left, attacked again with twice the steps and more starts."""
+"""Would more effort have broken more? Images that a search left, attacked again with more steps and more starts."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
-from dosimeter.attacks.known.pgd import PGD
+from dosimeter.attacks.base import BudgetAttack
 from dosimeter.cohorts.base import Case, Cohort
 from dosimeter.models.base import Classifier
 from dosimeter.models.native import Shrinking, native_image
@@ -18,12 +17,17 @@ from dosimeter.sweeps.plan import Setting
 N_EXAMINED = 16
 """Images at most: each takes all steps of both attacks."""
 
-RESTARTS = 5
-"""Starts at least; twice those of an attack that has many."""
+
+@runtime_checkable
+class Escalating(BudgetAttack, Protocol):
+    """A search that can say what more of it would be."""
+
+    def harder(self) -> Mapping[str, BudgetAttack]:
+        """Return it with twice the steps (`n_doubled`) and with more starts (`n_restarts`)."""
 
 
 def examine_convergence(
-    attack: PGD, classifier: Classifier, cohort: Cohort, frame: pd.DataFrame, setting: Setting
+    attack: Escalating, classifier: Classifier, cohort: Cohort, frame: pd.DataFrame, setting: Setting
 ) -> dict[str, Any] | None:
     """Return how many images that `attack` left break under more of it, at the epsilon that leaves about half.
 
@@ -51,18 +55,18 @@ def examine_convergence(
     places = [place for place, record in enumerate(cohort.records) if record.case_id in survivors]
     chosen = np.linspace(0, len(places) - 1, min(N_EXAMINED, len(places))).round().astype(int)
     examined = [places[index] for index in chosen]
-    more_starts = max(RESTARTS, 2 * attack.restarts)
-    harder = {"n_doubled": replace(attack, steps=2 * attack.steps), "n_restarts": replace(attack, restarts=more_starts)}
     parts = [[place] for place in examined] if setting.threat.native else [examined]
     broken = {
         name: sum(_broken(more, classifier, [cohort[place] for place in part], epsilon, setting) for part in parts)
-        for name, more in harder.items()
+        for name, more in attack.harder().items()
     }
     facts = {"epsilon": epsilon, "n": len(correct), "n_survivors": len(survivors), "n_examined": len(examined)}
     return facts | broken
 
 
-def _broken(attack: PGD, classifier: Classifier, cases: Sequence[Case], epsilon: float, setting: Setting) -> int:
+def _broken(
+    attack: BudgetAttack, classifier: Classifier, cases: Sequence[Case], epsilon: float, setting: Setting
+) -> int:
     ready = [native_image(case) if setting.threat.native else classifier.prepare(case) for case in cases]
     images = torch.stack(ready).to(classifier.device)
     network: nn.Module = classifier

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import DirectionAttack, Problem, perturb
+from dosimeter.attacks.base import DirectionAttack, perturb
+from dosimeter.attacks.threat import ANYTHING, Threat
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
@@ -21,7 +22,12 @@ PATCH_PX, LEAST_PATCH_PX = 32, 8
 
 
 def observe(
-    attack: DirectionAttack, classifier: Classifier, cohort: Cohort, epsilons: Sequence[float]
+    attack: DirectionAttack,
+    classifier: Classifier,
+    cohort: Cohort,
+    epsilons: Sequence[float],
+    *,
+    threat: Threat = ANYTHING,
 ) -> list[dict[str, Any]]:
     """Return how well channelised Hotelling observers detect the perturbations of `attack`, patch by patch.
 
@@ -32,6 +38,7 @@ def observe(
     Args:
         cohort: the test images; up to `N_OBSERVED` are taken, evenly.
         epsilons: doses; images are floats.
+        threat: what the attacker may do; images of the class that others should be given are left out.
 
     Returns:
         One entry per (epsilon, channels): n_images, n_patches, patch_px; d_holdout and d_resubstitution, medians over
@@ -39,7 +46,7 @@ def observe(
         independent, median over images; auc_image. Nothing if there are fewer than two images or they are too small.
     """
     patch_px = min(PATCH_PX, classifier.size_px // 4)
-    pairs = _directions(attack, classifier, cohort) if epsilons and patch_px >= LEAST_PATCH_PX else []
+    pairs = _directions(attack, classifier, cohort, threat) if epsilons and patch_px >= LEAST_PATCH_PX else []
     if len(pairs) < 2:
         return []
     halves = [np.concatenate([_patches(grey(image), patch_px) for image, _ in pairs[start::2]]) for start in (0, 1)]
@@ -82,16 +89,20 @@ def _signals(pairs: Sequence[tuple[Tensor, Tensor]], epsilon: float, patch_px: i
     return np.concatenate([_patches(change, patch_px) for change in changes])
 
 
-def _directions(attack: DirectionAttack, classifier: Classifier, cohort: Cohort) -> list[tuple[Tensor, Tensor]]:
+def _directions(
+    attack: DirectionAttack, classifier: Classifier, cohort: Cohort, threat: Threat
+) -> list[tuple[Tensor, Tensor]]:
     """Return images (3, H, W) and directions; images that cannot be read or have no finite gradient are left out."""
     places = np.linspace(0, len(cohort) - 1, min(N_OBSERVED, len(cohort))).round().astype(int)
     pairs = []
     for place in places:
         try:
             case = cohort[int(place)]
+            if case.label == threat.target:
+                continue
             image = classifier.prepare(case)
             labels = torch.tensor([case.label], device=classifier.device)
-            problem = Problem(classifier, image[None].to(classifier.device), labels)
+            problem = threat.problem(classifier, image[None].to(classifier.device), labels)
             pairs.append((image, attack.direction(problem).sign[0].cpu()))
         except (DosimeterError, OSError, ValueError, FloatingPointError):
             continue  # the sweep has a row that says so

@@ -1,6 +1,6 @@
 """Projected gradient descent: FGSM again and again, never farther than epsilon."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
@@ -10,6 +10,9 @@ from dosimeter.attacks.best import Best
 from dosimeter.attacks.losses import check_loss
 from dosimeter.attacks.registry import Entry
 from dosimeter.errors import DosimeterError
+
+RESTARTS = 5
+"""Starts of a harder one at least; twice those of one that has many."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class PGD:
         check_positive(steps=self.steps, restarts=self.restarts, step_size=self.step_size)
         if self.start not in ("fgsm", "image", "random"):
             raise DosimeterError(f"start must be 'fgsm', 'image' or 'random', got '{self.start}'.")
+
+    def harder(self) -> dict[str, "PGD"]:
+        """Return itself with twice the steps (`n_doubled`) and with more starts (`n_restarts`); see `Escalating`."""
+        more = max(RESTARTS, 2 * self.restarts)
+        return {"n_doubled": replace(self, steps=2 * self.steps), "n_restarts": replace(self, restarts=more)}
 
     def perturb(self, problem: Problem, epsilon: Tensor) -> Candidate:
         """Return the best of all iterates."""
