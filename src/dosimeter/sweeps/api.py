@@ -154,8 +154,9 @@ def sweep(
         rows[done.cell.cell_id] = done.rows
         advance(len(done.cell.shard))
     frame = to_frame(row for cell in cells for row in rows[cell.cell_id])
-    cards = [{**classifier.card, "classifier": classifier.name}]
-    return Responses(frame, {"classifiers": cards, "engines": [{"classifier": classifier.name, **plan.to_dict()}]})
+    name = cells[0].classifier
+    cards = [{**classifier.card, "classifier": name}]
+    return Responses(frame, {"classifiers": cards, "engines": [{"classifier": name, **plan.to_dict()}]})
 
 
 def _check_subjects(classifier: object, cohort: object) -> None:
