@@ -212,7 +212,7 @@ def test_weights_written_later_change_it() -> None:
 
 def test_what_cannot_be_read_is_warned_of_and_never_taken_for_another(caplog: pytest.LogCaptureFixture) -> None:
     def made(**options: Any) -> dm.Classifier:
-        return classifier(Then(session=memoryview(b"a session")).eval(), nn.Identity().eval(), **options)
+        return classifier(Then(session=memoryview(b"a session")), adopt=True, **options)
 
     first, second = made(), made()
     assert first.fingerprint == first.fingerprint != second.fingerprint

@@ -86,17 +86,47 @@ def test_a_part_that_base_and_head_share_stays_shared() -> None:
     assert made.head[0] is made.base is not shared  # type: ignore[index]
 
 
-def test_a_network_that_cannot_be_copied_is_taken_itself_if_it_is_in_evaluation_mode() -> None:
+class Itself(nn.Module):
+    """Its copy is no copy."""
+
+    def __deepcopy__(self, memo: Any) -> "Itself":
+        return self
+
+
+def uncopyable(kind: str) -> tuple[nn.Module, nn.Module]:
     network = Viewing()
-    network.lock = Lock()  # type: ignore[assignment]
-    with pytest.raises(dm.DosimeterError, match=r"cannot be copied .*Call eval\(\) on it first"):
-        classifier(network)
-    network.eval()
-    made = classifier(network)
-    assert made.base is network
-    assert network.conv.weight.requires_grad
+    if kind == "a lock":
+        network.lock = Lock()  # type: ignore[assignment]
+    elif kind == "a part that copies as itself":
+        network.add_module("part", Itself())
+    else:  # a tensor of the original in the copy
+        bias = network.last.bias
+        network.last.__deepcopy__ = lambda memo: copy.copy(network.last)  # type: ignore[attr-defined]
+        assert network.last.bias is bias
+    return network, nn.Identity()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("swapped", [True, False])
+@pytest.mark.parametrize("kind", ["a lock", "a part that copies as itself", "a copy with the same tensors"])
+def test_a_network_that_cannot_be_copied_is_refused_and_left_alone(kind: str, swapped: bool, training: bool) -> None:
+    network, other = uncopyable(kind)
+    network.train(training)
+    pair = (other, network) if swapped else (network, other)
+    if kind == "a copy with the same tensors":
+        modules = type("Sharing", (nn.Sequential,), {"__deepcopy__": lambda self, memo: copy.copy(self)})
+        pair = (modules(pair[0]), pair[1])
+    before = [(module.training, module) for part in pair for module in part.modules()]
+    with pytest.raises(dm.DosimeterError, match=r"networks that can be copied.*adopt=True") as error:
+        classifier(*pair)
+    assert "\n" not in str(error.value)
+    assert before == [(module.training, module) for part in pair for module in part.modules()]
+    assert all(parameter.requires_grad for part in pair for parameter in part.parameters())
+    made = classifier(*pair, adopt=True)  # as the sentence says
+    assert made.base is pair[0]
+    assert not any(parameter.requires_grad for parameter in made.parameters())
+    assert not any(module.training for module in made.modules())
     assert len(sweep(made)) == 8
-    assert network.conv.weight.grad is None
 
 
 # --- networks of many kinds ---------------------------------------------------------------------------------------

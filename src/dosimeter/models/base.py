@@ -14,9 +14,9 @@ from torch.nn.modules.dropout import _DropoutNd
 from dosimeter.cohorts.base import Case, Decoded
 from dosimeter.cohorts.images import to_grid
 from dosimeter.errors import DosimeterError, in_a_line
-from dosimeter.models.identity import Identity, identify, versions_of
+from dosimeter.models.identity import identify, structure_of
 from dosimeter.models.preprocessing import Preprocessing
-from dosimeter.models.private import freeze, private_copy, set_mode
+from dosimeter.models.private import check_parts, freeze, private_copy, set_mode
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +48,13 @@ class Classifier(nn.Module):
         card: what is known of its making (see `fit`), saved beside the weights.
         identity: a name and version of all that determines the answers beside tensors, preprocessing, size and classes.
             By default the code and the settings of the network are read (see `fingerprint`); give it where they cannot
-            be, as where the network asks a server.
-        adopt: take base and head themselves instead of copies: for networks that nobody else uses.
+            be, as where the network asks a server, and another one whenever that changes.
+        adopt: take base and head themselves instead of copies, without gradients and in evaluation mode from now on:
+            for networks that nobody else uses, or that cannot be copied.
         channels_last: feed the base in that layout, because its weights are in it.
 
     Raises:
-        DosimeterError: base or head is no network, has lazy layers that were never called, or can neither be copied nor
-            is in evaluation mode.
+        DosimeterError: base or head is no network, has lazy layers that were never called, or cannot be copied.
 
     Example:
         >>> import dosimeter as dm
@@ -84,6 +84,7 @@ class Classifier(nn.Module):
         super().__init__()
         _check_making(preprocessing, size_px, classes)
         with torch.inference_mode(False):  # a caller's: what is made inside is of no use to gradients
+            check_parts(base, head)
             self.base, self.head = (freeze(base), freeze(head)) if adopt else private_copy(base, head)
         self.preprocessing = preprocessing
         self.size_px = size_px
@@ -93,7 +94,7 @@ class Classifier(nn.Module):
         self.channels_last = channels_last
         self.training = False
         self.token = secrets.token_hex(16)  # stands for what its identity cannot read; copies keep it
-        self._identified: tuple[object, Identity] | None = None
+        self.declared_for = "" if identity is None else structure_of(self)
 
     def __call__(self, images: Tensor) -> Any:
         """Return what `forward` returns.
@@ -135,6 +136,7 @@ class Classifier(nn.Module):
         """Return this classifier with another computation of its base; preprocessing and head are shared."""
         other = copy.copy(self)
         other._modules = {"base": freeze(base), "head": self.head}
+        other.declared_for = "" if self.identity is None else structure_of(other)
         return other
 
     def prepare(self, case: Case) -> Tensor:
@@ -148,7 +150,11 @@ class Classifier(nn.Module):
     @property
     def name(self) -> str:
         """Backbone and the start of the fingerprint, e.g. "vgg16-1f9a03c2"."""
-        return f"{self.card.get('model', 'classifier')}-{self.fingerprint[:8]}"
+        return self.named_by(self.fingerprint)
+
+    def named_by(self, fingerprint: str) -> str:
+        """Return the name that goes with a fingerprint of this classifier."""
+        return f"{self.card.get('model', 'classifier')}-{fingerprint[:8]}"
 
     @property
     def device(self) -> torch.device:
@@ -159,20 +165,19 @@ class Classifier(nn.Module):
     def fingerprint(self) -> str:
         """SHA-256 of everything that determines its answers, the same in every process; see `models.identity`.
 
-        It digests tensors, preprocessing, size, classes, and `identity` or, where none was given, code and settings of
-        the network. What can be read of neither is warned of: the fingerprint is then this object's alone.
+        It digests tensors, preprocessing, size, classes and, where no `identity` was given, code and settings of the
+        network and what it answers about a few fixed images. It is found anew each time, in a few passes: what is
+        changed in the network later counts. What can be read in no way is warned of: the fingerprint is then this
+        object's alone.
         """
-        state = versions_of(self)
-        if self._identified is None or self._identified[0] != state:
-            found = identify(self)
-            self._identified = state, found
-            if found.unknown:
-                log.warning(
-                    "The network cannot be told from others by its code: %s. Its name holds for this process only. "
-                    "Give Classifier(..., identity=NAME AND VERSION OF WHAT ANSWERS).",
-                    "; ".join(found.unknown[:3]),
-                )
-        return self._identified[1].sha256
+        found = identify(self)
+        if found.unknown:
+            log.warning(
+                "The network cannot be told from others by its code: %s. Its name holds for this process only. "
+                "Give Classifier(..., identity=NAME AND VERSION OF WHAT ANSWERS).",
+                "; ".join(dict.fromkeys(found.unknown[:3])),
+            )
+        return found.sha256
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -1,7 +1,6 @@
 """A user's network stays the user's: what answers is a copy, frozen and in evaluation mode."""
 
 import copy
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +12,24 @@ from dosimeter.errors import DosimeterError, in_a_line
 def private_copy(base: nn.Module, head: nn.Module) -> tuple[nn.Module, nn.Module]:
     """Return a frozen copy of both in evaluation mode; neither flags, mode nor layout of the originals change.
 
-    A network that cannot be copied is returned itself, and must be in evaluation mode already.
-
     Raises:
-        DosimeterError: it cannot be copied and is in training mode, or has layers whose size is not known yet.
+        DosimeterError: one of them cannot be copied.
     """
+    memo = {id(tensor): tensor.detach().clone() for tensor in (*_computed(base), *_computed(head))}
+    try:
+        with torch.no_grad():  # or the tensors of a scripted copy have a history
+            own_base, own_head = copy.deepcopy((base, head), dict(memo))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a lock, a session, an open file
+        raise _cannot_be_copied(in_a_line(error)) from error
+    if _shares((base, head), (own_base, own_head)):
+        raise _cannot_be_copied("a copy of it shares modules or tensors with it")
+    return freeze(own_base), freeze(own_head)
+
+
+def check_parts(base: object, head: object) -> None:
+    """Raise DosimeterError unless both are networks whose sizes are known."""
     for name, network in (("base", base), ("head", head)):
         if not isinstance(network, nn.Module):
             raise DosimeterError(
@@ -29,30 +41,26 @@ def private_copy(base: nn.Module, head: nn.Module) -> tuple[nn.Module, nn.Module
                 f"{name} must know the sizes of its layers, but has lazy ones that were never called. Call it on an "
                 "image, and train it or load its weights."
             )
-    memo = {id(tensor): tensor.detach().clone() for tensor in (*_computed(base), *_computed(head))}
-    try:
-        with torch.no_grad():  # or the tensors of a scripted copy have a history
-            own_base, own_head = copy.deepcopy((base, head), dict(memo))
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # a lock, a session, an open file: of one of them
-        return _copied_or_itself("base", base, memo), _copied_or_itself("head", head, memo)
-    return freeze(own_base), freeze(own_head)
 
 
-def _copied_or_itself(name: str, network: nn.Module, memo: Mapping[int, Tensor]) -> nn.Module:
-    try:
-        with torch.no_grad():
-            return freeze(copy.deepcopy(network, dict(memo)))
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        if any(module.training for module in network.modules()):
-            raise DosimeterError(
-                f"{name} must be in evaluation mode, since it cannot be copied ({in_a_line(error)}). Call eval() on it "
-                "first."
-            ) from error
-        return network
+def _cannot_be_copied(reason: str) -> DosimeterError:
+    return DosimeterError(
+        f"base and head must be networks that can be copied, so that yours stay as they are, got one that cannot "
+        f"({reason}). Give its class a `__deepcopy__`, or hand the network itself over with adopt=True: it then loses "
+        "its gradients and stays in evaluation mode."
+    )
+
+
+def _shares(originals: tuple[nn.Module, nn.Module], copies: tuple[nn.Module, nn.Module]) -> bool:
+    """Whether what is done to a copy would be done to its original as well."""
+
+    def held(networks: tuple[nn.Module, nn.Module]) -> dict[int, object]:  # kept, or their ids would be given away
+        parts = [part for network in networks for part in network.modules()]
+        tensors = [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
+        return {id(each): each for each in (*parts, *tensors)}
+
+    theirs, ours = held(originals), held(copies)
+    return not theirs.keys().isdisjoint(ours)
 
 
 def _computed(network: nn.Module) -> list[Tensor]:

@@ -143,9 +143,10 @@ def sweep(
         rows[done.cell.cell_id] = done.rows
         advance(len(done.cell.shard))
     frame = to_frame(row for cell in cells for row in rows[cell.cell_id])
-    cards = [{**classifier.card, "classifier": classifier.name}]
+    name = cells[0].classifier
+    cards = [{**classifier.card, "classifier": name}]
     kinds = kinds_of([chosen], storages, [str(classifier.card.get("model", ""))])
-    engines = [{"classifier": classifier.name, **plan.to_dict()}]
+    engines = [{"classifier": name, **plan.to_dict()}]
     return Responses(frame, {"classifiers": cards, "engines": engines, "kinds": kinds})
 
 

@@ -89,7 +89,7 @@ class _Execution:
         self._cell = cell
         self._classifier = classifier
         self._attack = cell.setting.preset.attack
-        self._common = _common(cell, classifier)
+        self._common = _common(cell, classifier, cell.classifier)
         self._references: dict[str, Reference] = {}  # by case
         self._records = {record.case_id: record for record in cell.shard.records}
         self._stop = stop
@@ -151,7 +151,7 @@ class _Execution:
         """Yield the rows of another classifier that is asked about the same images, on the grid alone."""
         setting = self._cell.setting
         made_on = self._common["model"]
-        common = _common(self._cell, listener.classifier)
+        common = _common(self._cell, listener.classifier, listener.classifier.name)
         common |= {"made_on": made_on, "preset": f"{setting.preset.name} from {made_on}"}
         questions = [
             Question(target._replace(logits=None), storage, epsilon)
@@ -313,7 +313,7 @@ def _key(question: Question) -> tuple[str, str, float]:
     return question.target.case_id, question.storage, question.epsilon
 
 
-def _common(cell: Cell, classifier: Classifier) -> Row:
+def _common(cell: Cell, classifier: Classifier, name: str) -> Row:
     attack = cell.setting.preset.attack
     return {
         "cell_id": cell.cell_id,
@@ -322,7 +322,7 @@ def _common(cell: Cell, classifier: Classifier) -> Row:
         "protocol": cell.setting.protocol,
         "split": cell.setting.split,
         "model": classifier.card.get("model", "classifier"),
-        "classifier": classifier.name,
+        "classifier": name,
         "defence": "none",
         "preset": cell.setting.preset.name,
         "attack": attack.name,

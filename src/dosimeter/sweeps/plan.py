@@ -73,19 +73,26 @@ class Setting:
 
 @dataclass(frozen=True)
 class Cell:
-    """A shard of a test cohort, a classifier and a preset. `cell_id` digests everything that determines its rows."""
+    """A shard of a test cohort, a classifier and a preset. `cell_id` digests everything that determines its rows.
+
+    Attributes:
+        classifier: its name when the sweep was planned.
+    """
 
     cell_id: str
     shard: Cohort
     setting: Setting
+    classifier: str
 
 
 def plan_cells(test: Cohort, classifier: Classifier, setting: Setting) -> Iterator[Cell]:
     """Yield the cells that together sweep `test`, in order; an image of its own size has one for itself."""
+    fingerprint = classifier.fingerprint
+    name = classifier.named_by(fingerprint)
     size = 1 if setting.threat.native else SHARD_SIZE if classifier.device.type == "cpu" else GPU_SHARD_SIZE
     for start in range(0, len(test), size):
         shard = test.subset(range(start, min(start + size, len(test))))
-        yield Cell(_cell_id(shard, classifier, setting), shard, setting)
+        yield Cell(_cell_id(shard, fingerprint, classifier.device.type, setting), shard, setting, name)
 
 
 def pseudonymise_patients(cohort: Cohort) -> dict[str, str]:
@@ -94,14 +101,14 @@ def pseudonymise_patients(cohort: Cohort) -> dict[str, str]:
     return {patient_id: f"p{index:04d}" for index, patient_id in enumerate(ids, start=1)}
 
 
-def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
+def _cell_id(shard: Cohort, fingerprint: str, device: str, setting: Setting) -> str:
     threat = setting.threat
     identity = {
         "sweep": SWEEP_VERSION,
         "cohort": [shard.name, shard.modality, shard.sha256],
         "patients": [setting.patients.get(record.patient_id or "") for record in shard.records],
         "protocol": setting.protocol,
-        "classifier": classifier.fingerprint,
+        "classifier": fingerprint,
         "preset": [setting.preset.name, parameters(setting.preset.attack), setting.preset.storages],
         "allowed": [threat.target, threat.mask_sha256, threat.levels, setting.audience, threat.native],
         "search": [threat.exhaustive, threat.fill],
@@ -113,6 +120,6 @@ def _cell_id(shard: Cohort, classifier: Classifier, setting: Setting) -> str:
         "split": setting.split,
         # of what answers, resizes, stores and measures
         "versions": [torch.__version__, PIL.__version__, pydicom.__version__, version("torchmetrics")],
-        "device": classifier.device.type,
+        "device": device,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]

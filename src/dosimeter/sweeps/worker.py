@@ -175,7 +175,8 @@ def portable_cell(cell: Cell, *, size_px: int) -> Cell:
         records.append(Record(record.case_id, record.label, record.sha256, _Carried(image), patient))
         if patient is not None:
             pseudonyms[patient] = patient
-    return Cell(cell.cell_id, _nameless(cell.shard, records), replace(cell.setting, patients=pseudonyms))
+    setting = replace(cell.setting, patients=pseudonyms)
+    return Cell(cell.cell_id, _nameless(cell.shard, records), setting, cell.classifier)
 
 
 class ImageStore:
