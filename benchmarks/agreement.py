@@ -28,7 +28,7 @@ from dosimeter.attacks.known.apgd import APGD
 from dosimeter.attacks.known.deepfool import DeepFool
 from dosimeter.attacks.known.fmn import FMN
 from dosimeter.attacks.known.pgd import PGD
-from dosimeter.provenance import environment
+from dosimeter.record.provenance import environment
 
 EPSILONS = (0.0005, 0.001, 0.003)
 LARGEST_DIFFERENCE = 1  # images, of those that withstand

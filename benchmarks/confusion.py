@@ -23,7 +23,7 @@ from masked import HONEST, MASKED, Evidence, cohort_of, examined, stated, truth 
 
 from dosimeter.analysis.checks import VERDICTS  # noqa: E402
 from dosimeter.analysis.evaluation import RULES, evaluate, overall  # noqa: E402
-from dosimeter.responses import read_compact  # noqa: E402
+from dosimeter.record.table import read_compact  # noqa: E402
 
 KINDS = ("masked", "honest")
 N = 24

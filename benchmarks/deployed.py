@@ -12,10 +12,10 @@ from results import made, write_page
 from dosimeter.analysis.names import attack_title, model_name
 from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.visibility import statements
+from dosimeter.record.table import Responses
 from dosimeter.report.numbers import Cell, decimal
 from dosimeter.report.storage import storage_sentences, storage_tables
 from dosimeter.report.tables import View
-from dosimeter.responses import Responses
 
 HEAD = """# Deployed and seen
 

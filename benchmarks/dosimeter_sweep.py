@@ -16,7 +16,7 @@ import dosimeter as dm
 from dosimeter.attacks.base import Attack
 from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.choose import EnginePlan, plan_engine
-from dosimeter.responses import Responses
+from dosimeter.record.table import Responses
 from dosimeter.units import DEFAULT_EPSILONS
 
 STUDY_PASSES = 54 * len(DEFAULT_EPSILONS) * 3
@@ -60,7 +60,7 @@ def sweep(
     refine: bool = False,
 ) -> Responses:
     """Return what `dosimeter.sweep` returns, computed by a plan made before."""
-    with mock.patch("dosimeter.sweeps.api.plan_engine", return_value=plan):
+    with mock.patch("dosimeter.study.sweep.plan_engine", return_value=plan):
         responses: Responses = dm.sweep(
             classifier, cohort, attack, epsilons=epsilons, storages=storages, refine=refine, engine=plan.name
         )

@@ -20,12 +20,12 @@ from network_clock import NetworkClock
 from subjects import MODELS, cohort_names
 from timing import timed
 
-import dosimeter.examinations
-import dosimeter.study
-from dosimeter.config import load_config
+import dosimeter.examine.examinations
+import dosimeter.study.run
 from dosimeter.engines.choose import EnginePlan, plan_engine
-from dosimeter.preflight import examine
-from dosimeter.sweeps.pictures import picture
+from dosimeter.examine.pictures import picture
+from dosimeter.examine.preflight import examine
+from dosimeter.study.config import load_config
 
 PAPER_IMAGES, PAPER_TEST_IMAGES = 268, 54
 GROWS_WITH = {"read": PAPER_IMAGES, "features": PAPER_IMAGES, "training": PAPER_IMAGES, "sweep": PAPER_TEST_IMAGES}
@@ -68,13 +68,13 @@ def measure(model: str, engine: str, limit: int) -> dict[str, Any]:
             out=folder / "run",
         )
         with (
-            mock.patch.object(dosimeter.study, "plan_engine", choose),
-            mock.patch.object(dosimeter.study, "picture", picturing.of(picture)),
-            mock.patch.object(dosimeter.examinations, "examine", examining.of(examine)),
+            mock.patch.object(dosimeter.study.run, "plan_engine", choose),
+            mock.patch.object(dosimeter.study.run, "picture", picturing.of(picture)),
+            mock.patch.object(dosimeter.examine.examinations, "examine", examining.of(examine)),
             mock.patch("dosimeter.models.features.cache_dir", return_value=folder),  # no map is there yet
             NetworkClock().running() as clock,
         ):
-            total_s, outcome = timed(lambda: dosimeter.study.run_study(config))
+            total_s, outcome = timed(lambda: dosimeter.study.run.run_study(config))
         stages = {each["stage"]: float(each["duration_s"]) for each in outcome.run.manifest["stages"]}
     stages["pictures"] = picturing.seconds
     stages["merging and the rest"] = total_s - sum(stages.values())

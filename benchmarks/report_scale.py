@@ -58,8 +58,9 @@ def redraw(folder: Path) -> dict[str, float]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core
     started = time.perf_counter()
-    from dosimeter import report, responses
-    from dosimeter.provenance import peak_memory_mib
+    from dosimeter import report
+    from dosimeter.record import table as responses
+    from dosimeter.record.provenance import peak_memory_mib
 
     page = report.redraw(folder)
     seconds, peak_mib = time.perf_counter() - started, peak_memory_mib()

@@ -15,7 +15,7 @@ from dosimeter.analysis.evaluation import overall
 from dosimeter.analysis.names import attack_title, model_name
 from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.wording import records
-from dosimeter.responses import Responses, read_compact
+from dosimeter.record.table import Responses, read_compact
 
 DOSES = (0.001, 0.003, 0.009)
 TRIAL = ["cohort", "protocol", "model"]

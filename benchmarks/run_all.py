@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import torch
 from targets import judge
 
-from dosimeter.provenance import environment
+from dosimeter.record.provenance import environment
 
 HERE = Path(__file__).parent
 PACKAGES = ("dosimeter", "numba", "ncnn", "pnnx")

@@ -57,9 +57,9 @@ def study(n_images: int) -> dict[str, float]:
     import pyarrow.parquet as pq
     from small_network import install_small_network
 
-    from dosimeter.config import load_config
-    from dosimeter.provenance import peak_memory_mib
-    from dosimeter.study import run_study
+    from dosimeter.record.provenance import peak_memory_mib
+    from dosimeter.study.config import load_config
+    from dosimeter.study.run import run_study
 
     install_small_network()
     with tempfile.TemporaryDirectory() as folder:

@@ -8,10 +8,10 @@ import pytest
 import tiny
 from PIL import Image
 
-import dosimeter.study
-from dosimeter import responses
+import dosimeter.study.run
 from dosimeter.analysis.tables import build_tables, write_tables
 from dosimeter.cohorts import Decoded, load_cohort, to_grid
+from dosimeter.record import table as responses
 
 
 @pytest.fixture(autouse=True)
@@ -74,4 +74,4 @@ def only_tables(monkeypatch: pytest.MonkeyPatch) -> None:
             (folder / name).write_text("not drawn")
         return folder / "report.html"
 
-    monkeypatch.setattr(dosimeter.study, "redraw", write)
+    monkeypatch.setattr(dosimeter.study.run, "redraw", write)

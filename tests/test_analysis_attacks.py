@@ -31,8 +31,8 @@ from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.taxonomy import CATALOGUES, taxonomy
 from dosimeter.analysis.worst_case import with_worst_case
 from dosimeter.attacks.registry import build, entries, kind
-from dosimeter.kinds import AttackKind
-from dosimeter.responses import Responses, to_frame
+from dosimeter.record.kinds import AttackKind
+from dosimeter.record.table import Responses, to_frame
 
 GRID = (0.0, 0.003, 0.009)
 WRONG = {  # preset: case: at which epsilons of the grid its answer is wrong

@@ -11,9 +11,9 @@ from dosimeter.analysis.names import storage_kind
 from dosimeter.analysis.storage import deployed_epsilon, deployed_median, is_stored, survival
 from dosimeter.analysis.tables import build_tables
 from dosimeter.figures.storage import LOOKS, survival_curves
-from dosimeter.kinds import StorageKind
+from dosimeter.record.kinds import StorageKind
+from dosimeter.record.table import to_frame
 from dosimeter.report.storage import storage_sentences, storage_tables
-from dosimeter.responses import to_frame
 from dosimeter.storage.base import kind, storages
 
 DOSES = (0.0, 0.001, 0.003)
@@ -68,7 +68,7 @@ def test_survival_without_flips_or_without_floats(frame: pd.DataFrame) -> None:
 
 
 def build_tables_of(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    from dosimeter.responses import Responses
+    from dosimeter.record.table import Responses
 
     return build_tables(Responses(frame, {"classifiers": []}))
 

@@ -9,7 +9,7 @@ from test_analysis_attacks import SMALL, counted, of
 
 from dosimeter.analysis.names import WORST_CASE
 from dosimeter.analysis.susceptibility import most_susceptible, rank_agreement, susceptibility, weighted_spearman
-from dosimeter.responses import to_frame
+from dosimeter.record.table import to_frame
 
 Tables = dict[str, pd.DataFrame]
 

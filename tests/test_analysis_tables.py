@@ -28,7 +28,7 @@ from dosimeter.analysis.flips import epsilon50, flip_epsilon
 from dosimeter.analysis.intervals import wilson
 from dosimeter.analysis.tables import CAPTIONS, accuracy_table, build_tables, to_latex, write_tables
 from dosimeter.errors import DosimeterError
-from dosimeter.responses import Responses, to_frame
+from dosimeter.record.table import Responses, to_frame
 
 SMALL: dict[str, Any] = {"cohorts": {"xray-268": "xray"}, "epsilons": (0.0, 1e-3, 9e-3), "n_cases": 8}
 ANSWERS = {  # case: label, probability of class 1 at epsilon 0, 0.003 and 0.009

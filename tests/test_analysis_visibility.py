@@ -19,9 +19,9 @@ from dosimeter.analysis.visibility import (
     visibility,
 )
 from dosimeter.figures import write_figures
+from dosimeter.record.table import Responses, read_compact, to_frame
 from dosimeter.report.html import render
 from dosimeter.report.summary import summarise
-from dosimeter.responses import Responses, read_compact, to_frame
 from dosimeter.visibility.gsdf import DISPLAYS, REFERENCE, jnd_span
 
 
@@ -153,7 +153,7 @@ def test_the_report_has_a_section_a_figure_and_the_summary_the_same_numbers(run:
 def test_older_tables_are_read_without_visibility(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    from dosimeter.responses import METADATA_KEY, SCHEMA, VISIBILITY, merge_parts, read, write_part
+    from dosimeter.record.table import METADATA_KEY, SCHEMA, VISIBILITY, merge_parts, read, write_part
 
     part, path = tmp_path / "cell.parquet", tmp_path / "responses.parquet"
     write_part([response_row(epsilon=epsilon) for epsilon in EPSILONS], part)

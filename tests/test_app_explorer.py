@@ -17,11 +17,11 @@ pytest.importorskip("fastapi")
 
 from fastapi.testclient import TestClient
 
-from dosimeter import responses
 from dosimeter.app.explorer import Explorer, explorer_router
 from dosimeter.app.security import HEADERS, Gate
 from dosimeter.app.server import bind, create_app, run
-from dosimeter.study import run_study
+from dosimeter.record import table as responses
+from dosimeter.study.run import run_study
 
 API = "/api/explorer"
 

@@ -21,7 +21,7 @@ from dosimeter.app.explorer import Explorer
 from dosimeter.app.standalone import check_export, write_explorer
 from dosimeter.cli import main
 from dosimeter.errors import DosimeterError
-from dosimeter.export import MARK
+from dosimeter.replay.export import MARK
 
 LIMIT = 3
 

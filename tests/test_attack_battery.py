@@ -20,7 +20,7 @@ from dosimeter.attacks.base import (
 )
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
-from dosimeter.study import pick_device
+from dosimeter.study.run import pick_device
 
 DEVICE = torch.device(pick_device("auto"))
 ENTRIES = {name: entry for name, entry in registry.entries().items() if not entry.learns}

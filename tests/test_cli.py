@@ -10,7 +10,7 @@ from dosimeter import __version__
 from dosimeter.cli import main
 from dosimeter.cli.app import _shown
 from dosimeter.cli.display import Display
-from dosimeter.config import load_config
+from dosimeter.study.config import load_config
 
 
 @pytest.fixture
@@ -99,11 +99,11 @@ def test_study_report_and_dry_run(run, image_folder: Path, tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("tiny_networks")
 def test_ctrl_c_is_130_and_the_study_continues(run, image_folder: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    import dosimeter.sweeps.executor
+    import dosimeter.executors.local
 
     arguments = ("study", "--cohort", f"csv:{image_folder / 'cases.csv'}", "--epochs", 1, "--out", tmp_path / "run")
     with monkeypatch.context() as patched:
-        patched.setattr(dosimeter.sweeps.executor, "execute_cell", interrupt)
+        patched.setattr(dosimeter.executors.local, "execute_cell", interrupt)
         code, _, err = run(*arguments)
     assert code == 130
     assert "the same command continues" in err

@@ -19,28 +19,28 @@ from test_sweeps import cohort
 from tiny import SIZE_PX, convolutional_classifier
 from torch import Tensor, nn
 
-from dosimeter import responses
 from dosimeter.attacks.presets import PRESETS
 from dosimeter.cohorts.base import Cohort, Decoded
 from dosimeter.cohorts.images import to_grid
 from dosimeter.cohorts.split import split
 from dosimeter.engines.choose import EnginePlan
 from dosimeter.errors import DosimeterError
+from dosimeter.executors import crew as sharing
+from dosimeter.executors.crew import ATTEMPTS, Crew
+from dosimeter.executors.local import Executor, FitJob, LocalExecutor
+from dosimeter.executors.ray import RayExecutor
+from dosimeter.executors.worker import Report, portable_cell, versions
 from dosimeter.models.backbones import get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, digest, expected_shapes
 from dosimeter.progress import Progress
-from dosimeter.study import run_study
+from dosimeter.record import table as responses
+from dosimeter.study.run import run_study
 from dosimeter.sweeps import cluster, joining
-from dosimeter.sweeps import crew as sharing
-from dosimeter.sweeps.cluster import RayExecutor
-from dosimeter.sweeps.crew import ATTEMPTS, Crew
 from dosimeter.sweeps.execute import Row, execute_cell
-from dosimeter.sweeps.executor import Executor, FitJob, LocalExecutor
 from dosimeter.sweeps.plan import SHARD_SIZE, Cell, Setting, plan_cells, pseudonymise_patients
-from dosimeter.sweeps.worker import Report, portable_cell, versions
 
 PLAN = EnginePlan("torch", 4)
 N_CPUS = 2

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from dosimeter.config import PHANTOM_LIMIT, REAL_COHORTS, StudyConfig, load_config
 from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.study.config import PHANTOM_LIMIT, REAL_COHORTS, StudyConfig, load_config
 from dosimeter.units import DEFAULT_EPSILONS, Epsilon, parse_epsilons
 
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 import dosimeter as dm
-from dosimeter import config
 from dosimeter.attacks.base import Problem
 from dosimeter.attacks.known.fgsm import FGSM
 from dosimeter.cohorts.base import Cohort, Decoded
@@ -23,10 +22,11 @@ from dosimeter.engines import choose, winograd
 from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
 from dosimeter.engines.choose import EnginePlan, build_engine, find_batch_size, plan_engine
 from dosimeter.engines.winograd import GradientConv2d, WinogradConv2d, WinogradEngine
+from dosimeter.executors.local import LocalExecutor
 from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
+from dosimeter.study.run import config
 from dosimeter.sweeps.execute import execute_cell
-from dosimeter.sweeps.executor import LocalExecutor
 from dosimeter.sweeps.plan import plan_cells
 
 pytest.importorskip("numba")
@@ -392,7 +392,7 @@ def test_a_worker_s_error_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: object, **__: object) -> None:
         raise dm.DosimeterError("out of luck.")
 
-    monkeypatch.setattr("dosimeter.sweeps.executor.execute_cell", fail)
+    monkeypatch.setattr("dosimeter.executors.local.execute_cell", fail)
     with pytest.raises(dm.DosimeterError, match="out of luck"):
         dm.sweep(wide_classifier(), cohort(3))
 

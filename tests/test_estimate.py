@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from test_study import settings
 
-from dosimeter import responses
 from dosimeter.attacks.presets import choose
 from dosimeter.cache import cache_dir, temporary_cache
 from dosimeter.cli import main
-from dosimeter.config import StudyConfig
-from dosimeter.estimate import estimate
-from dosimeter.study import run_study
-from dosimeter.trials import plan_trials
-from dosimeter.workload import Work, passes_of, work_of
+from dosimeter.record import table as responses
+from dosimeter.study.config import StudyConfig
+from dosimeter.study.estimate import estimate
+from dosimeter.study.run import run_study
+from dosimeter.study.trials import plan_trials
+from dosimeter.study.workload import Work, passes_of, work_of
 
 EPSILONS = "0.001,0.003,0.009,0.03,0.08"
 

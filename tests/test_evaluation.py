@@ -9,7 +9,7 @@ from response_factory import response_row
 from dosimeter.analysis.evaluation import COLUMNS, RULES, evaluate, overall
 from dosimeter.analysis.intervals import wilson
 from dosimeter.errors import READ_ERROR
-from dosimeter.responses import to_frame
+from dosimeter.record.table import to_frame
 
 EPSILONS = (0.0, 0.01, 0.02, 0.03)
 N = 200

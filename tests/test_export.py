@@ -16,10 +16,10 @@ from test_study import settings
 from dosimeter.cli import main
 from dosimeter.cohorts.images import read_image
 from dosimeter.errors import DosimeterError
-from dosimeter.export import MARK, burn, export
-from dosimeter.replay import Replay
+from dosimeter.replay.export import MARK, burn, export
+from dosimeter.replay.replay import Replay
 from dosimeter.storage.base import get_storage
-from dosimeter.study import run_study
+from dosimeter.study.run import run_study
 from dosimeter.units import Epsilon
 
 pytestmark = pytest.mark.usefixtures("tiny_networks", "only_tables")

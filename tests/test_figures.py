@@ -41,7 +41,7 @@ from dosimeter.figures.pictures import (
 from dosimeter.figures.style import attack_look, save
 from dosimeter.figures.training import METRICS, metric_bars, roc_curves, roc_points, training_curves
 from dosimeter.figures.write import slug
-from dosimeter.responses import Responses, to_frame
+from dosimeter.record.table import Responses, to_frame
 
 EPSILONS = (0.0, 1e-3, 3e-3, 9e-3, 0.08)
 CLASSES = ("other", "COVID-19")

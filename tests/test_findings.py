@@ -13,7 +13,7 @@ from dosimeter.analysis import wording
 from dosimeter.analysis.findings import Finding, findings
 from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.verdict import verdict
-from dosimeter.responses import Responses
+from dosimeter.record.table import Responses
 
 EPSILONS = (0.0, 1e-3, 3e-3, 9e-3, 0.01, 0.08)
 SMALL: dict[str, Any] = {"cohorts": {"xray-268": "xray"}, "epsilons": EPSILONS}

@@ -17,11 +17,11 @@ from dosimeter.analysis.verdict import verdict
 from dosimeter.figures.attacks import security_curves, transfer_matrices
 from dosimeter.figures.captions import Shown, caption
 from dosimeter.figures.curves import accuracy_curves
+from dosimeter.record.table import Responses
 from dosimeter.report.html import render
 from dosimeter.report.numbers import Cell, median
 from dosimeter.report.summary import summarise
 from dosimeter.report.tables import View, all_tables
-from dosimeter.responses import Responses
 
 SETTINGS: dict[str, Any] = {
     "cohorts": {"phantom-xray": "xray"}, "epsilons": (0.0, 1e-3, 3e-3, 9e-3), "n_cases": 8, "error_row": False,

@@ -15,7 +15,6 @@ from test_sweeps import cohort, true_labels
 from tiny import convolutional_classifier, linear_classifier
 
 import dosimeter as dm
-from dosimeter import responses
 from dosimeter.attacks.known.pgd import PGD
 from dosimeter.attacks.known.universal import Universal
 from dosimeter.attacks.presets import PRESETS, Preset
@@ -23,18 +22,19 @@ from dosimeter.attacks.registry import build
 from dosimeter.attacks.threat import Threat
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pseudonymise
 from dosimeter.cohorts.images import decode_image, grid_weights, to_grid
-from dosimeter.config import load_config
 from dosimeter.errors import TOO_LARGE, DosimeterError
-from dosimeter.export import export
+from dosimeter.examine.convergence import examine_convergence
+from dosimeter.executors.worker import portable_cell
 from dosimeter.models.native import Shrinking, shrink
-from dosimeter.replay import Replay
+from dosimeter.record import table as responses
+from dosimeter.replay.export import export
+from dosimeter.replay.replay import Replay
 from dosimeter.storage.base import get_storage, storages
-from dosimeter.study import run_study
-from dosimeter.sweeps.convergence import examine_convergence
+from dosimeter.study.config import load_config
+from dosimeter.study.run import run_study
 from dosimeter.sweeps.execute import aim_cell, execute_cell
 from dosimeter.sweeps.flips import FLIP_TOLERANCE
 from dosimeter.sweeps.plan import Setting, plan_cells
-from dosimeter.sweeps.worker import portable_cell
 from dosimeter.units import Epsilon
 
 SIZES = [(37, 53), (64, 41), (20, 90)]

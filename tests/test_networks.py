@@ -15,8 +15,8 @@ from tiny import SIZE_PX
 from torch import Tensor, nn
 
 import dosimeter as dm
+from dosimeter.examine.preflight import examine
 from dosimeter.models.preprocessing import PREPROCESSINGS
-from dosimeter.preflight import examine
 
 
 class Viewing(nn.Module):

@@ -20,7 +20,6 @@ from reader_study import make_study_folder
 from response_factory import make_responses, response_row
 from test_study import settings
 
-from dosimeter import responses
 from dosimeter.analysis.tables import build_tables
 from dosimeter.cli import main
 from dosimeter.cohorts import load_cohort
@@ -33,10 +32,11 @@ from dosimeter.models.training import FitOptions
 from dosimeter.readers.design import read_design
 from dosimeter.readers.results import results
 from dosimeter.readers.store import Answer, Store
+from dosimeter.record import table as responses
+from dosimeter.record.run import Run, keep, kept
+from dosimeter.record.table import SCHEMA
 from dosimeter.report import redraw
-from dosimeter.responses import SCHEMA
-from dosimeter.runs import Run, keep, kept
-from dosimeter.study import run_study
+from dosimeter.study.run import run_study
 
 Facts = dict[str, Any]
 

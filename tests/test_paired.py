@@ -16,10 +16,10 @@ from dosimeter.analysis.attacks import paired_difference
 from dosimeter.analysis.paired import BY_IMAGE, BY_PATIENT, BY_WORTH, compare, holm, mcnemar, paired, sign_flips
 from dosimeter.analysis.tables import build_tables, write_tables
 from dosimeter.errors import DosimeterError
+from dosimeter.record.table import Responses, to_frame
 from dosimeter.report import summarise
 from dosimeter.report.html import render
 from dosimeter.report.paired import paired_tables, seed_tables
-from dosimeter.responses import Responses, to_frame
 
 EPSILONS = (0.0, 1e-3, 3e-3, 9e-3)
 

@@ -10,20 +10,20 @@ import pytest
 from response_factory import make_responses
 from test_study import settings
 
-import dosimeter.sweeps.executor
-from dosimeter import responses
+import dosimeter.executors.local
 from dosimeter.analysis.tables import build_tables
 from dosimeter.cli import main
 from dosimeter.errors import DosimeterError
+from dosimeter.record import table as responses
+from dosimeter.record.table import Responses
 from dosimeter.report import redraw, redraw_partial, summarise
 from dosimeter.report.answer import answer
-from dosimeter.responses import Responses
-from dosimeter.study import run_study
+from dosimeter.study.run import run_study
 
 
 def interrupted(images: Path, folder: Path, n_cells: int, monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     """Leave a run that was stopped by Ctrl-C once `n_cells` cells were done."""
-    whole, n_done = dosimeter.sweeps.executor.execute_cell, 0
+    whole, n_done = dosimeter.executors.local.execute_cell, 0
 
     def stopping(*arguments: Any, **options: Any) -> Any:
         nonlocal n_done
@@ -33,7 +33,7 @@ def interrupted(images: Path, folder: Path, n_cells: int, monkeypatch: pytest.Mo
         return whole(*arguments, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(dosimeter.sweeps.executor, "execute_cell", stopping)
+        patched.setattr(dosimeter.executors.local, "execute_cell", stopping)
         with pytest.raises(KeyboardInterrupt):
             run_study(settings(images, folder, epochs=1, workers=1, **changes))
 

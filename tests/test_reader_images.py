@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 from test_study import settings
 
-from dosimeter import responses
 from dosimeter.errors import DosimeterError
 from dosimeter.progress import Progress
-from dosimeter.reader_images import Options, blind_epsilons, make_study
 from dosimeter.readers.design import Design, read_design
-from dosimeter.replay import Replay
-from dosimeter.study import run_study
+from dosimeter.record import table as responses
+from dosimeter.replay.reader_study import Options, blind_epsilons, make_study
+from dosimeter.replay.replay import Replay
+from dosimeter.study.run import run_study
 
 pytestmark = pytest.mark.usefixtures("tiny_networks", "only_tables")
 
@@ -23,7 +23,7 @@ CURVE = {"model": "vgg16"}
 
 @pytest.fixture
 def run(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("dosimeter.reader_images.N_PRACTICE", 2)  # the tiny network answers 4 images correctly
+    monkeypatch.setattr("dosimeter.replay.reader_study.N_PRACTICE", 2)  # the tiny network answers 4 images correctly
     run_study(settings(image_folder, tmp_path / "run"))
     return tmp_path / "run"
 

@@ -12,7 +12,6 @@ from reader_study import make_study_folder
 from response_factory import make_responses
 from test_report import Page, write_responses
 
-from dosimeter import responses
 from dosimeter.analysis.intervals import wilson
 from dosimeter.analysis.tables import build_tables
 from dosimeter.cli import main
@@ -25,10 +24,11 @@ from dosimeter.readers.psychometric import Curve
 from dosimeter.readers.results import results, sentences
 from dosimeter.readers.simulate import simulate
 from dosimeter.readers.store import Answer, Store
+from dosimeter.record import table as responses
+from dosimeter.record.table import Responses
 from dosimeter.report.html import render
 from dosimeter.report.readers import reader_sentences
 from dosimeter.report.summary import summarise
-from dosimeter.responses import Responses
 
 THRESHOLD = 0.015
 

@@ -23,10 +23,10 @@ from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.verdict import verdict
 from dosimeter.figures import write_figures
 from dosimeter.figures.repeats import repeated_curves
+from dosimeter.record.table import SCHEMA, Responses, to_frame
 from dosimeter.report import redraw, summarise
 from dosimeter.report.html import render
 from dosimeter.report.repeats import repeat_tables
-from dosimeter.responses import SCHEMA, Responses, to_frame
 
 EPSILONS = (0.0, 1e-3, 3e-3, 9e-3, 0.08)
 STORED = ("survival", "deployed_epsilon", "deployed_median")

@@ -8,10 +8,10 @@ import pytest
 import torch
 from test_study import settings
 
-from dosimeter import responses
 from dosimeter.errors import DosimeterError
-from dosimeter.replay import Replay
-from dosimeter.study import run_study
+from dosimeter.record import table as responses
+from dosimeter.replay.replay import Replay
+from dosimeter.study.run import run_study
 
 pytestmark = pytest.mark.usefixtures("tiny_networks", "only_tables")
 

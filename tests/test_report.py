@@ -23,10 +23,10 @@ import dosimeter.report
 from dosimeter.analysis.tables import build_tables
 from dosimeter.errors import DosimeterError
 from dosimeter.figures import FigureFile
+from dosimeter.record.table import SCHEMA, Responses
 from dosimeter.report import numbers, redraw, summarise
 from dosimeter.report.html import MAX_BYTES, embed, render
 from dosimeter.report.tables import all_tables
-from dosimeter.responses import SCHEMA, Responses
 
 Tables = dict[str, pd.DataFrame]
 

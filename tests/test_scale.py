@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from response_factory import make_responses, write_large_run
 
-from dosimeter import responses
 from dosimeter.analysis.base import answered, groups, places
 from dosimeter.analysis.clean import clean_metrics
 from dosimeter.analysis.curves import fgsm_accuracy
@@ -23,6 +22,7 @@ from dosimeter.analysis.visibility import safe_magnitudes, visibility
 from dosimeter.errors import DosimeterError
 from dosimeter.figures.style import save
 from dosimeter.figures.training import roc_curves
+from dosimeter.record import table as responses
 from dosimeter.report import redraw
 
 EPSILONS = (0.0, 1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3, 7e-3, 8e-3, 9e-3)

@@ -23,11 +23,11 @@ from dosimeter.attacks.known.universal import UniversalPerturbation
 from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import build, entries, names
 from dosimeter.attacks.threat import ANYTHING, Threat, read_mask
-from dosimeter.config import EFFORTS, load_config
 from dosimeter.errors import DosimeterError
+from dosimeter.examine.convergence import examine_convergence
 from dosimeter.models.base import Classifier
-from dosimeter.responses import Responses, compact, to_frame
-from dosimeter.sweeps.convergence import examine_convergence
+from dosimeter.record.table import Responses, compact, to_frame
+from dosimeter.study.config import EFFORTS, load_config
 from dosimeter.sweeps.execute import execute_cell
 from dosimeter.sweeps.paths import Finds, Ray, Still
 from dosimeter.sweeps.plan import Setting, plan_cells

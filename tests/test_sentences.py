@@ -22,9 +22,9 @@ from dosimeter.readers.psychometric import Curve
 from dosimeter.readers.results import results
 from dosimeter.readers.simulate import simulate
 from dosimeter.readers.store import Store
+from dosimeter.record.table import Responses
 from dosimeter.report.html import render
 from dosimeter.report.summary import summarise
-from dosimeter.responses import Responses
 
 EPSILONS = (0.0, 1e-3, 3e-3, 8e-3, 9e-3, 0.08)
 SMALL: dict[str, Any] = {"epsilons": EPSILONS, "n_cases": 8, "error_row": False, "refine": False}

@@ -10,18 +10,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import dosimeter.study
-import dosimeter.sweeps.executor
-from dosimeter import responses
+import dosimeter.executors.local
+import dosimeter.study.run
 from dosimeter.cli import main
 from dosimeter.cohorts.base import Case, Cohort
-from dosimeter.config import StudyConfig, load_config
 from dosimeter.errors import DosimeterError
 from dosimeter.models.weights import WeightsUnavailable
 from dosimeter.progress import Progress
+from dosimeter.record import table as responses
 from dosimeter.report import redraw
-from dosimeter.study import run_study
-from dosimeter.trials import plan_trials
+from dosimeter.study.config import StudyConfig, load_config
+from dosimeter.study.run import run_study
+from dosimeter.study.trials import plan_trials
 
 pytestmark = pytest.mark.usefixtures("tiny_networks")
 
@@ -108,13 +108,13 @@ def test_running_again_computes_nothing_and_a_changed_input_reuses_nothing(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executed: list[str] = []
-    original = dosimeter.sweeps.executor.execute_cell
+    original = dosimeter.executors.local.execute_cell
 
     def counting(cell, *rest, **options):  # type: ignore[no-untyped-def]
         executed.append(cell.cell_id)
         return original(cell, *rest, **options)
 
-    monkeypatch.setattr(dosimeter.sweeps.executor, "execute_cell", counting)
+    monkeypatch.setattr(dosimeter.executors.local, "execute_cell", counting)
     run_study(settings(image_folder, tmp_path, model="vgg16"))
     first = set(executed)
     written = (tmp_path / "report.html").stat().st_mtime_ns
@@ -143,7 +143,7 @@ def test_a_study_killed_with_sigkill_goes_on_where_it_was(image_folder: Path, tm
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[1]); import tiny, operator\n"
         "tiny.install(operator.setitem)\n"
-        "import dosimeter.study as study; from test_study import settings; from pathlib import Path\n"
+        "import dosimeter.study.run as study; from test_study import settings; from pathlib import Path\n"
         "from dosimeter.sweeps import executor\n"
         "whole = executor.execute_cell\n"
         "def slow(*arguments, **options):\n"
@@ -173,14 +173,14 @@ def test_a_study_killed_with_sigkill_goes_on_where_it_was(image_folder: Path, tm
 def test_one_missing_network_leaves_the_other_s_study_marked_incomplete(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    present = dosimeter.study.load_weights
+    present = dosimeter.study.run.load_weights
 
     def missing(model, **options):  # type: ignore[no-untyped-def]
         if model == "inception_v3":
             raise WeightsUnavailable("inception_v3 has no weights. Install npm.")
         return present(model, **options)
 
-    monkeypatch.setattr(dosimeter.study, "load_weights", missing)
+    monkeypatch.setattr(dosimeter.study.run, "load_weights", missing)
     notes = Notes()
     outcome = run_study(settings(image_folder, tmp_path), progress=notes)
     assert outcome.incomplete == notes.notes == ["inception_v3 has no weights. Install npm."]
@@ -207,7 +207,7 @@ def test_a_run_stopped_while_drawing_is_not_taken_for_the_finished_one_before(
     run_study(first)
     second = settings(image_folder, tmp_path, model="vgg16", epsilons="0.02")
     with monkeypatch.context() as patched:
-        patched.setattr(dosimeter.study, "redraw", stop)
+        patched.setattr(dosimeter.study.run, "redraw", stop)
         with pytest.raises(KeyboardInterrupt):
             run_study(second)
     run_study(first)

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from test_study import settings
 
-from dosimeter import responses
 from dosimeter.cli.study import print_plan
-from dosimeter.config import load_config
 from dosimeter.errors import DosimeterError
-from dosimeter.study import run_study
+from dosimeter.record import table as responses
+from dosimeter.study.config import load_config
+from dosimeter.study.run import run_study
 
 pytestmark = pytest.mark.usefixtures("tiny_networks", "only_tables")
 

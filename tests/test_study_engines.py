@@ -8,18 +8,19 @@ import torch
 from test_study import Notes, settings
 from torch import nn
 
-import dosimeter.study
-from dosimeter import registry, responses
-from dosimeter.config import StudyConfig
+import dosimeter.study.run
+from dosimeter import registry
 from dosimeter.engines import choose
 from dosimeter.engines.base import Engine, EngineUnavailable
+from dosimeter.executors import local as executor
 from dosimeter.models import backbones
 from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.models.weights import Weights, digest
-from dosimeter.responses import Responses
-from dosimeter.study import run_study
-from dosimeter.sweeps import executor
+from dosimeter.record import table as responses
+from dosimeter.record.table import Responses
+from dosimeter.study.config import StudyConfig
+from dosimeter.study.run import run_study
 
 pytest.importorskip("numba")
 
@@ -44,7 +45,7 @@ def _wide_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "WORTH_CHOOSING_S", 0.0)
     monkeypatch.setattr(choose, "AUTOMATIC", ("winograd",))
     monkeypatch.setattr(choose, "GAIN", 1e9)
-    monkeypatch.setattr(dosimeter.study, "redraw", blank)
+    monkeypatch.setattr(dosimeter.study.run, "redraw", blank)
 
 
 def blank(folder: Path, **_: object) -> Path:
@@ -97,7 +98,7 @@ def test_a_run_goes_on_with_the_engine_it_began_with(
         return choose.WinogradEngine(classifier)
 
     monkeypatch.setitem(choose.ENGINES, "winograd", (counted, ""))
-    monkeypatch.setattr(dosimeter.study, "plan_engine", None)  # it is not asked again
+    monkeypatch.setattr(dosimeter.study.run, "plan_engine", None)  # it is not asked again
     run_study(config)
     assert built == ["winograd"]
     assert all((tmp_path / "run" / "parts" / name).read_bytes() == content for name, content in parts.items())

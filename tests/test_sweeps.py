@@ -11,14 +11,14 @@ from dosimeter.attacks.presets import PRESETS, Preset
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pseudonymise
 from dosimeter.engines.base import TorchEngine
 from dosimeter.errors import DosimeterError
+from dosimeter.examine.pictures import picture
+from dosimeter.executors import local as executor
 from dosimeter.models.base import Classifier
-from dosimeter.responses import SCHEMA
-from dosimeter.sweeps import executor
+from dosimeter.record.table import SCHEMA
 from dosimeter.sweeps.answers import Answers, Question, Target
 from dosimeter.sweeps.execute import execute_cell
 from dosimeter.sweeps.flips import FLIP_TOLERANCE
 from dosimeter.sweeps.paths import Ray, Still
-from dosimeter.sweeps.pictures import picture
 from dosimeter.sweeps.plan import SHARD_SIZE, Setting, plan_cells, pseudonymise_patients
 
 SIZE = 32

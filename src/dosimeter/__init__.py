@@ -31,12 +31,12 @@ _PUBLIC = {
     "save_classifier": "dosimeter.models.saved",
     "FGSM": "dosimeter.attacks.known.fgsm",
     "ThreatModel": "dosimeter.attacks.threat",
-    "examine": "dosimeter.examination",
-    "sweep": "dosimeter.sweeps.api",
-    "read_responses": "dosimeter.responses:read",
+    "examine": "dosimeter.examine.examination",
+    "sweep": "dosimeter.study.sweep",
+    "read_responses": "dosimeter.record.table:read",
     "accuracy_table": "dosimeter.analysis.tables",
-    "StudyConfig": "dosimeter.config",
-    "run_study": "dosimeter.study",
+    "StudyConfig": "dosimeter.study.config",
+    "run_study": "dosimeter.study.run",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -8,7 +8,7 @@ import pandas as pd
 from dosimeter.analysis.base import answered, groups
 from dosimeter.analysis.paired import SERIES, TRIAL, Curves, Series
 from dosimeter.errors import DosimeterError, did_you_mean
-from dosimeter.responses import Responses
+from dosimeter.record.table import Responses
 
 NAMED = ("model", "preset", "storage", "seed")
 """What `against` may be the name of; a seed is written "seed 1"."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosimeter.analysis.names import PUBLISHED, WORST_CASE, family
-from dosimeter.responses import compact
+from dosimeter.record.table import compact
 
 GROUP = ["cohort", "protocol", "model", "preset", "storage", "modality"]
 """One curve: a classifier under one attack, stored one way. `modality` follows from `cohort`."""

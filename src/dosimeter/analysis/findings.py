@@ -26,7 +26,7 @@ from dosimeter.analysis.wording import (
     point,
     records,
 )
-from dosimeter.responses import Responses
+from dosimeter.record.table import Responses
 
 CHECKED_EPSILONS = (0.001, 0.003, 0.009)  # doses that the paper calls invisible
 LARGEST_TABLED = 0.0101  # the paper's tables end at 0.01

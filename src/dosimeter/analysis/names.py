@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dosimeter.kinds import AttackKind, Kinds, ModelKind, StorageKind
+from dosimeter.record.kinds import AttackKind, Kinds, ModelKind, StorageKind
 
 WORST_CASE = "worst case"
 """Name of what is not one attack: of each image, the attack that needed the smallest epsilon."""

@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from dosimeter.analysis.intervals import FloatArray, Interval
 from dosimeter.analysis.wording import is_marked, percent, records
-from dosimeter.responses import Responses
+from dosimeter.record.table import Responses
 
 Tables = Mapping[str, pd.DataFrame]
 

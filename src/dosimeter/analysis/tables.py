@@ -22,7 +22,7 @@ from dosimeter.analysis.susceptibility import most_susceptible, rank_agreement, 
 from dosimeter.analysis.taxonomy import taxonomy
 from dosimeter.analysis.visibility import displays, safe_magnitudes, visibility, was_measured
 from dosimeter.analysis.worst_case import with_worst_case
-from dosimeter.responses import VISIBILITY, Responses, compact
+from dosimeter.record.table import VISIBILITY, Responses, compact
 
 CAPTIONS = {
     "clean_metrics": "Classification without attack, with 95 % intervals.",

@@ -21,7 +21,7 @@ from dosimeter.analysis.wording import (
     point,
     records,
 )
-from dosimeter.responses import Responses
+from dosimeter.record.table import Responses
 
 _TRIAL = ["cohort", "protocol"]
 SMALL = 0.001  # a quarter of a grey level of an 8-bit file

@@ -10,7 +10,7 @@ from dosimeter.analysis import paper
 from dosimeter.analysis.base import GROUP, answered, each_seed, groups, plain
 from dosimeter.analysis.names import attack_title, model_name
 from dosimeter.analysis.wording import mark, percent, records
-from dosimeter.responses import VISIBILITY
+from dosimeter.record.table import VISIBILITY
 from dosimeter.visibility.gsdf import DISPLAYS, REFERENCE, WINDOWS, jnd_span
 
 METRICS = ("linf", "l2", *VISIBILITY)

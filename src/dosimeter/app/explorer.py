@@ -14,11 +14,11 @@ from dosimeter.analysis.flips import flip_epsilon
 from dosimeter.analysis.names import attack_title, model_name
 from dosimeter.analysis.names import of as named_by
 from dosimeter.app.server import NotThere
-from dosimeter.replay import Curve, Replay
-from dosimeter.responses import read_compact
+from dosimeter.examine.pictures import png
+from dosimeter.record.table import read_compact
+from dosimeter.replay.replay import Curve, Replay
 from dosimeter.storage.base import get_storage, storages
 from dosimeter.sweeps.answers import as_stored
-from dosimeter.sweeps.pictures import png
 
 HOME = "/explorer/"
 KINDS = ("original", "adversarial", "difference")

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 from dosimeter.app.explorer import TIMES, Explorer
 from dosimeter.app.server import static_files
-from dosimeter.atomic import is_free
 from dosimeter.errors import DosimeterError
-from dosimeter.export import MARK
+from dosimeter.files import is_free
 from dosimeter.progress import Progress
+from dosimeter.replay.export import MARK
 from dosimeter.units import parse_epsilons
 
 SHOWN_EPSILONS = (0.0, 0.0007, 0.003, 0.009, 0.08)

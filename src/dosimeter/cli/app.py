@@ -14,8 +14,8 @@ from dosimeter.cli import data, readers, weights
 from dosimeter.cli.export import export
 from dosimeter.cli.lines import say
 from dosimeter.cli.serve import serve
-from dosimeter.config import StudyConfig, load_config
 from dosimeter.plain import named
+from dosimeter.study.config import StudyConfig, load_config
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -153,9 +153,9 @@ def report(
 ) -> None:
     """Draw tables, figures and report again from the run's responses.parquet alone."""
     from dosimeter.cli.display import Display
+    from dosimeter.record.run import held
     from dosimeter.report import redraw, redraw_partial
     from dosimeter.report.answer import answer
-    from dosimeter.runs import held
 
     with held(run), Display() as display:
         path = (redraw_partial if partial else redraw)(run, progress=display)

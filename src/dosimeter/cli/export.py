@@ -26,7 +26,7 @@ def export(
     and what the classifier says of each file.
     """
     from dosimeter.cli.display import Display
-    from dosimeter.export import export as write
+    from dosimeter.replay.export import export as write
     from dosimeter.units import Epsilon
 
     dose = Epsilon(epsilon)

@@ -38,7 +38,7 @@ def new(
     """Make a study of pairs, one image altered: images x epsilons x {attack, random signs}, and identical pairs."""
     from dosimeter.cli.display import Display
     from dosimeter.errors import DosimeterError
-    from dosimeter.reader_images import Options, blind_epsilons, make_study
+    from dosimeter.replay.reader_study import Options, blind_epsilons, make_study
 
     if window not in ("locked", "free"):
         raise DosimeterError(f"window must be locked or free, got '{window}'. Try --window free.")

@@ -4,12 +4,12 @@ import typer
 
 from dosimeter.cli.display import Display
 from dosimeter.cli.lines import say
-from dosimeter.config import StudyConfig
-from dosimeter.estimate import estimate
-from dosimeter.planning import check_limits
 from dosimeter.report.answer import answer
-from dosimeter.study import run_study
-from dosimeter.trials import plan_trials
+from dosimeter.study.config import StudyConfig
+from dosimeter.study.estimate import estimate
+from dosimeter.study.planning import check_limits
+from dosimeter.study.run import run_study
+from dosimeter.study.trials import plan_trials
 
 
 def run(settings: StudyConfig, *, command: str) -> None:

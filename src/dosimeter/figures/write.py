@@ -33,7 +33,7 @@ from dosimeter.figures.style import save, signed
 from dosimeter.figures.training import metric_bars, roc_curves, training_curves
 from dosimeter.figures.visibility import visibility_curves
 from dosimeter.progress import Progress
-from dosimeter.responses import Responses
+from dosimeter.record.table import Responses
 
 _FIRST_FIGURE = {"xray": 4, "ct": 9}
 UNCHANGED_FIGURE = 14

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dosimeter.atomic import replacing
 from dosimeter.cache import cache_dir
 from dosimeter.cohorts.base import Case, Cohort
+from dosimeter.files import replacing
 from dosimeter.models.base import Classifier
 from dosimeter.parallel import default_workers, in_threads
 

@@ -12,13 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from dosimeter.atomic import replacing, write_text
 from dosimeter.errors import DosimeterError
-from dosimeter.facts import SavedCard, reasons
+from dosimeter.files import replacing, write_text
 from dosimeter.models.backbones import Backbone, HeadSpec, get_backbone, plan_head
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import assemble
 from dosimeter.models.weights import Weights, load_weights
+from dosimeter.record.facts import SavedCard, reasons
 
 CARD_VERSION = 2
 """Raised whenever the same classifier would get another name."""

@@ -21,9 +21,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dosimeter.atomic import replacing
 from dosimeter.cache import cache_dir
 from dosimeter.errors import DosimeterError
+from dosimeter.files import replacing
 from dosimeter.models.archives import require_plain
 from dosimeter.models.backbones import get_backbone
 from dosimeter.models.preprocessing import Preprocessing, get_preprocessing

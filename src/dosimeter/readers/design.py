@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from dosimeter.atomic import write_text
 from dosimeter.errors import DosimeterError
+from dosimeter.files import write_text
 
 DESIGN_VERSION = 1
 FILE = "design.json"

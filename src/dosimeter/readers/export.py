@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from dosimeter.atomic import replacing
 from dosimeter.errors import DosimeterError
+from dosimeter.files import replacing
 from dosimeter.readers.design import Design, Trial
 from dosimeter.readers.store import Store
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from dosimeter import responses
 from dosimeter.errors import DosimeterError
 from dosimeter.readers.design import Design
 from dosimeter.readers.results import reader_name, results, threshold_words
 from dosimeter.readers.store import Store
+from dosimeter.record import table as responses
 
 
 def join(design: Design, store: Store, run: Path) -> str:

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from pydantic import Field, ValidationError
 
 from dosimeter.errors import DosimeterError
-from dosimeter.facts import Typed, reasons
 from dosimeter.readers.design import Design, Trial, schedule
+from dosimeter.record.facts import Typed, reasons
 
 FILE = "answers.sqlite"
 PSEUDONYM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{1,23}")

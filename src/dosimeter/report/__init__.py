@@ -4,12 +4,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from dosimeter import responses as table
 from dosimeter.analysis import names
 from dosimeter.analysis.marks import with_marks
 from dosimeter.analysis.tables import build_tables, visibility_tables, write_tables
 from dosimeter.figures import write_figures
 from dosimeter.progress import Progress
+from dosimeter.record import table
 from dosimeter.report.html import write_report
 from dosimeter.report.partial import read_partial
 from dosimeter.report.summary import summarise, write_summary

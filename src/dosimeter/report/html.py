@@ -19,6 +19,7 @@ from dosimeter.analysis.verdict import verdict
 from dosimeter.analysis.visibility import reader_statement
 from dosimeter.analysis.wording import MARKS
 from dosimeter.figures import FigureFile
+from dosimeter.record.table import Responses
 from dosimeter.report import numbers, sentences
 from dosimeter.report.attacks import attack_sentences, attack_tables, attack_words
 from dosimeter.report.paired import paired_tables, seed_tables
@@ -28,7 +29,6 @@ from dosimeter.report.storage import storage_sentences, storage_tables
 from dosimeter.report.tables import View, all_tables
 from dosimeter.report.trust import trust
 from dosimeter.report.visibility import visibility_sentences, visibility_tables
-from dosimeter.responses import Responses
 
 MAX_BYTES = 10_000_000
 _IMAGES_BYTES = 8_500_000  # of base64, leaving room for the tables

@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from dosimeter import responses as table
 from dosimeter.analysis.names import model_name
 from dosimeter.errors import DosimeterError
-from dosimeter.facts import Interim, Planned, check_facts
-from dosimeter.responses import Responses
-from dosimeter.runs import Run, kept
+from dosimeter.record import table
+from dosimeter.record.facts import Interim, Planned, check_facts
+from dosimeter.record.run import Run, kept
+from dosimeter.record.table import Responses
 
 AGAIN = "Run the same `dosimeter study` again: it continues where it stopped."
 

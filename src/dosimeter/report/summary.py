@@ -15,8 +15,8 @@ from dosimeter.analysis.repeats import first_repeat
 from dosimeter.analysis.verdict import verdict
 from dosimeter.analysis.visibility import reader_sentence
 from dosimeter.analysis.wording import records
+from dosimeter.record.table import Responses
 from dosimeter.report.numbers import is_missing
-from dosimeter.responses import Responses
 
 SUMMARY_VERSION = 1
 _KEYS = ["cohort", "protocol", "model"]

@@ -8,12 +8,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dosimeter.atomic import replacing
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.learner import Learner
 from dosimeter.attacks.threat import Threat
 from dosimeter.cohorts.base import Case, Cohort
 from dosimeter.errors import DosimeterError
+from dosimeter.files import replacing
 from dosimeter.models.base import Classifier
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from dosimeter.errors import DosimeterError
-from dosimeter.schema import SCHEMA, VISIBILITY
+from dosimeter.record.schema import SCHEMA, VISIBILITY
 
 
 def compact(frame: pd.DataFrame) -> pd.DataFrame:

@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dosimeter import responses
-from dosimeter.config import StudyConfig, load_config
 from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
 from dosimeter.engines.choose import EnginePlan, build_engine
 from dosimeter.errors import DosimeterError
@@ -23,12 +21,14 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.saved import load_classifier, read_card
 from dosimeter.models.weights import load_weights
 from dosimeter.parallel import torch_threads
-from dosimeter.planning import plan_trial
-from dosimeter.study import pick_device
+from dosimeter.record import table as responses
+from dosimeter.study.config import StudyConfig, load_config
+from dosimeter.study.planning import plan_trial
+from dosimeter.study.run import pick_device
+from dosimeter.study.trials import Trial, plan_trials
 from dosimeter.sweeps.answers import Target, on_grid
 from dosimeter.sweeps.execute import aim_cell
 from dosimeter.sweeps.plan import Cell, Setting
-from dosimeter.trials import Trial, plan_trials
 
 CELLS_KEPT, NATIVE_CELLS_KEPT = 16, 2
 """Attacked cells that a replay holds in memory, four images each, or one image of its own size."""

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dosimeter.attacks.presets import Preset, choose
 from dosimeter.attacks.registry import steps_of
-from dosimeter.config import StudyConfig
-from dosimeter.examinations import N_IMAGES
+from dosimeter.examine.convergence import N_EXAMINED, Escalating
+from dosimeter.examine.examinations import N_IMAGES
+from dosimeter.examine.gradients import N_REPEATED
+from dosimeter.examine.observer import N_OBSERVED
 from dosimeter.models.backbones import get_backbone
-from dosimeter.pace import Pace, measure
 from dosimeter.parallel import default_workers
-from dosimeter.preflight_gradients import N_REPEATED
 from dosimeter.progress import Progress
-from dosimeter.study import pick_device
-from dosimeter.sweeps.convergence import N_EXAMINED, Escalating
-from dosimeter.sweeps.observing import N_OBSERVED
+from dosimeter.study.config import StudyConfig
+from dosimeter.study.pace import Pace, measure
+from dosimeter.study.run import pick_device
+from dosimeter.study.workload import Work, passes_of, work_of
 from dosimeter.sweeps.plan import GPU_SHARD_SIZE, SHARD_SIZE
-from dosimeter.workload import Work, passes_of, work_of
 
 if TYPE_CHECKING:
-    from dosimeter.trials import Trial
+    from dosimeter.study.trials import Trial
 
 REPORT_S = 4.0
 """Tables, figures and report of one classifier."""

@@ -8,8 +8,8 @@ from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.contrast import flat, require_contrast
 from dosimeter.cohorts.copies import two_labels
 from dosimeter.cohorts.split import Split, draw_tests, require_apart, shared_images, shared_patients, split
-from dosimeter.config import StudyConfig
 from dosimeter.errors import DosimeterError
+from dosimeter.study.config import StudyConfig
 
 
 class Trial(NamedTuple):

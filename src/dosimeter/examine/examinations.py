@@ -8,20 +8,20 @@ from typing import Any
 
 import torch
 
-from dosimeter import responses
 from dosimeter.attacks.base import DirectionAttack
 from dosimeter.attacks.presets import PRESETS, Preset
 from dosimeter.attacks.threat import Threat
-from dosimeter.config import StudyConfig
+from dosimeter.examine.convergence import Escalating, examine_convergence
+from dosimeter.examine.observer import observe
+from dosimeter.examine.preflight import VERSION, examine
 from dosimeter.models.base import Classifier
-from dosimeter.preflight import VERSION, examine
 from dosimeter.progress import Progress
-from dosimeter.provenance import digest_of
-from dosimeter.runs import Run, keep, kept
-from dosimeter.sweeps.convergence import Escalating, examine_convergence
-from dosimeter.sweeps.observing import observe
+from dosimeter.record import table as responses
+from dosimeter.record.provenance import digest_of
+from dosimeter.record.run import Run, keep, kept
+from dosimeter.study.config import StudyConfig
+from dosimeter.study.trials import Trial
 from dosimeter.sweeps.plan import Cell
-from dosimeter.trials import Trial
 
 N_IMAGES = {"quick": 8, "standard": 16, "thorough": 64}
 """Images on which a classifier is examined before it is attacked, by effort."""

@@ -11,10 +11,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
-from dosimeter.atomic import sweep, write_text
 from dosimeter.errors import DosimeterError
-from dosimeter.facts import Plan, Stage, Typed, sealed, unsealed
+from dosimeter.files import sweep, write_text
 from dosimeter.plain import LineFormatter
+from dosimeter.record.facts import Plan, Stage, Typed, sealed, unsealed
 
 log = logging.getLogger(__name__)
 

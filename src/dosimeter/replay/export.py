@@ -17,12 +17,12 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom.uid import generate_uid
 
 import dosimeter
-from dosimeter.atomic import filling, is_free, write_text
 from dosimeter.attacks.registry import parameters
 from dosimeter.cohorts.base import FloatImage
 from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.files import filling, is_free, write_text
 from dosimeter.progress import Progress
-from dosimeter.replay import Curve, Replay
+from dosimeter.replay.replay import Curve, Replay
 from dosimeter.storage.base import Storage, get_storage, storages
 from dosimeter.sweeps.answers import Target
 from dosimeter.units import Epsilon

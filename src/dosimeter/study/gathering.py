@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import dosimeter
 from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import parameters
-from dosimeter.config import StudyConfig
-from dosimeter.provenance import digest_of, environment, peak_memory_mib
-from dosimeter.runs import Run, keep
+from dosimeter.record.provenance import digest_of, environment, peak_memory_mib
+from dosimeter.record.run import Run, keep
+from dosimeter.study.config import StudyConfig
+from dosimeter.study.trials import Trial, cohorts_of, describe
 from dosimeter.sweeps.kinds import kinds_of
 from dosimeter.sweeps.plan import Cell
-from dosimeter.trials import Trial, cohorts_of, describe
 
 Entries = list[dict[str, Any]]
 

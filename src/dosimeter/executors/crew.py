@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import dosimeter
 from dosimeter.errors import DosimeterError
+from dosimeter.executors.worker import Report, Worker, cudnn_switches, versions
 from dosimeter.parallel import GPU_WORKERS
-from dosimeter.sweeps.worker import Report, Worker, cudnn_switches, versions
 
 log = logging.getLogger(__name__)
 Task = TypeVar("Task")

@@ -6,14 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from dosimeter import preflight
 from dosimeter.analysis.checks import PASS, VERDICTS
 from dosimeter.analysis.evaluation import SOUND, Check, evaluate
 from dosimeter.analysis.names import PUBLISHED
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError
+from dosimeter.examine import preflight
 from dosimeter.models.base import Classifier
-from dosimeter.responses import to_frame
+from dosimeter.record.table import to_frame
 
 _FAMILY = {"margin": SOUND, "keras_bce": PUBLISHED}
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from dosimeter.attacks.base import Problem
 from dosimeter.attacks.presets import choose
 from dosimeter.cache import temporary_cache
-from dosimeter.config import StudyConfig
 from dosimeter.engines.base import TorchEngine
 from dosimeter.engines.choose import N_CHECKED, build_engine, plan_engine
 from dosimeter.errors import DosimeterError
@@ -20,9 +19,10 @@ from dosimeter.models.backbones import Backbone, build_base, build_head
 from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.parallel import default_workers, in_threads
+from dosimeter.study.config import StudyConfig
+from dosimeter.study.trials import Trial
 from dosimeter.sweeps.answers import Answers, Question, Target
 from dosimeter.sweeps.paths import Ray
-from dosimeter.trials import Trial
 from dosimeter.visibility.measure import Reference
 
 ROUNDS = 3

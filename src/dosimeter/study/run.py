@@ -11,36 +11,36 @@ from typing import Any, NamedTuple
 import torch
 
 import dosimeter
-from dosimeter import responses
 from dosimeter.analysis.exemplars import choose_exemplar
-from dosimeter.atomic import write_text
 from dosimeter.attacks.presets import PRESETS, choose
 from dosimeter.cohorts.contrast import flat_sentences
 from dosimeter.cohorts.split import copy_sentences
-from dosimeter.config import StudyConfig
 from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
-from dosimeter.examinations import Examinations
-from dosimeter.facts import Plan
-from dosimeter.gathering import Asked, Swept, gather, leave
+from dosimeter.examine.examinations import Examinations
+from dosimeter.examine.pictures import picture
+from dosimeter.executors.local import Audience, Executor, FitJob, LocalExecutor
+from dosimeter.files import write_text
 from dosimeter.models.backbones import HeadSpec, get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import recipe
 from dosimeter.models.saved import ClassifierDamaged, load_classifier, save_classifier
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, WeightsUnavailable, load_weights
-from dosimeter.planning import check_limits, plan_trial, threat_of
 from dosimeter.progress import Progress
-from dosimeter.provenance import digest_of
+from dosimeter.record import table as responses
+from dosimeter.record.facts import Plan
+from dosimeter.record.provenance import digest_of
+from dosimeter.record.run import Run, keep, kept
 from dosimeter.report import redraw
-from dosimeter.runs import Run, keep, kept
+from dosimeter.study.config import StudyConfig
+from dosimeter.study.gathering import Asked, Swept, gather, leave
+from dosimeter.study.planning import check_limits, plan_trial, threat_of
+from dosimeter.study.trials import Trial, cohorts_of, plan_trials
+from dosimeter.study.workload import passes_of
 from dosimeter.surroundings import plain_torch
-from dosimeter.sweeps.executor import Audience, Executor, FitJob, LocalExecutor
-from dosimeter.sweeps.pictures import picture
 from dosimeter.sweeps.plan import Cell
-from dosimeter.trials import Trial, cohorts_of, plan_trials
-from dosimeter.workload import passes_of
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def open_executor(config: StudyConfig) -> Iterator[Executor]:
     if config.executor == "local":
         yield LocalExecutor(config.workers)
     else:
-        from dosimeter.sweeps.cluster import RayExecutor
+        from dosimeter.executors.ray import RayExecutor
 
         with RayExecutor(config.address, config.workers) as executor:
             yield executor

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from dosimeter.kinds import Kinds
+from dosimeter.record.kinds import Kinds
 
 Scalar = str | bool | int | float | None
 Count = Annotated[int, Field(ge=0)]

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from dosimeter.atomic import replacing
-from dosimeter.compact import COMPACT, NAMES, compact, compacted, completed
 from dosimeter.errors import READ_ERROR, DosimeterError
-from dosimeter.facts import check_facts, digest, reasons
-from dosimeter.schema import ADDED, SCHEMA, SCHEMA_VERSION, VISIBILITY
+from dosimeter.files import replacing
+from dosimeter.record.compact import COMPACT, NAMES, compact, compacted, completed
+from dosimeter.record.facts import check_facts, digest, reasons
+from dosimeter.record.schema import ADDED, SCHEMA, SCHEMA_VERSION, VISIBILITY
 
 __all__ = [
     "ADDED",

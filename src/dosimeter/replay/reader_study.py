@@ -13,16 +13,16 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from dosimeter import responses
 from dosimeter.analysis.base import answered, clean_answers
-from dosimeter.atomic import is_free
 from dosimeter.attacks.base import perturb
 from dosimeter.attacks.known.random_sign import RandomSign
 from dosimeter.errors import DosimeterError
+from dosimeter.files import is_free
 from dosimeter.progress import Progress
 from dosimeter.readers.design import Design, Kind, Pair, write_design
 from dosimeter.readers.store import Store
-from dosimeter.replay import Curve, Replay
+from dosimeter.record import table as responses
+from dosimeter.replay.replay import Curve, Replay
 from dosimeter.sweeps.answers import Target
 from dosimeter.units import GREY_LEVELS_8BIT
 

@@ -12,8 +12,7 @@ from dosimeter.attacks.base import perturb
 from dosimeter.attacks.losses import check_loss, margin
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError
-from dosimeter.models.base import LEARNING, Classifier
-from dosimeter.preflight_gradients import (
+from dosimeter.examine.gradients import (
     BATCH,
     N_REPEATED,
     Climbed,
@@ -27,6 +26,7 @@ from dosimeter.preflight_gradients import (
     still,
     unbounded,
 )
+from dosimeter.models.base import LEARNING, Classifier
 from dosimeter.surroundings import plain_torch
 
 PASSES = 5

@@ -13,16 +13,16 @@ import torch
 
 from dosimeter.engines.choose import EnginePlan
 from dosimeter.errors import DosimeterError
+from dosimeter.executors.crew import Crew
+from dosimeter.executors.joining import join
+from dosimeter.executors.local import JOB, Audience, Done, FitJob
+from dosimeter.executors.worker import ImageStore, Served, import_ray, portable_cell
 from dosimeter.models.backbones import get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import assemble
 from dosimeter.parallel import AHEAD
 from dosimeter.progress import Progress
-from dosimeter.sweeps.crew import Crew
-from dosimeter.sweeps.executor import JOB, Audience, Done, FitJob
-from dosimeter.sweeps.joining import join
 from dosimeter.sweeps.plan import Cell
-from dosimeter.sweeps.worker import ImageStore, Served, import_ray, portable_cell
 
 
 class RayExecutor:

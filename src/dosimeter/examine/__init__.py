@@ -1,0 +1,1 @@
+"""Examinations: what is measured of a classifier beside the sweep."""

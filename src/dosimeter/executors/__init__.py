@@ -1,0 +1,1 @@
+"""Who computes cells: this machine's cores, or a cluster."""
