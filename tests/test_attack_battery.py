@@ -19,8 +19,8 @@ from dosimeter.attacks.base import (
     perturb,
 )
 from dosimeter.errors import DosimeterError
+from dosimeter.executors.base import pick_device
 from dosimeter.models.base import Classifier
-from dosimeter.study.run import pick_device
 
 DEVICE = torch.device(pick_device("auto"))
 ENTRIES = {name: entry for name, entry in registry.entries().items() if not entry.learns}

@@ -11,9 +11,10 @@ from test_dicom import dataset, written
 
 from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.contrast import FLAT_RANGE, MOST_FLAT, flat, used_range
+from dosimeter.cohorts.trials import describe
 from dosimeter.errors import DosimeterError
 from dosimeter.study.config import StudyConfig
-from dosimeter.study.trials import describe, plan_trials
+from dosimeter.study.trials import plan_trials
 
 RNG = np.random.default_rng(3)
 HU = RNG.integers(-1024, 1500, (64, 64))

@@ -4,13 +4,14 @@ Each finding lies in the run's folder as a file of its own, under a key that dig
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from dosimeter.attacks.base import DirectionAttack
 from dosimeter.attacks.presets import PRESETS, Preset
 from dosimeter.attacks.threat import Threat
+from dosimeter.cohorts.trials import Trial
 from dosimeter.examine.convergence import Escalating, examine_convergence
 from dosimeter.examine.observer import observe
 from dosimeter.examine.preflight import VERSION, examine
@@ -19,14 +20,28 @@ from dosimeter.progress import Progress
 from dosimeter.record import table as responses
 from dosimeter.record.provenance import digest_of
 from dosimeter.record.run import Run, keep, kept
-from dosimeter.study.config import StudyConfig
-from dosimeter.study.trials import Trial
 from dosimeter.sweeps.plan import Cell
 
 N_IMAGES = {"quick": 8, "standard": 16, "thorough": 64}
 """Images on which a classifier is examined before it is attacked, by effort."""
 
 Facts = dict[str, Any]
+
+
+class ExaminationSettings(NamedTuple):
+    """What a study's settings say of its examinations.
+
+    Attributes:
+        effort: how many images are examined, one of `N_IMAGES`.
+        declared_accuracy: the user's own figures, by model, or by model@cohort.
+        sampled: whether the images are a sample of those that the figures are of.
+        epsilons: at which the model observer looks; none, and it does not.
+    """
+
+    effort: str
+    declared_accuracy: Mapping[str, float]
+    sampled: bool
+    epsilons: tuple[float, ...]
 
 
 class Examinations:
@@ -36,8 +51,8 @@ class Examinations:
         presets: what is swept.
     """
 
-    def __init__(self, config: StudyConfig, run: Run, progress: Progress, presets: Sequence[Preset]) -> None:
-        self._config = config
+    def __init__(self, settings: ExaminationSettings, run: Run, progress: Progress, presets: Sequence[Preset]) -> None:
+        self._settings = settings
         self._run = run
         self._progress = progress
         self._presets = presets
@@ -49,12 +64,12 @@ class Examinations:
         return [self._preflight(preset, trial, classifier) for preset in losses]
 
     def _preflight(self, preset: Preset, trial: Trial, classifier: Classifier) -> Facts:
-        model, declared = classifier.card["model"], self._config.declared_accuracy
+        model, declared = classifier.card["model"], self._settings.declared_accuracy
         options: dict[str, Any] = {
             "loss": preset.attack.loss,
             "channels": preset.attack.channels,
             "declared_accuracy": declared.get(f"{model}@{trial.cohort.name}", declared.get(model)),
-            "n_images": N_IMAGES[self._config.effort],
+            "n_images": N_IMAGES[self._settings.effort],
             "seed": trial.split.seed,
         }
 
@@ -66,8 +81,7 @@ class Examinations:
             [str(VERSION), classifier.fingerprint, trial.split.test.sha256, str(options), torch.__version__]
         )
         facts = self._kept("preflight", key, compute, {**trial.scope, "model": model})
-        sampled = self._config.limit is not None or self._config.test_limit is not None
-        return {**facts, **trial.scope, "evaluation": preset.name, "sampled": sampled}
+        return {**facts, **trial.scope, "evaluation": preset.name, "sampled": self._settings.sampled}
 
     def convergence(self, trial: Trial, classifier: Classifier, cells: Sequence[Cell]) -> list[Facts]:
         """Return whether more of an attack would have broken more, where it says what more is and left an image."""
@@ -99,8 +113,8 @@ class Examinations:
     def visibility(self, trial: Trial, classifier: Classifier, threat: Threat) -> list[Facts]:
         """Return what a model observer detects of the sound preset, at the epsilons of the setting `visibility`."""
         preset = next((preset for preset in self._presets if preset.name == "sound"), None)
-        epsilons = self._config.costly_epsilons
-        if preset is None or not epsilons or self._config.native:
+        epsilons = self._settings.epsilons
+        if preset is None or not epsilons or threat.native:
             return []  # it looks at perturbations on the classifier's grid
         attack = preset.attack
         assert isinstance(attack, DirectionAttack)

@@ -11,8 +11,13 @@ from pathlib import Path
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "pillow", "torchmetrics")
 
 
-def environment(device: str) -> dict[str, str | int]:
-    """Return the versions and the machine that numbers depend on; nothing that names a user or a host."""
+def environment(device: str, *, gpu: str = "") -> dict[str, str | int]:
+    """Return the versions and the machine that numbers depend on; nothing that names a user or a host.
+
+    Args:
+        device: where networks ran.
+        gpu: its name, if it is one.
+    """
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
         "python": platform.python_version(),
@@ -21,7 +26,7 @@ def environment(device: str) -> dict[str, str | int]:
         "cpu": _cpu(),
         "cores": os.cpu_count() or 1,
         "device": device,
-        **({"gpu": _gpu()} if device == "cuda" else {}),
+        **({"gpu": gpu} if gpu else {}),
     }
 
 
@@ -38,12 +43,6 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or "unknown"
-
-
-def _gpu() -> str:
-    import torch
-
-    return torch.cuda.get_device_name()
 
 
 def digest_of(parts: list[str]) -> str:

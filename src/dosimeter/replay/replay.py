@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dosimeter.cohorts.trials import Trial
 from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
 from dosimeter.engines.choose import EnginePlan, build_engine
 from dosimeter.errors import DosimeterError
+from dosimeter.executors.base import pick_device
 from dosimeter.models.base import Classifier
 from dosimeter.models.saved import load_classifier, read_card
 from dosimeter.models.weights import load_weights
@@ -24,8 +26,7 @@ from dosimeter.parallel import torch_threads
 from dosimeter.record import table as responses
 from dosimeter.study.config import StudyConfig, load_config
 from dosimeter.study.planning import plan_trial
-from dosimeter.study.run import pick_device
-from dosimeter.study.trials import Trial, plan_trials
+from dosimeter.study.trials import plan_trials
 from dosimeter.sweeps.answers import Target, on_grid
 from dosimeter.sweeps.execute import aim_cell
 from dosimeter.sweeps.plan import Cell, Setting

@@ -10,17 +10,17 @@ from dosimeter.examine.convergence import N_EXAMINED, Escalating
 from dosimeter.examine.examinations import N_IMAGES
 from dosimeter.examine.gradients import N_REPEATED
 from dosimeter.examine.observer import N_OBSERVED
+from dosimeter.executors.base import pick_device
 from dosimeter.models.backbones import get_backbone
 from dosimeter.parallel import default_workers
 from dosimeter.progress import Progress
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.pace import Pace, measure
-from dosimeter.study.run import pick_device
 from dosimeter.study.workload import Work, passes_of, work_of
 from dosimeter.sweeps.plan import GPU_SHARD_SIZE, SHARD_SIZE
 
 if TYPE_CHECKING:
-    from dosimeter.study.trials import Trial
+    from dosimeter.cohorts.trials import Trial
 
 REPORT_S = 4.0
 """Tables, figures and report of one classifier."""

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import torch
+
 import dosimeter
 from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import parameters
+from dosimeter.cohorts.trials import Trial, cohorts_of, describe
 from dosimeter.record.provenance import digest_of, environment, peak_memory_mib
 from dosimeter.record.run import Run, keep
 from dosimeter.study.config import StudyConfig
-from dosimeter.study.trials import Trial, cohorts_of, describe
 from dosimeter.sweeps.kinds import kinds_of
 from dosimeter.sweeps.plan import Cell
 
@@ -55,7 +57,7 @@ def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "phantom": config.is_phantom,
         "config": config.identity() | shown_paths,
-        "environment": environment(asked.device),
+        "environment": environment(asked.device, gpu=torch.cuda.get_device_name() if asked.device == "cuda" else ""),
         "cohorts": [describe(trial) for trial in asked.trials],
         "classifiers": [each.card for each in swept],
         "engines": [each.engine for each in swept],

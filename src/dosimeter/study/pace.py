@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dosimeter.attacks.base import Problem
 from dosimeter.attacks.presets import choose
 from dosimeter.cache import temporary_cache
+from dosimeter.cohorts.trials import Trial
 from dosimeter.engines.base import TorchEngine
 from dosimeter.engines.choose import N_CHECKED, build_engine, plan_engine
 from dosimeter.errors import DosimeterError
@@ -20,7 +21,6 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.parallel import default_workers, in_threads
 from dosimeter.study.config import StudyConfig
-from dosimeter.study.trials import Trial
 from dosimeter.sweeps.answers import Answers, Question, Target
 from dosimeter.sweeps.paths import Ray
 from dosimeter.visibility.measure import Reference

@@ -9,12 +9,12 @@ import torch
 from dosimeter.attacks.presets import Preset, choose
 from dosimeter.attacks.registry import parameters
 from dosimeter.attacks.threat import Threat, ThreatModel, as_levels, as_target, read_mask
+from dosimeter.cohorts.trials import Trial
 from dosimeter.engines.choose import EnginePlan
 from dosimeter.models.backbones import get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.record.provenance import digest_of
 from dosimeter.study.config import StudyConfig, fills
-from dosimeter.study.trials import Trial
 from dosimeter.sweeps.learning import learn
 from dosimeter.sweeps.plan import Cell, Setting, plan_cells, pseudonymise_patients
 

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +14,14 @@ from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.attacks.presets import PRESETS, choose
 from dosimeter.cohorts.contrast import flat_sentences
 from dosimeter.cohorts.split import copy_sentences
+from dosimeter.cohorts.trials import Trial, cohorts_of
 from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
-from dosimeter.examine.examinations import Examinations
+from dosimeter.examine.examinations import Examinations, ExaminationSettings
 from dosimeter.examine.pictures import picture
-from dosimeter.executors.local import Audience, Executor, FitJob, LocalExecutor
+from dosimeter.executors.base import open_executor, pick_device
+from dosimeter.executors.local import Audience, Executor, FitJob
 from dosimeter.files import write_text
 from dosimeter.models.backbones import HeadSpec, get_backbone
 from dosimeter.models.base import Classifier
@@ -37,7 +38,7 @@ from dosimeter.report import redraw
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.gathering import Asked, Swept, gather, leave
 from dosimeter.study.planning import check_limits, plan_trial, threat_of
-from dosimeter.study.trials import Trial, cohorts_of, plan_trials
+from dosimeter.study.trials import plan_trials
 from dosimeter.study.workload import passes_of
 from dosimeter.surroundings import plain_torch
 from dosimeter.sweeps.plan import Cell
@@ -70,33 +71,14 @@ def run_study(config: StudyConfig, *, progress: Progress | None = None, command:
     config = config.resolved()
     assert config.out is not None
     run = Run(config.out)
-    with run.open(), open_executor(config) as executor:
+    with run.open(), open_executor(config.executor, workers=config.workers, address=config.address) as executor:
         run.begin(settings=config.digest())
         return _Study(config, run, progress or Progress(), executor).execute(command)
 
 
-@contextmanager
-def open_executor(config: StudyConfig) -> Iterator[Executor]:
-    """Give the executor that the settings name, connected while the block runs."""
-    if config.executor == "local":
-        yield LocalExecutor(config.workers)
-    else:
-        from dosimeter.executors.ray import RayExecutor
-
-        with RayExecutor(config.address, config.workers) as executor:
-            yield executor
-
-
-def pick_device(name: str) -> str:
-    """Return `name`, or for "auto" a GPU if there is one; raise DosimeterError if it is not there."""
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    torch.backends.cudnn.deterministic = True  # the same seed gives the same tables
-    torch.backends.cudnn.allow_tf32 = False  # and an epsilon of 1e-4 is not lost in a 10-bit mantissa
-    if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if there[device])
-    if not there[name]:
-        raise DosimeterError(f"device '{name}' is not on this machine. Use --device cpu.")
-    return name
+def _examined(config: StudyConfig) -> ExaminationSettings:
+    sampled = config.limit is not None or config.test_limit is not None
+    return ExaminationSettings(config.effort, config.declared_accuracy, sampled, config.costly_epsilons)
 
 
 class _Study:
@@ -109,7 +91,7 @@ class _Study:
         self.executor = executor
         self.device = pick_device(config.device)
         self.presets = choose(config.preset, config.attack, config.effort, config.storages)
-        self.examinations = Examinations(config, run, progress, self.presets)
+        self.examinations = Examinations(_examined(config), run, progress, self.presets)
         self.swept: dict[tuple[int, int], Swept] = {}  # by the places of the model and of the trial
         self.waiting: dict[tuple[int, int], Classifier] = {}  # to be swept together, by the same places
         self.noted: set[str] = set()

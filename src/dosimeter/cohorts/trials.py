@@ -1,0 +1,52 @@
+"""A cohort split by a protocol: what every model of a study is trained and attacked on."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from dosimeter.cohorts.base import Cohort
+from dosimeter.cohorts.contrast import flat
+from dosimeter.cohorts.copies import two_labels
+from dosimeter.cohorts.split import Split, shared_images, shared_patients
+
+
+class Trial(NamedTuple):
+    """A cohort split by a protocol: what every model is trained and attacked on."""
+
+    cohort: Cohort
+    split: Split
+
+    @property
+    def scope(self) -> dict[str, str]:
+        """Its keys in the manifest's stages."""
+        return {"cohort": self.cohort.name, "protocol": self.split.protocol}
+
+
+def cohorts_of(trials: Sequence[Trial]) -> list[Cohort]:
+    """Return each cohort once."""
+    return list({trial.cohort.name: trial.cohort for trial in trials}.values())
+
+
+def describe(trial: Trial) -> dict[str, Any]:
+    """Return what the report says of a cohort and its split; no file name, no patient id."""
+    cohort, halves = trial
+    return {
+        "cohort": cohort.name,
+        "modality": cohort.modality,
+        "protocol": halves.protocol,
+        "seed": halves.seed,
+        "classes": list(cohort.classes),
+        "n": len(cohort),
+        "counts": cohort.counts,
+        "sha256": cohort.sha256,
+        "skipped": len(cohort.skipped),
+        "n_flat": len(flat(cohort)),
+        "n_train": len(halves.train),
+        "n_test": len(halves.test),
+        "train_counts": halves.train.counts,
+        "test_counts": halves.test.counts,
+        "n_test_sharing_patient": shared_patients(halves),
+        "n_test_in_training": shared_images(halves),
+        "n_two_labels": sum(map(len, two_labels(cohort))),
+        "n_unused": halves.n_unused,
+        "provenance": cohort.provenance,
+    }
