@@ -1,0 +1,189 @@
+"""The contracts of attacks and classifiers as checks that any package can run in its own tests.
+
+```python
+import pytest
+from dosimeter.testing import check_attack
+from my_package import MyAttack
+
+
+def test_my_attack_keeps_the_contract():
+    check_attack(MyAttack())
+```
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dosimeter.attacks.adapters import adapt
+from dosimeter.attacks.base import BALL_TOLERANCE, Attack, BudgetAttack, DirectionAttack, Problem, perturb
+from dosimeter.attacks.registry import build
+from dosimeter.models.base import Classifier
+
+SIZE_PX = 24
+N_IMAGES = 4
+EPSILONS = (0.004, 0.03, 0.3)
+
+
+class ContractBroken(AssertionError):
+    """An attack or a classifier does not keep to what the sweep relies on."""
+
+
+def check_attack(attack: Attack | str, *, n_classes: int = 3) -> None:
+    """Raise `ContractBroken` unless an attack keeps the contract, on a small network of `n_classes`.
+
+    It must leave the network as it was, leave images as they are at epsilon 0, stay within epsilon and the image's
+    range, keep a grey image grey if it says `tied`, move nothing outside a mask, give the same for the same seed, give
+    for a batch what it gives for its images one by one, and claim no success that is none.
+
+    Args:
+        attack: an attack object, also of Foolbox or ART, or the name of a registered one, at its least effort. One that
+            learns on training images has to have learned.
+
+    Raises:
+        ContractBroken: naming the rule.
+        DosimeterError: it is no attack.
+
+    Example:
+        >>> check_attack("fgsm")
+    """
+    chosen = build(attack, "quick") if isinstance(attack, str) else adapt(attack)
+    network = _network(n_classes)
+    before = _state(network)
+    images = _images()
+    labels = network(images).argmax(dim=1).detach()
+    for epsilon in EPSILONS:
+        made, found = _attacked(chosen, Problem(network, images, labels), epsilon)
+        distance = float((made - images).abs().max())
+        _require(distance <= epsilon + BALL_TOLERANCE, chosen, f"moved a pixel by {distance:g} at epsilon {epsilon:g}")
+        low, high = float(made.min()), float(made.max())
+        _require(low >= 0 <= high <= 1, chosen, f"left the image range [0, 1]: [{low:g}, {high:g}]")
+        wrong = network(made).argmax(dim=1) != labels
+        _require(bool((wrong | ~found).all()), chosen, "claims a success for an image that is classified as before")
+        if chosen.channels == "tied":
+            planes = made - images
+            _require(
+                bool(torch.allclose(planes, planes[:, :1].expand_as(planes), atol=1e-6)),
+                chosen,
+                "is tied, but moves the planes of a grey image apart",
+            )
+    _require(_same(before, _state(network)), chosen, "changed the network: its weights, mode, or gradients")
+    _check_repeats(chosen, network, images, labels)
+    _check_limits(chosen, network, images, labels)
+
+
+def check_classifier(classifier: Classifier, *, n_images: int = N_IMAGES) -> None:
+    """Raise `ContractBroken` unless a classifier keeps the contract, on random images of its size.
+
+    It must be in evaluation mode and answer finite logits, one for each class, that are no probabilities; the same
+    image must get the same logits in every pass, alone and in a batch; the images must stay as they were; and its name
+    must not change with the asking.
+
+    Raises:
+        ContractBroken: naming the rule.
+
+    Example:
+        >>> import dosimeter as dm
+        >>> check_classifier(dm.load_classifier("FOLDER"))  # doctest: +SKIP
+    """
+    training = [name for name, module in classifier.named_modules() if module.training]
+    _require(not training, classifier, f"is in training mode ({', '.join(training[:3]) or 'itself'})")
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(n_images, 3, classifier.size_px, classifier.size_px, generator=generator)
+    images = images.to(classifier.device)
+    name, given = classifier.name, images.clone()
+    with torch.no_grad():
+        logits = classifier(images)
+        again = classifier(images)
+        alone = torch.cat([classifier(image[None]) for image in images])
+    _require(torch.equal(images, given), classifier, "changes the images that it is asked about")
+    shape = (n_images, len(classifier.classes))
+    _require(tuple(logits.shape) == shape, classifier, f"must answer {shape}, got {tuple(logits.shape)}")
+    _require(bool(torch.isfinite(logits).all()), classifier, "answers logits that are not finite")
+    size = float(logits.abs().max())
+    for other, what in ((again, "in another pass"), (alone, "alone than in a batch")):
+        apart = float((logits - other).abs().max())
+        _require(apart <= 1e-4 * max(size, 1e-12), classifier, f"answers otherwise {what}: logits differ by {apart:g}")
+    sums = logits.sum(dim=1)
+    looks = bool((logits >= 0).all()) and bool(torch.allclose(sums, torch.ones_like(sums), atol=1e-5))
+    _require(not looks, classifier, "answers probabilities; hand over what goes into the softmax")
+    _require(classifier.name == name, classifier, "has another name after it was asked")
+
+
+def _attacked(attack: Attack, given: Problem, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return the images that an attack makes of a problem, and where it claims success."""
+    if isinstance(attack, BudgetAttack):
+        made = attack.perturb(given, torch.full((len(given),), epsilon))
+        return made.images, made.found
+    _require(isinstance(attack, DirectionAttack), attack, "has neither `direction` nor `perturb`")
+    assert isinstance(attack, DirectionAttack)
+    to = attack.direction(given)
+    _require(float(to.sign.abs().max()) <= 1 + BALL_TOLERANCE, attack, "gives a direction with values beyond [-1, 1]")
+    reach = torch.full((len(given),), epsilon) if to.reach is None else to.reach.clamp(max=epsilon)
+    moved = [perturb(image, sign, float(dose)) for image, sign, dose in zip(given.images, to.sign, reach, strict=True)]
+    nothing = torch.zeros(len(given), dtype=torch.bool)
+    found = nothing if to.found is None or to.reach is None else to.found & (to.reach <= epsilon)
+    return torch.stack(moved), found
+
+
+def _check_repeats(attack: Attack, network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    epsilon = EPSILONS[1]
+    first, again = (_attacked(attack, Problem(network, images, labels, seed=3), epsilon)[0] for _ in range(2))
+    _require(torch.equal(first, again), attack, "gives other images for the same seed")
+    singles = [
+        _attacked(attack, Problem(network, image[None], label[None], seed=3), epsilon)[0]
+        for image, label in zip(images, labels, strict=True)
+    ]
+    apart = float((torch.cat(singles) - first).abs().max())
+    _require(apart <= 1e-5, attack, f"gives for a batch other images than for its images one by one ({apart:g} apart)")
+    still, _ = _attacked(attack, Problem(network, images, labels, seed=3), 0.0)
+    _require(bool((still - images).abs().max() <= BALL_TOLERANCE), attack, "moves an image at epsilon 0")
+
+
+def _check_limits(attack: Attack, network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    mask = torch.zeros(len(images), 1, SIZE_PX, SIZE_PX, dtype=torch.bool)
+    mask[:, :, : SIZE_PX // 2] = True
+    made, _ = _attacked(attack, Problem(network, images, labels, mask=mask), EPSILONS[1])
+    outside = ~mask.expand_as(images)
+    _require(bool(((made - images)[outside].abs() <= BALL_TOLERANCE).all()), attack, "moves pixels outside the mask")
+
+
+def _network(n_classes: int) -> nn.Module:
+    """A small network whose answers change with small perturbations."""
+    generator = torch.Generator().manual_seed(1)
+    network = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 10 * 10, n_classes))
+    for parameter in network.parameters():
+        nn.init.uniform_(parameter, -0.3, 0.3, generator=generator)
+    return network.eval()
+
+
+def _images() -> Tensor:
+    """Grey images of 8-bit levels (n, 3, H, W)."""
+    generator = torch.Generator().manual_seed(2)
+    grey = torch.randint(0, 256, (N_IMAGES, 1, SIZE_PX, SIZE_PX), generator=generator) / 255
+    return grey.expand(-1, 3, -1, -1).clone()
+
+
+def _state(network: nn.Module) -> list[Any]:
+    flags = [(module.training, *(each.requires_grad for each in module.parameters())) for module in network.modules()]
+    return [flags, *(copy.deepcopy(tensor) for tensor in network.state_dict().values()), *_gradients(network)]
+
+
+def _gradients(network: nn.Module) -> Iterator[Tensor | None]:
+    for parameter in network.parameters():
+        yield None if parameter.grad is None else parameter.grad.clone()
+
+
+def _same(before: list[Any], after: list[Any]) -> bool:
+    return len(before) == len(after) and all(
+        torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a is b if a is None else a == b
+        for a, b in zip(before, after, strict=True)
+    )
+
+
+def _require(kept: bool, who: Any, broken: str) -> None:
+    if not kept:
+        raise ContractBroken(f"{getattr(who, 'name', type(who).__name__)} {broken}.")
