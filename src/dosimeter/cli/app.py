@@ -21,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Measure how small a perturbation breaks a radiology image classifier. Research use; not a medical device.",
+    epilog="The words of the options: dosimeter list words.",
 )
 app.add_typer(data.app, name="data")
 app.add_typer(readers.app, name="readers")
@@ -163,7 +164,7 @@ def report(
 
 
 @app.command(name="list")
-def list_(what: Annotated[str, typer.Argument(help="models, cohorts, attacks, storages or engines")]) -> None:
+def list_(what: Annotated[str, typer.Argument(help="models, cohorts, attacks, storages, engines or words")]) -> None:
     """List what this version knows."""
     from dosimeter.cli.listing import listing
 

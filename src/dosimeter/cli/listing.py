@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def listing(what: str) -> list[tuple[str, str]]:
-    """Return (name, note) of the models, cohorts, attacks, storages or engines this version knows."""
+    """Return (name, note) of the models, cohorts, attacks, storages, engines or words this version knows."""
     if what == "models":
         return _notes("backbones")
     if what == "cohorts":
@@ -31,7 +31,11 @@ def listing(what: str) -> list[tuple[str, str]]:
             ("auto", "the fastest that agrees with torch on the study's own images"),
             *((name, note) for name, (_, note) in ENGINES.items()),
         ]
-    known = ("models", "cohorts", "attacks", "storages", "engines")
+    if what == "words":
+        from dosimeter.report.glossary import GLOSSARY
+
+        return list(GLOSSARY.items())
+    known = ("models", "cohorts", "attacks", "storages", "engines", "words")
     raise DosimeterError(f"'{what}' cannot be listed. {did_you_mean(what, known)}")
 
 

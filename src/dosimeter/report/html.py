@@ -22,6 +22,7 @@ from dosimeter.figures import FigureFile
 from dosimeter.record.table import Responses
 from dosimeter.report import numbers, sentences
 from dosimeter.report.attacks import attack_sentences, attack_tables, attack_words
+from dosimeter.report.glossary import GLOSSARY
 from dosimeter.report.paired import paired_tables, seed_tables
 from dosimeter.report.readers import reader_sentences, reader_views
 from dosimeter.report.repeats import repeat_tables
@@ -145,6 +146,7 @@ def render(
         repeats=_repeats(tables, trials) if len(every) > 1 else [],
         pictures=embed(figures),
         engines=meta.get("engines", []),
+        glossary=GLOSSARY,
         stages=_stages(meta.get("stages", [])),
     )
 

@@ -57,24 +57,33 @@ class StudyConfig(BaseModel):
     cohort: Names = Field((), description="cohorts; empty: the real ones if `data` is known, else phantoms")
     model: Names = Field(PAPER_MODELS, description="networks to transfer-learn")
     protocol: Names = Field((), description="paper, patient, official; empty: paper, and official where there is one")
-    preset: Names = Field(PRESETS, description="attack presets")
+    preset: Names = Field(
+        PRESETS, description="settings of FGSM: paper, as published, and sound, whose loss does not vanish"
+    )
     attack: Names = Field((), description="further attacks, or `all` (see `dosimeter list attacks`)")
     effort: str = Field("standard", description="of those attacks: quick, standard or thorough")
-    storages: Names = Field((), description="how images are stored, beside `float`; default: as each preset says")
+    storages: Names = Field(
+        (), description="files that perturbed images are written to and read from (see `dosimeter list storages`)"
+    )
     fill: bool | None = Field(
-        None, description="searches use the whole ball of each epsilon, not their first success; default: with storages"
+        None,
+        description="an attack goes on to the strongest image within each epsilon, instead of stopping at the first "
+        "that fools the classifier; default: where images are stored or shown to other models",
     )
     transfer: bool = Field(False, description="also ask every other model about each model's adversarial images")
     target: str | None = Field(None, description="the class that images should be given; default: any but their own")
     mask: Path | None = Field(None, description="image file of the network's size, white where a pixel may move")
-    native: bool = Field(False, description="attack images at their own size, through the resizing of the loader")
+    native: bool = Field(False, description="attack images at their own size, before they are resized for the network")
     bits: int | None = Field(None, description="attacks keep to the grey levels of files with so many bits")
     declared_accuracy: dict[str, float] = Field(
         {}, description="your own figure for the accuracy of MODEL, or MODEL@COHORT, to compare"
     )
-    epsilons: tuple[float, ...] = Field(DEFAULT_EPSILONS, description='doses, [0, 1] of the image range or "4/255"')
+    epsilons: tuple[float, ...] = Field(
+        DEFAULT_EPSILONS,
+        description='perturbation budgets, fractions of the range from black to white, as 0.003 or "4/255"',
+    )
     visibility: tuple[float, ...] | Literal["all", "none"] = Field(
-        VISIBILITY_EPSILONS, description="where SSIM, MS-SSIM and HaarPSI are measured: epsilons, all or none"
+        VISIBILITY_EPSILONS, description="epsilons at which SSIM, MS-SSIM and HaarPSI are measured, `all` or `none`"
     )
     seed: int = Field(0, ge=0, lt=2**31, description="of the split, the head's initial values, batches and dropout")
     repeats: int = Field(1, ge=1, le=1000, description="seeds, from `seed` on: each splits, trains and attacks anew")
