@@ -14,7 +14,7 @@ READY := $(VENV)/.ready-$(firstword $(shell cksum < pyproject.toml))
 # Each clone runs its own sources, whichever clone the environment was made from.
 export PYTHONPATH := $(CURDIR)/src
 
-.PHONY: study setup test lint bench
+.PHONY: study setup test lint bench lowest
 
 study: setup
 	$(BIN)/python -m dosimeter study $(ARGS)
@@ -38,6 +38,15 @@ test: lint
 ifdef DOSIMETER_DATA
 	$(BIN)/python -m pytest -m real
 endif
+
+# The tests with the lowest versions of the dependencies that pyproject.toml allows, torch and torchvision aside.
+lowest:
+	test -x $(VENV)-lowest/bin/python || $(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet uv
+	$(VENV)-lowest/bin/python benchmarks/lowest.py > $(VENV)-lowest/lowest.txt
+	$(VENV)-lowest/bin/python -m uv pip install --quiet --python $(VENV)-lowest/bin/python \
+		--constraint $(VENV)-lowest/lowest.txt --editable '.[dev]'
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -m "not real" -n auto --maxprocesses=4 --dist loadfile
 
 # The peers it is measured against. torchattacks pins an old release of requests, hence --no-deps.
 bench: setup
