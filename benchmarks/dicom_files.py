@@ -2,9 +2,10 @@
 
     python benchmarks/dicom_files.py FOLDER [--out TABLE.csv]
 
-A file is "right" if it is read and no pixel differs from DCMTK's by more than `TOLERANCE`, "wrong" if it is read and
-one does, "refused truly" if it is not read and what the sentence says is so, by DCMTK's dump of its header or because
-DCMTK cannot show it either, and "refused wrongly" otherwise. "not judged" is what is read and DCMTK cannot show.
+A file is "right" if it is read and no pixel differs from DCMTK's by more than `TOLERANCE` (padding apart, which DCMTK
+shows like any number), "wrong" if it is read and one does, "refused truly" if it is not read and what the sentence says
+is so, by DCMTK's dump of its header or because DCMTK cannot show it either, and "refused wrongly" otherwise. "not
+judged" is what is read and DCMTK cannot show.
 
 Needs dcmdump, dcm2pnm, dcmj2pnm, dcml2pnm (DCMTK) and gdcmconv (GDCM, for JPEG 2000). Files suited to it are those of
 the public repositories pydicom and pydicom-data; none is part of this project.
@@ -23,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dosimeter.cohorts import ImageError, read_image
+from dosimeter.cohorts.images import ImageError, decode_with_padding, read_bytes
 
 TOLERANCE = 0.01
 VERDICTS = ("right", "refused truly", "refused wrongly", "wrong", "not judged")
@@ -88,9 +89,10 @@ TRUTHS: dict[str, Callable[[Dump], bool]] = {
 
 def judge(path: Path, scratch: Path) -> tuple[str, str, str]:
     try:
-        image, reason = read_image(path).image, ""
+        decoded, padding = decode_with_padding(read_bytes(path), name=str(path))
+        image, reason = decoded.image, ""
     except ImageError as error:
-        image, reason = None, error.reason
+        image, padding, reason = None, None, error.reason
     expected = shown(path, scratch)
     if image is None:
         done = run("dcmdump", "+L", str(path))
@@ -101,7 +103,8 @@ def judge(path: Path, scratch: Path) -> tuple[str, str, str]:
         return "not judged", "", "DCMTK does not show it"
     if expected.shape != image.shape[1:]:
         return "wrong", "", f"{image.shape[1:]} pixels instead of {expected.shape}"
-    difference = np.abs(image[0] - expected).max()
+    apart = np.abs(image[0] - expected)
+    difference = apart.max() if padding is None else apart[~padding].max(initial=0)
     return ("right" if difference <= TOLERANCE else "wrong"), f"{difference:.5f}", ""
 
 

@@ -2,7 +2,8 @@
 
 Made-up answers whose truth is known, again and again, each time through the functions that the report uses. Where
 patients have several images, their numbers are those of the official test split of the CT cohort, or of every fourth or
-seventh patient; `icc` is the correlation of two images of one patient. All draws are seeded; the last digit is chance.
+seventh patient; or a few patients have many and the others one each. `icc` is the correlation of two images of one
+patient. All draws are seeded; the last digit is chance.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from markdown import table
+from coverage_page import EACH, EVERY, FEW, RANGES, Line, page, ranges, sample_of
 from scipy.special import expit, ndtr, ndtri
 
 from dosimeter.analysis.attacks import paired_by_patient
@@ -41,21 +42,7 @@ NEGATIVE = [9, 8, *[5] * 3, *[4] * 6, *[3] * 5, *[2] * 8, *[1] * 18]
 POSITIVE = [8, 8, 6, 5, 4, 4, 3, 3, *[2] * 12, *[1] * 33]
 """Images of each patient in the official test split of the CT cohort, by class: 105 and 98 images."""
 
-EVERY = 20_000  # replicates where one call takes them all
-EACH = 2_000  # where each is a call
-FEW = 300  # where each takes long
 ICCS = (0.05, 0.3, 0.57)
-
-
-class Line(NamedTuple):
-    """One row of the table."""
-
-    kind: str
-    setting: str
-    studies: int
-    covered: float
-    without: float
-    width: float
 
 
 class Design(NamedTuple):
@@ -69,6 +56,11 @@ class Design(NamedTuple):
         """The patient of each image."""
         return np.repeat(np.arange(len(self.sizes)), self.sizes)
 
+    @property
+    def sample(self) -> str:
+        """Whose images these are."""
+        return sample_of(sum(self.sizes), len(self.sizes))
+
 
 def alone(n: int) -> Design:
     return Design([1] * n, f"{n} images")
@@ -78,83 +70,53 @@ def shared(sizes: list[int]) -> Design:
     return Design(sizes, f"{sum(sizes)} images of {len(sizes)} patients")
 
 
-ALONE = [alone(n) for n in (10, 20, 54, 203)]
-SHARED = [shared(sizes) for sizes in (NEGATIVE + POSITIVE, NEGATIVE, POSITIVE[::4], NEGATIVE[::4], NEGATIVE[::7])]
+def unequal(n_large: int, images: int, n_single: int) -> Design:
+    """A few patients of many images, and others of one each."""
+    return Design([images] * n_large + [1] * n_single, f"{n_large} patients of {images} images and {n_single} of 1")
+
+
+ALONE = [alone(n) for n in (5, 10, 20, 54, 203)]
+UNEQUAL = [unequal(*each) for each in ((2, 30, 15), (3, 20, 30), (5, 10, 50), (1, 40, 60))]
+SHARED = [
+    *(shared(sizes) for sizes in (NEGATIVE + POSITIVE, NEGATIVE, POSITIVE[::4], NEGATIVE[::4], NEGATIVE[::7])),
+    *UNEQUAL,
+]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "RESULTS-COVERAGE.md")
+    parser.add_argument("--ranges", type=Path, default=RANGES, help="the same by kind, as reports quote it")
     parser.add_argument("--only", default="", help="kinds that begin so; the table is then printed, not written")
     parser.add_argument("--studies", type=float, default=1, help="how many times the usual number of studies")
     options = parser.parse_args()
     started = time.process_time()
     lines = [line for part in PARTS if part.__name__.startswith(options.only) for line in part(options.studies)]
-    text = page(lines, time.process_time() - started)
+    text = page(lines, " ".join(__doc__.split("\n\n")[1].split()), time.process_time() - started)
     if options.only:
         print(text)
     else:
         options.out.write_text(text, encoding="utf-8")
-        print(f"written: {options.out}")
+        options.ranges.write_text(ranges(lines), encoding="utf-8")
+        print(f"written: {options.out}, {options.ranges}")
 
 
-def page(lines: list[Line], duration_s: float) -> str:
-    """Return the table, and which of its lines lie outside 93 to 97 %."""
-    rows = [
-        [*line[:2], f"{line.studies:,}", _percent(line.covered), _percent(line.without), f"{line.width:.3f}"]
-        for line in lines
-    ]
-    head = ("interval", "studies of", "studies", "hold the truth", "without interval", "median width")
-    below, above = ([line for line in lines if beyond(line.covered)] for beyond in (_low, _high))
-    return "\n\n".join(
-        [
-            "# How often the intervals hold the truth",
-            " ".join(__doc__.split("\n\n")[1].split()),
-            f"Made by `python benchmarks/coverage.py` in {duration_s / 60:.1f} minutes of one core. {_chance()}",
-            table(head, rows, text_columns=2),
-            "Studies without interval (too few images, or images that do not differ) are not in the share.",
-            f"Of {len(lines)} lines {len(below)} lie below 93 %, {len(above)} above 97 %.{_named(below, 'below')}",
-        ]
-    ).rstrip() + "\n"  # fmt: skip
-
-
-def _chance() -> str:
-    errors = [
-        f"{100 * np.sqrt(0.05 * 0.95 / studies):.1f} points with {studies:,} studies" for studies in (EVERY, EACH, FEW)
-    ]
-    return f"Standard error of a share of 95 %: {', '.join(errors)}."
-
-
-def _percent(share: float) -> str:
-    return "-" if np.isnan(share) else f"{100 * share:.1f} %"
-
-
-def _low(covered: float) -> bool:
-    return covered < 0.93
-
-
-def _high(covered: float) -> bool:
-    return covered > 0.97
-
-
-def _named(lines: list[Line], where: str) -> str:
-    return "".join(f"\n- {where}: {line.kind}, {line.setting}: {_percent(line.covered)}" for line in lines)
-
-
-def counted(kind: str, setting: str, bounds: Interval, truth: float) -> Line:
+def counted(kind: str, setting: str, bounds: Interval, truth: float, sample: str = "") -> Line:
     """Return the line of studies whose bounds are known, (studies,) each."""
     low, high = (np.asarray(each, np.float64) for each in bounds)
     known = ~(np.isnan(low) | np.isnan(high))
     covered = float(((low <= truth + 1e-12) & (high >= truth - 1e-12))[known].mean()) if known.any() else np.nan
     width = float(np.median((high - low)[known])) if known.any() else np.nan
-    return Line(kind, setting, len(low), covered, float(1 - known.mean()), width)
+    return Line(kind, setting, len(low), covered, float(1 - known.mean()), width, sample)
 
 
-def drawn(kind: str, setting: str, truth: float, draw: Draw, studies: float, *, seed: int = 0) -> Line:
+def drawn(
+    kind: str, setting: str, truth: float, draw: Draw, studies: float, sample: str = "", *, seed: int = 0
+) -> Line:
     """Return the line of `studies` calls of `draw`."""
     rng = np.random.default_rng(seed)
     low, high = np.array([draw(rng) for _ in range(int(studies))]).T
-    return counted(kind, setting, Interval(low, high), truth)
+    return counted(kind, setting, Interval(low, high), truth, sample)
 
 
 def latent(rng: np.random.Generator, design: Design, icc: float) -> FloatArray:
@@ -176,11 +138,11 @@ def designs() -> Iterator[tuple[Design, float, str]]:
 def shares(studies: float) -> Iterator[Line]:
     """Accuracy, sensitivity, specificity, precision, survival, flips, transfer: a share of images."""
     rng, many = np.random.default_rng(1), int(EVERY * studies)
-    for share in (0.75, 0.9, 0.97):
-        for design in ALONE:
+    for share in (0.5, 0.75, 0.9, 0.97):
+        for design in [alone(3), alone(4), alone(6), alone(8), *ALONE]:
             hits = rng.binomial(1, share, (len(design.sizes), many)).astype(np.float64)
             bounds = proportion_interval(hits, np.ones(hits.shape))
-            yield counted("share of images", f"{design.name}, {share:g}", bounds, share)
+            yield counted("share of images", f"{design.name}, {share:g}", bounds, share, design.sample)
     for share in (0.75, 0.9):
         for design in SHARED:
             sizes = np.array(design.sizes)[:, None]
@@ -190,13 +152,14 @@ def shares(studies: float) -> Iterator[Line]:
                 hits = rng.binomial(sizes, own).astype(np.float64)
                 trials = np.broadcast_to(sizes, hits.shape).astype(np.float64)
                 setting = f"{design.name}, {share:g}, icc {icc:g}"
-                yield counted("share of images", setting, proportion_interval(hits, trials), share)
+                yield counted("share of images", setting, proportion_interval(hits, trials), share, design.sample)
 
 
 def aucs(studies: float) -> Iterator[Line]:
     """The AUC without attack."""
-    pairs = [(alone(5), alone(5)), (alone(28), alone(26)), (alone(98), alone(105))]
+    pairs = [(alone(3), alone(3)), (alone(5), alone(5)), (alone(28), alone(26)), (alone(98), alone(105))]
     pairs += [(shared(POSITIVE), shared(NEGATIVE)), (shared(POSITIVE[::4]), shared(NEGATIVE[::4]))]
+    pairs += [*((each, each) for each in UNEQUAL[:3]), (UNEQUAL[0], alone(50)), (UNEQUAL[3], alone(50))]
     for positive, negative in pairs:
         labels = np.repeat([1, 0], [len(positive.patient), len(negative.patient)])
         patients = np.concatenate([positive.patient, len(positive.sizes) + negative.patient])
@@ -210,7 +173,9 @@ def aucs(studies: float) -> Iterator[Line]:
                     return found.low, found.high
 
                 setting = f"{positive.name} and {negative.name}, {auc:g}{f', icc {icc:g}' if icc else ''}"
-                yield drawn("AUC", setting, auc, draw, EACH / 2 * studies)
+                n = min(len(positive.patient), len(negative.patient))
+                sample = sample_of(n, n if max(positive.sizes) == 1 else 0)
+                yield drawn("AUC", setting, auc, draw, EACH / 2 * studies, sample)
 
 
 def bands(studies: float) -> Iterator[Line]:
@@ -227,7 +192,15 @@ def bands(studies: float) -> Iterator[Line]:
             low, high = simultaneous_band(per_patient(curve, design.patient), trials)
             held.append(bool(((low <= truth) & (truth <= high)).all()))
             widths.append(float(np.mean(high - low)))
-        yield Line("accuracy, whole curve (band)", name, len(held), float(np.mean(held)), 0.0, float(np.median(widths)))
+        yield Line(
+            "accuracy, whole curve (band)",
+            name,
+            len(held),
+            float(np.mean(held)),
+            0.0,
+            float(np.median(widths)),
+            design.sample,
+        )
 
 
 def medians(studies: float) -> Iterator[Line]:
@@ -239,7 +212,7 @@ def medians(studies: float) -> Iterator[Line]:
             low, high = median_interval(np.where(flips > 0.01, np.inf, flips), design.patient)
             return float(low), float(high)
 
-        yield drawn("epsilon50 (ranks)", name, 0.003, draw, EACH / 2 * studies)
+        yield drawn("epsilon50 (ranks)", name, 0.003, draw, EACH / 2 * studies, design.sample)
 
 
 def _decrease(logits: FloatArray, moves: FloatArray) -> FloatArray:
@@ -267,8 +240,8 @@ def means(studies: float) -> Iterator[Line]:
             low, high = unit_mean_interval(per_patient(values, design.patient), ones)
             return float(low), float(high)
 
-        yield drawn("probability drop (t)", name, drop, of_drops, EACH * studies)
-        yield drawn("area under a curve", name, area, of_areas, EACH * studies)
+        yield drawn("probability drop (t)", name, drop, of_drops, EACH * studies, design.sample)
+        yield drawn("area under a curve", name, area, of_areas, EACH * studies, design.sample)
 
 
 def gains(studies: float) -> Iterator[Line]:
@@ -292,16 +265,16 @@ def gains(studies: float) -> Iterator[Line]:
             found = compare(*answers, design.patient)  # noqa: B023
             return float(found.low[0]), float(found.high[0])
 
-        yield drawn("gain over random signs", name, 0.2, of_gain, EACH / 2 * studies)
+        yield drawn("gain over random signs", name, 0.2, of_gain, EACH / 2 * studies, design.sample)
         if icc:
-            yield drawn("paired comparison", name, 0.2, of_pair, FEW * studies)
+            yield drawn("paired comparison", name, 0.2, of_pair, FEW * studies, design.sample)
 
 
 def agreements(studies: float) -> Iterator[Line]:
     """Rank agreement of two models' flips: Spearman's correlation, a bootstrap by patient."""
     normal = 0.8
     spearman = 6 / np.pi * np.arcsin(normal / 2)
-    several = [each for each in designs() if each[0] in (*ALONE, SHARED[0], SHARED[3])]
+    several = [each for each in designs() if each[0] in (*ALONE[1:], SHARED[0], SHARED[3], *UNEQUAL)]
     for design, icc, name in several:
 
         def draw(rng: np.random.Generator, design: Design = design, icc: float = icc) -> tuple[float, float]:
@@ -310,7 +283,7 @@ def agreements(studies: float) -> Iterator[Line]:
             low, high = bootstrap_by_group(both, design.patient)
             return float(low), float(high)
 
-        yield drawn("rank agreement (bootstrap)", name, spearman, draw, FEW * studies)
+        yield drawn("rank agreement (bootstrap)", name, spearman, draw, FEW * studies, design.sample)
 
 
 def repeats(studies: float) -> Iterator[Line]:

@@ -1,11 +1,13 @@
 """The benchmarks' own arithmetic, and that all parties of the sweep answer the same question."""
 
+import io
 import runpy
 import sys
 import time
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 import torch
 from tiny import convolutional_classifier
@@ -58,15 +60,35 @@ def test_a_script_is_not_taken_for_the_package_coverage() -> None:
 
 
 def test_the_table_of_coverage_has_every_kind_of_interval() -> None:
-    from interval_coverage import PARTS, page
+    from coverage_page import page, ranges
+    from interval_coverage import PARTS
 
     lines = [line for part in PARTS for line in part(0.004)]
     kinds = {line.kind for line in lines}
     assert {"share of images", "accuracy, whole curve (band)", "paired comparison", "readers' threshold"} <= kinds
     assert all(0 <= line.covered <= 1 or line.without == 1 for line in lines)
-    text = page(lines, 60.0)
+    text = page(lines, "Made-up answers.", 60.0)
     assert all(kind in text for kind in kinds)
     assert f"Of {len(lines)} lines " in text
+    quoted = pd.read_csv(io.StringIO(ranges(lines)), keep_default_na=False)
+    assert set(quoted["interval"]) == kinds
+    assert set(quoted["sample"]) == {"few", "alone", "several", ""}
+
+
+def test_what_reports_quote_of_coverage_is_what_the_table_says() -> None:
+    """Both files are of one run of benchmarks/coverage.py: whoever remakes one remakes the other."""
+    from coverage_page import RANGES
+
+    rows = [line.strip("| ").split(" | ") for line in (FOLDER / "RESULTS-COVERAGE.md").read_text().splitlines()[8:]]
+    held: dict[str, list[float]] = {}
+    for row in rows:
+        if len(row) == 6 and row[3] != "-":
+            held.setdefault(row[0], []).append(float(row[3].removesuffix(" %")))
+    quoted = pd.read_csv(RANGES, keep_default_na=False).groupby("interval")
+    assert set(quoted.groups) == set(held)
+    for kind, ranges in quoted:
+        assert 100 * ranges["lowest"].min() == pytest.approx(min(held[str(kind)]), abs=0.06)
+        assert 100 * ranges["highest"].max() == pytest.approx(max(held[str(kind)]), abs=0.06)
 
 
 def test_ratios_are_of_medians_with_the_range_within_repeats() -> None:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import dosimeter as dm
 from dosimeter.cohorts.base import Case, Cohort, Decoded, Record
+from dosimeter.examine.doubts import doubts
 from dosimeter.storage.base import storages
-from dosimeter.sweeps.doubts import doubts
 
 
 class OneOutput(nn.Module):
@@ -85,8 +85,12 @@ PROBABILITIES: list[Callable[[Tensor], Tensor]] = [
 def test_one_logit_and_finding_refuse_probabilities(then: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(dm.DosimeterError, match=r"OneLogit must be given logits.*Leave the network's sigmoid"):
         sweep(classifier(OneOutput(then), dm.OneLogit()))
-    with pytest.raises(dm.DosimeterError, match="Finding must be given logits"):
-        sweep(classifier(OneOutput(lambda logits: then(logits).reshape(-1, 1).expand(-1, 4)), dm.Finding(2)))
+    several = classifier(OneOutput(lambda logits: then(logits).reshape(-1, 1).expand(-1, 4)), dm.Finding(2))
+    for use in (sweep, lambda made: dm.examine(made, cohort(4))):
+        with pytest.raises(dm.DosimeterError, match="Finding must be given logits"):
+            use(several)
+        with pytest.raises(dm.DosimeterError, match=r"OneLogit must be given logits"):
+            use(classifier(OneOutput(then), dm.OneLogit()))
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
@@ -94,6 +98,7 @@ def test_one_logit_and_finding_take_logits_however_small(scale: float) -> None:
     one = OneOutput(lambda logits: scale * logits[:, 1:])
     assert (sweep(classifier(one, dm.OneLogit()))["status"] == "ok").all()
     assert (sweep(classifier(OneOutput(lambda logits: scale * logits), dm.Finding(1)))["status"] == "ok").all()
+    assert dm.examine(classifier(one, dm.OneLogit()), cohort(4)).facts["outputs"]["look"] == "logits"
 
 
 def test_the_caller_s_module_keeps_no_hook() -> None:

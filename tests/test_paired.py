@@ -113,11 +113,13 @@ def test_an_interval_keeps_its_width_where_no_image_differs() -> None:
 
 
 def test_with_few_patients_the_interval_is_wide_and_not_resampled() -> None:
-    first, other = column(*[1] * 16), column(*[1, 1, 1, 0] * 4)
-    few, more = compare(first, other, np.arange(16) % 4), compare(first, other, np.arange(16) % 15)
+    first, other = column(*[1] * 24), column(*[1, 1, 1, 0] * 6)
+    few, more = compare(first, other, np.arange(24) % 4), compare(first, other, np.arange(24) % 23)
+    unlike = compare(first, other, np.minimum(np.arange(24), 20))  # of 21 patients one has four images
+    assert unlike.method[0] == BY_WORTH
     assert (few.method[0], more.method[0]) == (BY_WORTH, BY_PATIENT)
     assert few.low[0] < 0.25 < few.high[0]
-    assert np.isnan(compare(first, other, np.repeat([0, 1], 8)).low[0])
+    assert np.isnan(compare(first, other, np.repeat([0, 1], 12)).low[0])
 
 
 def test_nothing_in_common_is_no_comparison() -> None:

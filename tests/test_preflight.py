@@ -164,11 +164,24 @@ def test_what_looks_at_the_whole_batch() -> None:
     [
         (lambda logits: torch.softmax(logits, dim=1), "softmax"),
         (lambda logits: torch.sigmoid(logits) * torch.tensor([0.0, 1.0]), "sigmoid"),
+        (torch.sigmoid, "sigmoid"),
+        (lambda logits: 0.5 * torch.sigmoid(logits), "sigmoid"),
         (lambda logits: torch.log_softmax(logits, dim=1), "logits"),
+        (lambda logits: logits.abs() / 1e4, "logits"),  # in [0, 1] for every image
     ],
 )
 def test_probabilities_are_recognised(after: Callable[[Tensor], Tensor], look: str) -> None:
     assert examine(wrapped(after=after), COHORT)["outputs"]["look"] == look
+
+
+@pytest.mark.parametrize("n_classes", [3, 5])
+def test_sigmoids_of_several_classes_are_recognised(n_classes: int) -> None:
+    names = tuple("abcde"[:n_classes])
+    weight = torch.randn(n_classes, 3 * 32 * 32, generator=torch.Generator().manual_seed(0)) / 30
+    for then, look in ((torch.sigmoid, "sigmoid"), (lambda logits: logits, "logits")):
+        base = nn.Sequential(nn.Flatten(), masked.Layer(lambda images: images @ weight.T), masked.Layer(then))
+        made = Classifier(base, nn.Identity(), preprocessing=PREPROCESSINGS["unit"], size_px=32, classes=names)
+        assert examine(made, COHORT, n_images=6)["outputs"]["look"] == look
 
 
 def test_a_backward_pass_that_lies() -> None:

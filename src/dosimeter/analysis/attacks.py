@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosimeter.analysis.base import GROUP, answered, each_seed, groups, places, plain, roles
-from dosimeter.analysis.clusters import Effective, effective, normal_quantile, over, per_patient
+from dosimeter.analysis.clusters import Effective, count_alike, effective, normal_quantile, over, per_patient
 from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.findings import CHECKED_EPSILONS
 from dosimeter.analysis.intervals import FloatArray, Interval, score_interval, unit_mean_interval
@@ -240,7 +240,7 @@ def paired_by_patient(both: FloatArray, first: FloatArray, second: FloatArray, t
     n = trials.sum(axis=0)
     differ, apart = (over(each.sum(axis=0), n) for each in (first + second, first - second))
     mixed = trials - np.maximum(np.maximum(first, second), trials - first - second)
-    informative = ((first + second) > 0).sum(axis=0) + mixed.sum(axis=0)
+    informative = count_alike(trials, first + second > 0) + mixed.sum(axis=0)
     sample = effective(first - second, trials, differ - apart**2, informative)
     a, b, c = (over(each.sum(axis=0), n) * sample.n for each in (both, first, second))
     return _newcombe(a, b, c, sample)

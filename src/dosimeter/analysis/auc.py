@@ -4,9 +4,16 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
-from dosimeter.analysis.clusters import FEWEST, group_numbers, normal_quantile
+from dosimeter.analysis.clusters import (
+    FEWEST,
+    as_many_equal,
+    degrees_of_freedom,
+    group_numbers,
+    normal_quantile,
+    spread_weights,
+    t_quantile,
+)
 from dosimeter.analysis.intervals import FloatArray, root
 
 
@@ -24,8 +31,10 @@ def auc_interval(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.Array
 
     The variance is DeLong's, or Obuchowski's where a patient has several images; the interval is symmetric on the
     logit's scale, so that it stays in (0, 1) and covers near 1 too. With several images a patient its quantile is t's,
-    with as many degrees of freedom as the class of fewer patients has patients, less 1. Where there is no variance, as
-    when the classes separate completely or all scores are equal, it is Newcombe's, of patients instead of images.
+    with as many degrees of freedom as the class of fewer patients has patients, less 1, or fewer where some patients
+    make up much of the variance (`_degrees_of_freedom`). Where there is no variance, as when the classes separate
+    completely or all scores are equal, it is Newcombe's, of patients instead of images: of as many of equal weight
+    (`clusters.as_many_equal`).
 
     Args:
         labels: (n,) of 0 and 1.
@@ -47,10 +56,13 @@ def auc_interval(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.Array
     patients = [len(np.unique(member[label == each])) for each in (1, 0)]
     if min(patients) < FEWEST:
         return Auc(auc, np.nan, np.nan)
-    variance = obuchowski_variance(auc, above, below, member[label == 1], member[label == 0])
+    parts = [PerPatient.of(values, auc, member, label == each) for each, values in ((1, above), (0, below))]
+    variance = obuchowski_variance(*parts)
     if not 0 < auc < 1 or variance <= 0:
-        return auc_newcombe(auc, patients[0], patients[1], confidence)
-    quantile = normal_quantile(confidence) if alone else float(stdtrit(min(patients) - 1, (1 + confidence) / 2))
+        m, n = (float(as_many_equal(each.share)) for each in parts)
+        return auc_newcombe(auc, m, n, confidence)
+    free = min(min(patients) - 1, _degrees_of_freedom(*parts))
+    quantile = normal_quantile(confidence) if alone else float(t_quantile(np.asarray(free), confidence))
     half = quantile * np.sqrt(variance) / (auc * (1 - auc))
     low, high = (1 / (1 + (1 - auc) / auc * np.exp(-shift)) for shift in (-half, half))
     return Auc(auc, float(low), float(high), "DeLong, logit" if alone else "Obuchowski, logit")
@@ -72,36 +84,54 @@ def auc_components(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[float,
     return float(above.mean()), above, below
 
 
-def obuchowski_variance(
-    auc: float,
-    above: FloatArray,
-    below: FloatArray,
-    positive: npt.NDArray[np.int64],
-    negative: npt.NDArray[np.int64],
-) -> float:
+class PerPatient(NamedTuple):
+    """What each patient adds to an AUC through the images of one class, (patients,) each; 0 where there are none.
+
+    Attributes:
+        share: of the images of the class, those of the patient.
+        moved: how far the patient's images lie from the AUC, in parts of it, as it moves without them.
+    """
+
+    share: FloatArray
+    moved: FloatArray
+
+    @classmethod
+    def of(
+        cls, values: FloatArray, auc: float, member: npt.NDArray[np.int64], mine: npt.NDArray[np.bool_]
+    ) -> "PerPatient":
+        """Return it from the `values` of one class, as `auc_components` returns them, and each image's patient."""
+        size = int(member.max()) + 1
+        share = np.bincount(member[mine], minlength=size) / len(values)
+        apart = np.bincount(member[mine], values, size) / len(values) - share * auc
+        return cls(share, apart / (1 - share))
+
+    @property
+    def variance(self) -> float:
+        """The variance of the AUC through this class."""
+        patients = int((self.share > 0).sum())
+        return (patients - 1) / patients * float(self.moved @ self.moved)
+
+
+def obuchowski_variance(positive: PerPatient, negative: PerPatient) -> float:
     """Return the variance of an AUC whose images are of fewer patients; DeLong's if each image has its own.
 
-    Args:
-        auc: the area.
-        above: (m,) as `auc_components` returns it.
-        below: (n,) as `auc_components` returns it.
-        positive: (m,) the patient's number of each positive.
-        negative: (n,) the patient's number of each negative.
+    A patient's part is as large as the AUC would move without the patient, as in `clusters.ratio_variance`: where
+    patients of a class have as many images each it is Obuchowski's, where some have many more it is larger, as it must.
 
-    Source: Obuchowski, Biometrics 53 (1997) 567, equations 4 to 7.
+    Source: Obuchowski, Biometrics 53 (1997) 567, equations 4 to 7; Bell & McCaffrey, Survey Methodology 28 (2002) 169.
     """
-    size = int(max(positive.max(), negative.max())) + 1
-    sums, counts = [], []
-    for member, values in ((positive, above), (negative, below)):
-        images = np.bincount(member, minlength=size)
-        sums.append((np.bincount(member, values, size) - images * auc) / len(member))
-        counts.append(int((images > 0).sum()))
-    either = len(np.union1d(positive, negative))
-    own = sum(n / (n - 1) * float(each @ each) for n, each in zip(counts, sums, strict=True))
-    return own + 2 * either / (either - 1) * float(sums[0] @ sums[1])
+    either = int(((positive.share > 0) | (negative.share > 0)).sum())
+    return positive.variance + negative.variance + 2 * (either - 1) / either * float(positive.moved @ negative.moved)
 
 
-def auc_newcombe(auc: float, n_positive: int, n_negative: int, confidence: float = 0.95) -> Auc:
+def _degrees_of_freedom(positive: PerPatient, negative: PerPatient) -> float:
+    """Return those of the variance, to which patients add through both classes (`clusters.spread_weights`)."""
+    weights = [spread_weights(each.share) for each in (positive, negative)]
+    parts = [each / each.sum() * part.variance for each, part in zip(weights, (positive, negative), strict=True)]
+    return float(degrees_of_freedom(parts[0] + parts[1]))
+
+
+def auc_newcombe(auc: float, n_positive: float, n_negative: float, confidence: float = 0.95) -> Auc:
     """Return Newcombe's score interval of an AUC, which keeps its width at 0 and 1.
 
     The bounds are the two areas A at which `auc` lies exactly z standard errors away, with the Hanley-McNeil

@@ -114,8 +114,8 @@ def neighbours(trial: Trial) -> Finding | None:
 
 @check(
     "Outputs are logits",
-    rule="CAUTION if all outputs are in [0, 1] and sum to 1 (to 1e-5), or are such beside a column of zeros; "
-    "UNRELIABLE if one is not finite",
+    rule="CAUTION if all outputs are in [0, 1] and sum to 1 (to 1e-5), or stay in [0, 1] also for noise far outside "
+    "the image range; UNRELIABLE if one is not finite",
     source=AUTOATTACK,
     remedy="Hand over what goes into the softmax or sigmoid. Probabilities near 0 or 1 have next to no gradient.",
 )

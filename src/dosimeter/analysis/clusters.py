@@ -49,34 +49,77 @@ def effective(
 
     n is divided by the design effect: the variance of the mean between patients over that of as many independent
     images, not below 1. It is an estimate, and poor where few patients differ from the rest. So it is averaged with
-    n / patients, what it would be if images of one patient were all alike, with a weight of 2 against those patients,
-    and against the images that differ within a patient: where none does (all right, all wrong) the patients are
-    counted, not the images. In proportion to what the design effect adds, the quantile moves from the normal one to t's
-    with as many degrees of freedom as patients, less 1. Where no patient has two images, it is n and the normal
-    quantile.
+    what it would be if images of one patient were all alike, sum(trials^2) / n, with a weight of 2 against those
+    patients, and against the images that differ within a patient: where none does (all right, all wrong) images count
+    as alike. In proportion to what the design effect adds, the quantile moves from the normal one to t's
+    with `degrees_of_freedom` of the images. Where no patient has two images, it is n and the normal quantile.
 
     Args:
         totals: (patients, ...) the sum of the value over the images of a patient.
         trials: (patients, ...) these images.
         variance: (...) of the value, image by image.
-        informative: (...) how many patients differ from the rest, and images from the others of their patient.
+        informative: (...) how many patients differ from the rest (`count_alike`), and images from the others of their
+            patient.
         confidence: the interval's coverage.
 
     Returns:
         Arrays (...), NaN with fewer than `FEWEST` images or patients.
 
     Source: Rao & Scott, Biometrics 48 (1992) 577; Donner & Klar, Design and Analysis of Cluster Randomization Trials
-        (2000). The weight of 2 and the mixed quantile are ours, chosen by simulation (benchmarks/coverage.py).
+        (2000), also for patients of unequal size. The weight of 2 and the mixed quantile are ours, chosen by
+        simulation (benchmarks/coverage.py).
     """
     n, patients = trials.sum(axis=0), (trials > 0).sum(axis=0)
     known = (n >= FEWEST) & (patients >= FEWEST)
-    alike = n / np.where(known, patients, 1)
+    alike = over((trials**2).sum(axis=0), n)
     found = np.maximum(1.0, over(n * ratio_variance(totals, trials), variance))
     design = (informative * np.where(variance > 0, found, alike) + _PRIOR * alike) / (informative + _PRIOR)
     design = np.where(trials.max(axis=0, initial=0) > 1, design, 1.0)
-    z, t = normal_quantile(confidence), stdtrit(np.where(known, patients - 1, np.nan), (1 + confidence) / 2)
+    z, t = normal_quantile(confidence), t_quantile(degrees_of_freedom(trials), confidence)
     quantile = np.sqrt(z**2 + (t**2 - z**2) * (1 - 1 / design))
     return Effective(np.where(known, n / design, np.nan), np.where(known, quantile, np.nan))
+
+
+def count_alike(trials: FloatArray, where: npt.NDArray[np.bool_]) -> FloatArray:
+    """Return how many of the patients (axis 0) `where` tell how alike images of one patient are, by their images.
+
+    A patient of many images tells more of that than several of one image, who tell nothing. Patients with as many
+    images each are simply counted.
+    """
+    weight = trials**2
+    return over((weight * where).sum(axis=0) * weight.sum(axis=0), (weight**2).sum(axis=0))
+
+
+def as_many_equal(weights: FloatArray) -> FloatArray:
+    """Return as how many of equal weight those of these `weights` (axis 0) count; NaN if all weigh nothing.
+
+    Source: Kish, Survey Sampling (1965).
+    """
+    return over(weights.sum(axis=0) ** 2, (weights**2).sum(axis=0))
+
+
+def degrees_of_freedom(weights: FloatArray) -> FloatArray:
+    """Return those of a variance between patients (axis 0) who add to it by these `weights`.
+
+    As many as they count of equal weight, times (patients - 1) / patients: of equal patients, patients less 1.
+    """
+    patients = (weights > 0).sum(axis=0)
+    return as_many_equal(weights) * (1 - over(np.ones(patients.shape), patients))
+
+
+def spread_weights(trials: FloatArray) -> FloatArray:
+    """Return how patients add to a variance that nothing but they tell: trials^1.5.
+
+    It would be `trials` if images of one patient were unrelated, and their squares if they were all alike.
+
+    Source: Satterthwaite, Biometrics Bulletin 2 (1946) 110, for both ends; the middle is ours (benchmarks/coverage.py).
+    """
+    return np.asarray(trials, np.float64) ** 1.5
+
+
+def t_quantile(free: FloatArray, confidence: float = 0.95) -> FloatArray:
+    """Return t's quantile with `free` degrees of freedom, any shape; NaN where there are none."""
+    return np.asarray(stdtrit(np.where(free > 0, free, np.nan), (1 + confidence) / 2), np.float64)
 
 
 def ratio_variance(totals: FloatArray, trials: FloatArray) -> FloatArray:
@@ -94,9 +137,9 @@ def ratio_variance(totals: FloatArray, trials: FloatArray) -> FloatArray:
 
 
 def effective_proportion(hits: FloatArray, trials: FloatArray, confidence: float = 0.95) -> Effective:
-    """Return `effective` for a proportion: informative are patients with the rarer answer, and mixed ones."""
+    """Return `effective` for a proportion: informative are patients with the rarer answer, and images of mixed ones."""
     share = over(hits.sum(axis=0), trials.sum(axis=0))
-    rarer = np.minimum((hits > 0).sum(axis=0), (hits < trials).sum(axis=0))
+    rarer = np.minimum(count_alike(trials, hits > 0), count_alike(trials, hits < trials))
     mixed = np.minimum(hits, trials - hits).sum(axis=0)
     return effective(hits, trials, share * (1 - share), rarer + mixed, confidence)
 

@@ -68,8 +68,8 @@ def _group_drop(rows: pd.DataFrame) -> pd.DataFrame:
             f"original{suffix}": _mean(np.broadcast_to(original, there.shape), included),
             f"adversarial{suffix}": _mean(adversarial, included),
             f"decrease{suffix}": _mean(decrease, included),
-            f"decrease_low{suffix}": low,
-            f"decrease_high{suffix}": high,
+            f"decrease_low{suffix}": np.maximum(low, -1.0),  # t's may leave what a difference of probabilities can be
+            f"decrease_high{suffix}": np.minimum(high, 1.0),
         }
     return pd.DataFrame(table)
 

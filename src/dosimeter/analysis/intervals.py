@@ -16,12 +16,16 @@ from scipy.special import betainc, stdtrit
 from dosimeter.analysis.clusters import (
     FEWEST,
     Effective,
+    as_many_equal,
+    degrees_of_freedom,
     effective_proportion,
     group_numbers,
     normal_quantile,
     over,
     per_patient,
     ratio_variance,
+    spread_weights,
+    t_quantile,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -29,7 +33,11 @@ Statistic = Callable[[FloatArray], FloatArray]
 """Weights (replicates, n), how often each of n rows was drawn, to a statistic (replicates, ...)."""
 
 FEWEST_TO_RESAMPLE = 6
-"""Patients below which nothing is resampled: a bootstrap of so few says little but their range."""
+"""Patients of equal weight below which nothing is resampled: a bootstrap of so few says little but their range."""
+
+FEWEST_OF_A_MEDIAN = 6
+"""Images below which a median has no interval, as the range of all of them covers less than 95 %; and, where a patient
+has several, patients of equal weight."""
 
 FEWEST_OF_SEVERAL = 8
 """Patients with several images below which a median has no interval: how alike these are is then hardly known."""
@@ -104,8 +112,9 @@ def proportion_interval(hits: FloatArray, trials: FloatArray, confidence: float 
 def mean_interval(totals: FloatArray, trials: FloatArray, confidence: float = 0.95) -> Interval:
     """Return the t interval of a mean over images, with the variance between patients.
 
-    Its degrees of freedom are those of as many patients of equal weight, less 1. It is not cut at what the mean can be:
-    see `unit_mean_interval`. Where no patient differs from another it would have no width, and is NaN.
+    Its degrees of freedom are patients less 1, or fewer where some have many more images (`clusters.spread_weights`).
+    It is not cut at what the mean can be: see `unit_mean_interval`. Where no patient differs from another it would have
+    no width, and is NaN.
 
     Args:
         totals: (patients, ...) the sum of the value over the images of a patient.
@@ -119,7 +128,7 @@ def mean_interval(totals: FloatArray, trials: FloatArray, confidence: float = 0.
     variance = ratio_variance(totals, trials)
     mean = over(totals.sum(axis=0), trials.sum(axis=0))
     known = (patients >= FEWEST) & (variance > (1e-12 * mean) ** 2)  # equal values differ by rounding
-    quantile = _t_quantile(trials, confidence)
+    quantile = t_quantile(degrees_of_freedom(spread_weights(trials)), confidence)
     half = quantile * np.sqrt(np.where(known, variance, np.nan))
     return Interval(mean - half, mean + half)
 
@@ -140,17 +149,12 @@ def unit_mean_interval(totals: FloatArray, trials: FloatArray, confidence: float
     """
     patients = (trials > 0).sum(axis=0)
     mean = np.clip(over(totals.sum(axis=0), trials.sum(axis=0)), 0, 1)
-    quantile = np.where(patients >= FEWEST, _t_quantile(trials, confidence), np.nan)
+    quantile = t_quantile(degrees_of_freedom(spread_weights(trials)), confidence)
+    quantile = np.where(patients >= FEWEST, quantile, np.nan)
     most = mean * (1 - mean)
     variance = ratio_variance(totals, trials)
     worth = np.where(variance > 1e-24, over(most, variance), 1.0 * patients)
-    return score_interval(mean, Effective(worth, np.asarray(quantile, np.float64)))
-
-
-def _t_quantile(trials: FloatArray, confidence: float) -> FloatArray:
-    """Return t's quantile for patients of unequal weight (axis 0): of as many of equal weight (Kish 1965)."""
-    alike = over(trials.sum(axis=0) ** 2, (trials**2).sum(axis=0))
-    return np.asarray(stdtrit(np.where(alike > 1, alike - 1, np.nan), (1 + confidence) / 2), np.float64)
+    return score_interval(mean, Effective(worth, quantile))
 
 
 def median_interval(values: FloatArray, groups: npt.ArrayLike, confidence: float = 0.95) -> Interval:
@@ -166,19 +170,20 @@ def median_interval(values: FloatArray, groups: npt.ArrayLike, confidence: float
         confidence: the interval's coverage.
 
     Returns:
-        Scalars; NaN where the range of all values covers less than that, below about 6 independent images, and with
-        fewer than `FEWEST_OF_SEVERAL` patients where one has several images.
+        Scalars; NaN with fewer than `FEWEST_OF_A_MEDIAN` images; where a patient has several, with fewer than
+        `FEWEST_OF_SEVERAL` patients, with patients who count as fewer than `FEWEST_OF_A_MEDIAN` of equal weight, and
+        where their images are so alike that the range of all of them covers less.
 
     Source: Hutson, J. Appl. Stat. 26 (1999) 343 (fractional order statistics); Woodruff, J. Am. Stat. Assoc. 47 (1952)
         635 (ranks from the variance of a share).
     """
     nothing = Interval(np.array(np.nan), np.array(np.nan))
     n = len(values)
-    if n < FEWEST:
+    if n < FEWEST_OF_A_MEDIAN:
         return nothing
     ordered = np.sort(values)
     below, trials = (per_patient(each, groups) for each in (values <= ordered[(n - 1) // 2], np.ones(n)))
-    if len(trials) < min(n, FEWEST_OF_SEVERAL):
+    if len(trials) < min(n, FEWEST_OF_SEVERAL) or as_many_equal(trials) < FEWEST_OF_A_MEDIAN:
         return nothing
     sample = effective_proportion(below, trials, confidence)
     worth, covered = float(sample.n), 2 * NormalDist().cdf(float(sample.quantile)) - 1
@@ -208,13 +213,15 @@ def bootstrap_by_group(
     replicates: int = REPLICATES,
     seed: int = 0,
     confidence: float = 0.95,
+    equal: float | None = None,
 ) -> Interval:
     """Return expanded percentile bounds of `statistic` over resampled groups: a patient's rows are drawn together.
 
     Use it where no closed form does. The percentile bootstrap of few patients is much too narrow; its percentiles are
-    moved outwards by as much as t's interval of a mean is wider than the bootstrap's. Replicates in which the statistic
-    is undefined (NaN) are left out; infinities count as large numbers, so a bound may be infinite. With fewer than
-    `FEWEST_TO_RESAMPLE` groups the bounds are NaN.
+    moved outwards by as much as t's interval of a mean is wider than the bootstrap's, of as many groups of equal size
+    (`clusters.as_many_equal`). Replicates in which the statistic is undefined (NaN) are left out; infinities count as
+    large numbers, so a bound may be infinite. Where the groups count as fewer than `FEWEST_TO_RESAMPLE` of equal size
+    the bounds are NaN.
 
     Args:
         statistic: called with weights (replicates, n); returns (replicates, ...).
@@ -222,13 +229,15 @@ def bootstrap_by_group(
         replicates: how many resamples.
         seed: of the resampling.
         confidence: the interval's coverage.
+        equal: as how many of equal size the groups count, if their rows do not tell.
 
     Source: Field & Welsh, J. R. Stat. Soc. B 69 (2007) 369 (the cluster bootstrap); Hesterberg, Am. Stat. 69 (2015)
         371 (the expanded percentiles).
     """
     member = group_numbers(groups)  # (n,)
-    count = int(member.max(initial=-1)) + 1
-    if count < FEWEST_TO_RESAMPLE:
+    sizes = np.bincount(member).astype(np.float64)
+    count, equal = len(sizes), float(as_many_equal(sizes)) if equal is None else equal
+    if not equal >= FEWEST_TO_RESAMPLE:
         blank = np.full(statistic(np.ones((1, len(member))))[0].shape, np.nan)
         return Interval(blank, blank)
     rng = np.random.default_rng(seed)
@@ -238,7 +247,7 @@ def bootstrap_by_group(
         size = min(step, replicates - start)
         drawn = rng.multinomial(count, np.full(count, 1 / count), size=size)  # (size, groups)
         values.append(statistic(drawn[:, member].astype(np.float64)))
-    expanded = np.sqrt(count / (count - 1)) * stdtrit(count - 1, (1 + confidence) / 2)
+    expanded = np.sqrt(equal / (equal - 1)) * stdtrit(equal - 1, (1 + confidence) / 2)
     return _percentiles(np.concatenate(values), NormalDist().cdf(-expanded))
 
 

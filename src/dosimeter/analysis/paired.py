@@ -14,6 +14,7 @@ from scipy.stats import binom
 
 from dosimeter.analysis.attacks import paired_by_patient
 from dosimeter.analysis.base import answered, groups, roles
+from dosimeter.analysis.clusters import as_many_equal
 from dosimeter.analysis.intervals import FloatArray, bootstrap_by_group
 from dosimeter.analysis.names import WORST_CASE, place
 from dosimeter.analysis.worst_case import with_worst_case
@@ -37,8 +38,8 @@ BY_PATIENT = "bootstrap by patient; exact sign flips by patient"
 BY_WORTH = "Newcombe on what the images are worth; exact sign flips by patient"
 """What `method` says: how the interval and p_patient were found."""
 
-FEWEST_RESAMPLED = 15
-"""Patients below which the bootstrap holds too few of the true differences (benchmarks/coverage.py)."""
+FEWEST_RESAMPLED = 20
+"""Patients of equal weight below which the bootstrap holds too few of the true differences (benchmarks/coverage.py)."""
 
 _REFERENCE = "sound"  # the preset that others are compared with, if it is there
 
@@ -78,9 +79,9 @@ def compare(first: FloatArray, other: FloatArray, patients: npt.ArrayLike) -> Co
     Where every patient has one image the interval is Newcombe's for paired proportions and the test McNemar's. Where
     patients have several, both are by patient: a bootstrap, and the exact distribution of the sum of the differences
     if each patient's might as well have had the other sign, as it might if the series were exchangeable. Where no image
-    differs a bootstrap has no width, and of fewer than `FEWEST_RESAMPLED` patients it is too narrow: then the
-    interval is Newcombe's, of as many images as theirs are worth (`clusters`). With fewer than three images or patients
-    there is none.
+    differs a bootstrap has no width, and of patients who count as fewer than `FEWEST_RESAMPLED` of equal weight it is
+    too narrow: then the interval is Newcombe's, of as many images as theirs are worth (`clusters`). With fewer than
+    three images or patients there is none.
 
     Args:
         first: (images, epsilons) 1 where the answer is right, 0 where it is wrong, NaN where there is none.
@@ -100,7 +101,7 @@ def compare(first: FloatArray, other: FloatArray, patients: npt.ArrayLike) -> Co
     counted = np.where(n > 0, n, np.nan)
     by_patient = [_added(each, member) for each in parts]
     low, high = paired_by_patient(by_patient[0], by_patient[1], by_patient[2], images)
-    resampled = clustered & (first_only + other_only > 0) & ((images > 0).sum(0) >= FEWEST_RESAMPLED)
+    resampled = clustered & (first_only + other_only > 0) & (as_many_equal(images) >= FEWEST_RESAMPLED)
     if resampled.any():
         low[resampled], high[resampled] = _bootstrapped(sums[:, resampled], images[:, resampled])
     return Comparison(
@@ -310,4 +311,4 @@ def _bootstrapped(sums: FloatArray, images: FloatArray) -> tuple[FloatArray, Flo
         mean: FloatArray = (weights @ sums) / np.where(drawn > 0, drawn, np.nan)
         return mean
 
-    return bootstrap_by_group(statistic, np.arange(len(sums)))
+    return bootstrap_by_group(statistic, np.arange(len(sums)), equal=float(as_many_equal(images).min()))

@@ -99,9 +99,11 @@ def cramers_v(table: npt.ArrayLike) -> float:
 
 
 def _pixels(cohort: Cohort, index: int) -> _Pixels:
-    image, bits = cohort.records[index].read()
+    record = cohort.records[index]
+    image, bits = record.read()
     channels, height, width = image.shape
-    return _Pixels(height, width, channels, bits, used_range(image), pixel_digest(image))
+    used = used_range(image) if record.used is None else record.used  # which knows what is padding
+    return _Pixels(height, width, channels, bits, used, pixel_digest(image))
 
 
 def _classes(cohort: Cohort) -> Finding:

@@ -5,6 +5,7 @@ transparent: each is read rightly and shows a network nothing, while an epsilon 
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from dosimeter.cohorts.base import Cohort, FloatImage, Record
 from dosimeter.errors import DosimeterError
@@ -28,12 +29,20 @@ _ENDS = (0.5, 99.5)  # percentiles, so that a label burnt into a corner does not
 _SAMPLE_PX = 256  # rows and columns looked at
 
 
-def used_range(image: FloatImage) -> float:
+def used_range(image: FloatImage, padding: npt.NDArray[np.bool_] | None = None) -> float:
     """Return the share of the range between black and white that an image (C, H, W) uses, its extremes left out.
 
     It is the difference of the 0.5th and the 99.5th percentile of every n-th row and column, of the channel that
     uses most.
+
+    Args:
+        image: its pixels.
+        padding: (H, W), where it is padding, which does not count; an image that is nothing else uses 0.
     """
+    if padding is not None and padding.any():
+        image = image[:, ~padding][:, None]  # (C, 1, n)
+        if not image.size:
+            return 0.0
     rows, columns = (max(1, side // _SAMPLE_PX) for side in image.shape[1:])
     planes = image[:, ::rows, ::columns].reshape(len(image), -1)
     low, high = np.percentile(planes, _ENDS, axis=1)

@@ -3,13 +3,14 @@
 Stored values pass the modality LUT (slope and intercept, or a table), then the file's first VOI LUT or window, and are
 inverted if the file says that its largest number is black (MONOCHROME1, or a PresentationLUTShape of INVERSE). Without
 a window the range is what the header declares, never what the pixels happen to span. A table's range is that of its
-largest entry's bits, since descriptors are often wrong about them.
+largest entry's bits, since descriptors are often wrong about them. Padding, which the header declares by a value or a
+range of them, is no part of the picture: it is shown black whatever window, table or inversion there is.
 
 Only the attributes that pixels need are read: nothing about the patient leaves the file.
 """
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from pydicom.uid import JPEGExtended12Bit
 
 from dosimeter.cohorts.base import Decoded, FloatImage
 from dosimeter.cohorts.dicom_file import parse
-from dosimeter.cohorts.dicom_header import Floats, Header, Lookup, Window, read_header
+from dosimeter.cohorts.dicom_header import Flags, Floats, Header, Lookup, Window, read_header
 from dosimeter.cohorts.limits import ImageError, check_size, one_at_a_time
 
 WINDOWED_BITS = 16
@@ -32,6 +33,7 @@ _READ = [
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "PresentationLUTShape"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "PlanarConfiguration", "ExtendedOffsetTable"),
     *("ExtendedOffsetTableLengths", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit"),
 ]
 _CODECS = "pip install 'dosimeter[dicom]'"
 _UNCOMPRESSED = "save it as Explicit VR Little Endian"
@@ -39,7 +41,14 @@ _UNCOMPRESSED = "save it as Explicit VR Little Endian"
 Numbers = npt.NDArray[np.int64]
 
 
-def decode_dicom(content: bytes, *, name: str, max_pixels: int) -> Decoded:
+class Shown(NamedTuple):
+    """A decoded image, and where it is padding (H, W); None if it declares none."""
+
+    decoded: Decoded
+    padding: Flags | None
+
+
+def decode_dicom(content: bytes, *, name: str, max_pixels: int) -> Shown:
     """Decode one image.
 
     Args:
@@ -48,13 +57,15 @@ def decode_dicom(content: bytes, *, name: str, max_pixels: int) -> Decoded:
         max_pixels: refuse a larger width x height before decoding.
 
     Returns:
-        Float32 pixels (1, H, W) in [0, 1]. Without a window they lie on the file's grid of BitsStored bits.
+        Float32 pixels (1, H, W) in [0, 1], 0 in the padding. Without a window they lie on the file's grid of
+        BitsStored bits.
 
     Raises:
         ImageError: no pixel data, colour, several frames, a transfer syntax that cannot be decoded, numbers without a
             declared range or not finite, or what else the header lacks.
 
-    Source: DICOM PS3.3, C.7.6.3, C.11.1 (modality LUT), C.11.2 (VOI LUT), C.11.6 (presentation LUT shape).
+    Source: DICOM PS3.3, C.7.6.3, C.7.5.1.1.2 (padding), C.11.1 (modality LUT), C.11.2 (VOI LUT), C.11.6 (presentation
+    LUT shape).
     """
     try:
         dataset = parse(content, name, tags=_READ, max_pixels=max_pixels)
@@ -66,7 +77,13 @@ def decode_dicom(content: bytes, *, name: str, max_pixels: int) -> Decoded:
         check_size(name, width=header.width, height=header.height, channels=1, limit=max_pixels)
         _check_codec(dataset, header, name)
         with one_at_a_time(header.width * header.height):
-            return _shown(_stored(dataset, header, name), header, name)
+            words = _words(dataset, name)
+            stored = _stored(words, header)
+            padding = None if header.padding is None else header.padding.among(words, stored)
+            decoded = _shown(stored, header, name)
+            if padding is not None:
+                decoded.image[0][padding] = 0
+            return Shown(decoded, padding)
     except ImageError:
         raise
     except EOFError:
@@ -130,12 +147,12 @@ def _coded(frame: bytes) -> tuple[int, int, int] | None:
     return None
 
 
-def _stored(dataset: pydicom.Dataset, header: Header, name: str) -> Numbers:
-    """Return the stored numbers (H, W), freed of what else lies in their words."""
+def _words(dataset: pydicom.Dataset, name: str) -> Numbers:
+    """Return the words (H, W) that hold the stored numbers and whatever else."""
     syntax = dataset.file_meta.TransferSyntaxUID
     dataset.pixel_array_options(correct_unused_bits=False)  # they are taken to be the upper ones
     try:
-        words = dataset.pixel_array
+        words: Numbers = dataset.pixel_array.astype(np.int64)
     except Exception as error:
         if not syntax.is_encapsulated:
             raise
@@ -143,8 +160,13 @@ def _stored(dataset: pydicom.Dataset, header: Header, name: str) -> Numbers:
         reason = f"its {syntax.name} pixels cannot be decoded by {' or '.join(decoders)}"
         more = "" if "gdcm" in decoders else f"{_CODECS} for more decoders, or "
         raise ImageError(name, f"{reason}; {more}{_UNCOMPRESSED} with another program.") from error
+    return words
+
+
+def _stored(words: Numbers, header: Header) -> Numbers:
+    """Return the stored numbers (H, W) of words, freed of what else lies in them."""
     top = 2**header.bits
-    stored: Numbers = (words.astype(np.int64) >> header.shift) & (top - 1)  # old files keep overlays in other bits
+    stored: Numbers = (words >> header.shift) & (top - 1)  # old files keep overlays in other bits
     if header.signed:
         stored = np.where(stored >= top // 2, stored - top, stored)
     return stored

@@ -19,6 +19,7 @@ _COLOURS = {
 }
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 Whole = npt.NDArray[np.int64]
 
 
@@ -48,6 +49,31 @@ class Window(NamedTuple):
     function: str
 
 
+class Padding(NamedTuple):
+    """The stored numbers, from `low` to `high`, of pixels that are no part of the picture.
+
+    Attributes:
+        outside: whether they need more bits than are stored: they are then those of the whole words, as old files of
+            12 bits have it, and no stored number.
+        allocated: bits of a word.
+    """
+
+    low: int
+    high: int
+    outside: bool
+    allocated: int
+
+    def among(self, words: Whole, stored: Whole) -> Flags:
+        """Return where (H, W) of words and of the numbers stored in them are padding."""
+        numbers = stored
+        if self.outside:
+            numbers = words & (2**self.allocated - 1)
+            if self.low < 0:
+                numbers = np.where(numbers >= 2 ** (self.allocated - 1), numbers - 2**self.allocated, numbers)
+        found: Flags = (numbers >= self.low) & (numbers <= self.high)
+        return found
+
+
 @dataclass(frozen=True)
 class Header:
     """What the pixels of a single grey frame mean.
@@ -57,6 +83,7 @@ class Header:
         shift: by which they lie above the lowest bit.
         modality: the table of the modality LUT; None: `slope` and `intercept`.
         voi: the first table, or window, of those that the file states; None if it states none.
+        padding: None if it states none.
     """
 
     height: int
@@ -70,6 +97,7 @@ class Header:
     slope: float
     intercept: float
     voi: Lookup | Window | None
+    padding: Padding | None
 
 
 def read_header(dataset: pydicom.Dataset, name: str) -> Header:
@@ -81,7 +109,7 @@ def read_header(dataset: pydicom.Dataset, name: str) -> Header:
         ImageError: colour, several frames, an attribute that is missing or no finite number, or a table or window that
             is not defined.
 
-    Source: DICOM PS3.3, C.7.6.3 (pixels), C.7.6.16 (functional groups), C.11.1, C.11.2 and C.11.6.
+    Source: DICOM PS3.3, C.7.5.1.1.2 (padding), C.7.6.3 (pixels), C.7.6.16 (functional groups), C.11.1, C.11.2, C.11.6.
     """
     _refuse_colour(dataset, name)
     allocated, bits = _whole(dataset, "BitsAllocated", name), _whole(dataset, "BitsStored", name)
@@ -113,7 +141,21 @@ def read_header(dataset: pydicom.Dataset, name: str) -> Header:
         slope=slope,
         intercept=intercept,
         voi=_voi(dataset, name, highest=highest),
+        padding=_padding(dataset, name, bits=bits, allocated=allocated, signed=signed),
     )
+
+
+def _padding(dataset: pydicom.Dataset, name: str, *, bits: int, allocated: int, signed: bool) -> Padding | None:
+    """Return the declared padding; its two ends come in either order, the further one may be left out."""
+    ends = [_number(dataset, keyword, name) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
+        return None
+    numbers = [int(end) for end in ends if end is not None]
+    if signed:  # written as an unsigned number
+        numbers = [number - (1 << allocated) if number >= 1 << (allocated - 1) else number for number in numbers]
+    lowest, highest = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    outside = not all(lowest <= number <= highest for number in numbers)
+    return Padding(min(numbers), max(numbers), outside, allocated)
 
 
 def _refuse_colour(dataset: pydicom.Dataset, name: str) -> None:

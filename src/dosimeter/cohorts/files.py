@@ -15,7 +15,7 @@ from dosimeter.cohorts.base import Cohort, Record, Skipped, pixel_digest, pseudo
 from dosimeter.cohorts.contrast import flat_sentences, used_range
 from dosimeter.cohorts.copies import require_one_label
 from dosimeter.cohorts.headers import read_person
-from dosimeter.cohorts.images import ImageError, decode_image, header_facts, read_bytes, read_image
+from dosimeter.cohorts.images import ImageError, decode_with_padding, header_facts, read_bytes, read_image
 from dosimeter.cohorts.paths import find_file
 from dosimeter.cohorts.tables import folded
 from dosimeter.errors import DosimeterError, did_you_mean
@@ -186,7 +186,7 @@ def _read_row(root: Path, index: int, row: Row, inside: bool) -> Record | Skippe
     try:
         path = find_file(root, row.file, inside=inside)
         content = read_bytes(path)
-        decoded = decode_image(content, name=row.file)
+        decoded, padding = decode_with_padding(content, name=row.file)
     except ImageError as error:
         return Skipped(row.name, error.reason)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -198,7 +198,7 @@ def _read_row(root: Path, index: int, row: Row, inside: bool) -> Record | Skippe
         patient_id=row.patient_id,
         source=row.source,
         official_split=row.official_split,
-        used=used_range(decoded.image),
+        used=used_range(decoded.image, padding),
         modality=header_facts(content).modality,
         person=partial(read_person, path),
         name=row.file,

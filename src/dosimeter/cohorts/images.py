@@ -14,7 +14,16 @@ from dosimeter.cohorts.base import Decoded, Facts, FloatImage
 from dosimeter.cohorts.limits import LIMIT_VARIABLE, ImageError, check_size, one_at_a_time, pixel_limit
 from dosimeter.errors import DosimeterError
 
-__all__ = ["ImageError", "decode_image", "grid_weights", "header_facts", "read_bytes", "read_image", "to_grid"]
+__all__ = [
+    "ImageError",
+    "decode_image",
+    "decode_with_padding",
+    "grid_weights",
+    "header_facts",
+    "read_bytes",
+    "read_image",
+    "to_grid",
+]
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")  # of the same
@@ -27,6 +36,7 @@ _BLOCK_PX = 256  # of an identity matrix that is held at once
 _GREY_16 = {"I;16", "I;16B", "I;16L", "I;16N"}
 
 Samples = npt.NDArray[np.integer[Any]]
+Padded = npt.NDArray[np.bool_] | None
 
 
 def read_image(path: Path, *, max_pixels: int | None = None) -> Decoded:
@@ -69,6 +79,11 @@ def read_bytes(path: Path, *, max_pixels: int | None = None) -> bytes:
 
 def decode_image(content: bytes, *, name: str, max_pixels: int | None = None) -> Decoded:
     """Decode the bytes of one image file as `read_image` does; `name` is for the error message."""
+    return decode_with_padding(content, name=name, max_pixels=max_pixels)[0]
+
+
+def decode_with_padding(content: bytes, *, name: str, max_pixels: int | None = None) -> tuple[Decoded, Padded]:
+    """Return what `decode_image` does, and where the image is padding by its DICOM header: no part of the picture."""
     limit = pixel_limit() if max_pixels is None else max_pixels
     if _is_dicom(content):
         from dosimeter.cohorts.dicom import decode_dicom  # pydicom is slow to import
@@ -85,7 +100,7 @@ def decode_image(content: bytes, *, name: str, max_pixels: int | None = None) ->
         raise ImageError(name, _reason(error)) from error
     if samples.shape[2] == 3 and (samples == samples[:, :, :1]).all():
         samples = samples[:, :, :1]
-    return Decoded(_to_image(samples.transpose(2, 0, 1), bits), bits)
+    return Decoded(_to_image(samples.transpose(2, 0, 1), bits), bits), None
 
 
 def _reason(error: Exception) -> str:

@@ -74,7 +74,8 @@ def examine(
         An `Examination`: print it.
 
     Raises:
-        DosimeterError: no image can be read, or the classifier does not answer images with logits.
+        DosimeterError: no image can be read, the classifier does not answer images with logits, or `OneLogit` or
+            `Finding` stands behind probabilities.
 
     Source: docs/evaluation.md, which gives the rule and the source of each check.
 

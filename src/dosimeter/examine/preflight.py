@@ -4,7 +4,6 @@ Numbers only, each with the count of images behind it; `analysis.evaluation` say
 not there is a finding; a classifier that does not answer at all is an error.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,8 +11,8 @@ from dosimeter.attacks.base import perturb
 from dosimeter.attacks.losses import check_loss, margin
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError
+from dosimeter.examine.answers import ROUNDING, apart, ask, batching, draw, outputs, randomness
 from dosimeter.examine.gradients import (
-    BATCH,
     N_REPEATED,
     Climbed,
     Facts,
@@ -29,14 +28,9 @@ from dosimeter.examine.gradients import (
 from dosimeter.models.base import LEARNING, Classifier
 from dosimeter.surroundings import plain_torch
 
-PASSES = 5
-
-ROUNDING = 1e-4  # of the logits' size
-UNIT_TOLERANCE = 1e-5
-SATURATED = 1e-6
 NEAR = 1e-4  # of the image range: far less than the noise of any image, far more than rounding
 
-VERSION = 2
+VERSION = 3
 """Raised whenever more is measured, or otherwise, so that what a run has kept is not taken for it."""
 
 
@@ -60,16 +54,18 @@ def examine(
         seed: of the draw and of random directions.
 
     Raises:
-        DosimeterError: no image can be read, or the classifier does not answer images with logits.
+        DosimeterError: no image can be read, the classifier does not answer images with logits, or `OneLogit` or
+            `Finding` stands behind probabilities.
     """
     check_loss(loss, channels)
     if n_images < 1:
         raise DosimeterError(f"n_images must be 1 or more, got {n_images}. 32 show most of what goes wrong.")
     if declared_accuracy is not None and not 0 <= declared_accuracy <= 1:
         raise DosimeterError(f"declared_accuracy must be a share from 0 to 1, got {declared_accuracy}.")
-    images, labels = _draw(classifier, cohort, n_images, seed)
+    images, labels = draw(classifier, cohort, n_images, seed)
     subject = Subject(classifier, images, labels, loss, channels, seed)
-    logits = subject.logits(images)
+    asked = ask(subject)
+    logits = asked.logits
     climbed = climb(subject, loss, channels)
     margins = climb(subject, "margin", "free", N_REPEATED)
     right = logits.argmax(dim=1) == labels
@@ -83,9 +79,9 @@ def examine(
         "channels": channels,
         "n": len(images),
         "training": _training(subject, logits),
-        "randomness": _randomness(subject, logits),
-        "batching": _batching(subject, logits),
-        "outputs": _outputs(logits),
+        "randomness": randomness(subject, logits),
+        "batching": batching(subject, logits),
+        "outputs": outputs(asked),
         "accuracy": {
             "n": len(images),
             "n_cohort": len(cohort),
@@ -104,27 +100,6 @@ def examine(
         "step": one_level(subject, climbed),
         "unbounded": unbounded(subject, climbed, right),
     }
-
-
-# --- asking -------------------------------------------------------------------------------------------------
-
-
-def _draw(classifier: Classifier, cohort: Cohort, n_images: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return images (n, 3, H, W) and labels (n,) of cases drawn from the cohort."""
-    images: list[Tensor] = []
-    labels: list[int] = []
-    for index in np.random.default_rng(seed).permutation(len(cohort)).tolist():
-        if len(images) == n_images:
-            break
-        try:
-            case = cohort[index]
-            images.append(classifier.prepare(case))
-            labels.append(case.label)
-        except (DosimeterError, OSError, ValueError):
-            continue  # the sweep names it
-    if not images:
-        raise DosimeterError(f"none of the {len(cohort)} images of {cohort.name} can be read. See `dosimeter data`.")
-    return torch.stack(images), torch.tensor(labels)
 
 
 # --- answers ------------------------------------------------------------------------------------------------
@@ -155,55 +130,9 @@ def _training(subject: Subject, logits: Tensor) -> Facts:
     return {**facts, "n_asked": len(evaluated), "differ": int(differ.sum())}
 
 
-def _apart(first: Tensor, second: Tensor) -> Facts:
-    """Return how far two sets of logits (n, n_classes) for the same images are apart.
-
-    n: those that are finite; changed: images whose prediction differs; largest: the largest difference, as a share of
-    the logits' size.
-    """
-    finite = (torch.isfinite(first) & torch.isfinite(second)).all(dim=1)
-    if not finite.any():
-        return {"n": 0, "changed": 0, "largest": 0.0}
-    first, second = first[finite], second[finite]
-    size = first.norm(dim=1)
-    size = size.clamp(min=max(float(size.median()), 1e-12))  # logits near zero are all rounding
-    largest = float(((first - second).norm(dim=1) / size).max())
-    changed = int((first.argmax(dim=1) != second.argmax(dim=1)).sum())
-    return {"n": len(first), "changed": changed, "largest": largest}
-
-
-def _randomness(subject: Subject, logits: Tensor) -> Facts:
-    first, images = logits[:N_REPEATED], subject.images[:N_REPEATED]
-    others = [subject.logits(images) for _ in range(PASSES - 1)]
-    changed = torch.stack([other.argmax(dim=1) != first.argmax(dim=1) for other in others]).any(dim=0)
-    largest = max(_apart(first, other)["largest"] for other in others)
-    return {"n": len(first), "passes": PASSES, "changed": int(changed.sum()), "largest": largest}
-
-
-def _batching(subject: Subject, logits: Tensor) -> Facts:
-    single = subject.logits(subject.images[:N_REPEATED], batch=1)
-    return {**_apart(logits[:N_REPEATED], single), "batch": min(BATCH, len(logits))}
-
-
-def _outputs(logits: Tensor) -> Facts:
-    """Return whether the outputs look like probabilities, and how many of them are 1 in all but name."""
-    finite = torch.isfinite(logits).all(dim=1)
-    rows = logits[finite]
-    unit = len(rows) > 0 and bool(((rows >= -UNIT_TOLERANCE) & (rows <= 1 + UNIT_TOLERANCE)).all())
-    look = "logits"
-    if unit and bool(((rows.sum(dim=1) - 1).abs() <= UNIT_TOLERANCE).all()):
-        look = "softmax"
-    elif unit and rows.shape[1] == 2 and bool((rows == 0).all(dim=0).any()):
-        look = "sigmoid"  # one probability beside a column of zeros
-    saturated = int((torch.softmax(rows, dim=1).amax(dim=1) > 1 - SATURATED).sum())
-    constant = len(rows) > 1 and bool((rows == rows[0]).all())
-    facts = {"n": len(logits), "not_finite": int((~finite).sum()), "look": look, "saturated": saturated}
-    return {**facts, "constant": constant}
-
-
 def _identity(logits: Tensor, climbed: Climbed) -> Facts:
     """Return whether an attack of epsilon 0 meets the classifier that answers."""
-    return _apart(logits[climbed.finite], climbed.logits[climbed.finite])
+    return apart(logits[climbed.finite], climbed.logits[climbed.finite])
 
 
 def _neighbours(subject: Subject, logits: Tensor, climbed: Climbed) -> Facts:

@@ -18,7 +18,7 @@ from dosimeter.models.weights import Weights, load_weights
 from dosimeter.progress import Progress
 from dosimeter.surroundings import plain_torch
 
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 """Raised whenever the same inputs would give another head, so that an old one is not taken for it."""
 
 

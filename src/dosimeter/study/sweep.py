@@ -19,13 +19,13 @@ from dosimeter.attacks.threat import ThreatModel
 from dosimeter.cohorts.base import Cohort
 from dosimeter.engines.choose import check_name, plan_engine
 from dosimeter.errors import DosimeterError
+from dosimeter.examine.doubts import doubts
 from dosimeter.executors.local import LocalExecutor
 from dosimeter.models.base import LEARNING, Classifier, answer
 from dosimeter.record.table import Responses, to_frame
 from dosimeter.storage.base import get_storage
 from dosimeter.study.config import VISIBILITY_EPSILONS, check_native, costly_epsilons, fills
 from dosimeter.surroundings import plain_torch
-from dosimeter.sweeps.doubts import doubts
 from dosimeter.sweeps.execute import Row
 from dosimeter.sweeps.kinds import kinds_of
 from dosimeter.sweeps.learning import learn
