@@ -20,11 +20,11 @@ from network_clock import NetworkClock
 from subjects import MODELS, cohort_names
 from timing import timed
 
-import dosimeter.examine.examinations
+import dosimeter.examinations.base
 import dosimeter.study.run
 from dosimeter.engines.choose import EnginePlan, plan_engine
-from dosimeter.examine.pictures import picture
-from dosimeter.examine.preflight import examine
+from dosimeter.examinations.pictures import picture
+from dosimeter.examinations.preflight import examine
 from dosimeter.study.config import load_config
 
 PAPER_IMAGES, PAPER_TEST_IMAGES = 268, 54
@@ -70,7 +70,7 @@ def measure(model: str, engine: str, limit: int) -> dict[str, Any]:
         with (
             mock.patch.object(dosimeter.study.run, "plan_engine", choose),
             mock.patch.object(dosimeter.study.run, "picture", picturing.of(picture)),
-            mock.patch.object(dosimeter.examine.examinations, "examine", examining.of(examine)),
+            mock.patch.object(dosimeter.examinations.base, "examine", examining.of(examine)),
             mock.patch("dosimeter.models.features.cache_dir", return_value=folder),  # no map is there yet
             NetworkClock().running() as clock,
         ):

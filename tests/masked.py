@@ -17,8 +17,8 @@ from dosimeter.attacks.known.square import Square
 from dosimeter.attacks.presets import Preset, choose
 from dosimeter.attacks.threat import Threat
 from dosimeter.cohorts.base import Cohort
-from dosimeter.examine.convergence import Escalating, examine_convergence
-from dosimeter.examine.preflight import examine
+from dosimeter.examinations.convergence import Escalating, examine_convergence
+from dosimeter.examinations.preflight import examine
 from dosimeter.models.base import Classifier
 from dosimeter.record.table import compact, to_frame
 from dosimeter.sweeps.execute import execute_cell

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import dosimeter as dm
 from dosimeter.cohorts.base import Case, Cohort, Decoded, Record
-from dosimeter.examine.doubts import doubts
+from dosimeter.examinations.doubts import doubts
 from dosimeter.storage.base import storages
 
 

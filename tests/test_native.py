@@ -23,7 +23,7 @@ from dosimeter.attacks.threat import Threat
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pseudonymise
 from dosimeter.cohorts.images import decode_image, grid_weights, to_grid
 from dosimeter.errors import TOO_LARGE, DosimeterError
-from dosimeter.examine.convergence import examine_convergence
+from dosimeter.examinations.convergence import examine_convergence
 from dosimeter.executors.worker import portable_cell
 from dosimeter.models.native import Shrinking, shrink
 from dosimeter.record import table as responses

@@ -15,7 +15,7 @@ from tiny import SIZE_PX
 from torch import Tensor, nn
 
 import dosimeter as dm
-from dosimeter.examine.preflight import examine
+from dosimeter.examinations.preflight import examine
 from dosimeter.models.preprocessing import PREPROCESSINGS
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dosimeter.attacks.slopes import slope
 from dosimeter.cohorts.base import Cohort, Decoded
 from dosimeter.errors import DosimeterError
-from dosimeter.examine.preflight import examine
+from dosimeter.examinations.preflight import examine
 from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
 

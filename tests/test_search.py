@@ -24,7 +24,7 @@ from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import build, entries, names
 from dosimeter.attacks.threat import ANYTHING, Threat, read_mask
 from dosimeter.errors import DosimeterError
-from dosimeter.examine.convergence import examine_convergence
+from dosimeter.examinations.convergence import examine_convergence
 from dosimeter.models.base import Classifier
 from dosimeter.record.table import Responses, compact, to_frame
 from dosimeter.study.config import EFFORTS, load_config

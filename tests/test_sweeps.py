@@ -11,7 +11,7 @@ from dosimeter.attacks.presets import PRESETS, Preset
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pseudonymise
 from dosimeter.engines.base import TorchEngine
 from dosimeter.errors import DosimeterError
-from dosimeter.examine.pictures import picture
+from dosimeter.examinations.pictures import picture
 from dosimeter.executors import local as executor
 from dosimeter.models.base import Classifier
 from dosimeter.record.table import SCHEMA

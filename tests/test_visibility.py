@@ -12,7 +12,7 @@ from tiny import convolutional_classifier
 import dosimeter as dm
 from dosimeter.attacks.threat import Threat
 from dosimeter.errors import DosimeterError
-from dosimeter.examine.observer import observe
+from dosimeter.examinations.observer import observe
 from dosimeter.study.config import load_config
 from dosimeter.visibility.fidelity import MS_SSIM_LEAST_PX, fidelity, haarpsi
 from dosimeter.visibility.gsdf import DISPLAYS, REFERENCE, SRGB, Display, jnd_index, jnd_span, luminance, srgb_jnd_index

@@ -31,7 +31,7 @@ _PUBLIC = {
     "save_classifier": "dosimeter.models.saved",
     "FGSM": "dosimeter.attacks.known.fgsm",
     "ThreatModel": "dosimeter.attacks.threat",
-    "examine": "dosimeter.examine.examination",
+    "examine": "dosimeter.examinations.examination",
     "sweep": "dosimeter.study.sweep",
     "read_responses": "dosimeter.record.table:read",
     "accuracy_table": "dosimeter.analysis.tables",

@@ -14,7 +14,7 @@ from dosimeter.analysis.flips import flip_epsilon
 from dosimeter.analysis.names import attack_title, model_name
 from dosimeter.analysis.names import of as named_by
 from dosimeter.app.server import NotThere
-from dosimeter.examine.pictures import png
+from dosimeter.examinations.pictures import png
 from dosimeter.record.table import read_compact
 from dosimeter.replay.replay import Curve, Replay
 from dosimeter.storage.base import get_storage, storages

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dosimeter.attacks.presets import Preset, choose
 from dosimeter.attacks.registry import steps_of
-from dosimeter.examine.convergence import N_EXAMINED, Escalating
-from dosimeter.examine.examinations import N_IMAGES
-from dosimeter.examine.gradients import N_REPEATED
-from dosimeter.examine.observer import N_OBSERVED
+from dosimeter.examinations.base import N_IMAGES
+from dosimeter.examinations.convergence import N_EXAMINED, Escalating
+from dosimeter.examinations.gradients import N_REPEATED
+from dosimeter.examinations.observer import N_OBSERVED
 from dosimeter.executors.base import pick_device
 from dosimeter.models.backbones import get_backbone
 from dosimeter.parallel import default_workers

@@ -18,8 +18,8 @@ from dosimeter.cohorts.trials import Trial, cohorts_of
 from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
-from dosimeter.examine.examinations import Examinations, ExaminationSettings
-from dosimeter.examine.pictures import picture
+from dosimeter.examinations.base import Examinations, ExaminationSettings
+from dosimeter.examinations.pictures import picture
 from dosimeter.executors.base import open_executor, pick_device
 from dosimeter.executors.local import Audience, Executor, FitJob
 from dosimeter.files import write_text

@@ -19,7 +19,7 @@ from dosimeter.attacks.threat import ThreatModel
 from dosimeter.cohorts.base import Cohort
 from dosimeter.engines.choose import check_name, plan_engine
 from dosimeter.errors import DosimeterError
-from dosimeter.examine.doubts import doubts
+from dosimeter.examinations.doubts import doubts
 from dosimeter.executors.local import LocalExecutor
 from dosimeter.models.base import LEARNING, Classifier, answer
 from dosimeter.record.table import Responses, to_frame

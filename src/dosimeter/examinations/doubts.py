@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from dosimeter.cohorts.base import Cohort
-from dosimeter.examine.answers import ROUNDING, ask, draw, outputs, randomness
-from dosimeter.examine.gradients import Climbed, Facts, Subject, climb
+from dosimeter.examinations.answers import ROUNDING, ask, draw, outputs, randomness
+from dosimeter.examinations.gradients import Climbed, Facts, Subject, climb
 from dosimeter.models.base import Classifier
 
 N_IMAGES = 4

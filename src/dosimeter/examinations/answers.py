@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError
-from dosimeter.examine.gradients import BATCH, N_REPEATED, Facts, Subject
+from dosimeter.examinations.gradients import BATCH, N_REPEATED, Facts, Subject
 from dosimeter.models.base import Classifier, ClassifierFailed, answer
 from dosimeter.models.outputs import Finding, OneLogit
 

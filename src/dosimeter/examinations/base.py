@@ -12,9 +12,9 @@ from dosimeter.attacks.base import DirectionAttack
 from dosimeter.attacks.presets import PRESETS, Preset
 from dosimeter.attacks.threat import Threat
 from dosimeter.cohorts.trials import Trial
-from dosimeter.examine.convergence import Escalating, examine_convergence
-from dosimeter.examine.observer import observe
-from dosimeter.examine.preflight import VERSION, examine
+from dosimeter.examinations.convergence import Escalating, examine_convergence
+from dosimeter.examinations.observer import observe
+from dosimeter.examinations.preflight import VERSION, examine
 from dosimeter.models.base import Classifier
 from dosimeter.progress import Progress
 from dosimeter.record import table as responses

@@ -11,7 +11,7 @@ from dosimeter.analysis.evaluation import SOUND, Check, evaluate
 from dosimeter.analysis.names import PUBLISHED
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError
-from dosimeter.examine import preflight
+from dosimeter.examinations import preflight
 from dosimeter.models.base import Classifier
 from dosimeter.record.table import to_frame
 

@@ -11,8 +11,8 @@ from dosimeter.attacks.base import perturb
 from dosimeter.attacks.losses import check_loss, margin
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError
-from dosimeter.examine.answers import ROUNDING, apart, ask, batching, draw, outputs, randomness
-from dosimeter.examine.gradients import (
+from dosimeter.examinations.answers import ROUNDING, apart, ask, batching, draw, outputs, randomness
+from dosimeter.examinations.gradients import (
     N_REPEATED,
     Climbed,
     Facts,
