@@ -11,7 +11,10 @@ import pytest
 from PIL import Image
 
 from dosimeter.cohorts import COHORTS, Cohort, load_cohort
+from dosimeter.cohorts.copies import copies
 from dosimeter.cohorts.files import Row, limit_rows
+from dosimeter.cohorts.public import PUBLIC_COHORTS
+from dosimeter.cohorts.split import split
 from dosimeter.errors import DosimeterError
 
 DATA = os.environ.get("DOSIMETER_DATA")
@@ -229,20 +232,26 @@ def test_every_cohort_has_a_line_and_records_travel_between_processes(folder: Pa
 @pytest.mark.real
 @pytest.mark.skipif(not DATA, reason="DOSIMETER_DATA is not set")
 @pytest.mark.parametrize(
-    ("name", "other", "covid", "n_patients"),
+    ("name", "other", "covid", "n_patients", "n_pairs", "n_shared"),
     [
-        ("xray-268", 127, 141, 211),
-        ("xray-268-child", 127, 141, 231),
-        ("xray-all", 550, 290, 585),
-        ("covid-ct", 397, 349, 384),
+        ("xray-268", 127, 141, 211, 0, 0),
+        ("xray-268-child", 127, 141, 231, 0, 0),
+        ("xray-all", 550, 290, 585, 2, 2),
+        ("covid-ct", 397, 349, 384, 0, 0),
     ],
 )
-def test_the_real_cohorts_are_complete(name: str, other: int, covid: int, n_patients: int) -> None:
+def test_the_real_cohorts_are_complete(
+    name: str, other: int, covid: int, n_patients: int, n_pairs: int, n_shared: int, caplog: pytest.LogCaptureFixture
+) -> None:
     cohort = load_cohort(name, strict=True)
     assert cohort.counts == {"other": other, "COVID-19": covid}
     assert not cohort.skipped
     assert len({record.patient_id for record in cohort.records}) == n_patients
     assert len({record.case_id for record in cohort.records}) == len(cohort)
+    assert len(copies(cohort)) == n_pairs
+    halves = split(cohort, "paper")
+    assert (f"{n_shared} of {len(halves.test)} test images of {name}" in caplog.text) == (n_shared > 0)
+    assert ("two pairs have the same pixels" in PUBLIC_COHORTS[name].description) == (n_pairs == 2)
     for record in cohort.records[::10]:
         image, bits = record.read()
         assert bits == 8

@@ -45,7 +45,13 @@ PUBLIC_COHORTS = {
         268,
         _XRAY_NOTE,
     ),
-    "xray-all": PublicCohort("all 840 public chest X-rays, 290 COVID-19", "xray", None, 840, _XRAY_NOTE),
+    "xray-all": PublicCohort(
+        "all 840 public chest X-rays, 290 COVID-19; two pairs have the same pixels",
+        "xray",
+        None,
+        840,
+        f"{_XRAY_NOTE} Two pairs have the same pixels, one of them under two patient ids.",
+    ),
     "covid-ct": PublicCohort(
         "COVID-CT, 349 COVID-19 and 397 other slices: the paper's cohort", "ct", None, 746, _CT_NOTE
     ),

@@ -70,7 +70,7 @@ def estimate(config: StudyConfig, trials: "Sequence[Trial]", progress: Progress 
                 "features": (n_train + n_test) * pace.feature_s,
                 "training": _training(config, n_train, n_test, pace),
                 "engine": pace.again_s if place else pace.choosing_s,
-                "sweep": sum(_sweep(work_of(preset, config), n_test, config, pace, device) for preset in presets),
+                "sweep": _sweeps(presets, n_test, config, pace, device),
                 "examinations": _examinations(config, presets, n_test, pace),
                 "report": REPORT_S,
             }
@@ -84,8 +84,16 @@ def _training(config: StudyConfig, n_train: int, n_test: int, pace: Pace) -> flo
     return config.epochs * (n_steps * pace.step_s + (n_train + n_test) * pace.head_s)
 
 
-def _sweep(work: Work, n_test: int, config: StudyConfig, pace: Pace, device: str) -> float:
-    """Return the seconds of one preset's cells, of which so many go on at once as there are workers."""
+def _sweeps(presets: Sequence[Preset], n_test: int, config: StudyConfig, pace: Pace, device: str) -> float:
+    """Return the seconds of all cells, of which so many go on at once as there are workers."""
+    works = [work_of(preset, config) for preset in presets]
+    busy_s = n_test * sum(_image(work, config, pace) for work in works)
+    learning_s = sum(work.learned for work in works) * pace.alone_gradient_s
+    return busy_s * _idle(config, len(presets), n_test, device) + learning_s
+
+
+def _image(work: Work, config: StudyConfig, pace: Pace) -> float:
+    """Return the seconds that one image takes under one preset."""
     image_s = work.gradients * pace.gradient_s + work.climbs * pace.climb_s + work.answers * pace.answer_s
     image_s += sum(n * pace.asked_s[storage] for storage, n in work.asked.items())
     image_s += work.rows * pace.seen_s + work.costly * pace.costly_s
@@ -93,12 +101,11 @@ def _sweep(work: Work, n_test: int, config: StudyConfig, pace: Pace, device: str
         image_s += work.confirmed * pace.confirm_s
     if config.transfer:
         image_s += (len(config.model) - 1) * work.rows * pace.answer_s
-    return n_test * image_s * _idle(config, n_test, device) + work.learned * pace.alone_gradient_s
+    return image_s
 
 
-def _idle(config: StudyConfig, n_test: int, device: str) -> float:
+def _idle(config: StudyConfig, n_presets: int, n_test: int, device: str) -> float:
     """Return how much longer a sweep takes than if all workers were busy to its end."""
-    n_presets = len(config.preset) + len(config.attack)
     size = 1 if config.native else SHARD_SIZE if device == "cpu" else GPU_SHARD_SIZE
     n_cells = n_presets * math.ceil(n_test / size)
     workers = config.workers or _workers(device)
