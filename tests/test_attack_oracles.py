@@ -10,9 +10,10 @@ import torch
 from tiny import SIZE_PX, convolutional_classifier, linear_classifier
 from torch import Tensor, nn
 
-from dosimeter.attacks import hopskipjump, registry
+from dosimeter.attacks import registry
 from dosimeter.attacks.adapters import Planes
 from dosimeter.attacks.base import SUCCESS_MARGIN, Problem
+from dosimeter.attacks.known import hopskipjump
 from dosimeter.attacks.known.apgd import APGD, checkpoints
 from dosimeter.attacks.known.bim import bim
 from dosimeter.attacks.known.carlini_wagner import CarliniWagner

@@ -26,6 +26,8 @@ from dosimeter.cohorts.split import split
 from dosimeter.engines.choose import EnginePlan
 from dosimeter.errors import DosimeterError
 from dosimeter.executors import crew as sharing
+from dosimeter.executors import joining
+from dosimeter.executors import ray as cluster
 from dosimeter.executors.crew import ATTEMPTS, Crew
 from dosimeter.executors.local import Executor, FitJob, LocalExecutor
 from dosimeter.executors.ray import RayExecutor
@@ -38,7 +40,6 @@ from dosimeter.models.weights import Weights, digest, expected_shapes
 from dosimeter.progress import Progress
 from dosimeter.record import table as responses
 from dosimeter.study.run import run_study
-from dosimeter.sweeps import cluster, joining
 from dosimeter.sweeps.execute import Row, execute_cell
 from dosimeter.sweeps.plan import SHARD_SIZE, Cell, Setting, plan_cells, pseudonymise_patients
 

@@ -25,7 +25,7 @@ from dosimeter.engines.winograd import GradientConv2d, WinogradConv2d, WinogradE
 from dosimeter.executors.local import LocalExecutor
 from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
-from dosimeter.study.run import config
+from dosimeter.study import config
 from dosimeter.sweeps.execute import execute_cell
 from dosimeter.sweeps.plan import plan_cells
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from response_factory import make_responses
 
-from dosimeter.analysis import wording
+from dosimeter.analysis import names, wording
 from dosimeter.analysis.findings import Finding, findings
 from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.verdict import verdict
@@ -224,7 +224,7 @@ def test_the_verdict_is_five_statements_with_the_runs_numbers(run: Responses, ta
     sentences = verdict(run, tables)
     assert len(sentences) == 5
     for row in tables["clean_metrics"].to_dict("records"):
-        assert f"{wording.model_name(row['model'])} {wording.clean_accuracy(row)}" in sentences[0]
+        assert f"{names.model_name(row['model'])} {wording.clean_accuracy(row)}" in sentences[0]
     half = tables["epsilon50"].query("preset == 'sound' and storage == 'float'").sort_values("epsilon50")
     places = [sentences[1].index(f"{row['epsilon50']:.2g}, {row['grey_levels']:.2f}") for _, row in half.iterrows()]
     assert places == sorted(places), "the most fragile network comes first"
@@ -293,8 +293,8 @@ def test_numbers_in_words() -> None:
     assert wording.interval_words(0.424, 0.68) == "95 % interval 42 to 68 %"
     assert wording.interval_words(np.nan, np.nan) == "too few for an interval"
     assert wording.attacked_accuracy(row | {"ci_low": np.nan, "ci_high": np.nan, "n": 2}) == "55.6 % (n = 2)"
-    assert wording.model_name("inception_v3") == "Inception-v3"
-    assert wording.model_name("resnet") == "resnet"
+    assert names.model_name("inception_v3") == "Inception-v3"
+    assert names.model_name("resnet") == "resnet"
 
 
 def test_an_unknown_trial_comes_last_in_run_order(run: Responses) -> None:

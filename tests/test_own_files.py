@@ -250,7 +250,7 @@ def test_pictures_and_examinations_that_are_nonsense_are_made_again(
 SLOW = (
     "import sys, time; sys.path.insert(0, sys.argv[1]); import tiny, operator\n"
     "tiny.install(operator.setitem)\n"
-    "from dosimeter.sweeps import executor\n"
+    "from dosimeter.executors import local as executor\n"
     "whole = executor.execute_cell\n"
     "def slow(*arguments, **options):\n"
     "    time.sleep(0.3); return whole(*arguments, **options)\n"

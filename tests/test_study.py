@@ -144,7 +144,7 @@ def test_a_study_killed_with_sigkill_goes_on_where_it_was(image_folder: Path, tm
         "import sys, time; sys.path.insert(0, sys.argv[1]); import tiny, operator\n"
         "tiny.install(operator.setitem)\n"
         "import dosimeter.study.run as study; from test_study import settings; from pathlib import Path\n"
-        "from dosimeter.sweeps import executor\n"
+        "from dosimeter.executors import local as executor\n"
         "whole = executor.execute_cell\n"
         "def slow(*arguments, **options):\n"
         "    time.sleep(0.5); return whole(*arguments, **options)\n"
