@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 import torch
-from dosimeter.config import StudyConfig
-from dosimeter.pace import Pace
-from dosimeter.trials import plan_trials
-from dosimeter.workload import Work, passes_of, work_of
 from test_study import settings
 from tiny import tiny_backbone
 
-from dosimeter import estimate, pace
 from dosimeter.attacks.presets import choose
 from dosimeter.attacks.registry import EFFORTS, build, entries
 from dosimeter.engines.base import TorchEngine
 from dosimeter.engines.choose import EnginePlan
+from dosimeter.study import estimate, pace
+from dosimeter.study.config import StudyConfig
+from dosimeter.study.pace import Pace
+from dosimeter.study.trials import plan_trials
+from dosimeter.study.workload import Work, passes_of, work_of
 from dosimeter.sweeps.answers import Target
 from dosimeter.sweeps.flips import Bracket
 from dosimeter.sweeps.paths import Still
