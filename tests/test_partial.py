@@ -11,12 +11,14 @@ from response_factory import make_responses
 from test_study import settings
 
 import dosimeter.executors.local
+import dosimeter.report
+import dosimeter.study.run
 from dosimeter.analysis.tables import build_tables
 from dosimeter.cli import main
 from dosimeter.errors import DosimeterError
 from dosimeter.record import table as responses
 from dosimeter.record.table import Responses
-from dosimeter.report import redraw, redraw_partial, summarise
+from dosimeter.report import redraw, redraw_partial, summarise, unreported
 from dosimeter.report.answer import answer
 from dosimeter.study.run import run_study
 
@@ -35,7 +37,7 @@ def interrupted(images: Path, folder: Path, n_cells: int, monkeypatch: pytest.Mo
     with monkeypatch.context() as patched:
         patched.setattr(dosimeter.executors.local, "execute_cell", stopping)
         with pytest.raises(KeyboardInterrupt):
-            run_study(settings(images, folder, epochs=1, workers=1, **changes))
+            run_study(settings(images, folder, **{"epochs": 1, "workers": 1, **changes}))
 
 
 @pytest.mark.usefixtures("tiny_networks")
@@ -109,6 +111,169 @@ def test_the_command(image_folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert said.out.splitlines()[0].startswith("PARTIAL RUN")
     assert said.out.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
     assert "figures" in said.err  # its progress
+
+
+# --- what stands in the folder is what is said of it ----------------------------------------------------------
+
+
+def status(folder: Path) -> str:
+    """Return what the summary that stands there says of its run."""
+    return str(json.loads((folder / "summary.json").read_text())["status"])
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "manifest.json").read_text())  # type: ignore[no-any-return]
+
+
+def shown(folder: Path) -> set[float]:
+    """Return the epsilons of the report that stands there."""
+    return set(pd.read_csv(folder / "tables" / "fgsm_accuracy.csv")["epsilon"]) - {0.0}
+
+
+def stopping(*_: Any, **__: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def stopped_in(images: Path, folder: Path, where: Any, name: str, **changes: Any) -> None:
+    """Leave a run that was stopped by Ctrl-C in one function."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(where, name, stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(settings(images, folder, **changes))
+
+
+ONE: dict[str, Any] = {"model": "vgg16", "epochs": 1, "workers": 1, "epsilons": "0.001,0.08"}
+BOTH = {**ONE, "model": "vgg16,inception_v3"}
+OTHER = {**ONE, "epsilons": "0.003,0.08"}
+
+
+@pytest.fixture
+def finished(image_folder: Path, tmp_path: Path, tiny_networks: None) -> Path:
+    run_study(settings(image_folder, tmp_path, **ONE))
+    return tmp_path
+
+
+def test_a_partial_report_of_other_settings_never_passes_for_the_finished_one(
+    image_folder: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(image_folder, finished, 1, monkeypatch, **OTHER)
+    assert shown(finished) == {0.001, 0.08}  # untouched so far
+    redraw_partial(finished)
+    assert (status(finished), shown(finished)) == ("partial", {0.003, 0.08})
+    assert manifest(finished)["finished"] is None
+    assert not run_study(settings(image_folder, finished, **ONE)).reused
+    assert (status(finished), shown(finished)) == ("complete", {0.001, 0.08})
+    assert not (finished / "interim.json").exists()
+    with pytest.raises(DosimeterError, match="is finished, not interrupted"):
+        redraw_partial(finished)
+    assert run_study(settings(image_folder, finished, **ONE)).reused
+
+
+def test_a_partial_report_that_is_killed_is_not_taken_for_the_finished_one(
+    image_folder: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(image_folder, finished, 1, monkeypatch, **OTHER)
+    with monkeypatch.context() as patched:
+        patched.setattr(dosimeter.report, "write_report", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            redraw_partial(finished)
+    assert not run_study(settings(image_folder, finished, **ONE)).reused
+    assert (status(finished), shown(finished)) == ("complete", {0.001, 0.08})
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_interrupted_reported_resumed_and_finished_is_the_same_as_straight(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, straight = tmp_path / "run", tmp_path / "straight"
+    for n_cells in (1, 1):
+        interrupted(image_folder, run, n_cells, monkeypatch, **BOTH)
+        redraw_partial(run)
+        assert (status(run), manifest(run)["finished"]) == ("partial", None)
+        assert any("no random sample" in sentence for sentence in sentences_of(run))
+    run_study(settings(image_folder, run, **BOTH))
+    run_study(settings(image_folder, straight, **BOTH))
+    assert status(run) == "complete"
+    for table in (straight / "tables").iterdir():
+        assert (run / "tables" / table.name).read_bytes() == table.read_bytes(), table.name
+    redraw(run)
+    assert status(run) == "complete"
+
+
+def sentences_of(folder: Path) -> list[str]:
+    return list(json.loads((folder / "summary.json").read_text())["incomplete"])
+
+
+def test_asking_again_for_a_finished_run_leaves_it_finished(image_folder: Path, finished: Path) -> None:
+    before = {path: path.read_bytes() for path in finished.rglob("*.html")}
+    assert run_study(settings(image_folder, finished, **ONE)).reused
+    assert not (finished / "interim.json").exists()
+    stopped_in(image_folder, finished, dosimeter.study.run._Study, "_finished", **ONE)
+    with pytest.raises(DosimeterError, match="is finished, not interrupted"):
+        redraw_partial(finished)
+    assert unreported(finished) is None
+    assert {path: path.read_bytes() for path in finished.rglob("*.html")} == before
+
+
+def test_other_settings_that_were_stopped_before_their_sweep(image_folder: Path, finished: Path) -> None:
+    stopped_in(image_folder, finished, dosimeter.study.run, "load_weights", **OTHER)
+    with pytest.raises(DosimeterError, match=r"stopped before its sweep began.*of a study that was finished before it"):
+        redraw_partial(finished)
+    redraw(finished)
+    assert (status(finished), shown(finished)) == ("complete", {0.001, 0.08})
+    assert run_study(settings(image_folder, finished, **ONE)).reused
+    assert manifest(finished)["status"] == "finished"
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_what_one_study_left_is_not_reported_of_the_next(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(image_folder, tmp_path, 1, monkeypatch, **ONE)
+    stopped_in(image_folder, tmp_path, dosimeter.study.run, "load_weights", **OTHER)
+    with pytest.raises(DosimeterError, match=r"stopped before its sweep began, so there is nothing to report\. Run"):
+        redraw_partial(tmp_path)
+
+
+def test_a_mistake_changes_nothing_that_is_said_of_a_run(image_folder: Path, finished: Path) -> None:
+    before = (finished / "manifest.json").read_bytes()
+    with pytest.raises(DosimeterError):
+        run_study(settings(image_folder, finished, **{**ONE, "cohort": "csv:nowhere.csv"}))
+    assert (finished / "manifest.json").read_bytes() == before
+    with pytest.raises(DosimeterError, match="is finished, not interrupted"):
+        redraw_partial(finished)
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_stopped_when_all_images_were_done(image_folder: Path, tmp_path: Path) -> None:
+    stopped_in(image_folder, tmp_path, responses, "merge_parts", **ONE)
+    redraw_partial(tmp_path)
+    assert any("when all of its images were done" in each for each in sentences_of(tmp_path))
+    assert not any("no random sample" in each for each in sentences_of(tmp_path))
+    stopped_in(image_folder, tmp_path, dosimeter.study.run, "redraw", **ONE)
+    with pytest.raises(DosimeterError, match=r"all rows of this run are in responses\.parquet\. Leave out"):
+        redraw_partial(tmp_path)
+    redraw(tmp_path)
+    assert status(tmp_path) == "complete"
+
+
+def test_a_report_says_that_a_later_study_was_interrupted(
+    image_folder: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    interrupted(image_folder, finished, 1, monkeypatch, **OTHER)
+    monkeypatch.setattr(sys, "argv", ["dosimeter", "report", str(finished)])
+    with pytest.raises(SystemExit):
+        main()
+    assert "A later one was interrupted: add --partial" in capsys.readouterr().err
+    assert shown(finished) == {0.001, 0.08}
+
+
+def test_a_finished_run_whose_table_is_gone_says_so(image_folder: Path, finished: Path) -> None:
+    (finished / "responses.parquet").unlink()
+    with pytest.raises(DosimeterError, match=r"was finished, but its responses\.parquet is gone"):
+        redraw_partial(finished)
+    assert not run_study(settings(image_folder, finished, **ONE)).reused
+    assert status(finished) == "complete"
 
 
 # --- the answer -----------------------------------------------------------------------------------------------

@@ -104,10 +104,38 @@ def test_redraw_writes_everything_from_the_table_alone(folder: Path) -> None:
 
 
 def test_redrawing_replaces_what_is_there_and_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder, run)
+    summary = json.loads((run / "summary.json").read_text())
+    summary["files"] += ["figures/stale.png", "tables/stale/x.csv", "../kept.png", "figures/..", "figures/gone.svg", 7]
+    (run / "summary.json").write_text(json.dumps(summary))
+    (run / "figures" / "stale.png").write_bytes(b"")  # of an older drawing
+    mine = (
+        tmp_path / "kept.png",
+        run / "tables" / "mine.csv",
+        run / "tables" / "stale" / "x.csv",
+        run / "figures" / "a",
+    )
+    for file in mine:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("mine")
+    redraw(run)
+    assert all(file.read_text() == "mine" for file in mine)
+    assert {name: sha for name, sha in digests(run).items() if run / name not in mine} == digests(folder)
+
+
+@pytest.mark.parametrize("name", ["tables/a.csv", "figures/a.png", "report.html", "summary.json"])
+def test_what_dosimeter_did_not_write_is_not_replaced(folder: Path, tmp_path: Path, name: str) -> None:
     shutil.copy(folder / "responses.parquet", tmp_path)
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "stale.png").write_bytes(b"")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
+    before = digests(tmp_path)
+    with pytest.raises(DosimeterError, match="folder of its own"):
+        redraw(tmp_path)
+    assert digests(tmp_path) == before
+    (tmp_path / name).unlink()
     redraw(tmp_path)
+    redraw(tmp_path)  # that is dosimeter's now
     assert digests(tmp_path) == digests(folder)
 
 
@@ -116,6 +144,7 @@ def test_a_failed_redraw_leaves_the_old_report(run: Responses, tmp_path: Path, m
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "old.csv").write_text("old")
     (tmp_path / "report.html").write_text("old")
+    (tmp_path / "summary.json").write_text('{"run_id": "run", "dosimeter_version": "0.1.0"}')
 
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("the disk is full")
@@ -123,7 +152,7 @@ def test_a_failed_redraw_leaves_the_old_report(run: Responses, tmp_path: Path, m
     monkeypatch.setattr(dosimeter.report, "write_figures", fail)
     with pytest.raises(OSError, match="disk is full"):
         redraw(tmp_path)
-    assert set(digests(tmp_path)) == {"responses.parquet", "tables/old.csv", "report.html"}
+    assert set(digests(tmp_path)) == {"responses.parquet", "tables/old.csv", "report.html", "summary.json"}
     assert (tmp_path / "report.html").read_text() == "old"
 
 

@@ -26,11 +26,15 @@ LEFT = re.compile(r"\.\d+-\d+\.tmp$|^\.redraw-|^\.unfinished-")
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left in `folder`; call it where no other process writes there.
+    """Remove what killed processes left in `folder`, which is known to be ours; no other process may write there.
 
-    Links are not followed, and what cannot be removed stays: it harms nobody.
+    What lies in its sub-folders stays, links are not followed, and what cannot be removed stays: it harms nobody.
     """
-    for path in [path for path in folder.rglob("*") if LEFT.search(path.name)]:
+    left: list[Path] = []
+    if not folder.is_symlink():
+        with suppress(OSError):
+            left = [path for path in folder.iterdir() if LEFT.search(path.name)]
+    for path in left:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -1,6 +1,7 @@
 """Text that is safe on a terminal and in a log: names of files, labels and cells may hold anything."""
 
 import logging
+import re
 import reprlib
 import unicodedata
 from typing import Any
@@ -42,6 +43,25 @@ def shown(value: object) -> str:
     return named(repr(value) if isinstance(value, int | float) else reprlib.repr(value))
 
 
+_QUOTED = re.compile(r"""(["'`])(?:[A-Za-z]:[\\/]|[\\/])[^"'`\n]*[\\/]([^"'`\\/\n]*)\1""")
+_WORD = r"""[^\s\\/"'`<>|:;,()]+"""
+_FOLDER = rf"{_WORD}(?: {_WORD}){{0,3}}[\\/]+"
+_ABSOLUTE = re.compile(rf"(?<![\w.:/\\~])(?:file:/+|[A-Za-z]:[\\/]|[\\/]{{1,2}})(?:{_FOLDER})+")
+
+
+def without_folders(text: str) -> str:
+    """Return `text` with `...` in place of the folders of absolute paths: a folder may name a person.
+
+    A folder's name may have up to four words; where it has more, quotation marks around the path help.
+
+    Example:
+        >>> without_folders("/home/jane/scans/1.png: there is no such file.")
+        '.../1.png: there is no such file.'
+    """
+    text = _QUOTED.sub(r"\1.../\2\1", text)
+    return _ABSOLUTE.sub(".../", text)
+
+
 class LineFormatter(logging.Formatter):
     """Formats a record as one line, whatever is in its message; lines of a traceback are set in, and can forge none."""
 
@@ -52,6 +72,14 @@ class LineFormatter(logging.Formatter):
     def formatException(self, ei: Any) -> str:  # noqa: N802
         """Return the traceback, each line behind a margin."""
         return "\n".join(f"    {one_line(line)}" for line in super().formatException(ei).split("\n"))
+
+
+class FolderlessFormatter(LineFormatter):
+    """The same, `without_folders`: for a log that lies in a run's folder, and goes where the run goes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return without_folders(super().format(record))
 
 
 def _is_unsafe(char: str) -> bool:

@@ -3,7 +3,6 @@
 `checks_before` judges what the pre-flight measured, `checks_after` what the attacks did; `evaluation` asks them all.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import bdtrc
 
 from dosimeter.analysis.clusters import per_patient
 from dosimeter.analysis.intervals import proportion_interval, wilson
@@ -281,8 +281,7 @@ UNLIKELY = 0.02
 
 def beyond(k: int, n: int, share: float) -> bool:
     """Whether `k` or more of `n` would be a chance below 2 % if each had the chance `share`, or less."""
-    tail = sum(math.comb(n, each) * share**each * (1 - share) ** (n - each) for each in range(k, n + 1))
-    return k > 0 and tail < UNLIKELY
+    return k > 0 and bool(bdtrc(k - 1, n, share) < UNLIKELY)
 
 
 def of(k: int, n: int, what: str = "images") -> str:

@@ -155,11 +155,13 @@ def report(
     """Draw tables, figures and report again from the run's responses.parquet alone."""
     from dosimeter.cli.display import Display
     from dosimeter.record.run import held
-    from dosimeter.report import redraw, redraw_partial
+    from dosimeter.report import redraw, redraw_partial, unreported
     from dosimeter.report.answer import answer
 
     with held(run), Display() as display:
         path = (redraw_partial if partial else redraw)(run, progress=display)
+        if not partial and (sentence := unreported(run)):
+            display.note(sentence)
     say(*answer(run), f"report: {path}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from dosimeter.cohorts.base import Cohort, Record, Skipped, pixel_digest, pseudonymise
@@ -37,10 +37,19 @@ class Row(NamedTuple):
     official_split: str | None = None
     line: int | None = None  # of the list
 
-    @property
-    def name(self) -> str:
-        """What the image is called in a sentence."""
-        return self.file or f"line {self.line}"
+    def name(self, root: Path) -> str:
+        """Return what the image is called in a sentence: its path below `root`, the list's folder.
+
+        Of any other absolute path that is the file's name and its line: folders may name a person.
+        """
+        if not self.file:
+            return f"line {self.line}"
+        if not self.file.startswith(os.sep):
+            return self.file
+        path = PurePath(self.file)
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+        return path.name if self.line is None else f"{path.name} (line {self.line})"
 
 
 def order_classes(names: Iterable[str], positive: str | None, *, where: str) -> tuple[str, str]:
@@ -181,14 +190,15 @@ def _read_chunk(root: Path, rows: Sequence[Row], start: int, inside: bool) -> li
 
 
 def _read_row(root: Path, index: int, row: Row, inside: bool) -> Record | Skipped:
+    name = row.name(root)
     if row.label is None:
-        return Skipped(row.name, "it has no label.")
+        return Skipped(name, "it has no label.")
     try:
         path = find_file(root, row.file, inside=inside)
         content = read_bytes(path)
         decoded, padding = decode_with_padding(content, name=row.file)
     except ImageError as error:
-        return Skipped(row.name, error.reason)
+        return Skipped(name, error.reason)
     sha256 = hashlib.sha256(content).hexdigest()
     return Record(
         case_id=pseudonymise(index, sha256),
@@ -201,6 +211,6 @@ def _read_row(root: Path, index: int, row: Row, inside: bool) -> Record | Skippe
         used=used_range(decoded.image, padding),
         modality=header_facts(content).modality,
         person=partial(read_person, path),
-        name=row.file,
+        name=name,
         pixels_sha256=pixel_digest(decoded.image),
     )

@@ -4,9 +4,10 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import PurePath
 
 from dosimeter.errors import DosimeterError
-from dosimeter.plain import one_line
+from dosimeter.plain import one_line, without_folders
 
 MAX_PIXELS = 50_000_000
 """Numbers (width x height x channels x frames) above which an image is refused before it is decoded.
@@ -33,6 +34,13 @@ class ImageError(DosimeterError):
 
     def __str__(self) -> str:
         return one_line(f"Cannot read the image {self.name}: {self.reason}")
+
+
+def left_out_because(error: Exception) -> str:
+    """Return why an image is left out, for a log: with the file's name, without its folder, which may name a person."""
+    if isinstance(error, ImageError):
+        return one_line(f"{PurePath(error.name).name}: {error.reason}")
+    return without_folders(str(error))
 
 
 def pixel_limit() -> int:

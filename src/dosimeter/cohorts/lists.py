@@ -55,7 +55,7 @@ def folder_cohort(path: Path, *, positive: str | None, limit: int | None, strict
         *_passed_over(empty, "a folder without any file", "folders without any file"),
     ]
     rows = limit_rows(rows, limit)
-    return read_rows(f"folder:{path}", path, rows, classes, strict=strict, skipped=skipped, notes=notes)
+    return read_rows(f"folder:{path.name}", path, rows, classes, strict=strict, skipped=skipped, notes=notes)
 
 
 def _top(path: Path) -> tuple[list[str], list[str], list[str]]:
@@ -133,7 +133,7 @@ def csv_cohort(path: Path, *, positive: str | None, limit: int | None, strict: b
     if classes != tuple(labels):  # so that a label is its class's place
         rows = [row if row.label is None else row._replace(label=1 - row.label) for row in rows]
     notes = [f"columns that have no meaning here were not read: {_first(table.unused)}."] if table.unused else []
-    name = f"csv:{path}"
+    name = f"csv:{path.name}"  # a whole path may name a person, and the log shows it
     return read_rows(name, path.parent, limit_rows(rows, limit), classes, strict=strict, inside=False, notes=notes)
 
 

@@ -94,7 +94,7 @@ def find_file(root: Path, file: str, *, inside: bool) -> Path:
     Raises:
         ImageError: there is no such file, or it is none that can be read.
     """
-    _require_path(root, file, inside)
+    _require_path(file, inside=inside)
     path = os.path.join(root, file)  # noqa: PTH118 (a list may have a million lines, and pathlib is slow)
     try:
         try:
@@ -113,17 +113,17 @@ def find_file(root: Path, file: str, *, inside: bool) -> Path:
     return Path(path)
 
 
-def _require_path(root: Path, file: str, inside: bool) -> None:
+def _require_path(file: str, *, inside: bool) -> None:
     if not file:
         raise ImageError(file, "its line names no file.")
     if "\0" in file:
         raise ImageError(file, "its name holds a NUL character, which no file's can.")
     absolute = file.startswith(os.sep)
     if inside and absolute:
-        raise ImageError(file, f"its path must be relative and stay inside {root}.")
+        raise ImageError(file, "its path must be relative and stay inside the folder of the list.")
     if not absolute and ".." in file and Path(os.path.normpath(file)).parts[:1] == ("..",):
         remedy = "" if inside else ", or be absolute"
-        raise ImageError(file, f"its path must stay inside {root}{remedy}.")
+        raise ImageError(file, f"its path must stay inside the folder of the list{remedy}.")
 
 
 def _other_forms(path: Path) -> Iterator[Path]:

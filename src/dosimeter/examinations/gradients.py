@@ -11,6 +11,7 @@ from dosimeter.attacks.losses import LOSSES
 from dosimeter.attacks.slopes import TOLERANCE, Slope, slope
 from dosimeter.errors import in_a_line
 from dosimeter.models.base import Classifier, answer
+from dosimeter.plain import without_folders
 
 BATCH = 4
 """Images per pass: what the sweep takes too."""
@@ -97,14 +98,19 @@ def climb(subject: Subject, loss: str, channels: str, n: int | None = None) -> C
         except AttackError as error:
             cause = error.__cause__
             failed = isinstance(cause, RuntimeError) and not lacks_gradient(cause)
-            return climbed._replace(error=in_a_line(cause or error) if failed else "no gradient reaches the image")
+            return climbed._replace(error=_said(cause or error) if failed else "no gradient reaches the image")
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # it answered before: it cannot be differentiated
-            return climbed._replace(error=in_a_line(error))
+            return climbed._replace(error=_said(error))
         climbed.logits[places], climbed.losses[places] = answer.float().cpu(), height.float().cpu()
         climbed.gradient[places], climbed.finite[places] = gradient.float().cpu(), True
     return climbed
+
+
+def _said(error: BaseException) -> str:
+    """Return an error as a run's facts keep it: a torch error may name folders of this machine."""
+    return without_folders(in_a_line(error))
 
 
 def spread(logits: Tensor) -> float:

@@ -21,6 +21,7 @@ import torch
 import dosimeter
 from dosimeter.cohorts.base import Cohort, Decoded, Record
 from dosimeter.cohorts.images import to_grid
+from dosimeter.cohorts.limits import left_out_because
 from dosimeter.engines.base import Engine, EngineUnavailable
 from dosimeter.engines.choose import ENGINES, build_engine, engine_versions
 from dosimeter.errors import DosimeterError
@@ -169,7 +170,7 @@ def portable_cell(cell: Cell, *, size_px: int) -> Cell:
         try:
             image = _on_grid(cell.shard, index, size_px=None if cell.setting.threat.native else size_px)
         except (DosimeterError, OSError, ValueError) as error:
-            log.warning("case %s left out: %s", record.case_id, error)
+            log.warning("case %s left out: %s", record.case_id, left_out_because(error))
             image = None
         patient = cell.setting.patients.get(record.patient_id) if record.patient_id is not None else None
         records.append(Record(record.case_id, record.label, record.sha256, _Carried(image), patient))

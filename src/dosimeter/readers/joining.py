@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from dosimeter.errors import DosimeterError
 from dosimeter.readers.design import Design
 from dosimeter.readers.results import reader_name, results, threshold_words
 from dosimeter.readers.store import Store
 from dosimeter.record import table as responses
+from dosimeter.record.run import held
 
 
 def join(design: Design, store: Store, run: Path) -> str:
@@ -24,18 +23,15 @@ def join(design: Design, store: Store, run: Path) -> str:
     """
     path = run / "responses.parquet"
     found = results(design, store)
-    try:
-        with FileLock(run / ".lock", timeout=0):
-            meta = responses.read_meta(path)
-            if meta.get("run_id") != design.run_id:
-                raise DosimeterError(
-                    f"study {design.study_id} shows images of run {design.run_id}, {run} holds run "
-                    f"{meta.get('run_id')}. Name the run that the study was made from."
-                )
-            others = [entry for entry in meta.get("readers", []) if entry["study"] != design.study_id]
-            responses.annotate(path, {"readers": [*others, found]})
-    except Timeout:
-        raise DosimeterError(f"{run} is in use by another dosimeter. Wait for it to end.") from None
+    with held(run):
+        meta = responses.read_meta(path)
+        if meta.get("run_id") != design.run_id:
+            raise DosimeterError(
+                f"study {design.study_id} shows images of run {design.run_id}, {run} holds run "
+                f"{meta.get('run_id')}. Name the run that the study was made from."
+            )
+        others = [entry for entry in meta.get("readers", []) if entry["study"] != design.study_id]
+        responses.annotate(path, {"readers": [*others, found]})
     simulated = "SIMULATED readers, " if found["simulated"] else ""
     pooled = [f"{curve['kind']} {threshold_words(curve)}" for curve in found["curves"] if curve["reader"] is None]
     return f"{run}: {simulated}{reader_name(None)} of study {design.study_id}: {'; '.join(pooled)}"

@@ -18,7 +18,8 @@ from pydantic import Field, ValidationError
 
 from dosimeter.errors import DosimeterError
 from dosimeter.readers.design import Design, Trial, schedule
-from dosimeter.record.facts import Typed, reasons
+from dosimeter.record.facts import reasons
+from dosimeter.record.typed import Typed
 
 FILE = "answers.sqlite"
 PSEUDONYM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{1,23}")

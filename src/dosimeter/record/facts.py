@@ -9,14 +9,13 @@ import binascii
 import hashlib
 import json
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from dosimeter.record.kinds import Kinds
-
-Scalar = str | bool | int | float | None
-Count = Annotated[int, Field(ge=0)]
+from dosimeter.record.measured import Convergence, Observed, Preflight
+from dosimeter.record.typed import Count, Scalar, Scope, Typed
 
 MAX_HIDDEN = 65_536
 """Units of a saved head's dense layer: far more than any that was trained, far fewer than would fill the memory."""
@@ -25,20 +24,6 @@ MAX_PICTURE = 8_000_000
 """Characters of a picture in base64: a photograph of 1,500 x 1,500 pixels."""
 
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-class Typed(BaseModel):
-    """A mapping with the keys and types that its readers rely on; others are kept as they are."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-
-class Scope(Typed):
-    """Which classifier an entry is about."""
-
-    cohort: str
-    protocol: str
-    model: str
 
 
 class Stage(Scope):
@@ -63,9 +48,12 @@ class Trial(Typed):
     counts: dict[str, Count]
     sha256: str
     skipped: Count
-    n_train: Count
-    n_test: Count
+    n_train: Annotated[int, Field(ge=1)]
+    n_test: Annotated[int, Field(ge=1)]
     n_test_sharing_patient: Count | None
+    n_test_in_training: Count = 0
+    n_two_labels: Count = 0
+    n_flat: Count = 0
     provenance: dict[str, Any]
 
 
@@ -132,8 +120,8 @@ class Plan(Typed):
     batch_size: Annotated[int, Field(ge=1)]
     tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     error: float = 0.0
-    image_s: dict[str, float] = {}
-    versions: dict[str, str] = {}
+    image_s: dict[str, float] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
 
 
 class SweptPlan(Plan, Scope):
@@ -143,18 +131,6 @@ class SweptPlan(Plan, Scope):
     error: float
     seed: int
     n_recomputed: Count = 0
-
-
-class Examined(Scope):
-    """What an examination measured of a classifier; `analysis.evaluation` knows the rest of it."""
-
-    seed: int | None = None
-
-
-class Preflight(Examined):
-    """What was measured of a classifier before it was attacked, with one loss."""
-
-    loss: str
 
 
 def _picture(text: str) -> str:
@@ -237,8 +213,8 @@ class Catch(Typed):
     n: Count
     n_left: Count
     share_left: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 class Displays(Typed):
@@ -263,6 +239,13 @@ class ReaderStudy(Scope):
     catch: list[Catch]
     displays: Displays
 
+    @model_validator(mode="after")
+    def _is_of_its_epsilons(self) -> Self:
+        for curve in self.curves:
+            if [level.epsilon for level in curve.levels] != self.epsilons:
+                raise ValueError("the levels of a curve are not those of epsilons")
+        return self
+
 
 class AttackCard(Typed):
     """The settings of a preset's attack."""
@@ -273,6 +256,7 @@ class AttackCard(Typed):
 class Shown(Typed):
     """Of the settings, those that the report looks at."""
 
+    model: list[str] = Field(default_factory=list)
     native: bool = False
     bits: int | None = None
     target: str | None = None
@@ -309,15 +293,15 @@ class Facts(Typed):
     incomplete: list[str]
     peak_memory_mib: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     config: Shown = Shown()
-    engines: list[SweptPlan] = []
-    attacks: list[AttackCard] = []
-    preflights: list[Preflight] = []
-    convergence: list[Examined] = []
-    observer: list[Examined] = []
-    partial: list[Partial] = []
-    stages: list[Stage] = []
-    exemplars: list[Exemplar] = []
-    readers: list[ReaderStudy] = []
+    engines: list[SweptPlan] = Field(default_factory=list)
+    attacks: list[AttackCard] = Field(default_factory=list)
+    preflights: list[Preflight] = Field(default_factory=list)
+    convergence: list[Convergence] = Field(default_factory=list)
+    observer: list[Observed] = Field(default_factory=list)
+    partial: list[Partial] = Field(default_factory=list)
+    stages: list[Stage] = Field(default_factory=list)
+    exemplars: list[Exemplar] = Field(default_factory=list)
+    readers: list[ReaderStudy] = Field(default_factory=list)
     n_rows: Count | None = None
     kinds: Kinds = Kinds()
 

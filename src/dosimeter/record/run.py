@@ -2,33 +2,47 @@
 
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from dosimeter.errors import DosimeterError
-from dosimeter.files import sweep, write_text
-from dosimeter.plain import LineFormatter
-from dosimeter.record.facts import Plan, Stage, Typed, sealed, unsealed
+from dosimeter.files import LEFT, sweep, write_text
+from dosimeter.plain import FolderlessFormatter
+from dosimeter.record.facts import Plan, Stage, sealed, unsealed
+from dosimeter.record.schema import METADATA_KEY
+from dosimeter.record.typed import Typed
 
 log = logging.getLogger(__name__)
+
+PRODUCTS = ("responses.parquet", "report.html", "summary.json", "tables", "figures")
+"""What a study, or a report, replaces in its run's folder."""
+
+BEGUN, RUNNING, MERGING, FINISHED, REPORTED = "begun", "running", "merging", "finished", "reported partial"
+"""How far the last study in a folder came; the last: it was interrupted, and a report of it drawn as far as it came."""
+
+_WORK = ("config.toml", "manifest.json", "interim.json", "parts", "pictures", "examined", "learned", "classifiers")
+_PART = re.compile(r"[0-9a-f]+\.parquet")
 
 
 class Manifest(Typed):
     """manifest.json: what a run has spent and decided. The work itself lies in files of its own.
 
     Attributes:
-        status: how far it is.
-        settings: digest of the settings that the seconds are of.
+        status: how far the last study in this folder came: `BEGUN` to `REPORTED`.
+        settings: digest of the settings of that study, which the seconds are of.
         stages: seconds of each stage.
         engine_plans: how each classifier is swept, as it was decided the first time.
         recomputed: cells that torch made again after an engine.
-        finished: digest of what the finished run holds.
+        finished: digest of what the products that stand here are of; None while they are of no finished study.
     """
 
     status: str | None = None
@@ -55,39 +69,53 @@ class Run:
         self.responses = folder / "responses.parquet"
         self.report = folder / "report.html"
         self.interim = folder / "interim.json"
-        self.products = (
-            *(self.responses, self.report, folder / "summary.json"),
-            *(folder / "tables", folder / "figures"),
-        )
+        self.products = tuple(folder / name for name in PRODUCTS)
         self._manifest_file = folder / "manifest.json"
         self.manifest = self._read_manifest()
+        self._is_other = False  # than the study before it
 
     @contextmanager
     def open(self) -> Iterator[None]:
         """Hold the folder for this process alone, with the library's log going to its log.txt.
 
         Raises:
-            DosimeterError: the folder cannot be written, or another process holds it.
+            DosimeterError: the folder cannot be written, holds what is not ours, or another process holds it.
         """
-        foreign = [path.name for path in (*self.products, self.folder / "config.toml") if path.exists()]
-        if foreign and not (self.parts.is_dir() or self._manifest_file.is_file()):
+        foreign = [name for name in (*PRODUCTS, *_WORK) if _is_there(self.folder / name)]
+        if foreign == ["config.toml"] and self.parts.is_dir():
+            foreign = []  # older versions wrote these first, and a manifest later
+        if foreign and not is_study(self.folder):
             raise DosimeterError(
                 f"out: the folder {self.folder} holds {foreign[0]} and is no run, so a study would overwrite it. Give "
                 "a new folder with --out."
             )
         try:
-            self.parts.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+        with _locked(self.folder):
+            if is_study(self.folder):
+                _sweep_run(self.folder)
+            with self._logged():
+                yield
+
+    @contextmanager
+    def _logged(self) -> Iterator[None]:
+        """Make the folder a run, and let the library's log go to its log.txt while the block runs."""
+        try:
+            if not self._manifest_file.is_file():
+                self.save_manifest()
+            self.parts.mkdir(exist_ok=True)
             self.pictures.mkdir(exist_ok=True)
             handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
-            raise DosimeterError(f"out: the folder {self.folder} cannot be written ({error.strerror}).") from error
-        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            raise _unwritable(self.folder, error) from error
+        handler.setFormatter(FolderlessFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logger = logging.getLogger("dosimeter")
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         try:
-            with held(self.folder):
-                yield
+            yield
         finally:
             logger.removeHandler(handler)
             handler.close()
@@ -96,6 +124,27 @@ class Run:
         """Note whose seconds are counted: a run with other settings, their digest says, counts from zero."""
         if self.manifest.settings != settings:
             self.manifest.settings, self.manifest.stages = settings, []
+            self._is_other = True
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the last study here came to its end, so that nothing of it waits to be done."""
+        return self.manifest.status == FINISHED
+
+    def enter(self) -> None:
+        """Note that a study works here from now on: what one of other settings left to be reported is not its own.
+
+        One that came to its end, and that may just be asked for again, stays as it is.
+        """
+        if self._is_other:
+            self.interim.unlink(missing_ok=True)
+        if self._is_other or not self.is_settled:
+            self.save_manifest(status=BEGUN)
+
+    def finish(self, **facts: Any) -> None:
+        """Note that all is done; nothing is left that would be reported as partial."""
+        self.save_manifest(status=FINISHED, **facts)
+        self.interim.unlink(missing_ok=True)
 
     def part(self, cell_id: str) -> Path:
         """Return the file of a cell's rows."""
@@ -160,22 +209,98 @@ def _leave_out(known: dict[str, Any], place: tuple[int | str, ...]) -> None:
 def held(folder: Path) -> Iterator[None]:
     """Hold the folder of a run for this process alone, and sweep what a killed one left there.
 
-    Of a folder that is not there nothing is held: whoever reads from it says so.
+    Of a folder that is no run nothing is held, and nothing in it is touched: whoever reads from it says so.
 
     Raises:
         DosimeterError: another process holds it.
     """
-    if not folder.is_dir():
+    if not is_run(folder):
         yield
         return
+    with _locked(folder):
+        _sweep_run(folder)
+        yield
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a study works in `folder`, or has: its manifest says so or, if that is damaged, its parts."""
+    if {"stages", "engine_plans"} <= _keys(folder / "manifest.json"):
+        return True
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            sweep(folder)
-            yield
+        names = [path.name for path in (folder / "parts").iterdir()]
+    except OSError:
+        return False
+    return bool(names) and all(_PART.fullmatch(name) or LEFT.search(name) for name in names)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` is a study's, or holds the table of one."""
+    if is_study(folder):
+        return True
+    try:
+        return METADATA_KEY in (pq.read_metadata(folder / "responses.parquet").metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def require_own(folder: Path) -> None:
+    """Raise DosimeterError if a report in `folder` would replace what neither a study nor a report wrote there."""
+    there = [name for name in PRODUCTS[1:] if _is_there(folder / name)]
+    if there and not is_study(folder) and not {"run_id", "dosimeter_version"} <= _keys(folder / "summary.json"):
+        raise DosimeterError(
+            f"{folder} holds {there[0]} that dosimeter did not write, and a report would replace it. Copy "
+            "responses.parquet into a folder of its own, and draw the report there."
+        )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file, or a folder that is not empty."""
+    try:
+        return next(path.iterdir(), None) is not None if path.is_dir() else path.exists() or path.is_symlink()
+    except OSError:  # it may not be looked into
+        return True
+
+
+def _keys(file: Path) -> set[str]:
+    """Return the keys of a JSON mapping; of anything else none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return set()
+    return set(found) if isinstance(found, dict) else set()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
     except Timeout:
         raise DosimeterError(
             f"{folder} is in use by another dosimeter. Wait for it to end, or give another --out."
         ) from None
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _unwritable(folder: Path, error: OSError) -> DosimeterError:
+    return DosimeterError(f"out: the folder {folder} cannot be written ({error.strerror}).")
+
+
+def _sweep_run(folder: Path) -> None:
+    """Sweep the places of a run that its own processes write to; what else lies in it, other runs too, is not ours."""
+    sweep(folder)
+    for name in ("parts", "pictures", "examined", "learned", "classifiers"):
+        sweep(folder / name)
+    classifiers = folder / "classifiers"
+    if classifiers.is_dir() and not classifiers.is_symlink():
+        for each in classifiers.iterdir():
+            if each.is_dir():
+                sweep(each)
 
 
 def keep(file: Path, value: Any) -> None:

@@ -5,6 +5,9 @@ import pyarrow as pa
 SCHEMA_VERSION = 3
 """Raised whenever the columns change."""
 
+METADATA_KEY = b"dosimeter"
+"""Under it a merged table carries its facts."""
+
 SCHEMA = pa.schema(
     [
         # provenance

@@ -21,9 +21,10 @@ from pydantic import ValidationError
 
 from dosimeter.errors import READ_ERROR, DosimeterError
 from dosimeter.files import replacing
+from dosimeter.plain import named
 from dosimeter.record.compact import COMPACT, NAMES, compact, compacted, completed
 from dosimeter.record.facts import check_facts, digest, reasons
-from dosimeter.record.schema import ADDED, SCHEMA, SCHEMA_VERSION, VISIBILITY
+from dosimeter.record.schema import ADDED, METADATA_KEY, SCHEMA, SCHEMA_VERSION, VISIBILITY
 
 __all__ = [
     "ADDED",
@@ -46,7 +47,6 @@ __all__ = [
     "write_part",
 ]
 
-METADATA_KEY = b"dosimeter"
 DIGEST_KEY = b"dosimeter-rows"
 """Under it a part carries the digest of its rows."""
 
@@ -125,11 +125,13 @@ def merge_parts(parts: Sequence[Path], path: Path, meta: Mapping[str, Any]) -> N
     """Merge `parts` into one file with `meta` in its metadata, a few parts at a time so that memory stays flat.
 
     A part may serve several runs, so the rows' `run_id` is the one in `meta`.
+
+    Raises:
+        DosimeterError: `meta` is not what `facts.Facts` says; what stands at `path` stays.
     """
     n_rows = sum(pq.read_metadata(part).num_rows for part in parts)
-    schema = SCHEMA.with_metadata(
-        {METADATA_KEY: _payload({"schema_version": SCHEMA_VERSION, **meta, "n_rows": n_rows})}
-    )
+    facts = {"schema_version": SCHEMA_VERSION, **meta, "n_rows": n_rows}
+    schema = SCHEMA.with_metadata({METADATA_KEY: _payload(facts, path)})
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for rows in _gathered(pq.read_table(part, schema=SCHEMA) for part in parts):
             run_id = pa.array([meta.get("run_id", "")] * len(rows), pa.string())
@@ -141,11 +143,11 @@ def annotate(path: Path, facts: Mapping[str, Any]) -> None:
     """Put `facts` beside those that travel with a merged table, whose rows stay; after a crash it is old or new, whole.
 
     Raises:
-        DosimeterError: as `read_meta`.
+        DosimeterError: as `read_meta`; or `facts` are not what `facts.Facts` says, and the file stays as it was.
     """
     meta = {**read_meta(path), **facts}
     with pq.ParquetFile(path) as file, replacing(path) as temporary:
-        schema = file.schema_arrow.with_metadata({METADATA_KEY: _payload(meta)})
+        schema = file.schema_arrow.with_metadata({METADATA_KEY: _payload(meta, path)})
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for group in range(file.num_row_groups):
                 with _refused_if_damaged(path):
@@ -153,10 +155,17 @@ def annotate(path: Path, facts: Mapping[str, Any]) -> None:
                 writer.write_table(rows, row_group_size=max(len(rows), 1))
 
 
-def _payload(facts: Mapping[str, Any]) -> bytes:
-    """Return facts as they lie in a file: JSON with its own digest."""
+def _payload(facts: Mapping[str, Any], path: Path) -> bytes:
+    """Return facts as they will lie in `path`: JSON with its own digest, and such as can be read again."""
     known = {name: value for name, value in facts.items() if name != FACTS_DIGEST}
     known = json.loads(json.dumps(known, sort_keys=True))
+    try:
+        check_facts(known)
+    except ValidationError as error:
+        raise DosimeterError(
+            f"the facts for {path} must be such as a run has, and could not be read again ({reasons(error)}). Nothing "
+            "was written; please report this."
+        ) from error
     return json.dumps({**known, FACTS_DIGEST: digest(known)}, sort_keys=True).encode()
 
 
@@ -188,7 +197,7 @@ def read_compact(path: Path) -> Responses:
     """Read of a merged table what the analyses need, as `compact` gives it: some 130 bytes a row.
 
     Raises:
-        DosimeterError: as `read`; also if a response does not have two classes.
+        DosimeterError: as `read`; also if a response does not have two classes, or its facts tell nothing of its rows.
     """
     meta = read_meta(path)
     with _refused_if_damaged(path), pq.ParquetFile(path, read_dictionary=list(NAMES), pre_buffer=False) as file:
@@ -196,7 +205,17 @@ def read_compact(path: Path) -> Responses:
         batches = file.iter_batches(batch_size=BATCH, columns=there, use_threads=False)
         frame = compacted(map(completed, batches), file.metadata.num_rows)
     pa.default_memory_pool().release_unused()  # what reading took is more than the frame
+    with _refused_if_damaged(path):
+        _require_known(frame, meta)
     return Responses(frame, meta)
+
+
+def _require_known(frame: pd.DataFrame, meta: Mapping[str, Any]) -> None:
+    """Raise ValueError if rows are of a cohort and protocol that the facts do not know."""
+    known = {(card["cohort"], card["protocol"]) for card in meta["cohorts"]}
+    for cohort, protocol in frame[["cohort", "protocol"]].drop_duplicates().itertuples(index=False):
+        if (cohort, protocol) not in known:
+            raise ValueError(f"its facts tell nothing of {named(cohort)}, {named(protocol)} protocol")
 
 
 def read_column(path: Path, name: str) -> list[Any]:

@@ -1,8 +1,9 @@
 """The report of a run: tables, figures, summary.json and report.html, all from responses.parquet alone."""
 
-import shutil
+import json
 import tempfile
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePath
 
 from dosimeter.analysis import names
 from dosimeter.analysis.marks import with_marks
@@ -10,27 +11,31 @@ from dosimeter.analysis.tables import build_tables, visibility_tables, write_tab
 from dosimeter.figures import write_figures
 from dosimeter.progress import Progress
 from dosimeter.record import table
+from dosimeter.record.run import REPORTED, Run, require_own
 from dosimeter.report.html import write_report
-from dosimeter.report.partial import read_partial
+from dosimeter.report.partial import read_partial, unreported
 from dosimeter.report.summary import summarise, write_summary
 
-__all__ = ["redraw", "redraw_partial", "summarise", "write_report", "write_summary"]
+__all__ = ["redraw", "redraw_partial", "summarise", "unreported", "write_report", "write_summary"]
 
-PARTIAL = "PARTIAL: this run was interrupted; its numbers will change."
+_FOLDERS = ("tables", "figures")
+
+PARTIAL = "PARTIAL: this run was interrupted; its numbers may change."
 
 
 def redraw(run_folder: Path, *, progress: Progress | None = None) -> Path:
     """Draw everything of a run from its responses.parquet and return the report's path.
 
     Writes tables/ (CSV and LaTeX), figures/ (SVG and PNG), summary.json and report.html, replacing older ones only
-    once all of the new are there. The same table gives the same bytes. Needs neither torch nor images.
+    once all of the new are there; what else lies in these folders stays. The same table gives the same bytes. Needs
+    neither torch nor images.
 
     Args:
         run_folder: the run's.
         progress: told of every stage.
 
     Raises:
-        DosimeterError: the folder has no table, or it cannot be read.
+        DosimeterError: the folder has no table, or it cannot be read; or it holds other reports than dosimeter's.
     """
     progress = progress or Progress()
     progress.begin("reading the table", 0)
@@ -45,10 +50,13 @@ def redraw_partial(run_folder: Path, *, progress: Progress | None = None) -> Pat
     """
     progress = progress or Progress()
     progress.begin("reading the parts", 0)
-    return _draw(read_partial(run_folder), run_folder, progress)
+    found = read_partial(run_folder)
+    Run(run_folder).save_manifest(status=REPORTED, finished=None)  # what will stand there is of no finished study
+    return _draw(found, run_folder, progress)
 
 
 def _draw(responses: table.Responses, run_folder: Path, progress: Progress) -> Path:
+    require_own(run_folder)
     with names.of(responses.meta):
         return _draw_named(responses, run_folder, progress)
 
@@ -64,12 +72,29 @@ def _draw_named(responses: table.Responses, run_folder: Path, progress: Progress
         write_tables(tables, draft / "tables", remark=PARTIAL if responses.meta.get("partial") else "")
         figures = write_figures(responses, tables, draft / "figures", progress=progress)
         progress.begin("summary and report", 0)
-        write_summary(responses, tables, draft / "summary.json")
+        drawn = sorted(f"{name}/{file.name}" for name in _FOLDERS for file in (draft / name).iterdir())
+        write_summary(responses, tables, draft / "summary.json", drawn)
         write_report(responses, tables, figures, draft / "report.html")
-        for item in ("tables", "figures"):
-            if (run_folder / item).exists():
-                shutil.rmtree(run_folder / item)
-            (draft / item).replace(run_folder / item)
-        for item in ("summary.json", "report.html"):
-            (draft / item).replace(run_folder / item)
+        _put(draft, run_folder, drawn)
     return run_folder / "report.html"
+
+
+def _put(draft: Path, run_folder: Path, drawn: Sequence[str]) -> None:
+    """Move what was drawn to where it belongs, and remove what the last drawing left there: that, and nothing else."""
+    last = _drawn_before(run_folder)
+    for name in _FOLDERS:
+        (run_folder / name).mkdir(exist_ok=True)
+    for file in (*drawn, "summary.json", "report.html"):
+        (draft / file).replace(run_folder / file)
+    for file in set(last) - set(drawn):
+        (run_folder / file).unlink(missing_ok=True)
+
+
+def _drawn_before(run_folder: Path) -> list[str]:
+    """Return the files in tables/ and figures/ that the summary says the last drawing wrote."""
+    try:
+        found = json.loads((run_folder / "summary.json").read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # there was none, or one of an older version
+    names = [PurePath(name) for name in found if isinstance(name, str)] if isinstance(found, list) else []
+    return [str(name) for name in names if len(name.parts) == 2 and name.parts[0] in _FOLDERS and name.name != ".."]

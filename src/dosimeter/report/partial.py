@@ -11,10 +11,19 @@ from dosimeter.analysis.names import model_name
 from dosimeter.errors import DosimeterError
 from dosimeter.record import table
 from dosimeter.record.facts import Interim, Planned, check_facts
-from dosimeter.record.run import Run, kept
+from dosimeter.record.run import Run, is_study, kept
 from dosimeter.record.table import Responses
 
 AGAIN = "Run the same `dosimeter study` again: it continues where it stopped."
+
+SOME = (
+    "This run was interrupted: its numbers are of the images that were done, which are no random sample of a test set, "
+    "and will change."
+)
+WHOLE = (
+    "This run was interrupted when all of its images were done: its rows will not change, but what is examined after "
+    "them may be lacking."
+)
 
 
 def read_partial(folder: Path) -> Responses:
@@ -25,32 +34,69 @@ def read_partial(folder: Path) -> Responses:
     """
     run = Run(folder)
     interim = _interim(run)
+    facts = _facts(interim, run)
     parts = [run.part(cell_id) for planned in interim.planned for cell_id in planned.cells]
     done = [part for part in parts if table.is_done(part)]
     if not done:
         raise DosimeterError(f"{folder}: no part of this run is done yet, so there is nothing to report. {AGAIN}")
+    missing = list(_not_begun(facts, interim.planned))
+    whole = len(done) == len(parts) and not missing
+    if whole and _merged_id(run) == facts["run_id"]:
+        raise DosimeterError(f"{folder}: all rows of this run are in {run.responses.name}. Leave out --partial.")
     frame = table.read_parts(done)
-    facts = dict(interim.facts)
-    facts["partial"] = list(_counts(frame, interim.planned, facts["cohorts"]))
-    facts["incomplete"] = [*facts["incomplete"], *_sentences(facts)]
+    counts = list(_counts(frame, interim.planned, facts["cohorts"]))
+    sentences = [*facts["incomplete"], WHOLE if whole else SOME, *_sentences(counts), *missing]
+    return Responses(frame, check_facts({**facts, "partial": counts, "incomplete": sentences}))
+
+
+def unreported(folder: Path) -> str | None:
+    """Return a sentence where a report of the table is not that of the last study in its folder, which is not done."""
+    run = Run(folder)
+    if not is_study(folder) or run.is_settled or not run.interim.is_file():
+        return None
     try:
-        return Responses(frame, check_facts({"schema_version": table.SCHEMA_VERSION, **facts}))
-    except ValidationError as error:
-        raise DosimeterError(f"{run.interim} is damaged. {AGAIN}") from error
+        facts = _facts(_interim(run), run)
+    except DosimeterError:
+        return None
+    if _merged_id(run) == facts["run_id"]:
+        return None
+    return (
+        "this is the report of the study that was finished here. A later one was interrupted: add --partial to report "
+        "that, or run its `dosimeter study` again."
+    )
+
+
+def _merged_id(run: Run) -> str | None:
+    """Return the name of the run whose rows are merged, None if there is none."""
+    try:
+        return str(table.read_meta(run.responses)["run_id"])
+    except DosimeterError:
+        return None
 
 
 def _interim(run: Run) -> Interim:
     """Return what an interrupted study left to be reported."""
-    if not run.parts.is_dir():
-        raise DosimeterError(f"{run.folder} is no run: it has no folder parts. Name the run's folder.")
+    if not (is_study(run.folder) or run.parts.is_dir()):
+        raise DosimeterError(f"{run.folder} is no run: it has no manifest.json and no parts. Name the run's folder.")
+    if run.is_settled and run.responses.is_file():
+        raise DosimeterError(f"{run.folder} is finished, not interrupted. Leave out --partial.")
+    if run.is_settled:
+        raise DosimeterError(f"{run.folder} was finished, but its {run.responses.name} is gone. {AGAIN}")
     if not run.interim.is_file():
-        if run.responses.is_file():
-            raise DosimeterError(f"{run.folder} is finished, not interrupted. Leave out --partial.")
+        before = f"; {run.responses.name} is of a study that was finished before it: leave out --partial to report that"
         raise DosimeterError(
-            f"{run.folder}: this run was stopped before its sweep began, so there is nothing to report. {AGAIN}"
+            f"{run.folder}: this run was stopped before its sweep began, so there is nothing to report"
+            f"{before if run.responses.is_file() else ''}. {AGAIN}"
         )
     try:
         return Interim.model_validate(kept(run.interim))
+    except ValidationError as error:
+        raise DosimeterError(f"{run.interim} is damaged. {AGAIN}") from error
+
+
+def _facts(interim: Interim, run: Run) -> dict[str, Any]:
+    try:
+        return check_facts({"schema_version": table.SCHEMA_VERSION, **interim.facts})
     except ValidationError as error:
         raise DosimeterError(f"{run.interim} is damaged. {AGAIN}") from error
 
@@ -72,19 +118,18 @@ def _counts(
         yield {**dict(zip(keys, scope, strict=False)), "done": done, "n_test": n_test[cohort, protocol, seed]}
 
 
-def _sentences(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is not there, for each classifier."""
-    yield (
-        "This run was interrupted: its numbers are of the images that were done, the first of each test set and no "
-        "random sample of it, and will change."
-    )
-    begun = set()
-    for each in facts["partial"]:
-        begun.add((each["cohort"], each["protocol"], each["seed"], each["model"]))
-        counts = ", ".join(f"preset {preset} {n} of {each['n_test']}" for preset, n in each["done"].items())
-        yield f"{model_name(each['model'])} on {_where(each)}: test images done: {counts}."
+def _sentences(counts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield how many images are there, for each classifier."""
+    for each in counts:
+        done = ", ".join(f"preset {preset} {n} of {each['n_test']}" for preset, n in each["done"].items())
+        yield f"{model_name(each['model'])} on {_where(each)}: test images done: {done}."
+
+
+def _not_begun(facts: Mapping[str, Any], planned: Sequence[Planned]) -> Iterator[str]:
+    """Yield a sentence for each classifier whose sweep has not begun."""
+    begun = {(each.cohort, each.protocol, each.seed, each.model) for each in planned}
     for trial in facts["cohorts"]:
-        for model in facts["config"].get("model", ()):
+        for model in facts.get("config", {}).get("model", ()):
             if (trial["cohort"], trial["protocol"], trial["seed"], model) not in begun:
                 yield f"{model_name(model)} on {_where(trial)}: not begun."
 

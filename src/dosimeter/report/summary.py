@@ -1,7 +1,8 @@
 """`summary.json`: a run's main numbers for machines, with a schema version."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,19 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
     Returns:
         schema_version, run_id, dosimeter_version, created, phantom; status ("complete", "incomplete" if a model or
         cohort is missing or an image failed, or "partial": the run was interrupted); incomplete (sentences); n_failed
-        (images that failed, counted for each classifier); results, one entry for each (cohort, protocol, model) with n,
-        accuracy and auc (value, low, high), attacks (see `_attacks`) and worst_case; verdict; findings. Of a run of
-        several seeds these are of the first, and there is repeats, the rows of `analysis.repeats.repeats`. A run with
-        reader studies has reader_studies, as `readers.results.results` returns them. Where two curves have images in
-        common there is paired: rows of `analysis.paired.paired` without attack and at the three doses of
+        (images that failed, counted for each classifier); cohorts, one entry for each split with its images: n,
+        n_train, n_test, skipped (left out), n_test_sharing_patient and n_test_in_training (of the test images, those
+        whose patient, or whose very pixels, are in training too), n_two_labels (images that show a picture under both
+        labels), n_flat (images that use next to none of their range); results, one entry for each (cohort, protocol,
+        model) with n, accuracy and auc (value, low, high), attacks (see `_attacks`) and worst_case; verdict; findings.
+        Of a run of several seeds these are of the first, and there is repeats, the rows of `analysis.repeats.repeats`.
+        A run with reader studies has reader_studies, as `readers.results.results` returns them. Where two curves have
+        images in common there is paired: rows of `analysis.paired.paired` without attack and at the three doses of
         `_robustness`. Where images were stored, each result has storage (see `_storage`); where a run has attacks
         beyond the study, or was examined, evaluations (see `_evaluations`). Where visibility was measured there are
         readers (a sentence), safe_magnitudes, rows of the table, and observer. `evaluation` beside a number under
         attack is the verdict on the evaluation that it belongs to: PASS, CAUTION, UNRELIABLE (not to be quoted), or
-        None if it was not judged.
+        None if it was not judged. The file also has files, those in tables/ and figures/ that belong to it.
     """
     meta = responses.meta
     firsts = first_repeat(responses, tables)[1]
@@ -57,6 +61,7 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         "incomplete": list(meta["incomplete"]),
         "n_failed": n_failed,
         "kinds": meta.get("kinds") or {},
+        "cohorts": _cohorts(meta),
         "results": [_result(row, firsts) for row in firsts["clean_metrics"].to_dict("records")],
         "verdict": verdict(responses, tables),
         "findings": [finding._asdict() for finding in findings(responses, tables)],
@@ -66,12 +71,30 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
     if "visibility" in tables:
         summary["readers"] = reader_sentence(meta) or "measured"
         summary["safe_magnitudes"] = _plain(firsts["safe_magnitudes"])
-        summary["observer"] = [dict(facts) for facts in meta.get("observer", [])]
+        summary["observer"] = _finite(meta.get("observer", []))
     if "repeats" in tables:
         summary["repeats"] = _plain(tables["repeats"])
     if meta.get("readers"):
-        summary["reader_studies"] = meta["readers"]
+        summary["reader_studies"] = _finite(meta["readers"])
     return summary
+
+
+def _finite(facts: Any) -> Any:
+    """Return facts of JSON types, with None for numbers that are not finite."""
+    if isinstance(facts, dict):
+        return {name: _finite(value) for name, value in facts.items()}
+    if isinstance(facts, list):
+        return [_finite(value) for value in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
+
+
+def _cohorts(meta: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what is known of each cohort and split beside its numbers; counts that were not made are None."""
+    names = ("cohort", "protocol", "seed", "n", "n_train", "n_test", "skipped", *_COUNTED)
+    return [{name: card.get(name) for name in names} for card in meta["cohorts"]]
+
+
+_COUNTED = ("n_test_sharing_patient", "n_test_in_training", "n_two_labels", "n_flat")
 
 
 def _status(meta: Mapping[str, Any], n_failed: int) -> str:
@@ -92,9 +115,12 @@ def _paired(table: pd.DataFrame) -> list[dict[str, Any]]:
     return _plain(table[table["epsilon"].isin([0.0, *reported_doses(table["epsilon"])])])
 
 
-def write_summary(responses: Responses, tables: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """Write `summarise` to `path`: the same table always gives the same bytes."""
-    text = json.dumps(summarise(responses, tables), indent=2, allow_nan=False, ensure_ascii=False)
+def write_summary(
+    responses: Responses, tables: Mapping[str, pd.DataFrame], path: Path, files: Sequence[str] = ()
+) -> None:
+    """Write `summarise` to `path`, with the `files` that were drawn: the same table always gives the same bytes."""
+    summary = summarise(responses, tables) | ({"files": list(files)} if files else {})
+    text = json.dumps(summary, indent=2, allow_nan=False, ensure_ascii=False)
     path.write_text(f"{text}\n", encoding="utf-8")
 
 

@@ -10,6 +10,7 @@ import dosimeter
 from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import parameters
 from dosimeter.cohorts.trials import Trial, cohorts_of, describe
+from dosimeter.plain import without_folders
 from dosimeter.record.provenance import digest_of, environment, peak_memory_mib
 from dosimeter.record.run import Run, keep
 from dosimeter.study.config import StudyConfig
@@ -42,6 +43,11 @@ class Asked(NamedTuple):
     incomplete: Sequence[str]
 
 
+def run_id_of(swept: Sequence[Swept]) -> str:
+    """Return the name of a run: a digest of its cells."""
+    return digest_of([cell.cell_id for each in swept for cell in each.cells])[:12]
+
+
 def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
     """Return the facts that travel with the rows of `swept` (see `facts.Facts`)."""
     config = asked.config
@@ -51,7 +57,7 @@ def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
         {"preset": preset.name, "effort": preset.effort, **parameters(preset.attack)} for preset in asked.presets
     ]
     return {
-        "run_id": digest_of([cell.cell_id for each in swept for cell in each.cells])[:12],
+        "run_id": run_id_of(swept),
         "dosimeter_version": dosimeter.__version__,
         "command": asked.command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -66,7 +72,7 @@ def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
         "preflights": [facts for each in swept for facts in each.preflights],
         "convergence": [facts for each in swept for facts in each.convergence],
         "observer": [facts for each in swept for facts in each.observed],
-        "incomplete": list(asked.incomplete),
+        "incomplete": [without_folders(sentence) for sentence in asked.incomplete],
         "peak_memory_mib": peak_memory_mib(),
         "stages": [stage.model_dump() for stage in run.manifest.stages],
         "exemplars": [exemplar for each in swept for exemplar in each.exemplars],

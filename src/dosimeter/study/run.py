@@ -33,10 +33,10 @@ from dosimeter.progress import Progress
 from dosimeter.record import table as responses
 from dosimeter.record.facts import Plan
 from dosimeter.record.provenance import digest_of
-from dosimeter.record.run import Run, keep, kept
+from dosimeter.record.run import MERGING, RUNNING, Run, keep, kept
 from dosimeter.report import redraw
 from dosimeter.study.config import StudyConfig
-from dosimeter.study.gathering import Asked, Swept, gather, leave
+from dosimeter.study.gathering import Asked, Swept, gather, leave, run_id_of
 from dosimeter.study.planning import check_limits, plan_trial, threat_of
 from dosimeter.study.trials import plan_trials
 from dosimeter.study.workload import passes_of
@@ -107,8 +107,7 @@ class _Study:
         self.waiting.clear()
         with self.run.stage("report"):
             redraw(self.run.folder, progress=self.progress)
-        self.run.save_manifest(status="finished", finished=finished)
-        self.run.interim.unlink(missing_ok=True)
+        self.run.finish(finished=finished)
         return Outcome(self.run, incomplete, reused=False)
 
     def _compute(self, command: str) -> tuple[list[str], bool]:
@@ -119,6 +118,7 @@ class _Study:
         check_limits(self.config, trials)
         self.asked = Asked(self.config, command, self.presets, self.device, trials, incomplete)
         write_text(self.run.folder / "config.toml", self.config.to_toml())  # a mistake keeps the old one
+        self.run.enter()
         for cohort in cohorts_of(trials):
             for sentence in (*cohort.left_out, *cohort.notes, *flat_sentences(cohort)):
                 self.progress.note(f"{cohort.name}: {sentence}")
@@ -141,6 +141,7 @@ class _Study:
         if not self.swept:
             raise DosimeterError("no model has weights. " + " ".join(incomplete))
         if self._finished(incomplete):
+            self.run.finish()
             return incomplete, True
         self._merge(self.asked)
         return incomplete, False
@@ -197,7 +198,9 @@ class _Study:
         todo = [cell for cell in cells if not responses.is_done(self.run.part(cell.cell_id))]
         card = {**classifier.card, "classifier": classifier.name, "sha256": classifier.fingerprint}
         begun = Swept(cells, card, {**scope, "seed": trial.split.seed, **plan.to_dict()})
-        leave(self.asked, [*self._in_order, begun], self.run)
+        if todo or not self.run.is_settled:
+            leave(self.asked, [*self._in_order, begun], self.run)
+            self.run.save_manifest(status=RUNNING)
         title = f"{scope['model']} on {trial.cohort.name} ({trial.split.protocol}, seed {trial.split.seed}): sweep of "
         title += f"{len(trial.split.test)} images under {', '.join(preset.name for preset in self.presets)}"
         self.progress.begin(title, sum(len(cell.shard) for cell in todo))
@@ -210,7 +213,7 @@ class _Study:
             self._say([f"{refusal} This run's engine for {classifier.name} is chosen again."])
             return self._sweep(trial, classifier, others, choose_again=True)
         self.n_executed += len(todo)
-        self.run.save_manifest(status="running")
+        self.run.save_manifest()
         n_recomputed = len({cell.cell_id for cell in cells} & set(self._recomputed))
         engine = {**begun.engine, "n_recomputed": n_recomputed}
         exemplars = self._pictures(trial, classifier, cells)
@@ -231,7 +234,7 @@ class _Study:
             responses.write_part(rows, self.run.part(cell.cell_id))
             self.progress.advance(len(cell.shard))
             if time.perf_counter() - saved > MANIFEST_EVERY_S:
-                self.run.save_manifest(status="running")
+                self.run.save_manifest()
                 saved = time.perf_counter()
 
     @property
@@ -295,7 +298,8 @@ class _Study:
     def _merge(self, asked: Asked) -> None:
         """Write responses.parquet: all rows, and what the tables and figures need beside them."""
         parts = [self.run.part(cell_id) for cell_id in self._cells]
-        self.run.save_manifest(status="merging", finished=None)  # what stands there now is about to change
+        leave(asked, self._in_order, self.run)
+        self.run.save_manifest(status=MERGING, finished=None)  # what stands there now is about to change
         facts = gather(asked, self._in_order, self.run)
         responses.merge_parts(parts, self.run.responses, {**facts, **self._joined(facts["run_id"])})
         beside = ("stages", "exemplars")  # the manifest has its own stages, and shows nobody
@@ -315,10 +319,10 @@ class _Study:
         if not same or self.n_executed or not all(path.exists() for path in self.run.products):
             return False
         try:
-            responses.read_compact(self.run.responses)
+            found = responses.read_compact(self.run.responses)
         except DosimeterError:  # damaged since: it is merged again
             return False
-        return True
+        return bool(found.meta["run_id"] == run_id_of(self._in_order))
 
     def _digest(self, incomplete: list[str]) -> str:
         """Return a digest of what a finished run holds and of what drew it."""

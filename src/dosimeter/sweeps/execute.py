@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dosimeter.attacks.base import Attack, BudgetAttack, DirectionAttack, Problem
 from dosimeter.cohorts.base import Record
+from dosimeter.cohorts.limits import left_out_because
 from dosimeter.engines.base import Engine, TorchEngine
 from dosimeter.errors import READ_ERROR, TOO_LARGE, DosimeterError
 from dosimeter.models.base import Classifier
@@ -125,7 +126,7 @@ class _Execution:
                 unaimed.append(Target(record.case_id, record.label, image, Still(), bits=case.bits))
             except (DosimeterError, OSError, ValueError) as error:
                 # The reader's own sentence may name the file, and a file a person: the log says it, the table not.
-                log.warning("case %s left out: %s", record.case_id, error)
+                log.warning("case %s left out: %s", record.case_id, left_out_because(error))
                 rows.append(self._error_row(record, TOO_LARGE if isinstance(error, ImageTooLarge) else READ_ERROR))
         target = self._cell.setting.threat.target
         targets = [each for each in unaimed if each.label == target]  # they are what they should become
