@@ -7,7 +7,10 @@ Example:
 """
 
 import importlib
+import sys
 from typing import Any
+
+from dosimeter.former import Finder
 
 __version__ = "0.1.0"
 
@@ -40,6 +43,8 @@ _PUBLIC = {
 }
 
 __all__ = ["__version__", *_PUBLIC]
+
+sys.meta_path.append(Finder())
 
 
 def __getattr__(name: str) -> Any:

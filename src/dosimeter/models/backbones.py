@@ -1,6 +1,6 @@
 """The networks the study knows: a frozen ImageNet base and the head that is trained on it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,6 +64,30 @@ def get_backbone(name: str) -> Backbone:
     if not isinstance(found, Backbone):
         raise DosimeterError(f"backbone '{name}' must be a dosimeter.models.backbones.Backbone.")
     return found
+
+
+class _Backbones(MutableMapping[str, Backbone]):
+    """Every backbone by its name; what is put in is known to this process (see `registry.add`)."""
+
+    def __getitem__(self, name: str) -> Backbone:
+        if name not in registry.names("backbones"):
+            raise KeyError(name)
+        return get_backbone(name)
+
+    def __setitem__(self, name: str, backbone: Backbone) -> None:
+        registry.add("backbones", name, backbone)
+
+    def __delitem__(self, name: str) -> None:
+        registry.ADDED.pop(("backbones", name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(registry.names("backbones"))
+
+    def __len__(self) -> int:
+        return len(registry.names("backbones"))
+
+
+BACKBONES: MutableMapping[str, Backbone] = _Backbones()
 
 
 def build_base(backbone: Backbone, state: Mapping[str, Tensor], layers: Layers = "torchvision") -> nn.Module:

@@ -14,7 +14,8 @@ from dosimeter.models.backbones import Backbone, HeadSpec, build_base, build_hea
 from dosimeter.models.base import Classifier
 from dosimeter.models.features import FeatureStore
 from dosimeter.models.training import Examples, FitOptions, train_head
-from dosimeter.models.weights import Weights, load_weights
+from dosimeter.models.weights import Weights
+from dosimeter.models.weights import load_weights as load_weights
 from dosimeter.progress import Progress
 from dosimeter.surroundings import plain_torch
 

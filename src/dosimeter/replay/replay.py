@@ -19,9 +19,9 @@ from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
 from dosimeter.engines.choose import EnginePlan, build_engine
 from dosimeter.errors import DosimeterError
 from dosimeter.executors.base import pick_device
+from dosimeter.models import fit
 from dosimeter.models.base import Classifier
 from dosimeter.models.saved import load_classifier, read_card
-from dosimeter.models.weights import load_weights
 from dosimeter.parallel import torch_threads
 from dosimeter.record import table as responses
 from dosimeter.study.config import StudyConfig, load_config
@@ -199,7 +199,7 @@ def _classifier(folder: Path, config: StudyConfig, card: Mapping[str, Any], devi
             continue
         if same:
             model = card["model"]
-            weights = load_weights(model, file=config.weights.get(model), preprocessing=card["preprocessing"])
+            weights = fit.load_weights(model, file=config.weights.get(model), preprocessing=card["preprocessing"])
             return load_classifier(file.parent, weights=weights, device=device)
     raise DosimeterError(
         f"{folder} lacks the classifier {card['classifier']}, or its files are damaged. Run the study again into the "

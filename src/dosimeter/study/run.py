@@ -23,12 +23,13 @@ from dosimeter.examinations.pictures import picture
 from dosimeter.executors.base import open_executor, pick_device
 from dosimeter.executors.local import Audience, Executor, FitJob
 from dosimeter.files import write_text
+from dosimeter.models import fit
 from dosimeter.models.backbones import HeadSpec, get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import recipe
 from dosimeter.models.saved import ClassifierDamaged, load_classifier, save_classifier
 from dosimeter.models.training import FitOptions
-from dosimeter.models.weights import Weights, WeightsUnavailable, load_weights
+from dosimeter.models.weights import Weights, WeightsUnavailable
 from dosimeter.progress import Progress
 from dosimeter.record import table as responses
 from dosimeter.record.facts import Plan
@@ -150,7 +151,7 @@ class _Study:
         self.progress.begin(f"{model}: weights", 0)
         preprocessing = None if self.config.preprocessing == "source" else self.config.preprocessing
         with self.run.stage("weights", model=model):
-            return load_weights(model, file=self.config.weights.get(model), preprocessing=preprocessing)
+            return fit.load_weights(model, file=self.config.weights.get(model), preprocessing=preprocessing)
 
     def _classifiers(self, model: str, weights: Weights, trials: Sequence[Trial]) -> Iterator[tuple[int, Classifier]]:
         """Yield each trial's place and classifier: the one in the run if its recipe is the same, or a new one."""
