@@ -303,10 +303,10 @@ def test_security_curves_draw_every_attack_but_transfers_and_the_worst_case_thic
     np.testing.assert_array_equal(thickest.get_ydata(), worst["accuracy"])
     labels = unmarked(figure)
     assert labels[:3] == ["FGSM, paper preset", "FGSM, sound preset", "FGSM"]
-    assert labels[-2:] == ["worst case over attacks", "95 % interval"]
-    assert len(labels) == len(names()) + 4
+    assert labels[-3:] == ["worst case over attacks", "95 % interval", "95 % band, whole curve"]
+    assert len(labels) == len(names()) + 5
     assert not any(" from " in label for label in labels)
-    assert len(ax.collections) == 2  # bands of the worst case and the sound preset alone
+    assert len(ax.collections) == 4  # intervals and bands of the worst case and the sound preset alone
 
 
 def test_every_attack_has_a_marker_of_its_own_and_controls_are_grey() -> None:

@@ -209,6 +209,8 @@ def test_a_legend_has_an_interval_only_where_a_band_is(study: Said) -> None:
     page = said(cohorts={"xray-268": "xray"}, attacks=("pgd", "random_sign"))
     robust = page.tables["robust_accuracy"]
     assert "95 % interval" in labels(security_curves(robust))
+    assert "95 % band, whole curve" in labels(security_curves(robust))
+    assert not any("band" in label for label in labels(security_curves(robust.assign(band_low=float("nan")))))
     assert "95 % interval" not in labels(security_curves(robust[robust["preset"].isin(["pgd", "random_sign"])]))
     assert "95 % interval" not in labels(security_curves(robust.assign(ci_low=float("nan"))))
     curves = study.tables["fgsm_accuracy"]

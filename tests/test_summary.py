@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 from response_factory import make_responses
 
@@ -44,6 +45,22 @@ def test_every_attack_has_its_robust_accuracy_at_the_nearest_doses(attacked: Res
         assert attacks["pgd", "float"]["taxonomy"]["atlas"] == "AML.T0043.000 White-Box Optimization"
         assert attacks["random_sign", "float"]["taxonomy"]["atlas"] is None
         assert attacks["worst case", "float"]["taxonomy"] is None
+
+
+def test_every_curve_has_its_interval_and_its_simultaneous_band(attacked: Responses) -> None:
+    alone = make_responses(cohorts={"xray-268": "xray"}, epsilons=(0.0, 1e-3, 0.009), n_cases=20, patients=False)
+    for run, name in ((attacked, "robust_accuracy"), (alone, "fgsm_accuracy")):
+        tables = build_tables(run)
+        for result in json.loads(json.dumps(summarise(run, tables), allow_nan=False))["results"]:
+            assert result["worst_case"]["band_low"] <= result["worst_case"]["low"]
+            for attack in result["attacks"]:
+                names = {"model": result["model"], "preset": attack["preset"], "storage": attack["storage"]}
+                rows = tables[name][(tables[name][[*names]] == pd.Series(names)).all(axis=1)]
+                for place, column in (("epsilon", "epsilon"), ("value", "accuracy"), ("low", "ci_low"),
+                                      ("band_low", "band_low"), ("band_high", "band_high")):  # fmt: skip
+                    assert [point[place] for point in attack["curve"]] == rows[column].to_list()
+                for point in (*attack["curve"], *attack.get("robust_accuracy", [])):
+                    assert point["band_low"] <= point["low"] <= point["value"] <= point["high"] <= point["band_high"]
 
 
 def test_evaluations_are_summarised_with_their_verdict_and_its_reasons(attacked: Responses) -> None:

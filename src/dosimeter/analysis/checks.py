@@ -77,6 +77,7 @@ class Clean(NamedTuple):
         n: images.
         n_answers: classes that are ever answered, 0 if that is not known.
         low, high: 95 % interval of the accuracy, which knows which images are of one patient where the rows do.
+        few: whether images or patients are too few for that, so that images are taken as independent.
     """
 
     correct: int
@@ -85,6 +86,7 @@ class Clean(NamedTuple):
     n_answers: int
     low: float
     high: float
+    few: bool = False
 
     @classmethod
     def of(
@@ -93,8 +95,9 @@ class Clean(NamedTuple):
         """Return it of answers (n,) to images of `patients` (n,); of too few for an interval by patient, Wilson's."""
         n, right = len(correct), int(correct.sum())
         interval = proportion_interval(per_patient(correct, patients), per_patient(np.ones(n), patients))
-        low, high = wilson(right, n) if np.isnan(interval[0]) else interval
-        return cls(right, larger, n, n_answers, float(low), float(high))
+        few = bool(np.isnan(interval[0]))
+        low, high = wilson(right, n) if few else interval
+        return cls(right, larger, n, n_answers, float(low), float(high), few)
 
 
 @dataclass(frozen=True)

@@ -179,10 +179,11 @@ def larger_class(trial: Trial) -> Finding | None:
         return None
     low, high = clean.low, clean.high
     share, one = clean.larger / clean.n, clean.n_answers == 1 and clean.n > 1
+    interval = "too few for an interval, as independent images" if clean.few else "95 % interval"
     same = "; every image is given the same class" if one else ""
     return Finding(
         worse(unreliable=high < share, caution=low <= share or one),
-        f"{of(clean.correct, clean.n)} are classified correctly, 95 % interval {percent(low)} to {percent(high)}; the "
+        f"{of(clean.correct, clean.n)} are classified correctly, {interval} {percent(low)} to {percent(high)}; the "
         f"larger class has {percent(share)}{same}.",
     )
 

@@ -24,11 +24,15 @@ from dosimeter.analysis.visibility import displays, safe_magnitudes, visibility,
 from dosimeter.analysis.worst_case import with_worst_case
 from dosimeter.record.table import VISIBILITY, Responses, compact
 
+_BAND = (
+    "The simultaneous band, band_low to band_high, holds the accuracies at all epsilons of a curve at once in 95 % of "
+    "studies; the interval, ci_low to ci_high, that at its own epsilon."
+)
 CAPTIONS = {
     "clean_metrics": "Classification without attack, with 95 % intervals.",
     "confusion": "Confusion matrices without attack.",
     "training": "Loss and accuracy on training and test images after every epoch.",
-    "fgsm_accuracy": "Accuracy under FGSM, with Wilson's 95 % interval by patient.",
+    "fgsm_accuracy": f"Accuracy under FGSM, with Wilson's 95 % interval by patient. {_BAND}",
     "probability_drop": "Probability of the true class before and after FGSM.",
     "flip_epsilon": "The smallest epsilon that changes each image's answer.",
     "epsilon50": "The epsilon at which half of the correctly classified images have flipped.",
@@ -41,7 +45,7 @@ CAPTIONS = {
     "repeats": "Means over the seeds, with 95 % intervals over splits (corrected resampled t), under the official "
     "protocol over trainings on one split (t), in which the sampling of the test images is not.",
     "robust_accuracy": "Accuracy under every attack, with Wilson's 95 % interval by patient, and the worst case over "
-    "attacks.",
+    f"attacks. {_BAND}",
     "area": "Area under the accuracy curve, epsilon being linear, as a share of the largest possible.",
     "class_flips": "Images of each class that each attack flips, of those answered correctly without attack.",
     "gain": "What each attack does beyond random signs of the same epsilon.",
@@ -171,6 +175,9 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path, *, remark: st
         column, source = _PUBLISHED.get(name, ("", ""))
         if column and table[column].notna().any():
             caption += f" Columns paper_... are the published numbers ({source} of the paper)."
+        bounds = [column for column in table.columns if str(column).endswith(("_low", "_high"))]
+        if bounds and len(table) and table[bounds].isna().all(axis=None):
+            caption += " No row has an interval: too few images."
         if len(shown) < len(table):
             caption += f" The first {len(shown)} of {len(table)} rows; all are in {name}.csv."
         (folder / f"{name}.tex").write_text(to_latex(shown, caption), encoding="utf-8")

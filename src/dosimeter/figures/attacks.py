@@ -53,14 +53,15 @@ def security_curves(robust: pd.DataFrame) -> Figure:
     """
     robust = robust[(robust["storage"] == "float") & (robust["role"] != "transfer")]
     models, presets = in_order(robust["model"]), sorted(robust["preset"].unique(), key=place)
-    rows = -(-(len(presets) + 2) // 3)  # of the legend
+    rows = -(-(len(presets) + 3) // 3)  # of the legend
     figure, axes = panels(len(models), 1, height=0.9 + 0.17 * rows + 2.9 * len(models), sharex=True)
     for ax, model in zip(axes[:, 0], models, strict=True):
         for preset in presets:
             curve = robust[(robust["model"] == model) & (robust["preset"] == preset)].sort_values("epsilon")
             x, color = curve["epsilon"], attack_look(preset).color
             if preset in BANDED:
-                ax.fill_between(x, curve["ci_low"], curve["ci_high"], color=color, alpha=0.13, linewidth=0)
+                for low, high, alpha in (("band_low", "band_high", 0.06), ("ci_low", "ci_high", 0.12)):
+                    ax.fill_between(x, curve[low], curve[high], color=color, alpha=alpha, linewidth=0)
                 ax.plot(x, curve["accuracy_envelope"], color=color, linestyle=":", linewidth=0.9)
             control = (curve["role"] == "control").any()
             order = 2.5 if preset == WORST_CASE else 2.2 if control else 3  # thin curves show on the thick one
@@ -72,8 +73,11 @@ def security_curves(robust: pd.DataFrame) -> Figure:
         Line2D([], [], **attack_look(preset)._asdict(), label=signed(_label(preset), _of(robust, preset), words=False))
         for preset in presets
     ]
-    if has_band(robust[robust["preset"].isin(BANDED)], "ci_low", "ci_high"):
+    banded = robust[robust["preset"].isin(BANDED)]
+    if has_band(banded, "ci_low", "ci_high"):
         handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label="95 % interval"))
+    if has_band(banded, "band_low", "band_high"):
+        handles.append(Patch(color=GREY, alpha=0.1, linewidth=0, label="95 % band, whole curve"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 

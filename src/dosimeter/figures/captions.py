@@ -9,6 +9,8 @@ from dosimeter.analysis.names import WORST_CASE
 from dosimeter.analysis.paper import is_subject
 from dosimeter.analysis.repeats import interval_note
 from dosimeter.analysis.wording import HALF_GREY_LEVEL, MARKS, TO_A_STEP, is_marked
+from dosimeter.figures.readers import has_threshold_band
+from dosimeter.figures.storage import shown_presets
 from dosimeter.figures.style import has_band
 
 Tables = Mapping[str, pd.DataFrame]
@@ -97,9 +99,7 @@ def _accuracy(shown: Shown) -> list[str]:
         "Dark bands are 95 % Wilson intervals by patient, of each epsilon alone."
         if has_band(curves, "ci_low", "ci_high")
         else "",
-        "Pale bands hold the whole curve at once in 95 % of studies."
-        if has_band(curves, "band_low", "band_high")
-        else "",
+        f"{_WHOLE_CURVE}." if has_band(curves, "band_low", "band_high") else "",
         "The thin dotted lines count an image as wrong from the first epsilon of the grid that misclassified it.",
         "Diamonds are the published values." if curves["paper_accuracy"].notna().any() else "",
         "The axis is linear between 0 and the smallest epsilon, logarithmic above.",
@@ -107,6 +107,9 @@ def _accuracy(shown: Shown) -> list[str]:
         if half_level_shown(curves["epsilon"])
         else "",
     ]
+
+
+_WHOLE_CURVE = "Pale bands are simultaneous: in 95 % of studies they hold the whole curve at once"
 
 
 def half_level_shown(epsilons: "pd.Series[float]") -> bool:
@@ -141,15 +144,23 @@ def _readers(shown: Shown) -> list[str]:
     single = any(curve["reader"] is not None for curve in study["curves"])
     pooled = [curve for curve in study["curves"] if curve["reader"] is None]
     known = any(curve["threshold"]["epsilon"] is not None for curve in pooled)
+    ranged = any(level["low"] is not None for curve in pooled for level in curve["levels"])
+    points = ", with 95 % Wilson intervals by image" if ranged else ""
+    lines = ["the horizontal dotted line is at 75 % right"]
+    lines += ["the thin vertical line is the epsilon at which that is reached"] if known else []
+    lines += [_THRESHOLD_BAND] if has_threshold_band(study["curves"]) else []
     return [
         "Nobody looked at an image: these readers are simulated." if study["simulated"] else "",
-        "Points are the share of right answers of all readers together; by guessing half are right.",
+        f"Points are the share of right answers of all readers together{points}; by guessing half are right.",
         "Curves are fitted psychometric functions, thick of all readers" + (", thin of each." if single else "."),
-        "The horizontal dotted line is at 75 % right"
-        + ("; the thin vertical line is the epsilon at which that is reached," if known else ";")
-        + " the band the 95 % interval of that epsilon by a bootstrap over readers and images, cut at the panel's edge "
-        "where it goes on beyond what was shown.",
+        f"T{'; '.join(lines)[1:]}.",
     ]
+
+
+_THRESHOLD_BAND = (
+    "the shaded span is the 95 % interval of that epsilon by a bootstrap over readers and images, cut at the "
+    "panel's edge where it goes on beyond what was shown"
+)
 
 
 def _security(shown: Shown) -> list[str]:
@@ -160,7 +171,12 @@ def _security(shown: Shown) -> list[str]:
     left_out = " Neither is part of the worst case." if worst and {"published", "control"} <= roles else (
         " It is not part of the worst case." if worst and "published" in roles else ""
     )  # fmt: skip
-    banded = [name for name, there in (("the worst case", worst), ("FGSM's sound preset", sound)) if there]
+    banded = {
+        name: drawn[drawn["preset"] == preset]
+        for preset, name in ((WORST_CASE, "the worst case"), ("sound", "FGSM's sound preset"))
+    }
+    alone = [name for name, rows in banded.items() if has_band(rows, "ci_low", "ci_high")]
+    whole = any(has_band(rows, "band_low", "band_high") for rows in banded.values())
     return [
         "Images as floats.",
         "The thick black curve is the worst case: an image counts as lost as soon as any attack of the model itself "
@@ -170,7 +186,10 @@ def _security(shown: Shown) -> list[str]:
         "The published preset colours a grey image." if "published" in roles else "",
         "Grey curves are controls, random noise." if "control" in roles else "",
         left_out.strip(),
-        f"Bands, 95 % Wilson intervals by patient, are given for {' and '.join(banded)}." if banded else "",
+        f"Dark bands are 95 % Wilson intervals by patient, of each epsilon alone, of {' and '.join(alone)}."
+        if alone
+        else "",
+        f"{_WHOLE_CURVE}." if whole else "",
         "The thin dotted line is the envelope of FGSM's sound preset." if sound else "",
         "A family of attacks shares a colour, each has its own marker.",
     ]
@@ -201,13 +220,15 @@ def _susceptibility(shown: Shown) -> list[str]:
     ]
 
 
-def _transfer(_: Shown) -> list[str]:
+def _transfer(shown: Shown) -> list[str]:
+    known = has_band(shown.tables["transfer"], "share_low", "share_high")
     return [
         (
             "The share of the images that the target answers correctly whose answer the adversarial image flips; n is "
             "their number. A row is an attack, a column an epsilon. On the diagonal, bold, the image was made on the "
-            "model that answers: the white box. Wilson intervals by patient are in tables/transfer.csv."
-        )
+            "model that answers: the white box."
+        ),
+        "Wilson intervals by patient are in tables/transfer.csv." if known else "",
     ]
 
 
@@ -250,13 +271,18 @@ def _visibility(shown: Shown) -> list[str]:
     ]
 
 
-def _survival(_: Shown) -> list[str]:
+def _survival(shown: Shown) -> list[str]:
+    survival = shown.tables["survival"]
+    drawn = survival[survival["preset"].isin(shown_presets(survival[survival["n"] > 0]))]
     return [
         (
             "Of the correctly answered images that flip as floats at an epsilon, the share whose file flips too, once "
-            "it was written, read again and classified. Bands are 95 % Wilson intervals by patient; where few images "
-            "flip they are wide. All attacks and storages are in tables/survival.csv."
-        )
+            "it was written, read again and classified."
+        ),
+        "Bands are 95 % Wilson intervals by patient; where few images flip they are wide."
+        if has_band(drawn, "share_low", "share_high")
+        else "",
+        "All attacks and storages are in tables/survival.csv.",
     ]
 
 

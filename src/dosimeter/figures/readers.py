@@ -54,17 +54,27 @@ def psychometric_curves(study: Mapping[str, Any], half: pd.DataFrame) -> Figure:
 def _handles(curves: Sequence[Mapping[str, Any]], edges: Edges, half: pd.DataFrame) -> list[Line2D | Patch]:
     """Return the legend of what is drawn."""
     pooled = [curve for curve in curves if curve["reader"] is None]
-    handles: list[Line2D | Patch] = [
-        Line2D([], [], color=GREY, linewidth=1.8, marker="o", label="all readers, 95 % Wilson intervals by image")
-    ]
+    ranged = any(level["low"] is not None for curve in pooled for level in curve["levels"])
+    whose = f"all readers{', 95 % Wilson intervals by image' if ranged else ''}"
+    handles: list[Line2D | Patch] = [Line2D([], [], color=GREY, linewidth=1.8, marker="o", label=whose)]
     if len(pooled) < len(curves):
         handles.append(Line2D([], [], color=GREY, linewidth=0.6, label="one reader"))
-    if any(None not in (_edge(curve["low"], edges), _edge(curve["high"], edges)) for curve in pooled):
+    if has_threshold_band(curves):
         handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label="75 % threshold, its 95 % interval"))
     if half["epsilon50"].notna().any() and any(curve["kind"] == "adversarial" for curve in curves):
         label = signed("half of the images have flipped", half)
         handles.append(Line2D([], [], color=VERMILLION, linewidth=1.2, linestyle="--", label=label))
     return handles
+
+
+def has_threshold_band(curves: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether both ends of the threshold's interval are known, of the curve of all readers for any kind of change."""
+    pooled = [curve for curve in curves if curve["reader"] is None]
+    return any(all(_is_known(curve[name]) for name in ("low", "high")) for curve in pooled)
+
+
+def _is_known(bound: Mapping[str, Any]) -> bool:
+    return bound["epsilon"] is not None or bool(bound["beyond"])
 
 
 def _pooled(ax: Axes, curve: Mapping[str, Any], edges: Edges, color: str) -> None:

@@ -89,11 +89,17 @@ def reader_name(number: int | None) -> str:
 
 def threshold_words(curve: Mapping[str, Any]) -> str:
     """Return "epsilon 0.0123 (95 % interval 0.0100 to 0.0150)", or what is known instead."""
-    value, low, high = (curve[name]["words"] for name in ("threshold", "low", "high"))
+    value, known = curve["threshold"]["words"], interval_words(curve)
     number = f"epsilon {value}" if curve["threshold"]["epsilon"] is not None else value
-    if low == high:
-        return f"{number} (95 % interval: {low})"
-    return f"{number} (95 % interval {low} to {high})"
+    return f"{number} (95 % interval {known})" if known else f"{number} (no interval)"
+
+
+def interval_words(curve: Mapping[str, Any]) -> str:
+    """Return a threshold's interval as "0.0100 to 0.0150"; "" if an end is not known."""
+    ends = [curve[name] for name in ("low", "high")]
+    if any(end["epsilon"] is None and not end["beyond"] for end in ends):
+        return ""
+    return " to ".join(dict.fromkeys(end["words"] for end in ends))
 
 
 def _curves(design: Design, answers: Sequence[Mapping[str, Any]], readers: list[int]) -> Iterator[dict[str, Any]]:

@@ -19,10 +19,13 @@ from dosimeter.report.numbers import (
     is_missing,
     marked,
     median,
+    notes,
     percent_range,
+    plural,
     seconds,
     words,
 )
+from dosimeter.report.ranges import accuracy_ranges, has_interval, share_said
 from dosimeter.report.sentences import strength_note
 from dosimeter.report.tables import Head, View, of_trial, trials
 
@@ -106,12 +109,13 @@ def strength(tables: Tables, where: str) -> View:
         )  # fmt: skip
         return [*shares, _half(median[0]) if median else Cell(DASH), last]
 
+    stored = bool((tables["robust_accuracy"]["storage"] != "float").any())
     limit = f" {dose(areas['epsilon_max'].iloc[0])}" if len(areas) else ""
     heads = [*(f"at {dose(each)}" for each in doses), "epsilon50", f"area to{limit}"]
     return _by_attack(
-        f"Accuracy left by every attack: {where}, {robust['n'].max()} test images, floats",
+        f"Accuracy left by every attack: {where}, {plural(robust['n'].max(), 'test image')}, floats",
         robust, heads, cells,
-        strength_note(robust, stored=bool((tables["robust_accuracy"]["storage"] != "float").any())),
+        strength_note({"robust_accuracy": robust, "epsilon50": half, "area": areas}, stored=stored),
     )  # fmt: skip
 
 
@@ -129,7 +133,8 @@ def gains(tables: Tables, where: str) -> View:
         f"Gain over random signs of the same epsilon: {where}, floats",
         table, [f"at {dose(each)}" for each in doses], cells,
         "The fall in accuracy under the attack less that under random signs, image by image: the part of it that is "
-        "adversarial, in percent of all images, with Newcombe's 95 % interval for pairs, by patient.",
+        "adversarial, in percent of all images"
+        f"{', with Newcombe’s 95 % interval for pairs, by patient' if has_interval(table, 'gain') else ''}.",
     )  # fmt: skip
 
 
@@ -153,8 +158,8 @@ def harm(tables: Tables, where: str, classes: Sequence[str]) -> View:
         [[Head(name) for name in heads]],
         rows,
         f"Of the images answered correctly without attack. A missed case of {classes[1]} and a false alarm do not do "
-        "the same harm. Under each share: how many flipped of how many; the 95 % Wilson interval by patient, in "
-        "percent. Every attack is in tables/class_flips.csv.",
+        f"the same harm. Under each share: {notes('how many flipped of how many', *share_said(flips))}. Every attack "
+        "is in tables/class_flips.csv.",
     )
 
 
@@ -166,18 +171,19 @@ def agreement(tables: Tables, where: str) -> View:
             Cell(attack_title(row["preset"]), kind="name"),
             words(f"{model_name(row['model'])}, {model_name(row['other'])}"),
             Cell(count(row["n"])),
-            Cell(f"{row['n_flipped']}, {row['n_flipped_other']}"),
+            marked(Cell(f"{row['n_flipped']}, {row['n_flipped_other']}"), row),
             marked(Cell(decimal(row["spearman"], 2), decimal_range(row["spearman_low"], row["spearman_high"], 2)), row),
         ]
         for row in records(table)
     ]
     names = ("attack", "models", "images right on both", "of them flipped", "rank correlation")
+    known = ", with a 95 % bootstrap interval by patient" if has_interval(table, "spearman") else ""
     return View(
         f"Do the same images fall first? {where}, floats",
         [[Head(name) for name in names]],
         rows,
-        "Spearman's correlation of the two models' flip epsilons, with a 95 % bootstrap interval by patient: 1 if both "
-        "lose the images in the same order, 0 if the orders have nothing in common. Images that never flip are tied.",
+        f"Spearman's correlation of the two models' flip epsilons{known}: 1 if both lose the images in the same "
+        "order, 0 if the orders have nothing in common. Images that never flip are tied.",
     )
 
 
@@ -223,9 +229,9 @@ def transferred(tables: Tables, where: str) -> View:
         f"Images made on one model, answered by another: {where}, floats",
         [[Head(name) for name in heads]],
         rows,
-        "The share of the images that the answering model has right without attack whose answer the adversarial image "
-        "flips. Under it: how many of how many; the 95 % Wilson interval by patient, in percent. An image that the "
-        "model it is made on has wrong already is left as it is by searches, and counts.",
+        "The share of the images that the answering model has right without attack whose answer the adversarial "
+        f"image flips. Under it: {notes('how many of how many', *share_said(table))}. An image that the model it is "
+        "made on has wrong already is left as it is by searches, and counts.",
     )
 
 
@@ -241,7 +247,8 @@ def costs(tables: Tables, where: str) -> View:
         row = found[0]
         passes = [Cell(count(row[f"{name}_median"]), _spread(row, name)) for name in ("gradients", "queries")]
         time = row["seconds_median"]
-        return [*passes, Cell(DASH if is_missing(time) else seconds(time) if time >= 1 else f"{time:.2g} s")]
+        took = Cell(DASH if is_missing(time) else seconds(time) if time >= 1 else f"{time:.2g} s")
+        return [marked(cell, row) for cell in (*passes, took)]
 
     universal = (table["attack"] == "universal").any()
     learned = (
@@ -294,8 +301,7 @@ def _of(table: pd.DataFrame, **names: Any) -> pd.DataFrame:
 
 
 def _share(row: Row | None) -> Cell:
-    interval = "" if row is None else percent_range(row["ci_low"], row["ci_high"], 0)
-    return Cell(DASH) if row is None else marked(Cell(percent(row["accuracy"]), interval), row)
+    return Cell(DASH) if row is None else marked(Cell(percent(row["accuracy"]), notes(*accuracy_ranges(row))), row)
 
 
 def _gain(row: Row) -> Cell:
@@ -307,7 +313,7 @@ def _flipped(row: Row | None) -> Cell:
     if row is None:
         return Cell(DASH)
     interval = percent_range(row["share_low"], row["share_high"], 0)
-    return marked(Cell(percent(row["share"]), f"{row['flipped']} of {row['n']}; {interval}"), row)
+    return marked(Cell(percent(row["share"]), notes(f"{row['flipped']} of {row['n']}", interval)), row)
 
 
 def _half(row: Row) -> Cell:
@@ -319,7 +325,7 @@ def _listed(row: Row, classes: Sequence[str]) -> list[Cell]:
     return [
         Cell(f"{row['case_id']}{star}", classes[int(row["label"])]),
         marked(Cell(dose(row["flip_epsilon"])), row),
-        Cell(attack_title(row["first_attack"]), f"flipped by {row['n_flipping']} of {row['n_attacks']}"),
+        marked(Cell(attack_title(row["first_attack"]), f"flipped by {row['n_flipping']} of {row['n_attacks']}"), row),
     ]
 
 

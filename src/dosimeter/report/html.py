@@ -154,6 +154,7 @@ def render(
 def _frame(first: Responses, firsts: Mapping[str, pd.DataFrame], *, subject: bool) -> dict[str, Any]:
     """Return what the page says around its numbers."""
     published = sentences.are_published(firsts)
+    several, models = sentences.several_images(first.frame), list(first.frame["model"].unique())
     cohorts = list(dict.fromkeys(card["cohort"] for card in first.meta["cohorts"]))
     return {
         "published": published,
@@ -164,7 +165,11 @@ def _frame(first: Responses, firsts: Mapping[str, pd.DataFrame], *, subject: boo
         "grey_files": sentences.grey_files(firsts),
         "called_visible": subject,
         "attackers": sentences.attackers(first.frame),
-        "limits": sentences.limits(first.meta, firsts["clean_metrics"], list(first.frame["model"].unique())),
+        "interval_rules": sentences.interval_rules(firsts, several=several),
+        "limits": [
+            *sentences.limits(first.meta, firsts["clean_metrics"], models, several=several),
+            *sentences.simulations(firsts, several=several, readers=bool(first.meta.get("readers"))),
+        ],
     }
 
 

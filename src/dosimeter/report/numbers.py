@@ -48,6 +48,16 @@ def words(text: str, note: str = "") -> Cell:
     return Cell(text, note, kind="words")
 
 
+def notes(*parts: str) -> str:
+    """Return what stands under a value: the parts that are there, with semicolons between."""
+    return "; ".join(part for part in parts if part)
+
+
+def plural(n: Any, noun: str) -> str:
+    """Return "1 test image" or "54 test images"."""
+    return f"{count(n)} {noun}{'' if n == 1 else 's'}"
+
+
 def is_missing(value: Any) -> bool:
     """Whether `value` is None, NaN or pandas' NA."""
     return value is None or value is pd.NA or bool(value != value)  # NaN alone differs from itself

@@ -9,20 +9,21 @@ from dosimeter.analysis.names import STUDY_PRESETS, WORST_CASE, attack_title, mo
 from dosimeter.analysis.paired import BY_PATIENT, BY_WORTH
 from dosimeter.analysis.wording import records
 from dosimeter.report.numbers import DASH, Cell, count, dose, is_missing, marked, percent_range, words
+from dosimeter.report.ranges import has_interval
 from dosimeter.report.tables import Head, View, of_trial, sorted_by_trial, trials
 
 _PAIR = ["compared", "model", "preset", "storage", "against"]
 _SHOWN = (*STUDY_PRESETS, WORST_CASE)
 _NOTE = (
     "The difference is the accuracy of the first less that of the other over the images that both answered, in "
-    "percentage points, with its 95 % interval; under its p, how many images the first and the other alone answer "
-    "correctly. {} They differ most at an epsilon that was chosen by looking: its p is adjusted for all epsilons of "
-    "the pair (Holm), its interval is not. All pairs and epsilons are in tables/paired.csv."
+    "percentage points{}; under its p, how many images the first and the other alone answer correctly. {} They "
+    "differ most at an epsilon that was chosen by looking: its p is adjusted for all epsilons of the pair (Holm){}. "
+    "All pairs and epsilons are in tables/paired.csv."
 )
 _BY_IMAGE = "p is that of the exact McNemar test."
 _BY_PATIENT = (
     "Patients have several images: p is exact, of the sum of the differences if each patient's might as well have had "
-    "the other sign, and the interval is {}."
+    "the other sign{}."
 )
 _INTERVALS = {
     BY_PATIENT: "a bootstrap by patient",
@@ -61,8 +62,14 @@ def _tables(paired: pd.DataFrame, order: Sequence[tuple[str, str]], title: str) 
         mine = of_trial(paired, cohort, protocol)
         rows = [_row(pair.sort_values("epsilon")) for _, pair in mine.groupby(_PAIR, sort=False)]
         used = [said for method, said in _INTERVALS.items() if (mine["method"] == method).any()]
-        test = _BY_PATIENT.format(", or ".join(used)) if used else _BY_IMAGE
-        yield View(f"{title}: {cohort}, {protocol} protocol", [top, sub], rows, _NOTE.format(test))
+        known = has_interval(mine, "difference")
+        how = f", and the interval is {', or '.join(used)}" if known else ""
+        note = _NOTE.format(
+            ", with its 95 % interval" if known else "",
+            _BY_PATIENT.format(how) if used else _BY_IMAGE,
+            ", its interval is not" if known else "",
+        )
+        yield View(f"{title}: {cohort}, {protocol} protocol", [top, sub], rows, note)
 
 
 def _row(pair: pd.DataFrame) -> list[Cell]:

@@ -9,7 +9,7 @@ from dosimeter.analysis.names import attack_title, model_name
 from dosimeter.analysis.wording import mark, records
 from dosimeter.figures.readers import of_study
 from dosimeter.readers.design import KIND_NAMES
-from dosimeter.readers.results import KINDS, reader_name
+from dosimeter.readers.results import KINDS, interval_words, reader_name
 from dosimeter.report.numbers import (
     DASH,
     Cell,
@@ -48,16 +48,17 @@ def reader_sentences(studies: Sequence[Study], tables: Mapping[str, pd.DataFrame
         pooled = {each["kind"]: each for each in study["curves"] if each["reader"] is None}.get("adversarial")
         if pooled is None:
             continue
-        said = {name: pooled[name]["words"] for name in ("threshold", "low", "high")}
+        known = interval_words(pooled)
+        interval = f"95 % interval {known}" if known else "no interval"
         text = (
-            f"{_who(study)} saw {_what(study)}: they were right in 75 % of the trials at epsilon {said['threshold']} "
-            f"(95 % interval {said['low']} to {said['high']}; {pooled['n']} answers on {pooled['n_images']} images)."
+            f"{_who(study)} saw {_what(study)}: they were right in 75 % of the trials at epsilon "
+            f"{pooled['threshold']['words']} ({interval}; {pooled['n']} answers on {pooled['n_images']} images)."
         )
         half = records(of_study(tables["epsilon50"], study).dropna(subset=["epsilon50"]))
         if half:
             value = float(half[0]["epsilon50"])
             text += f" Half of the correctly answered images have flipped at epsilon {dose(value)}{mark(half[0])}, "
-            text += f"{_place(value, pooled)}."
+            text += f"{_place(value, pooled)}." if known else "for comparison."
         yield text
 
 
@@ -68,12 +69,14 @@ def _thresholds(study: Study) -> View:
             words(reader_name(curve["reader"])),
             Cell(count(curve["n"])),
             Cell(count(curve["n_images"])),
-            Cell(curve["threshold"]["words"], f"{curve['low']['words']} to {curve['high']['words']}"),
+            Cell(curve["threshold"]["words"], interval_words(curve)),
         ]
         for curve in study["curves"]
     ]
     catch = next((each for each in study["catch"] if each["reader"] is None), None)
-    note = "Under a threshold its 95 % interval, by a bootstrap over readers and images; of one reader, over images."
+    known = any(interval_words(curve) for curve in study["curves"])
+    over = "Under a threshold its 95 % interval, by a bootstrap over readers and images; of one reader, over images."
+    note = over if known else "No threshold has an interval."
     if catch is not None:
         between = percent_range(catch["low"], catch["high"])
         note += (
@@ -106,16 +109,22 @@ def _levels(study: Study, tables: Mapping[str, pd.DataFrame]) -> View:
     top = [Head("epsilon", rows=2), *(Head(KIND_NAMES[kind], span=3) for kind in KINDS)]
     top += [Head(name, rows=2) for name in (*BESIDE.values(), "accuracy")]
     sub = [Head(name) for _ in KINDS for name in ("pixels changed", "right", "d′")]
+    known = any(level["low"] is not None for curve in pooled.values() for level in curve["levels"])
     return View(
         f"Seen at each epsilon: {_title(study)}",
         [top, sub],
         rows,
         "All readers together. Guessing is right in half of the trials, and d′ is then 0. “Pixels changed” is the mean "
-        "share that differs once rounded to 8 bits, as shown. Intervals are Wilson’s, 95 %, by image: answers "
-        "about one image count for less than as many images; they hold for these readers. Metrics, of the attack's "
-        "images, are medians over the test images, under them the quartiles. Accuracy is the classifier’s under the "
-        "attack. A dash: the run did not ask at that epsilon.",
+        f"share that differs once rounded to 8 bits, as shown.{_WILSON if known else ''}{_METRICS if seen else ''} "
+        "Accuracy is the classifier’s under the attack. A dash: the run did not ask at that epsilon.",
     )
+
+
+_WILSON = (
+    " Intervals are Wilson’s, 95 %, by image: answers about one image count for less than as many images; they hold "
+    "for these readers."
+)
+_METRICS = " Metrics, of the attack's images, are medians over the test images, under them the quartiles."
 
 
 def _metrics(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict[tuple[str, float], Mapping[str, Any]]:
@@ -126,7 +135,9 @@ def _metrics(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict[tuple[str
 
 
 def _metric(row: Mapping[str, Any] | None) -> Cell:
-    return Cell(DASH) if row is None else Cell(f"{row['median']:.2f}", f"{row['q1']:.2f} to {row['q3']:.2f}")
+    if row is None:
+        return Cell(DASH)
+    return marked(Cell(f"{row['median']:.2f}", f"{row['q1']:.2f} to {row['q3']:.2f}"), row)
 
 
 def _level(curve: Mapping[str, Any] | None, place: int) -> list[Cell]:

@@ -8,6 +8,7 @@ import pandas as pd
 from dosimeter.analysis.names import in_order, model_name, series_name
 from dosimeter.analysis.repeats import interval_note, what_varies
 from dosimeter.analysis.wording import records
+from dosimeter.figures.style import has_band
 from dosimeter.report.numbers import (
     DASH,
     Cell,
@@ -103,9 +104,12 @@ def accuracy(curves: pd.DataFrame, cohort: str, protocol: str) -> View:
 
 
 def _under(repeats: pd.DataFrame) -> str:
+    brackets = "in brackets the smallest and the largest of the seeds."
+    if not has_band(repeats, "low", "high"):
+        return f"Under a mean, {brackets}"
     return (
-        f"Under a mean: {interval_note(repeats['protocol'].unique())}. In brackets the smallest and the largest of the "
-        "seeds. Where all seeds agree there is no interval."
+        f"Under a mean: {interval_note(repeats['protocol'].unique())}. {brackets.capitalize()} Where all seeds agree "
+        "there is no interval."
     )
 
 
@@ -125,11 +129,12 @@ def _half(row: Mapping[str, Any] | None) -> list[Cell]:
         return [Cell(DASH)] * 4
     if row["n_censored"]:
         median = Cell("beyond the largest" if is_missing(row["median"]) else f"median {dose(row['median'])}")
-        return [marked(median, row), Cell(DASH), Cell(count(row["n_repeats"])), Cell(count(row["n_censored"]))]
+        beyond = marked(Cell(count(row["n_censored"])), row)
+        return [marked(median, row), Cell(DASH), Cell(count(row["n_repeats"])), beyond]
     interval, ends = ("" if is_missing(row[low]) else f"{dose(row[low])} to {dose(row[high])}" for low, high in _BOUNDS)
     mean = marked(Cell(dose(row["mean"]), _note(interval, ends)), row)
     grey = Cell(DASH if is_missing(row["mean"]) else decimal(row["mean"] * GREY_LEVELS_8BIT, 2))
-    return [mean, grey, Cell(count(row["n_repeats"])), Cell("0")]
+    return [mean, marked(grey, row), Cell(count(row["n_repeats"])), marked(Cell("0"), row)]
 
 
 _BOUNDS = (("low", "high"), ("minimum", "maximum"))

@@ -5,6 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from dosimeter.analysis.clusters import FEWEST
+from dosimeter.analysis.held import FEW_IMAGES, NOMINAL_LEAST, ranges
+from dosimeter.analysis.held import KINDS as INTERVALS
+from dosimeter.analysis.intervals import FEWEST_OF_A_MEDIAN, FEWEST_OF_SEVERAL, FEWEST_TO_RESAMPLE
 from dosimeter.analysis.names import (
     PUBLISHED,
     STUDY_PRESETS,
@@ -16,7 +20,11 @@ from dosimeter.analysis.names import (
     storage_kind,
 )
 from dosimeter.analysis.paper import COHORTS, is_subject
+from dosimeter.analysis.repeats import FIXED_SPLIT
 from dosimeter.analysis.taxonomy import knowledge
+from dosimeter.analysis.wording import records
+from dosimeter.report.numbers import notes, plural
+from dosimeter.report.ranges import accuracy_said, has_interval
 
 Meta = Mapping[str, Any]
 Tables = Mapping[str, pd.DataFrame]
@@ -81,7 +89,7 @@ def attackers(frame: pd.DataFrame) -> str:
     )
 
 
-def limits(responses_meta: Meta, clean: pd.DataFrame, models: Sequence[str]) -> list[str]:
+def limits(responses_meta: Meta, clean: pd.DataFrame, models: Sequence[str], *, several: bool) -> list[str]:
     """Return the limits that follow from protocols, cohorts, and how many images and patients were tested."""
     cards = responses_meta["cohorts"]
     said = []
@@ -105,9 +113,11 @@ def limits(responses_meta: Meta, clean: pd.DataFrame, models: Sequence[str]) -> 
         )
     tested = [int(card["n_test"]) for card in cards]
     if tested:
-        few = f"{min(tested)} test images" if len(set(tested)) == 1 else f"{min(tested)} to {max(tested)} test images"
-        said.append(f"Numbers are of {few}: the fewer, the wider the intervals.")
-    return said + _independence(clean)
+        few = plural(min(tested), "test image")
+        few = few if len(set(tested)) == 1 else f"{min(tested)} to {max(tested)} test images"
+        wide = "too few for an interval" if max(tested) < FEWEST else "the fewer, the wider the intervals"
+        said.append(f"Numbers are of {few}: {wide}.")
+    return said + _independence(clean, several=several)
 
 
 def _shared(cards: Sequence[Mapping[str, Any]]) -> str:
@@ -119,23 +129,140 @@ def _shared(cards: Sequence[Mapping[str, Any]]) -> str:
     return joined(parts[::-1])
 
 
-def _independence(clean: pd.DataFrame) -> list[str]:
+def _independence(clean: pd.DataFrame, *, several: bool) -> list[str]:
     said = []
     unknown = list(dict.fromkeys(clean.loc[clean["n_patients"].isna(), "cohort"]))
     if unknown:
         said.append(
             f"Not every image of {joined(unknown)} has a patient id: images without one are taken as independent."
         )
-    several = bool((clean["n_patients"] < clean["n"]).any())
     if several:
-        said.append("Images of one patient tell less than as many patients; the intervals take account of it.")
-    few = "; with about a dozen patients of several images each in 91 % (epsilon50) to 99 % (shares)"
-    said.append(f"In simulations the intervals hold the truth in 93 to 97 % of studies{few if several else ''}.")
+        known = "; the intervals take account of it" if has_interval(clean, "accuracy") else ""
+        said.append(f"Images of one patient tell less than as many patients{known}.")
     return said
 
 
-def strength_note(robust: pd.DataFrame, *, stored: bool) -> str:
-    """Return the note under the table of what every attack leaves: what its rows are, of those that are there."""
+def interval_rules(tables: Tables, *, several: bool) -> str:
+    """Return what an interval of this run is of, and below how many images or patients there is none.
+
+    Args:
+        tables: of the run.
+        several: whether patients have several images (`several_images`).
+    """
+    said = ["Intervals are 95 %, of one number each"]
+    if has_interval(tables["fgsm_accuracy"], "band"):
+        said.append("; the band beside that of an accuracy is of its whole curve at once")
+    said.append(". ")
+    if has_interval(tables["fgsm_accuracy"], "ci"):
+        said.append(
+            "“By patient” means that images of one patient count for less than as many patients, by how alike they "
+            "are in this table. "
+        )
+    whose = "images or patients" if several else "images"
+    said.append(
+        f"Fewer than {FEWEST} {whose} have no interval, for an AUC fewer of either class; a median (epsilon50) has "
+        f"none with fewer than {FEWEST_OF_A_MEDIAN} images"
+    )
+    if several:
+        said.append(
+            f", nor, where patients have several, with fewer than {FEWEST_OF_SEVERAL} patients or with such as count "
+            f"as fewer than {FEWEST_OF_A_MEDIAN} of equal numbers of images"
+        )
+    if "rank_agreement" in tables:
+        count = f"patients who count as fewer than {FEWEST_TO_RESAMPLE} of equal numbers of images" if several else (
+            f"fewer than {FEWEST_TO_RESAMPLE} images"
+        )  # fmt: skip
+        said.append(f"; a rank correlation has none with {count}")
+    return f"{''.join(said)}."
+
+
+def simulations(tables: Tables, *, several: bool, readers: bool = False) -> list[str]:
+    """Return how often the kinds of interval of this run hold the truth in simulations of samples like its own.
+
+    Args:
+        tables: of the run.
+        several: whether patients have several images (`several_images`).
+        readers: whether readers' answers are among its numbers.
+    """
+    there = {kind: columns for kind, (name, columns) in _SIMULATED.items() if name in tables}
+    kinds = [kind for kind, columns in there.items() if has_interval(tables[_SIMULATED[kind][0]], *columns)]
+    if "repeats" in tables:
+        given = tables["repeats"]["protocol"] == FIXED_SPLIT
+        kinds += ["mean over splits"] * (not given.all()) + ["mean over trainings"] * bool(given.any())
+    if readers:
+        kinds += ["readers' threshold", "answers right at one epsilon"]
+    alone = not several and bool((tables["clean_metrics"]["n"] >= FEW_IMAGES).any())
+    samples = {
+        "several": "where patients have several images" if several else "",
+        "alone": f"with {FEW_IMAGES} images and more, each of another patient" if alone else "",
+        "few": f"with fewer than {FEW_IMAGES} images" if _few(tables) else "",
+        "": "of splits, trainings or readers",
+    }
+    return [
+        f"In simulations {where}, 95 % intervals and bands of the kinds here hold the truth in {_held(found)}."
+        for sample, where in samples.items()
+        if where and len(found := ranges(kinds, sample))
+    ]
+
+
+def _held(found: pd.DataFrame) -> str:
+    """Return "92.9 to 98.2 % of studies", and which kinds of interval lie below `NOMINAL_LEAST`."""
+    low, high = (f"{100 * value:.1f}" for value in (found["lowest"].min(), found["highest"].max()))
+    below = [
+        f"{INTERVALS[row['interval']]} in as few as {100 * row['lowest']:.1f} %"
+        for row in records(found[found["lowest"].mul(100).round(1) < 100 * NOMINAL_LEAST])
+    ]
+    return f"{low} to {high} % of studies{f': {joined(below)}' if below else ''}"
+
+
+_SIMULATED = {
+    "share of images": ("fgsm_accuracy", ("ci",)),
+    "accuracy, whole curve (band)": ("fgsm_accuracy", ("band",)),
+    "AUC": ("clean_metrics", ("auc",)),
+    "epsilon50 (ranks)": ("epsilon50", ("epsilon50",)),
+    "probability drop (t)": ("probability_drop", ("decrease",)),
+    "area under a curve": ("area", ("area",)),
+    "gain over random signs": ("gain", ("gain",)),
+    "paired comparison": ("paired", ("difference",)),
+    "rank agreement (bootstrap)": ("rank_agreement", ("spearman",)),
+}
+"""The kinds of interval that were simulated -> a table that has them, and the stem of their columns."""
+
+_COUNTED = {
+    "clean_metrics": "accuracy",
+    "fgsm_accuracy": "ci",
+    "survival": "share",
+    "class_flips": "share",
+    "transfer": "share",
+}
+"""Tables of shares of images, with the stem of their interval's columns."""
+
+
+def several_images(frame: pd.DataFrame) -> bool:
+    """Whether any patient is known to have several test images."""
+    asked = frame.loc[(frame["epsilon"] == 0) & frame["patient_id"].notna(), ["cohort", "patient_id", "case_id"]]
+    return bool(asked.drop_duplicates().duplicated(["cohort", "patient_id"]).any())
+
+
+def _few(tables: Tables) -> bool:
+    """Whether a share with an interval is of fewer images than `FEW_IMAGES`."""
+    clean = tables["clean_metrics"]
+    smaller = clean[["n_positive"]].assign(rest=clean["n"] - clean["n_positive"]).to_numpy()
+    return bool(((smaller >= FEWEST) & (smaller < FEW_IMAGES)).any()) or any(
+        bool(((tables[name]["n"] < FEW_IMAGES) & tables[name][f"{stem}_low"].notna()).any())
+        for name, stem in _COUNTED.items()
+        if name in tables
+    )
+
+
+def strength_note(tables: Tables, *, stored: bool) -> str:
+    """Return the note under the table of what every attack leaves: what its rows are, of those that are there.
+
+    Args:
+        tables: robust_accuracy, epsilon50 and area, of what the table shows.
+        stored: whether images were stored too.
+    """
+    robust = tables["robust_accuracy"]
     roles, several = set(robust["role"]), WORST_CASE in set(robust["preset"])
     apart = [
         name
@@ -147,16 +274,26 @@ def strength_note(robust: pd.DataFrame, *, stored: bool) -> str:
         if role in roles
     ]
     less = f": not {', '.join(apart)}" if apart else ""
+    under = accuracy_said(robust)
+    ranges = [
+        words
+        for words, there in (
+            ("the area has a 95 % interval by patient", has_interval(tables["area"], "area")),
+            ("epsilon50 has one from ranks", has_interval(tables["epsilon50"], "epsilon50")),
+        )
+        if there
+    ]
     said = [
-        "Under each accuracy its 95 % Wilson interval by patient.",
+        f"Under each accuracy: {notes(*under)}." if under else "",
         "The worst case counts an image as lost as soon as any attack of the model itself breaks it at this or a "
         f"smaller epsilon{less}."
         if several
         else "",
         (
             "Epsilon50 flips half of the correctly answered images. The area under the curve is the mean accuracy over "
-            "all epsilons up to the one named. The area has a 95 % interval by patient, epsilon50 one from ranks."
+            "all epsilons up to the one named."
         ),
+        f"{joined(ranges).capitalize()}." if ranges else "",
         (
             f"All epsilons{', also of stored images,' if stored else ''} are in tables/robust_accuracy.csv, area.csv "
             "and epsilon50.csv."

@@ -16,7 +16,20 @@ from dosimeter.analysis.names import (
     storages_in_order,
 )
 from dosimeter.analysis.wording import mark, records
-from dosimeter.report.numbers import DASH, Cell, count, dose, is_missing, marked, median, percent, percent_range, words
+from dosimeter.report.numbers import (
+    DASH,
+    Cell,
+    count,
+    dose,
+    is_missing,
+    marked,
+    median,
+    notes,
+    percent,
+    percent_range,
+    words,
+)
+from dosimeter.report.ranges import ranks_said, share_said
 from dosimeter.report.tables import Head, View, of_trial, trials
 from dosimeter.units import GREY_LEVELS_8BIT
 
@@ -74,9 +87,9 @@ def survived(table: pd.DataFrame, where: str) -> View:
         f"Flips that survive storage: {where}",
         [[Head(name) for name in ("model", "attack", "stored as", *(f"at {dose(each)}" for each in doses))]],
         rows,
-        "Of the correctly answered images that the attack flips as floats, the share whose file is misclassified too. "
-        "Under it: how many of how many; the 95 % Wilson interval by patient, in percent. A dash means that no image "
-        "flipped as a float. All epsilons are in tables/survival.csv.",
+        "Of the correctly answered images that the attack flips as floats, the share whose file is misclassified "
+        f"too. Under it: {notes('how many of how many', *share_said(table))}. A dash means that no image flipped as "
+        "a float. All epsilons are in tables/survival.csv.",
     )
 
 
@@ -88,16 +101,18 @@ def deployed(table: pd.DataFrame, where: str) -> View:
         kind = "looks for a file" if row["aware"] else "rounded afterwards"
         level = DASH if is_missing(row["linf"]) else f"{row['linf'] * GREY_LEVELS_8BIT:.2f}"
         medians = [median(row, "deployed_epsilon"), median(row, "linf", of_grid=False)]
-        rows.append([*names, words(kind), Cell(count(row["n"])), *medians, Cell(level), Cell(count(row["n_censored"]))])
+        others = [marked(cell, row) for cell in (Cell(level), Cell(count(row["n_censored"])))]
+        rows.append([*names, words(kind), Cell(count(row["n"])), *medians, *others])
     heads = ("model", "attack", "stored as", "lattice", "n", "deployed epsilon", "file moves", "in 8-bit levels")
     return View(
         f"Deployed epsilon, the smallest whose file changes the answer: {where}",
         [[Head(name) for name in (*heads, "never flipped")]],
         rows,
-        "Medians over the n images whose unperturbed file is answered correctly, with 95 % intervals from ranks, by "
-        "patient. The deployed epsilon is what the attack was given, known to a quarter of the file's grey level; "
-        "“file moves” is the largest change of a pixel in the file itself, which rounding can make larger than "
-        "epsilon, and by which attacks are to be compared. Each image is in tables/deployed_epsilon.csv.",
+        "Medians over the n images whose unperturbed file is answered "
+        f"correctly{ranks_said(table, 'deployed_epsilon', 'linf')}. The deployed epsilon is what the attack was "
+        "given, known to a quarter of the file's grey level; “file moves” is the largest change of a pixel in the "
+        "file itself, which rounding can make larger than epsilon, and by which attacks are to be compared. Each "
+        "image is in tables/deployed_epsilon.csv.",
     )
 
 
@@ -116,7 +131,7 @@ def _share(row: Row | None) -> Cell:
     if row is None or not row["n"]:
         return Cell(DASH)
     interval = percent_range(row["share_low"], row["share_high"], 0)
-    return marked(Cell(percent(row["share"]), f"{row['survived']} of {row['n']}; {interval}"), row)
+    return marked(Cell(percent(row["share"]), notes(f"{row['survived']} of {row['n']}", interval)), row)
 
 
 def _half(row: Row) -> str:

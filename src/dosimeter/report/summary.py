@@ -150,7 +150,7 @@ def _worst_case(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> 
     It is that of the worst case over attacks where there are several, else of the attack that leaves least. The
     published preset counts only where it is alone, and controls and other networks' images never do.
     """
-    curves = _of(tables.get("robust_accuracy", tables["fgsm_accuracy"]), {**keys, "storage": "float"})
+    curves = _of(tables[_accuracies(tables)], {**keys, "storage": "float"})
     if "role" in curves:
         curves = curves[~curves["role"].isin(["control", "transfer"])]
     doses = reported_doses(curves["epsilon"])
@@ -163,10 +163,14 @@ def _worst_case(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> 
         **{name: worst[name] for name in ("epsilon", "preset")},
         "n": int(worst["n"]),
         "value": _number(worst["accuracy"]),
-        "low": _number(worst["ci_low"]),
-        "high": _number(worst["ci_high"]),
+        **_ranges(worst),
         "evaluation": worst["evaluation"] or None,
     }
+
+
+def _accuracies(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Return the table that has the accuracy under every attack."""
+    return "robust_accuracy" if "robust_accuracy" in tables else "fgsm_accuracy"
 
 
 def _storage(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -196,16 +200,18 @@ def _storage(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> lis
 def _attacks(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return, for each preset and storage: epsilon50 and its interval, grey_levels, n, n_censored, grad_zero_share.
 
+    `curve` is the accuracy at every epsilon of the grid: value, its interval low to high, which is of that epsilon
+    alone, and band_low to band_high, which in 95 % of studies hold the accuracies at all epsilons of the curve at once.
     `epsilon50.censored` is True where half of the images had not flipped at the largest epsilon. Where there are
     attacks beyond the study, each entry has what `_robustness` returns as well, and there is one of the worst case.
     """
-    curves = _of(tables["fgsm_accuracy"], keys)
+    curves, every = (_of(tables[name], keys) for name in ("fgsm_accuracy", _accuracies(tables)))
     attacks = []
     for row in _of(tables["epsilon50"], keys).to_dict("records"):
-        curve = curves[(curves["preset"] == row["preset"]) & (curves["storage"] == row["storage"])]
+        names = {"preset": row["preset"], "storage": row["storage"]}
+        curve = _of(curves, names)
         attack = {
-            "preset": row["preset"],
-            "storage": row["storage"],
+            **names,
             "evaluation": row["evaluation"] or None,
             "n": int(row["n"]),
             "n_censored": int(row["n_censored"]),
@@ -216,9 +222,10 @@ def _attacks(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> lis
             },
             "grey_levels": _estimate(row, "grey_levels"),
             "grad_zero_share": _number(curve["grad_zero_share"].max()),
+            "curve": _points(_of(every, names)),
         }
         if "robust_accuracy" in tables:
-            attack |= _robustness(tables, {**keys, "preset": row["preset"], "storage": row["storage"]})
+            attack |= _robustness(tables, {**keys, **names})
         attacks.append(attack)
     return attacks
 
@@ -237,20 +244,30 @@ def _robustness(tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> 
         "role": first["role"],
         "effort": first["effort"] or None,
         "made_on": first["made_on"] or None,
-        "robust_accuracy": [
-            {
-                "epsilon": row["epsilon"],
-                "n": int(row["n"]),
-                "value": _number(row["accuracy"]),
-                "low": _number(row["ci_low"]),
-                "high": _number(row["ci_high"]),
-                "evaluation": row["evaluation"] or None,
-            }
-            for row in records(points)
-        ],
+        "robust_accuracy": _points(points),
         "area": [{"epsilon_max": row["epsilon_max"], **_estimate(row, "area")} for row in areas],
         "taxonomy": {name: kinds[0][name] or None for name in _TAXONOMY} if kinds else None,
     }
+
+
+def _points(curve: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return, for each epsilon: n, the accuracy with its interval and the band of its curve, and the verdict on it."""
+    return [
+        {
+            "epsilon": row["epsilon"],
+            "n": int(row["n"]),
+            "value": _number(row["accuracy"]),
+            **_ranges(row),
+            "evaluation": row["evaluation"] or None,
+        }
+        for row in records(curve)
+    ]
+
+
+def _ranges(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the interval of an accuracy (low, high) and the band of its whole curve (band_low, band_high)."""
+    names = {"low": "ci_low", "high": "ci_high", "band_low": "band_low", "band_high": "band_high"}
+    return {name: _number(row[column]) for name, column in names.items()}
 
 
 _TAXONOMY = ("knowledge", "atlas", "atlas_version", "nist", "nist_section", "nist_version")

@@ -7,6 +7,7 @@ import pandas as pd
 
 from dosimeter.analysis.names import in_order, model_name, series_name
 from dosimeter.analysis.wording import MARKS, is_marked
+from dosimeter.figures.style import has_band
 from dosimeter.report.numbers import (
     DASH,
     Cell,
@@ -16,10 +17,13 @@ from dosimeter.report.numbers import (
     dose,
     marked,
     median,
+    notes,
     percent,
     percent_range,
+    plural,
     words,
 )
+from dosimeter.report.ranges import accuracy_ranges, accuracy_said, has_interval, ranks_said
 from dosimeter.units import GREY_LEVELS_8BIT
 
 Tables = Mapping[str, pd.DataFrame]
@@ -76,12 +80,11 @@ def trials(table: pd.DataFrame) -> list[tuple[str, str]]:
 def clean_metrics(tables: Tables) -> View:
     """Return the metrics without attack."""
     names = ["cohort", "protocol", "model", "n", "accuracy", "sensitivity", "specificity", "precision", "F1", "AUC"]
-    rows = []
-    for row in _records(tables["clean_metrics"]):
-        shares = [
-            Cell(percent(row[name]), percent_range(row[f"{name}_low"], row[f"{name}_high"]))
-            for name in ("accuracy", "sensitivity", "specificity", "precision")
-        ]
+    clean, rows = tables["clean_metrics"], []
+    of_shares = has_interval(clean, *_RATES)
+    known = of_shares or has_interval(clean, "auc")
+    for row in _records(clean):
+        shares = [Cell(percent(row[name]), percent_range(row[f"{name}_low"], row[f"{name}_high"])) for name in _RATES]
         area = Cell(decimal(row["auc"]), decimal_range(row["auc_low"], row["auc_high"]))
         calibration = [Cell(decimal(row["brier"])), Cell(decimal(row["ece"]))]
         failed = f"{row['n_errors']} failed" if row["n_errors"] else ""
@@ -96,10 +99,10 @@ def clean_metrics(tables: Tables) -> View:
             ]
         )
     return View(
-        "Without attack: metrics on the test images, with 95 % intervals",
+        f"Without attack: metrics on the test images{', with 95 % intervals' if known else ''}",
         [[Head(name) for name in (*names, "Brier", "ECE")]],
         rows,
-        f"Proportions have Wilson intervals by patient.{_auc_note(tables['clean_metrics'])} ECE is the expected "
+        f"{'Proportions have Wilson intervals by patient. ' if of_shares else ''}{_auc_note(clean)}ECE is the expected "
         "calibration error in 15 bins.",
     )
 
@@ -115,7 +118,10 @@ def _auc_note(clean: pd.DataFrame) -> str:
     """Return how the intervals of the AUCs were found."""
     there = set(clean.loc[clean["auc_low"].notna(), "auc_method"].dropna())
     said = [words for method, words in _AUC_METHODS.items() if method in there] + sorted(there - {*_AUC_METHODS})
-    return f" The AUC has {'; or '.join(said)}." if said else ""
+    return f"The AUC has {'; or '.join(said)}. " if said else ""
+
+
+_RATES = ("accuracy", "sensitivity", "specificity", "precision")
 
 
 def confusion(tables: Tables) -> View:
@@ -165,12 +171,12 @@ def accuracy(curves: pd.DataFrame, cohort: str, protocol: str) -> View:
         rows.append(row + [_accuracy_cell(curve, epsilon, kind) for kind, curve in columns])
     number = _beside("paper_accuracy", curves, {"xray": "table 4", "ct": "table 8"})
     return View(
-        f"Accuracy against epsilon{number}: {cohort}, {protocol} protocol, {curves['n'].max()} test images",
+        f"Accuracy against epsilon{number}: {cohort}, {protocol} protocol, {plural(curves['n'].max(), 'test image')}",
         [top, sub],
         rows,
-        "Under each accuracy: how many images were answered correctly; the 95 % Wilson interval by patient, in "
-        "percent. The first row is the share of images whose gradient was exactly zero: such an image is not perturbed "
-        "at any epsilon. AUC, sensitivity, specificity and the envelope are in tables/fgsm_accuracy.csv.",
+        f"Under each accuracy: {notes('how many images were answered correctly', *accuracy_said(curves))}. The first "
+        "row is the share of images whose gradient was exactly zero: such an image is not perturbed at any epsilon. "
+        "AUC, sensitivity, specificity and the envelope are in tables/fgsm_accuracy.csv.",
     )
 
 
@@ -193,14 +199,15 @@ def probability_drop(drops: pd.DataFrame, cohort: str, protocol: str, preset: st
         rows.append(row)
     number = _beside("paper_decrease", drops, {"xray": "table 5", "ct": "table 9"})
     whose = "the paper’s statistic: " if number else ""
+    known = any(has_band(drops, f"decrease_low{which}", f"decrease_high{which}") for which in ("", "_fixed", "_all"))
     return View(
         f"Probability drop{number}: {cohort}, {protocol} protocol, {preset} preset, floats",
         [top, sub],
         rows,
         f"Original, adversarial and decrease are {whose}means of the true class's probability over the "
         "images answered correctly both before and after, so fewer and more confident images remain as epsilon grows. "
-        "“Fixed images” is the decrease over those correct at epsilon 0, “all images” over every image. Under a "
-        "decrease: its 95 % t interval by patient.",
+        "“Fixed images” is the decrease over those correct at epsilon 0, “all images” over every image."
+        f"{' Under a decrease: its 95 % t interval by patient.' if known else ''}",
     )
 
 
@@ -219,7 +226,7 @@ def epsilon50(tables: Tables) -> View:
         [[Head(name) for name in names]],
         rows,
         "The smallest epsilon along each image's own FGSM direction that changes its answer, refined by bisection; the "
-        "median over the n images answered correctly at epsilon 0, with a 95 % interval from ranks, by patient. An "
+        f"median over the n images answered correctly at epsilon 0{ranks_said(tables['epsilon50'], 'epsilon50')}. An "
         "image that never flipped counts as larger than any epsilon asked.",
     )
 
@@ -250,8 +257,8 @@ def _accuracy_cell(curve: pd.DataFrame, epsilon: float, kind: str) -> Cell:
     row: Any = curve.loc[epsilon]
     if kind:
         return Cell(percent(row["paper_accuracy"]), kind=kind)
-    interval = percent_range(row["ci_low"], row["ci_high"], 0)
-    cell = Cell(percent(row["accuracy"]), f"{row['correct']}; {interval}")
+    under = notes(count(row["correct"]), *accuracy_ranges(row))
+    cell = Cell(percent(row["accuracy"]), under)
     return marked(cell, row) if epsilon > 0 else cell
 
 

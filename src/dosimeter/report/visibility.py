@@ -108,7 +108,7 @@ def _displays(shown: pd.DataFrame, doses: Sequence[float], where: str) -> View:
 
 
 def _amplitude(row: Mapping[str, Any]) -> Cell:
-    return Cell(decimal(row["amplitude"], 1), decimal(row["peak_to_peak"], 1))
+    return marked(Cell(decimal(row["amplitude"], 1), decimal(row["peak_to_peak"], 1)), row)
 
 
 def _setting(display: str, window: int) -> str:
@@ -124,8 +124,8 @@ def _magnitudes(magnitudes: pd.DataFrame) -> View:
             claim = [
                 Cell(dose(row["paper_epsilon"]), kind="published"),
                 marked(Cell(percent(row["paper_flip_share"])), row),
-                Cell(decimal(row["paper_measure"], 2)),
-                Cell("yes" if row["paper_stands"] else "no"),
+                marked(Cell(decimal(row["paper_measure"], 2)), row),
+                marked(Cell("yes" if row["paper_stands"] else "no"), row),
             ]
         rows.append(
             [
@@ -134,7 +134,7 @@ def _magnitudes(magnitudes: pd.DataFrame) -> View:
                 words(row["rule"]),
                 Cell(count(row["n"])),
                 marked(words(row["epsilons"] or "none: the band is empty"), row),
-                Cell(dose(row["largest_unseen"])),
+                marked(Cell(dose(row["largest_unseen"])), row),
                 marked(Cell(dose(row["smallest_flipping"])), row),
                 *claim,
             ]
@@ -201,7 +201,7 @@ def _quartiles(row: Mapping[str, Any] | None) -> Cell:
     if row is None:
         return Cell(DASH)
     low, middle, high = (_digits(row[name]) for name in ("q1", "median", "q3"))
-    return Cell(middle, f"{low} to {high}")
+    return marked(Cell(middle, f"{low} to {high}"), row)
 
 
 def _digits(value: float) -> str:

@@ -17,8 +17,6 @@ from dosimeter.study.config import StudyConfig
 from dosimeter.sweeps.kinds import kinds_of
 from dosimeter.sweeps.plan import Cell
 
-Entries = list[dict[str, Any]]
-
 
 class Swept(NamedTuple):
     """One classifier's share of a study; of one whose sweep has begun, cells, card and engine."""
