@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -105,7 +106,8 @@ def render(
     )
     environment.filters |= {name: getattr(numbers, name) for name in ("percent", "seconds", "moment")}
     environment.filters |= {"model": model_name, "attack": attack_title}
-    return environment.get_template("report.html").render(
+    template = environment.get_template("report.html")
+    said: dict[str, Any] = dict(
         title=("PARTIAL: " if meta.get("partial") else "") + (title or f"Robustness to small perturbations: {cohorts}"),
         partial=bool(meta.get("partial")),
         css=_template("style.css") + (_template("trust.css") if judged else ""),
@@ -146,9 +148,9 @@ def render(
         repeats=_repeats(tables, trials) if len(every) > 1 else [],
         pictures=embed(figures),
         engines=meta.get("engines", []),
-        glossary=GLOSSARY,
         stages=_stages(meta.get("stages", [])),
     )
+    return template.render(**said, glossary=_words_of(template.render(**said, glossary={})))
 
 
 def _frame(first: Responses, firsts: Mapping[str, pd.DataFrame], *, subject: bool) -> dict[str, Any]:
@@ -171,6 +173,12 @@ def _frame(first: Responses, firsts: Mapping[str, pd.DataFrame], *, subject: boo
             *sentences.simulations(firsts, several=several, readers=bool(first.meta.get("readers"))),
         ],
     }
+
+
+def _words_of(page: str) -> dict[str, str]:
+    """Return the words of the glossary that stand in a page, with what they mean."""
+    text = re.sub(r"<style.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL).lower()
+    return {word: meaning for word, meaning in GLOSSARY.items() if any(part in text for part in word.split(", "))}
 
 
 def embed(figures: Sequence[FigureFile], *, limit: int = _IMAGES_BYTES) -> list[Picture]:
