@@ -18,6 +18,7 @@ from dosimeter.readers.joining import join
 from dosimeter.readers.store import Answer, Store
 from dosimeter.record.run import Run, held
 from dosimeter.record.table import SCHEMA
+from dosimeter.report import redraw
 from dosimeter.study.run import run_study
 
 LITTER = (
@@ -179,3 +180,20 @@ def test_a_new_run_is_one_from_its_first_moment(tmp_path: Path) -> None:
         *(".lock", "log.txt", "manifest.json"),
         *("parts", "pictures"),
     ]
+
+
+def test_a_report_writes_nothing_where_a_link_leads(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "mine.csv").write_text("x")
+    run = tmp_path / "run"
+    run.mkdir()
+    made = make_responses(n_cases=6)
+    write_table(pa.Table.from_pandas(made.frame, SCHEMA), made.meta, run)
+    redraw(run)
+    shutil.rmtree(run / "tables")
+    (run / "tables").symlink_to(outside)
+    redraw(run)
+    assert [path.name for path in outside.iterdir()] == ["mine.csv"]
+    assert not (run / "tables").is_symlink()
+    assert (run / "tables" / "clean_metrics.csv").is_file()

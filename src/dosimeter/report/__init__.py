@@ -83,6 +83,8 @@ def _put(draft: Path, run_folder: Path, drawn: Sequence[str]) -> None:
     """Move what was drawn to where it belongs, and remove what the last drawing left there: that, and nothing else."""
     last = _drawn_before(run_folder)
     for name in _FOLDERS:
+        if (run_folder / name).is_symlink():  # what it leads to is not the run's
+            (run_folder / name).unlink()
         (run_folder / name).mkdir(exist_ok=True)
     for file in (*drawn, "summary.json", "report.html"):
         (draft / file).replace(run_folder / file)
