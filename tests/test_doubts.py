@@ -63,9 +63,11 @@ def test_what_speaks_against_a_classifier_is_said_in_a_sentence(name: str, caplo
     said = doubts(made, cohort(6))
     assert sum(sentence in each for each in said) == 1, said
     assert not any("\n" in each for each in said)
+    quick: dict[str, Any] = {"epsilons": [0.01], "visibility": "none", "refine": False, "workers": 1}
     with caplog.at_level(logging.WARNING):
-        sweep(made, attack="uniform_noise")
+        meta = dm.sweep(made, cohort(6), "uniform_noise", **quick).meta
     assert sentence in caplog.text
+    assert sum(sentence in each for each in meta["doubts"]) == 1
 
 
 @pytest.mark.parametrize("scale", [1e-6, 0.01, 1.0, 1e4])

@@ -182,7 +182,9 @@ def test_a_malformed_measurement_is_refused_or_judged(found: Responses, name: st
             raise AssertionError(f"{at} = {value!r} is read, and then {error!r}") from error
 
 
-@pytest.mark.parametrize("wrong", [MISSING, None, "x", 0, math.nan, []], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [MISSING, None, "x", 0, math.nan, []], ids=["missing", "none", "text", "zero", "nan", "list"]
+)
 def test_malformed_facts_are_refused_or_do_no_harm(found: Responses, tmp_path: Path, wrong: Any) -> None:
     """All that is accepted at once: a report reads facts of each kind apart from the others."""
     facts, scope = found.meta, ("cohort", "protocol", "model", "seed", "preset", "kind", "reader")

@@ -20,6 +20,18 @@ def test_a_network_whose_every_image_failed_makes_the_run_incomplete() -> None:
     assert summary["n_failed"] >= 8
 
 
+def test_copies_and_flat_images_stand_beside_the_numbers() -> None:
+    run = make_responses(cohorts={"xray-268": "xray"}, models=("vgg16",), n_cases=8)
+    counted = {"n_test_in_training": 3, "n_two_labels": 2, "n_flat": 1}
+    cards = [{**card, **counted} for card in run.meta["cohorts"]]
+    run = Responses(run.frame, {**run.meta, "cohorts": [*cards, *run.meta["cohorts"]]})
+    found = summarise(run, build_tables(run))["cohorts"]
+    card = cards[0]
+    names = ("cohort", "protocol", "seed", "n", "n_train", "n_test", "skipped", "n_test_sharing_patient", *counted)
+    assert found[0] == {name: card[name] for name in names}
+    assert {found[-1][name] for name in counted} == {None}  # of versions that did not count
+
+
 @pytest.fixture(scope="module")
 def attacked() -> Responses:
     return make_responses(

@@ -58,7 +58,7 @@ def sweep(
 
     Use it in a notebook; `run_study` does the same to disk, resumes, and draws the report. A few images are tried
     first: of outputs that are probabilities, answers that change between passes and gradients that are not there a
-    warning is logged. `examine` looks closer.
+    warning is logged, and kept in the responses' `meta["doubts"]`. `examine` looks closer.
 
     Args:
         attack: one of `dosimeter list attacks`, or an attack object, also of Foolbox or ART; by default `FGSM()`:
@@ -117,7 +117,8 @@ def sweep(
         chosen = learn(chosen, classifier, _training(training), seed=seed, threat=declared)
     doses = parse_epsilons(epsilons)
     n_passes = round(len(cohort) * (passes(chosen) + len(doses) * len(storages)))
-    for sentence in doubts(classifier, cohort, seed=seed):
+    doubtful = doubts(classifier, cohort, seed=seed)
+    for sentence in doubtful:
         log.warning(sentence)
     plan = plan_engine(engine, classifier, cohort, n_passes=n_passes, refine=refine)
     for sentence in plan.refused.values():
@@ -147,7 +148,7 @@ def sweep(
     cards = [{**classifier.card, "classifier": name}]
     kinds = kinds_of([chosen], storages, [str(classifier.card.get("model", ""))])
     engines = [{"classifier": name, **plan.to_dict()}]
-    return Responses(frame, {"classifiers": cards, "engines": engines, "kinds": kinds})
+    return Responses(frame, {"classifiers": cards, "engines": engines, "kinds": kinds, "doubts": doubtful})
 
 
 def _formerly(threat: ThreatModel, former: dict[str, Any]) -> tuple[ThreatModel, int | None]:
