@@ -32,9 +32,12 @@ lint: setup
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
+# `make test ARGS=slow` runs the tests that are marked so as well.
+CHOSEN := $(if $(filter slow,$(ARGS)),not real,not real and not slow)
+
 # Files of tests side by side, each process with one thread: their threads would wait for one another.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not real" -n auto --maxprocesses=4 --dist loadfile --cov --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(CHOSEN)" -n auto --maxprocesses=4 --dist loadfile --cov --cov-fail-under=90
 ifdef DOSIMETER_DATA
 	$(BIN)/python -m pytest -m real
 endif

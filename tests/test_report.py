@@ -124,7 +124,15 @@ def test_redrawing_replaces_what_is_there_and_gives_the_same_bytes(folder: Path,
     assert {name: sha for name, sha in digests(run).items() if run / name not in mine} == digests(folder)
 
 
-@pytest.mark.parametrize("name", ["tables/a.csv", "figures/a.png", "report.html", "summary.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tables/a.csv",
+        "report.html",
+        pytest.param("figures/a.png", marks=pytest.mark.slow),  # as tables; each draws two reports
+        pytest.param("summary.json", marks=pytest.mark.slow),
+    ],
+)
 def test_what_dosimeter_did_not_write_is_not_replaced(folder: Path, tmp_path: Path, name: str) -> None:
     shutil.copy(folder / "responses.parquet", tmp_path)
     (tmp_path / name).parent.mkdir(exist_ok=True)

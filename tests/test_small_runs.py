@@ -71,7 +71,15 @@ def views_of(run: Responses, tables: Tables) -> Iterator[View]:
         yield from visibility_tables(tables, run.meta)
 
 
-@pytest.fixture(scope="module", params=[(n, patients) for n in (1, 2, 3, 5, 8) for patients in (False, True)])
+SMALLEST = [(n, patients) for n in (1, 2, 3, 5, 8) for patients in (False, True)]
+QUICK = [(2, False), (8, True)]
+"""Below every limit, and at the last of them; a report of each of the others takes ten seconds, so they are slow."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in SMALLEST],
+)
 def small(request: pytest.FixtureRequest) -> Small:
     n, patients = request.param
     return Small(n, patients=patients)

@@ -30,9 +30,6 @@ class Stage(Scope):
     """Seconds of one stage; what it is not about is ""."""
 
     stage: str
-    cohort: str = ""
-    protocol: str = ""
-    model: str = ""
     duration_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -171,7 +168,7 @@ class Bound(Typed):
     """A threshold of a reader study, or one end of its interval."""
 
     epsilon: float | None
-    beyond: Literal["", "below", "above"] = ""
+    beyond: Literal["", "below", "above"]
     words: str
 
 
