@@ -106,14 +106,14 @@ def texts(folder: Path) -> dict[str, str]:
 
 @pytest.mark.usefixtures("tiny_networks")
 def test_no_output_of_a_run_shows_a_folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    present = dosimeter.study.run.load_weights
+    present = dosimeter.models.fit.load_weights
 
     def missing(model: str, **options: object) -> object:
         if model == "inception_v3":
             raise WeightsUnavailable(f"No weights: the folder {home}/cache of {tmp_path}/x cannot be written.")
         return present(model, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(dosimeter.study.run, "load_weights", missing)
+    monkeypatch.setattr(dosimeter.models.fit, "load_weights", missing)
     run = home / "run"
     cohort = f"csv:{home / 'scans' / 'list.csv'}"
     config = settings(home, run, cohort=cohort, epochs=1, mask=home / "mask.png", attack="pgd", effort="quick")

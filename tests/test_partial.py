@@ -216,7 +216,7 @@ def test_asking_again_for_a_finished_run_leaves_it_finished(image_folder: Path, 
 
 
 def test_other_settings_that_were_stopped_before_their_sweep(image_folder: Path, finished: Path) -> None:
-    stopped_in(image_folder, finished, dosimeter.study.run, "load_weights", **OTHER)
+    stopped_in(image_folder, finished, dosimeter.models.fit, "load_weights", **OTHER)
     with pytest.raises(DosimeterError, match=r"stopped before its sweep began.*of a study that was finished before it"):
         redraw_partial(finished)
     redraw(finished)
@@ -230,7 +230,7 @@ def test_what_one_study_left_is_not_reported_of_the_next(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupted(image_folder, tmp_path, 1, monkeypatch, **ONE)
-    stopped_in(image_folder, tmp_path, dosimeter.study.run, "load_weights", **OTHER)
+    stopped_in(image_folder, tmp_path, dosimeter.models.fit, "load_weights", **OTHER)
     with pytest.raises(DosimeterError, match=r"stopped before its sweep began, so there is nothing to report\. Run"):
         redraw_partial(tmp_path)
 

@@ -173,14 +173,14 @@ def test_a_study_killed_with_sigkill_goes_on_where_it_was(image_folder: Path, tm
 def test_one_missing_network_leaves_the_other_s_study_marked_incomplete(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    present = dosimeter.study.run.load_weights
+    present = dosimeter.models.fit.load_weights
 
     def missing(model, **options):  # type: ignore[no-untyped-def]
         if model == "inception_v3":
             raise WeightsUnavailable("inception_v3 has no weights. Install npm.")
         return present(model, **options)
 
-    monkeypatch.setattr(dosimeter.study.run, "load_weights", missing)
+    monkeypatch.setattr(dosimeter.models.fit, "load_weights", missing)
     notes = Notes()
     outcome = run_study(settings(image_folder, tmp_path), progress=notes)
     assert outcome.incomplete == notes.notes == ["inception_v3 has no weights. Install npm."]
