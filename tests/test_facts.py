@@ -39,7 +39,7 @@ def run(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("facts")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOSIMETER_CACHE", str(folder / "cache"))
-        tiny.install(patch.setattr, patch.setitem)
+        tiny.install(patch.setitem)
         patch.setattr(dosimeter.study.run, "redraw", lambda *_, **__: None)
         wanted = {"model": "vgg16", "attack": "pgd", "effort": "quick", "epochs": 2, "visibility": "0.009"}
         run_study(settings(image_folder, folder / "run", **wanted))
