@@ -28,6 +28,13 @@ MOVED = {
     "sweeps.cluster": "executors.ray",
     "sweeps.executor": "executors.local",
     "trials": "study.trials",
+    **{
+        f"attacks.{name}": f"attacks.known.{name}"
+        for name in (
+            *("apgd", "bim", "carlini_wagner", "ddn", "deepfool", "fgsm", "fmn", "hopskipjump", "mi_fgsm", "pgd"),
+            *("random_sign", "square", "stored_pgd", "uniform_noise", "universal"),
+        )
+    },
 }
 """By a module's former name, where it is now; both below `dosimeter`."""
 

@@ -62,21 +62,18 @@ def get(kind: str, name: str) -> Any:
         return ADDED[kind, name]
     word, module, is_mapping = KINDS[kind]
     if name in _own(kind):
-        return _imported(module).ENTRIES[name] if is_mapping else _imported(f"{module}.{name}").ENTRY
-    found = _brought(kind).get(name)
-    if found is None:
+        found = importlib.import_module(module if is_mapping else f"{module}.{name}")
+        return found.ENTRIES[name] if is_mapping else found.ENTRY
+    point = _brought(kind).get(name)
+    if point is None:
         raise DosimeterError(f"{word} '{name}' is not known. {did_you_mean(name, names(kind))}")
     try:
-        return found.load()
+        return point.load()
     except Exception as error:
-        package = found.dist.name if found.dist else found.module
+        package = point.dist.name if point.dist else point.module
         raise DosimeterError(
             f"{word} '{name}' of the package {package} cannot be loaded ({error}). Mend or uninstall it."
         ) from error
-
-
-def _imported(module: str) -> Any:
-    return importlib.import_module(module)
 
 
 def add(kind: str, name: str, thing: Any) -> None:
@@ -88,7 +85,7 @@ def add(kind: str, name: str, thing: Any) -> None:
 
 def _own(kind: str) -> list[str]:
     _, module, is_mapping = KINDS[kind]
-    found = _imported(module)
+    found = importlib.import_module(module)
     if is_mapping:
         return list(found.ENTRIES)
     return sorted(each.name for each in pkgutil.iter_modules(found.__path__) if not each.name.startswith("_"))

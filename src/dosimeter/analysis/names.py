@@ -179,11 +179,14 @@ def in_attack_order(table: pd.DataFrame, first: Sequence[str]) -> pd.DataFrame:
 
 def in_order(models: Iterable[str]) -> list[str]:
     """Return the distinct names of `models` in the order in which the run tells of them, others after them."""
-    known = list(_known().models)
-    return sorted(set(models), key=lambda name: (known.index(name) if name in known else len(known), name))
+    return _ordered(models, _known().models)
 
 
 def storages_in_order(storages: Iterable[str]) -> list[str]:
     """Return the distinct names of `storages` in the order in which they are known, others after them."""
-    known = list(_known().storages)
-    return sorted(set(storages), key=lambda name: (known.index(name) if name in known else len(known), name))
+    return _ordered(storages, _known().storages)
+
+
+def _ordered(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    places = {name: place for place, name in enumerate(known)}
+    return sorted(set(names), key=lambda name: (places.get(name, len(places)), name))

@@ -67,7 +67,7 @@ def get_backbone(name: str) -> Backbone:
 
 
 class _Backbones(MutableMapping[str, Backbone]):
-    """Every backbone by its name; what is put in is known to this process (see `registry.add`)."""
+    """`BACKBONES` of before 0.2.0: a view of the registry, for one release."""
 
     def __getitem__(self, name: str) -> Backbone:
         if name not in registry.names("backbones"):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup, escape
 from PIL import Image
 
 from dosimeter.analysis.findings import Finding, findings
@@ -50,6 +51,9 @@ CHANNELS = {
     "free": "each colour channel moves on its own",
     "tied": "the three channels of a grey image move together",
 }
+
+
+_WORDS = Markup("<!-- the words of this page -->")
 
 
 class Picture(NamedTuple):
@@ -150,7 +154,8 @@ def render(
         engines=meta.get("engines", []),
         stages=_stages(meta.get("stages", [])),
     )
-    return template.render(**said, glossary=_words_of(template.render(**said, glossary={})))
+    page = template.render(**said, words=_WORDS)
+    return page.replace(_WORDS, _words_of(page))
 
 
 def _frame(first: Responses, firsts: Mapping[str, pd.DataFrame], *, subject: bool) -> dict[str, Any]:
@@ -175,10 +180,11 @@ def _frame(first: Responses, firsts: Mapping[str, pd.DataFrame], *, subject: boo
     }
 
 
-def _words_of(page: str) -> dict[str, str]:
-    """Return the words of the glossary that stand in a page, with what they mean."""
+def _words_of(page: str) -> str:
+    """Return the entries of the glossary whose words stand in a page."""
     text = re.sub(r"<style.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL).lower()
-    return {word: meaning for word, meaning in GLOSSARY.items() if any(part in text for part in word.split(", "))}
+    there = ((word, meaning) for word, meaning in GLOSSARY.items() if any(part in text for part in word.split(", ")))
+    return "".join(f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>\n" for word, meaning in there)
 
 
 def embed(figures: Sequence[FigureFile], *, limit: int = _IMAGES_BYTES) -> list[Picture]:

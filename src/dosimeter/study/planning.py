@@ -8,7 +8,7 @@ import torch
 
 from dosimeter.attacks.presets import Preset, choose
 from dosimeter.attacks.registry import parameters
-from dosimeter.attacks.threat import Threat, ThreatModel, as_levels, as_target, read_mask
+from dosimeter.attacks.threat import Threat, ThreatModel
 from dosimeter.cohorts.trials import Trial
 from dosimeter.engines.choose import EnginePlan
 from dosimeter.models.backbones import get_backbone
@@ -64,11 +64,10 @@ def threat_of(config: StudyConfig, classes: Sequence[str], size_px: int) -> Thre
 
 def check_limits(config: StudyConfig, trials: Sequence[Trial]) -> None:
     """Raise DosimeterError if what the settings forbid attacks is unusable: before anything is trained or written."""
-    as_levels(config.bits)
-    for trial in trials:
-        as_target(config.target, trial.cohort.classes)
-    for size_px in {get_backbone(model).size_px for model in config.model}:
-        read_mask(config.mask, size_px)
+    sizes = {get_backbone(model).size_px for model in config.model}
+    for classes in {trial.cohort.classes for trial in trials}:
+        for size_px in sizes:
+            threat_of(config, classes, size_px)
 
 
 def _learned(preset: Preset, folder: Path, trial: Trial, classifier: Classifier, threat: Threat) -> Preset:

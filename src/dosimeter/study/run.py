@@ -38,7 +38,7 @@ from dosimeter.record.run import MERGING, RUNNING, Run, keep, kept
 from dosimeter.report import redraw
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.gathering import Asked, Swept, gather, leave, run_id_of
-from dosimeter.study.planning import check_limits, plan_trial, threat_of
+from dosimeter.study.planning import check_limits, plan_trial
 from dosimeter.study.trials import plan_trials
 from dosimeter.study.workload import passes_of
 from dosimeter.surroundings import plain_torch
@@ -220,8 +220,7 @@ class _Study:
         exemplars = self._pictures(trial, classifier, cells)
         examined = self.examinations.preflights(trial, classifier)
         converged = self.examinations.convergence(trial, classifier, cells)
-        threat = threat_of(self.config, trial.cohort.classes, classifier.size_px)
-        observed = self.examinations.visibility(trial, classifier, threat)
+        observed = self.examinations.visibility(trial, classifier, cells[0].setting.threat)
         return Swept(cells, card, engine, exemplars, examined, converged, observed)
 
     def _execute(self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan, audience: Audience) -> None:
