@@ -114,6 +114,7 @@ def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.usefixtures("tiny_networks")
 def test_phantoms_are_announced_loudly(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     err = run("study", "--dry-run", "--limit", 10, "--out", tmp_path / "run")[2]
     assert "PHANTOM DATA" in err

@@ -248,6 +248,7 @@ def test_pictures_and_examinations_that_are_nonsense_are_made_again(
 
 
 SLOW = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
     "import sys, time; sys.path.insert(0, sys.argv[1]); import tiny, operator\n"
     "tiny.install(operator.setitem)\n"
     "from dosimeter.executors import local as executor\n"

@@ -188,7 +188,7 @@ def test_a_report_writes_nothing_where_a_link_leads(tmp_path: Path) -> None:
     (outside / "mine.csv").write_text("x")
     run = tmp_path / "run"
     run.mkdir()
-    made = make_responses(n_cases=6)
+    made = make_responses(cohorts={"xray-268": "xray"}, models=("vgg16",), n_cases=8)
     write_table(pa.Table.from_pandas(made.frame, SCHEMA), made.meta, run)
     redraw(run)
     shutil.rmtree(run / "tables")
