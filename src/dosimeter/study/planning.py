@@ -45,14 +45,11 @@ def plan_trial(
             epsilons=config.epsilons,
             seed=trial.split.seed,
             patients=patients,
-            engine=plan.identity,
-            batch_size=plan.batch_size,
-            tolerance=plan.tolerance,
             threat=threat,
             visibility=config.costly_epsilons,
             audience=tuple(f"{fingerprint} {theirs.identity}" for fingerprint, theirs in listeners),
         )
-        yield from plan_cells(trial.split.test, classifier, setting)
+        yield from plan_cells(trial.split.test, classifier, setting.computed_by(plan))
 
 
 def threat_of(config: StudyConfig, classes: Sequence[str], size_px: int) -> Threat:

@@ -218,7 +218,7 @@ class _Study:
         n_recomputed = len({cell.cell_id for cell in cells} & set(self._recomputed))
         engine = {**begun.engine, "n_recomputed": n_recomputed}
         exemplars = self._pictures(trial, classifier, cells)
-        examined = self.examinations.preflights(trial, classifier)
+        examined = self.examinations.preflights(trial, classifier, cells[0].setting.threat)
         converged = self.examinations.convergence(trial, classifier, cells)
         observed = self.examinations.visibility(trial, classifier, cells[0].setting.threat)
         return Swept(cells, card, engine, exemplars, examined, converged, observed)

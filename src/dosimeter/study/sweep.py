@@ -130,15 +130,12 @@ def sweep(
         epsilons=doses,
         seed=seed,
         patients=pseudonymise_patients(cohort),
-        engine=plan.identity,
-        batch_size=plan.batch_size,
-        tolerance=plan.tolerance,
         split=None,
         refine=refine,
         threat=declared,
         visibility=costly_epsilons(doses, _visible(visibility)),
     )
-    cells = list(plan_cells(cohort, classifier, setting))
+    cells = list(plan_cells(cohort, classifier, setting.computed_by(plan)))
     rows: dict[str, list[Row]] = {}
     for done in LocalExecutor(workers).run(cells, classifier, plan):
         rows[done.cell.cell_id] = done.rows
