@@ -9,8 +9,10 @@ import torch
 from dosimeter.attacks.presets import Preset, choose
 from dosimeter.attacks.registry import parameters
 from dosimeter.attacks.threat import Threat, ThreatModel
+from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.trials import Trial
 from dosimeter.engines.choose import EnginePlan
+from dosimeter.errors import DosimeterError
 from dosimeter.models.backbones import get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.record.provenance import digest_of
@@ -59,8 +61,19 @@ def threat_of(config: StudyConfig, classes: Sequence[str], size_px: int) -> Thre
     return declared.against(classes=classes, size_px=size_px, fill=fill, exhaustive=config.effort == "thorough")
 
 
+def require_classes(classifier: Classifier, cohort: Cohort) -> None:
+    """Raise DosimeterError unless a cohort's labels mean the classifier's outputs."""
+    if cohort.classes != classifier.classes:
+        raise DosimeterError(
+            f"the cohort's classes {list(cohort.classes)} must be the classifier's {list(classifier.classes)}, in that "
+            "order: a label is an index into them. Name them alike in the card, or choose another positive class."
+        )
+
+
 def check_limits(config: StudyConfig, trials: Sequence[Trial]) -> None:
     """Raise DosimeterError if what the settings forbid attacks is unusable: before anything is trained or written."""
+    if config.brought:
+        return  # what size a trained network wants is known once it is there
     sizes = {get_backbone(model).size_px for model in config.model}
     for classes in {trial.cohort.classes for trial in trials}:
         for size_px in sizes:

@@ -25,6 +25,7 @@ from dosimeter.models.base import LEARNING, Classifier, answer
 from dosimeter.record.table import Responses, to_frame
 from dosimeter.storage.base import get_storage
 from dosimeter.study.config import VISIBILITY_EPSILONS, check_native, costly_epsilons, fills
+from dosimeter.study.planning import require_classes
 from dosimeter.surroundings import plain_torch
 from dosimeter.sweeps.execute import Row
 from dosimeter.sweeps.kinds import kinds_of
@@ -95,11 +96,7 @@ def sweep(
     if not _is_whole(seed) or not 0 <= seed < 2**31:
         raise DosimeterError(f"seed must be a whole number from 0 to {2**31 - 1}, got {seed!r}.")
     seed = int(seed)  # numpy's do not go into JSON
-    if cohort.classes != classifier.classes:
-        raise DosimeterError(
-            f"the cohort's classes {cohort.classes} must be the classifier's {classifier.classes}, in that order: "
-            "a label is an index into them. Load the cohort with another `positive`."
-        )
+    require_classes(classifier, cohort)
     check_name(engine)
     for name, value in (("batch_size", batch_size), ("workers", workers)):
         if value is not None and not (_is_whole(value) and value >= 1):
