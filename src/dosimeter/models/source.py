@@ -32,6 +32,8 @@ class Brought:
         size_px: side of its input.
         scale, mean, std: see `ModelCard`.
         built_by: the package and version that made it, for the record.
+        identity: what answers, by name, where its code cannot be read; "": it is read.
+        note: what its source does that dosimeter does not, for the record.
     """
 
     network: nn.Module
@@ -40,6 +42,8 @@ class Brought:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     built_by: str = ""
+    identity: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ def classifier_of(card: ModelCard, brought: Brought) -> Classifier:
         preprocessing=preprocessing,
         size_px=size_px,
         classes=card.classes,
+        identity=brought.identity or None,
         adopt=True,
     )
     classifier.card = {
@@ -147,7 +152,7 @@ def _weights_of(card: ModelCard, brought: Brought) -> dict[str, Any]:
         "sha256": "" if card.weights is None else digest_of_file(card.weights),
         "licence": card.licence,
         "stand_in": False,
-        "note": card.note,
+        "note": " ".join(filter(None, [card.note, brought.note])),
         "layers": card.source,
     }
 

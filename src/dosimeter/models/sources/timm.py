@@ -1,5 +1,7 @@
 """A network of timm's, with weights from a file; its data config is read, not guessed."""
 
+from typing import Any
+
 from torch import nn
 
 from dosimeter.errors import DosimeterError, did_you_mean
@@ -36,7 +38,17 @@ def load(card: ModelCard) -> Brought:
         mean=tuple(float(value) for value in config["mean"]),
         std=tuple(float(value) for value in config["std"]),
         built_by=f"timm {timm.__version__}",
+        note=_resized(config),
     )
+
+
+def _resized(config: dict[str, Any]) -> str:
+    """Return what timm's own evaluation does to an image before the network, where that is another thing than here."""
+    crop, kind = float(config.get("crop_pct") or 1), str(config.get("interpolation", "bilinear"))
+    if crop == 1 and kind == "bilinear":
+        return ""
+    cropped = f" and takes the middle {crop:g} of it" if crop < 1 else ""
+    return f"timm's own evaluation resizes an image by {kind}{cropped}; here it is squashed to a square, bilinear."
 
 
 ENTRY = Source("a network of timm's (architecture), tensors in .safetensors, .pt or .pth", load)
