@@ -95,7 +95,7 @@ class Case:
         Raises:
             DosimeterError: the image is of another type, shape or range, or `bits` no depth.
         """
-        image = _as_image(self.image)
+        image = as_image(self.image)
         if isinstance(self.bits, bool) or not isinstance(self.bits, int | np.integer) or not 1 <= self.bits <= 16:
             raise DosimeterError(f"bits must be the depth of the pixels, a number from 1 to 16, got {self.bits!r}.")
         object.__setattr__(self, "image", image)
@@ -187,7 +187,7 @@ class Cohort:
         return f"<table><caption>{title}</caption><tr><th>class</th><th>n</th></tr>{counts}</table>"
 
 
-def _as_image(image: object) -> FloatImage:
+def as_image(image: object) -> FloatImage:
     """Return `image` as float32 (C, H, W) in [0, 1], or raise DosimeterError, one sentence, if it is none."""
     if not isinstance(image, np.ndarray):
         raise DosimeterError(f"image must be a NumPy array, got {type(image).__name__}. Give numpy.asarray(...) of it.")
