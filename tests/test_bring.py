@@ -208,9 +208,11 @@ def test_an_audit_from_end_to_end(here: Path) -> None:
     (only,) = summary["results"]
     assert (only["model"], only["protocol"], only["n"]) == ("mine", "whole", 8)
     assert summary["cohorts"][0]["n_train"] == 0
+    assert summary["cohorts"][0]["n_test_in_training"] is None  # nobody here knows
     assert {each["preset"] for each in only["attacks"]} >= {"sound", "pgd", "random_sign", "worst case"}
     page = (run / "report.html").read_text()
     assert "trained elsewhere" in page
+    assert page.count("<td>not known here</td>") == 2
     assert "were trained, and" not in page
     assert str(here) not in page
     assert "Probabilities" not in page

@@ -27,7 +27,10 @@ def cohorts_of(trials: Sequence[Trial]) -> list[Cohort]:
 
 
 def describe(trial: Trial) -> dict[str, Any]:
-    """Return what the report says of a cohort and its split; no file name, no patient id."""
+    """Return what the report says of a cohort and its split; no file name, no patient id.
+
+    Of a network that was trained elsewhere it is not known which of these images it has seen: those counts are None.
+    """
     cohort, halves = trial
     return {
         "cohort": cohort.name,
@@ -44,8 +47,8 @@ def describe(trial: Trial) -> dict[str, Any]:
         "n_test": len(halves.test),
         "train_counts": halves.train.counts,
         "test_counts": halves.test.counts,
-        "n_test_sharing_patient": shared_patients(halves),
-        "n_test_in_training": shared_images(halves),
+        "n_test_sharing_patient": shared_patients(halves) if len(halves.train) else None,
+        "n_test_in_training": shared_images(halves) if len(halves.train) else None,
         "n_two_labels": sum(map(len, two_labels(cohort))),
         "n_unused": halves.n_unused,
         "provenance": cohort.provenance,

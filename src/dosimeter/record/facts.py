@@ -48,7 +48,7 @@ class Trial(Typed):
     n_train: Count
     n_test: Annotated[int, Field(ge=1)]
     n_test_sharing_patient: Count | None
-    n_test_in_training: Count = 0
+    n_test_in_training: Count | None = 0
     n_two_labels: Count = 0
     n_flat: Count = 0
     provenance: dict[str, Any]
