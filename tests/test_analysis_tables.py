@@ -398,7 +398,7 @@ def test_one_class_leaves_its_metrics_null(run: Responses) -> None:
         assert fgsm_accuracy(frame)[absent].isna().all(axis=None)
 
 
-def test_a_third_class_is_refused_in_one_sentence() -> None:
-    row = response_row(logits=[0.0, 1.0, 2.0], probabilities=[0.1, 0.2, 0.7])
-    with pytest.raises(DosimeterError, match="two classes a row, got 3 values in 1 rows"):
+def test_a_label_that_is_no_class_is_refused_in_one_sentence() -> None:
+    row = response_row(logits=[0.0, 1.0, 2.0], probabilities=[0.1, 0.2, 0.7], label=3, predicted=2)
+    with pytest.raises(DosimeterError, match="1 of its values are wrong: a label that is no class of 3"):
         answered(to_frame([row]))

@@ -10,7 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dosimeter.analysis.base import GROUP, answered, each_seed, groups, places, plain, roles
+from dosimeter.analysis.base import (
+    CLASSIFIER,
+    CURVE,
+    GROUP,
+    MODEL,
+    TRIAL,
+    answered,
+    each_seed,
+    groups,
+    places,
+    plain,
+    roles,
+)
 from dosimeter.analysis.clusters import Effective, count_alike, effective, normal_quantile, over, per_patient
 from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.findings import CHECKED_EPSILONS
@@ -25,28 +37,27 @@ CONTROL = "random_sign"
 SMALL_LIMIT = 0.01
 """The largest epsilon of the paper's tables; accuracy beyond it says little of perturbations that nobody sees."""
 
-IDENTITY = ["cohort", "protocol", "model", "preset", "storage"]
 ATTACK = ["attack", "effort", "made_on", "role"]
 ROBUST = [
-    *(*IDENTITY, *ATTACK, "epsilon", "n", "correct", "accuracy", "ci_low", "ci_high"),
+    *(*CURVE, *ATTACK, "epsilon", "n", "correct", "accuracy", "ci_low", "ci_high"),
     *("band_low", "band_high", "accuracy_envelope", "sensitivity", "specificity", "modality"),
 ]
-AREA = [*IDENTITY, *ATTACK, "epsilon_max", "n", "area", "area_low", "area_high", "modality"]
+AREA = [*CURVE, *ATTACK, "epsilon_max", "n", "area", "area_low", "area_high", "modality"]
 FLIPS = [
-    *(*IDENTITY, *ATTACK, "label", "direction", "epsilon"),
+    *(*CURVE, *ATTACK, "label", "direction", "epsilon"),
     *("n", "flipped", "share", "share_low", "share_high", "modality"),
 ]
 TRANSFER = [
-    *("cohort", "protocol", "made_on", "model", "preset", "storage", "attack", "epsilon"),
+    *(*TRIAL, "made_on", "model", "preset", "storage", "attack", "epsilon"),
     *("n", "flipped", "share", "share_low", "share_high", "modality"),
 ]
 GAIN = [
-    *(*IDENTITY, *ATTACK, "control", "epsilon", "n", "attack_only", "control_only", "drop", "control_drop"),
+    *(*CURVE, *ATTACK, "control", "epsilon", "n", "attack_only", "control_only", "drop", "control_drop"),
     *("gain", "gain_low", "gain_high", "modality"),
 ]
 _SPENT = {"gradients": "n_gradients", "queries": "n_queries", "seconds": "duration_s"}
 COST = [
-    *("cohort", "protocol", "model", "preset", *ATTACK, "n"),
+    *(*MODEL, "preset", *ATTACK, "n"),
     *(f"{name}{part}" for name in _SPENT for part in ("_median", "_low", "_high", "_total")),
     "modality",
 ]
@@ -75,7 +86,7 @@ def robust_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
         accuracy is its own envelope.
     """
     rows = with_worst_case(answered(frame))
-    table = fgsm_accuracy(rows).merge(attack_facts(rows), on=[*IDENTITY, "modality"], how="left")
+    table = fgsm_accuracy(rows).merge(attack_facts(rows), on=[*CURVE, "modality"], how="left")
     return _ordered(table, ROBUST)
 
 
@@ -143,7 +154,7 @@ def transfer(frame: pd.DataFrame) -> pd.DataFrame:
     white = [(names | {"made_on": names["model"]}, group) for names, group in groups(rows, [*GROUP, "attack"], own)]
     parts = [_flip_counts(group, []).assign(**names) for names, group in (*moved, *white)]
     table = _shares(parts, [*GROUP, "attack", "made_on"])
-    return in_attack_order(table, ["cohort", "protocol", "made_on", "model"])[TRANSFER]
+    return in_attack_order(table, [*TRIAL, "made_on", "model"])[TRANSFER]
 
 
 @each_seed
@@ -187,7 +198,7 @@ def cost(frame: pd.DataFrame) -> pd.DataFrame:
         n images; `_median` an image, `_low` and `_high` the quartiles over images, which tell the spread and are no
         confidence interval, and `_total`. Null where the table has no record.
     """
-    keys = ["cohort", "protocol", "model", "modality", "preset", *ATTACK[:-1]]
+    keys = [*CLASSIFIER, "preset", *ATTACK[:-1]]
     rows = answered(frame, [*keys, "case_id", *_SPENT.values()])
     parts = []
     for names, group in groups(rows, keys, rows["attack"] != WORST_CASE):
@@ -266,19 +277,19 @@ def _joined(one: FloatArray, other: FloatArray, phi: FloatArray) -> FloatArray:
 
 
 def attack_facts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the attack of each curve: IDENTITY, modality and ATTACK but for the role."""
-    return plain(rows[[*IDENTITY, "modality", *ATTACK[:-1]]].drop_duplicates(IDENTITY))
+    """Return the attack of each curve: CURVE, modality and ATTACK but for the role."""
+    return plain(rows[[*CURVE, "modality", *ATTACK[:-1]]].drop_duplicates(CURVE))
 
 
 def _ordered(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Return the columns of `table`, with the role of each row, attacks in their order."""
     if table.empty:
         return pd.DataFrame(columns=columns)
-    return in_attack_order(table.assign(role=roles(table)), ["cohort", "protocol", "model"])[columns]
+    return in_attack_order(table.assign(role=roles(table)), MODEL)[columns]
 
 
 def _trial(names: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(names[name] for name in ("cohort", "protocol", "model", "storage"))
+    return tuple(names[name] for name in (*CLASSIFIER, "storage"))
 
 
 def _answers(rows: pd.DataFrame) -> tuple[pd.DataFrame, FloatArray, FloatArray]:

@@ -9,12 +9,11 @@ import pandas as pd
 
 from dosimeter.analysis import paper
 from dosimeter.analysis.auc import auc_interval
-from dosimeter.analysis.base import CLASSIFIER, answered, clean_answers, each_seed, groups, plain
+from dosimeter.analysis.base import CLASSIFIER, MODEL, answered, clean_answers, each_seed, groups, plain
 from dosimeter.analysis.clusters import per_patient
 from dosimeter.analysis.intervals import FloatArray, proportion_interval
 
 CALIBRATION_BINS = 15
-IDENTITY = ["cohort", "protocol", "model"]
 _CELLS = ["tn", "fp", "fn", "tp"]
 
 
@@ -36,13 +35,13 @@ def clean_metrics(frame: pd.DataFrame) -> pd.DataFrame:
         class, is null.
     """
     rows = [{**names, **_metrics(group)} for names, group in groups(clean_answers(answered(frame)), CLASSIFIER)]
-    columns = [*IDENTITY, "n", "n_positive", "n_patients", "n_errors"]
+    columns = [*MODEL, "n", "n_positive", "n_patients", "n_errors"]
     for name in ("accuracy", "sensitivity", "specificity", "precision"):
         columns += [name, f"{name}_low", f"{name}_high"]
     columns += ["f1", "auc", "auc_low", "auc_high", "auc_method", "brier", "ece", "modality"]
-    failed = plain(frame.loc[frame["status"] != "ok", [*IDENTITY, "case_id"]]).groupby(IDENTITY)["case_id"].nunique()
+    failed = plain(frame.loc[frame["status"] != "ok", [*MODEL, "case_id"]]).groupby(MODEL)["case_id"].nunique()
     table = pd.DataFrame(rows, columns=[name for name in columns if name != "n_errors"])
-    table = table.merge(failed.rename("n_errors").reset_index(), on=IDENTITY, how="left")
+    table = table.merge(failed.rename("n_errors").reset_index(), on=MODEL, how="left")
     return table.astype({"n_patients": "Int64"}).assign(n_errors=table["n_errors"].fillna(0).astype(int))[columns]
 
 
@@ -63,14 +62,14 @@ def confusion(frame: pd.DataFrame) -> pd.DataFrame:
     table = counts.groupby([clean[name] for name in CLASSIFIER]).sum().reset_index()
     published = paper.confusion().rename(columns={name: f"paper_{name}" for name in _CELLS})
     table = paper.beside(table, published.astype({f"paper_{name}": "Int64" for name in _CELLS}))
-    return table[[*IDENTITY, *_CELLS, *(f"paper_{name}" for name in _CELLS), "modality"]]
+    return table[[*MODEL, *_CELLS, *(f"paper_{name}" for name in _CELLS), "modality"]]
 
 
 def training(meta: Mapping[str, Any]) -> pd.DataFrame:
     """Return the training histories in a run's meta, one row per (classifier, epoch); of several seeds with `seed`."""
     columns = ["epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
     cards = meta.get("classifiers", [])
-    identity = [*IDENTITY, "seed"] if len({card.get("seed") for card in cards}) > 1 else IDENTITY
+    identity = [*MODEL, "seed"] if len({card.get("seed") for card in cards}) > 1 else MODEL
     rows = [
         {**{name: card.get(name) for name in identity}, **epoch} for card in cards for epoch in card.get("history", [])
     ]

@@ -5,11 +5,11 @@ import pandas as pd
 
 from dosimeter.analysis import paper
 from dosimeter.analysis.bands import simultaneous_band
-from dosimeter.analysis.base import GROUP, answered, each_seed, groups
+from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups
 from dosimeter.analysis.shares import by_patient, shares
 
 COLUMNS = [
-    *("cohort", "protocol", "model", "preset", "storage", "epsilon"),
+    *(*CURVE, "epsilon"),
     *("n", "correct", "incorrect", "accuracy", "ci_low", "ci_high", "band_low", "band_high"),
     *(
         "accuracy_envelope",

@@ -5,14 +5,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import GROUP, answered, each_seed, groups, places
+from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups, places
 from dosimeter.analysis.clusters import per_patient
 from dosimeter.analysis.intervals import FloatArray, mean_interval
 
 _VALUES = ["original", "adversarial", "decrease", "decrease_low", "decrease_high"]
 _GROUPS = {"": "n", "_fixed": "n_fixed", "_all": "n_all"}  # suffix of the values, name of the count
 COLUMNS = [
-    *("cohort", "protocol", "model", "preset", "storage", "epsilon"),
+    *(*CURVE, "epsilon"),
     *(name for suffix, n in _GROUPS.items() for name in (n, *(value + suffix for value in _VALUES))),
     *("paper_original", "paper_adversarial", "paper_decrease", "modality"),
 ]

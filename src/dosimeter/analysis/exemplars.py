@@ -3,11 +3,11 @@
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import CLASSIFIER, answered, each_seed
+from dosimeter.analysis.base import MODEL, answered, each_seed
 from dosimeter.analysis.flips import flip_epsilon
 
 COLUMNS = [
-    *("cohort", "protocol", "model", "preset", "case_id", "label", "flip_epsilon", "visible_epsilon"),
+    *(*MODEL, "preset", "case_id", "label", "flip_epsilon", "visible_epsilon"),
     *("n_flipped", "modality"),
 ]
 
@@ -31,7 +31,7 @@ def choose_exemplar(frame: pd.DataFrame) -> pd.DataFrame:
     rows = answered(frame)
     flips = flip_epsilon(rows)
     flips = flips[(flips["storage"] == "float") & flips["flip_epsilon"].notna()]
-    groups = [*CLASSIFIER, "preset"]
+    groups = [*MODEL, "modality", "preset"]
     chosen = []
     for _, group in flips.groupby(groups):
         positive = group[group["label"] == 1]
