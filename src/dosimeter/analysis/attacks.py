@@ -61,8 +61,8 @@ COST = [
     *(f"{name}{part}" for name in _SPENT for part in ("_median", "_low", "_high", "_total")),
     "modality",
 ]
-DIRECTIONS = {0: "to positive", 1: "from positive"}
-"""What a flipped image's answer did, by its true class: a false alarm, or a missed patient."""
+TO_POSITIVE, FROM_POSITIVE = "to positive", "from positive"
+"""What a flipped image's answer did: a false alarm, or a missed patient."""
 
 
 def reported_doses(epsilons: "pd.Series[float]") -> list[float]:
@@ -87,7 +87,7 @@ def robust_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = with_worst_case(answered(frame))
     table = fgsm_accuracy(rows).merge(attack_facts(rows), on=[*CURVE, "modality"], how="left")
-    return _ordered(table, ROBUST)
+    return ordered(table, ROBUST)
 
 
 @each_seed
@@ -108,7 +108,7 @@ def area(frame: pd.DataFrame) -> pd.DataFrame:
     rows = with_worst_case(answered(frame))
     curves = groups(rows, [*GROUP, *ATTACK[:-1]], rows["on_grid"])
     parts = [row for names, group in curves for row in _areas(group, names)]
-    return _ordered(pd.DataFrame(parts, columns=[*GROUP, *ATTACK[:-1], *AREA[AREA.index("epsilon_max") : -1]]), AREA)
+    return ordered(pd.DataFrame(parts, columns=[*GROUP, *ATTACK[:-1], *AREA[AREA.index("epsilon_max") : -1]]), AREA)
 
 
 @each_seed
@@ -121,16 +121,18 @@ def class_flips(frame: pd.DataFrame) -> pd.DataFrame:
         frame: a response table.
 
     Returns:
-        One row per curve, class and epsilon above 0: label (the true class) and direction ("to positive" or "from
-        positive"); n images of that class that were right, flipped of them, and the share with its interval (`shares`).
+        One row per curve, class and epsilon above 0: label (the true class) and direction (`FROM_POSITIVE`, or of two
+        classes `TO_POSITIVE`; "" where the answer may have become any of several); n images of that class that were
+        right, flipped of them, and the share with its interval (`shares`).
     """
     rows = with_worst_case(answered(frame))
     parts = [
-        _flip_counts(group, ["label"]).assign(**names)
+        flip_counts(group, ["label"]).assign(**names, positive=group["positive"].iloc[0], of=group["n_classes"].iloc[0])
         for names, group in groups(rows, [*GROUP, *ATTACK[:-1]], rows["on_grid"])
     ]
-    table = _shares(parts, [*GROUP, *ATTACK[:-1], "label"])
-    return _ordered(table.assign(direction=table["label"].map(DIRECTIONS)), FLIPS)
+    table = joined_shares(parts, [*GROUP, *ATTACK[:-1], "label", "positive", "of"])
+    direction = np.select([table["label"] == table["positive"], table["of"] == 2], [FROM_POSITIVE, TO_POSITIVE], "")
+    return ordered(table.assign(direction=direction), FLIPS)
 
 
 @each_seed
@@ -152,8 +154,8 @@ def transfer(frame: pd.DataFrame) -> pd.DataFrame:
         names["preset"] = names["preset"].removesuffix(f" from {names['made_on']}")
     own = rows["on_grid"] & (rows["made_on"] == "") & rows["preset"].isin({names["preset"] for names, _ in moved})
     white = [(names | {"made_on": names["model"]}, group) for names, group in groups(rows, [*GROUP, "attack"], own)]
-    parts = [_flip_counts(group, []).assign(**names) for names, group in (*moved, *white)]
-    table = _shares(parts, [*GROUP, "attack", "made_on"])
+    parts = [flip_counts(group, []).assign(**names) for names, group in (*moved, *white)]
+    table = joined_shares(parts, [*GROUP, "attack", "made_on"])
     return in_attack_order(table, [*TRIAL, "made_on", "model"])[TRANSFER]
 
 
@@ -181,7 +183,7 @@ def gain(frame: pd.DataFrame) -> pd.DataFrame:
     ]
     own = [name for name in GAIN if name != "role"]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=own)
-    return _ordered(table.assign(control=CONTROL), GAIN)
+    return ordered(table.assign(control=CONTROL), GAIN)
 
 
 @each_seed
@@ -211,7 +213,7 @@ def cost(frame: pd.DataFrame) -> pd.DataFrame:
             row |= {f"{name}_median": median, f"{name}_low": low, f"{name}_high": high}
             row[f"{name}_total"] = values.sum(min_count=1)
         parts.append(row)
-    return _ordered(pd.DataFrame(parts, columns=[*keys, *COST[COST.index("n") : -1]]), COST)
+    return ordered(pd.DataFrame(parts, columns=[*keys, *COST[COST.index("n") : -1]]), COST)
 
 
 def paired_difference(both: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, n: npt.ArrayLike) -> Interval:
@@ -281,7 +283,7 @@ def attack_facts(rows: pd.DataFrame) -> pd.DataFrame:
     return plain(rows[[*CURVE, "modality", *ATTACK[:-1]]].drop_duplicates(CURVE))
 
 
-def _ordered(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+def ordered(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Return the columns of `table`, with the role of each row, attacks in their order."""
     if table.empty:
         return pd.DataFrame(columns=columns)
@@ -322,7 +324,7 @@ def _areas(rows: pd.DataFrame, names: dict[str, Any]) -> Iterator[dict[str, Any]
         yield {**names, "epsilon_max": limit, "n": len(areas), "area": areas[:, place].mean(), **bounds}
 
 
-def _flip_counts(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def flip_counts(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Return, for each epsilon above 0 and value of `by`, the images right at epsilon 0 and those that flipped."""
     clean = rows[(rows["epsilon"] == 0) & rows["correct"]]
     kept = rows[(rows["epsilon"] > 0) & (places(rows["case_id"], clean["case_id"]) >= 0)]
@@ -330,7 +332,8 @@ def _flip_counts(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return shares(kept, [*by, "epsilon"], "flipped")
 
 
-def _shares(parts: list[pd.DataFrame], names: list[str]) -> pd.DataFrame:
+def joined_shares(parts: list[pd.DataFrame], names: list[str]) -> pd.DataFrame:
+    """Return the tables of `flip_counts`, which were given `names`, as one."""
     parts = [part for part in parts if len(part)]
     columns = [*names, "epsilon", "n", "flipped", "share", "low", "high"]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)

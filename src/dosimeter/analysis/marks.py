@@ -23,7 +23,10 @@ COLUMN = "evaluation"
 STEP = "grid_step"
 """Columns that `with_marks` adds."""
 
-_UNATTACKED = ("clean_metrics", "confusion", "training", "evaluation", "taxonomy")
+_UNATTACKED = (
+    *("clean_metrics", "confusion", "training", "evaluation", "taxonomy"),
+    *("confusion_by_class", "class_auc", "top_k"),
+)
 _KEYS = [*MODEL, *APART, "preset", "made_on", "other", "compared", "against"]
 _STEPPED = {"epsilon50": "epsilon50", "deployed_median": "deployed_epsilon"}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from dosimeter.analysis import classes
 from dosimeter.analysis.against import with_differences
 from dosimeter.analysis.attacks import area, class_flips, cost, gain, robust_accuracy, transfer
 from dosimeter.analysis.base import answered, attackable, is_fgsm
@@ -59,6 +60,7 @@ CAPTIONS = {
     "displays": "Just-noticeable differences on every display and at every window, 95th percentile over pixels.",
     "safe_magnitudes": "Epsilons that flip half of the images and keep a rule of visibility.",
     "taxonomy": "What each attack needs, and what MITRE ATLAS and NIST AI 100-2 call it.",
+    **classes.CAPTIONS,
 }
 _PUBLISHED = {
     "confusion": ("paper_tp", "tables 2 and 3"),
@@ -95,6 +97,7 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     only if the run has more than `taxonomy.STUDY_PRESETS`; `fgsm_accuracy` and
     `probability_drop` are of the classifier's own FGSM images even then, and epsilon50 has the worst case too.
     `evaluation` is there with them, or if the run was examined before it began.
+    The tables of `classes` are there if there is a decision between more than two.
     `visibility`, `displays` and `safe_magnitudes` are there if visibility was measured.
     Of a run that aimed at a class, images of that class count in the paper's tables alone.
     Numbers under attack have their `evaluation` beside them, see `marks.with_marks`.
@@ -120,7 +123,7 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     if several:
         tables |= {analyse.__name__: analyse(every) for analyse in _OF_ATTACKS}
         tables["taxonomy"] = taxonomy(frame)
-    tables |= visibility_tables(frame)
+    tables |= classes.class_tables(frame, every) | visibility_tables(frame)
     if "seed" in tables["clean_metrics"]:
         tables["repeats"] = repeats(tables, responses.meta)
     preflights, convergence = (responses.meta.get(name) or [] for name in ("preflights", "convergence"))

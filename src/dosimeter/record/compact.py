@@ -228,6 +228,11 @@ def class_scores(rows: pd.DataFrame) -> FloatArray:
     return scores
 
 
+def no_scores(n_rows: int) -> pd.arrays.ArrowExtensionArray:
+    """Return a column `scores` of `n_rows` nulls."""
+    return pd.arrays.ArrowExtensionArray(pa.chunked_array([pa.nulls(n_rows, SCORES)]))
+
+
 def class_probabilities(rows: pd.DataFrame) -> FloatArray:
     """Return each class's probability (n, classes) of compact rows, as `class_scores`."""
     if len(rows) and int(rows["n_classes"].iloc[0]) == 2:
