@@ -10,12 +10,12 @@ from markdown import table
 from results import made, write_page
 
 from dosimeter.analysis.names import attack_title, model_name
-from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.visibility import statements
+from dosimeter.presentation.numbers import Cell, decimal
+from dosimeter.presentation.views import View
 from dosimeter.record.table import Responses
-from dosimeter.report.numbers import Cell, decimal
-from dosimeter.report.storage import storage_sentences, storage_tables
-from dosimeter.report.tables import View
+from dosimeter.report.build import build_tables
+from dosimeter.sections.storage.page import storage_sentences, storage_tables
 
 HEAD = """# Deployed and seen
 

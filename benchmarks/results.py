@@ -13,9 +13,9 @@ from markdown import table
 
 from dosimeter.analysis.evaluation import overall
 from dosimeter.analysis.names import attack_title, model_name
-from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.wording import records
 from dosimeter.record.table import Responses, read_compact
+from dosimeter.report.build import build_tables
 
 DOSES = (0.001, 0.003, 0.009)
 TRIAL = ["cohort", "protocol", "model"]

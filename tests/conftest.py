@@ -9,9 +9,9 @@ import tiny
 from PIL import Image
 
 import dosimeter.study.run
-from dosimeter.analysis.tables import build_tables, write_tables
 from dosimeter.cohorts import Decoded, load_cohort, to_grid
 from dosimeter.record import table as responses
+from dosimeter.report.build import build_tables, write_tables
 
 
 @pytest.fixture(autouse=True)

@@ -27,12 +27,12 @@ from dosimeter.analysis.susceptibility import (
     rank_agreement,
     susceptibility,
 )
-from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.taxonomy import CATALOGUES, taxonomy
 from dosimeter.analysis.worst_case import with_worst_case
 from dosimeter.attacks.registry import build, entries, kind
 from dosimeter.record.kinds import AttackKind
 from dosimeter.record.table import Responses, to_frame
+from dosimeter.report.build import build_tables
 
 GRID = (0.0, 0.003, 0.009)
 WRONG = {  # preset: case: at which epsilons of the grid its answer is wrong

@@ -9,11 +9,11 @@ from response_factory import response_row
 
 from dosimeter.analysis.names import storage_kind
 from dosimeter.analysis.storage import deployed_epsilon, deployed_median, is_stored, survival
-from dosimeter.analysis.tables import build_tables
-from dosimeter.figures.storage import LOOKS, survival_curves
 from dosimeter.record.kinds import StorageKind
 from dosimeter.record.table import to_frame
-from dosimeter.report.storage import storage_sentences, storage_tables
+from dosimeter.report.build import build_tables
+from dosimeter.sections.storage.figures import LOOKS, survival_curves
+from dosimeter.sections.storage.page import storage_sentences, storage_tables
 from dosimeter.storage.base import kind, storages
 
 DOSES = (0.0, 0.001, 0.003)

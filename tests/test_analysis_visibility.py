@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from response_factory import EPSILONS, make_responses, response_row
 
-from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.visibility import (
     METRICS,
     NOT_MEASURED,
@@ -18,8 +17,9 @@ from dosimeter.analysis.visibility import (
     statements,
     visibility,
 )
-from dosimeter.figures import write_figures
 from dosimeter.record.table import Responses, read_compact, to_frame
+from dosimeter.report.build import build_tables
+from dosimeter.report.figures import write_figures
 from dosimeter.report.html import render
 from dosimeter.report.summary import summarise
 from dosimeter.visibility.gsdf import DISPLAYS, REFERENCE, jnd_span

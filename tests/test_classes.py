@@ -24,10 +24,10 @@ from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.drops import probability_drop
 from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.analysis.intervals import wilson
-from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.worst_case import with_worst_case
 from dosimeter.record.compact import compact
 from dosimeter.record.table import Responses, to_frame
+from dosimeter.report.build import build_tables
 
 # By image: its class, and what is answered at epsilon 0 and 0.1 by one attack, and at 0.1 by another.
 IMAGES = [

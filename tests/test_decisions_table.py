@@ -15,12 +15,12 @@ from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.flips import epsilon50
 from dosimeter.analysis.paired import paired
 from dosimeter.analysis.susceptibility import rank_agreement
-from dosimeter.analysis.tables import build_tables
 from dosimeter.errors import DosimeterError
 from dosimeter.record import table as responses
 from dosimeter.record.compact import class_probabilities, class_scores, compact
 from dosimeter.record.schema import SCHEMA_3
 from dosimeter.record.table import SCHEMA, to_frame
+from dosimeter.report.build import build_tables
 
 
 def class_row(logits: list[float], label: int, **columns: object) -> dict[str, object]:

@@ -17,8 +17,6 @@ from test_study import settings
 
 import dosimeter.study.run
 from dosimeter.analysis.evaluation import evaluate
-from dosimeter.analysis.marks import with_marks
-from dosimeter.analysis.tables import build_tables, visibility_tables
 from dosimeter.errors import DosimeterError
 from dosimeter.readers.joining import join
 from dosimeter.readers.store import Answer, Store
@@ -26,6 +24,7 @@ from dosimeter.record import table as responses
 from dosimeter.record.facts import check_facts
 from dosimeter.record.table import Responses
 from dosimeter.report import write_summary
+from dosimeter.report.build import build_tables
 from dosimeter.report.html import render
 from dosimeter.study.run import run_study
 
@@ -74,7 +73,7 @@ def test_a_study_with_few_answers_can_be_joined_and_read(run: Path, tmp_path: Pa
     for catch in found["catch"]:
         assert (catch["low"] is None) == (catch["high"] is None)
         assert catch["n"] < 3 or catch["low"] is not None
-    write_summary(after, with_marks(build_tables(after) | visibility_tables(after.frame)), tmp_path / "summary.json")
+    write_summary(after, build_tables(after), tmp_path / "summary.json")
     assert json.loads((tmp_path / "summary.json").read_text())["reader_studies"][0]["catch"] == found["catch"]
 
 
@@ -108,7 +107,7 @@ def test_numbers_that_are_not_finite_do_not_stop_a_summary(run: Path, tmp_path: 
     meta["observer"][0]["d_image"] = math.nan
     meta["readers"][0]["curves"][0]["width"] = math.inf
     found = Responses(found.frame, check_facts(meta))
-    tables = with_marks(build_tables(found) | visibility_tables(found.frame))
+    tables = build_tables(found)
     write_summary(found, tables, tmp_path / "summary.json")
     assert json.loads((tmp_path / "summary.json").read_text())["observer"][0]["d_image"] is None
 
@@ -149,7 +148,7 @@ def judged(facts: Facts, frame: pd.DataFrame) -> None:
 def drawn(facts: Facts, frame: pd.DataFrame, folder: Path) -> None:
     """Do what a report does with facts; its figures show pictures, which were opened when they were read."""
     found = Responses(frame, facts)
-    tables = with_marks(build_tables(found) | visibility_tables(frame))
+    tables = build_tables(found)
     write_summary(found, tables, folder / "summary.json")
     render(found, tables, [])
 

@@ -16,19 +16,21 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from dosimeter.analysis.base import answered
 from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.analysis.names import WORST_CASE, in_order, series_name
-from dosimeter.analysis.tables import build_tables
 from dosimeter.attacks.registry import names
-from dosimeter.figures import write_figures
-from dosimeter.figures.attacks import (
+from dosimeter.presentation.style import attack_look, save
+from dosimeter.record.table import Responses, to_frame
+from dosimeter.report.build import build_tables
+from dosimeter.report.figures import slug, write_figures
+from dosimeter.sections.attacks.figures import (
     class_flip_curves,
     cost_against_strength,
     security_curves,
     susceptibility_scatter,
     transfer_matrices,
 )
-from dosimeter.figures.curves import accuracy_curves, zero_gradients
-from dosimeter.figures.drops import drop_epsilon, median_drop, single_image_drop
-from dosimeter.figures.pictures import (
+from dosimeter.sections.figures.curves import accuracy_curves, zero_gradients
+from dosimeter.sections.figures.drops import drop_epsilon, median_drop, single_image_drop
+from dosimeter.sections.figures.pictures import (
     FOOT_PX,
     GAP_PX,
     HEAD_PX,
@@ -38,10 +40,7 @@ from dosimeter.figures.pictures import (
     adversarial_pictures,
     triptychs,
 )
-from dosimeter.figures.style import attack_look, save
-from dosimeter.figures.training import METRICS, metric_bars, roc_curves, roc_points, training_curves
-from dosimeter.figures.write import slug
-from dosimeter.record.table import Responses, to_frame
+from dosimeter.sections.figures.training import METRICS, metric_bars, roc_curves, roc_points, training_curves
 
 EPSILONS = (0.0, 1e-3, 3e-3, 9e-3, 0.08)
 CLASSES = ("other", "COVID-19")
@@ -284,7 +283,10 @@ def test_models_keep_the_papers_order() -> None:
 
 
 def test_reading_a_run_needs_neither_torch_nor_pyplot() -> None:
-    code = "import sys, dosimeter.report, dosimeter.figures; print({'torch', 'matplotlib.pyplot'} & set(sys.modules))"
+    code = (
+        "import sys; from dosimeter.report.sections import in_order; in_order(); "
+        "print({'torch', 'matplotlib.pyplot'} & set(sys.modules))"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "set()"
 

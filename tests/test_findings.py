@@ -11,9 +11,9 @@ from response_factory import make_responses
 
 from dosimeter.analysis import names, wording
 from dosimeter.analysis.findings import Finding, findings
-from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.verdict import verdict
 from dosimeter.record.table import Responses
+from dosimeter.report.build import build_tables
 
 EPSILONS = (0.0, 1e-3, 3e-3, 9e-3, 0.01, 0.08)
 SMALL: dict[str, Any] = {"cohorts": {"xray-268": "xray"}, "epsilons": EPSILONS}

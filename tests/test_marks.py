@@ -7,21 +7,22 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from figure_captions import caption_of
 from response_factory import make_responses
 
 from dosimeter.analysis import marks
 from dosimeter.analysis.evaluation import overall
 from dosimeter.analysis.marks import with_marks
-from dosimeter.analysis.tables import build_tables, write_tables
 from dosimeter.analysis.verdict import verdict
-from dosimeter.figures.attacks import security_curves, transfer_matrices
-from dosimeter.figures.captions import Shown, caption
-from dosimeter.figures.curves import accuracy_curves
+from dosimeter.presentation.numbers import Cell, median
+from dosimeter.presentation.views import View
 from dosimeter.record.table import Responses
+from dosimeter.report.build import build_tables, write_tables
 from dosimeter.report.html import render
-from dosimeter.report.numbers import Cell, median
 from dosimeter.report.summary import summarise
-from dosimeter.report.tables import View, all_tables
+from dosimeter.sections.attacks.figures import security_curves, transfer_matrices
+from dosimeter.sections.figures.curves import accuracy_curves
+from dosimeter.sections.tables.views import all_tables
 
 SETTINGS: dict[str, Any] = {
     "cohorts": {"phantom-xray": "xray"}, "epsilons": (0.0, 1e-3, 3e-3, 9e-3), "n_cases": 8, "error_row": False,
@@ -178,10 +179,9 @@ def test_legends_carry_the_verdict(tables: Tables) -> None:
 
 def test_captions_explain_the_signs_that_are_there(tables: Tables) -> None:
     words = "✕ UNRELIABLE and ▲ CAUTION: the verdict on the evaluation that a number belongs to."
-    shown = Shown("phantom-xray", "paper", "", tables)
-    assert caption("accuracy", shown).endswith(words)
-    assert words not in caption("metrics", shown)
-    assert "✕" not in caption("accuracy", shown._replace(tables=judged(tables, {})))
+    assert caption_of("accuracy", tables).endswith(words)
+    assert words not in caption_of("metrics", tables)
+    assert "✕" not in caption_of("accuracy", judged(tables, {}))
 
 
 # --- files

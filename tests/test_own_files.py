@@ -20,7 +20,6 @@ from reader_study import make_study_folder
 from response_factory import make_responses, response_row
 from test_study import settings
 
-from dosimeter.analysis.tables import build_tables
 from dosimeter.cli import main
 from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.split import split
@@ -36,6 +35,7 @@ from dosimeter.record import table as responses
 from dosimeter.record.run import Run, keep, kept
 from dosimeter.record.table import SCHEMA
 from dosimeter.report import redraw
+from dosimeter.report.build import build_tables
 from dosimeter.study.run import run_study
 
 Facts = dict[str, Any]

@@ -14,12 +14,12 @@ from scipy.stats import binomtest
 import dosimeter as dm
 from dosimeter.analysis.attacks import paired_difference
 from dosimeter.analysis.paired import BY_IMAGE, BY_PATIENT, BY_WORTH, compare, holm, mcnemar, paired, sign_flips
-from dosimeter.analysis.tables import build_tables, write_tables
 from dosimeter.errors import DosimeterError
+from dosimeter.presentation.paired import paired_tables, seed_tables
 from dosimeter.record.table import Responses, to_frame
 from dosimeter.report import summarise
+from dosimeter.report.build import build_tables, write_tables
 from dosimeter.report.html import render
-from dosimeter.report.paired import paired_tables, seed_tables
 
 EPSILONS = (0.0, 1e-3, 3e-3, 9e-3)
 

@@ -13,13 +13,13 @@ from test_study import settings
 import dosimeter.executors.local
 import dosimeter.report
 import dosimeter.study.run
-from dosimeter.analysis.tables import build_tables
 from dosimeter.cli import main
 from dosimeter.errors import DosimeterError
 from dosimeter.record import table as responses
 from dosimeter.record.table import Responses
 from dosimeter.report import redraw, redraw_partial, summarise, unreported
 from dosimeter.report.answer import answer
+from dosimeter.report.build import build_tables
 from dosimeter.study.run import run_study
 
 

@@ -13,10 +13,8 @@ from response_factory import make_responses
 from test_report import Page, write_responses
 
 from dosimeter.analysis.intervals import wilson
-from dosimeter.analysis.tables import build_tables
 from dosimeter.cli import main
 from dosimeter.errors import DosimeterError
-from dosimeter.figures.readers import psychometric_curves
 from dosimeter.readers.design import read_design
 from dosimeter.readers.export import answers_table, export_answers
 from dosimeter.readers.joining import join
@@ -26,9 +24,11 @@ from dosimeter.readers.simulate import simulate
 from dosimeter.readers.store import Answer, Store
 from dosimeter.record import table as responses
 from dosimeter.record.table import Responses
+from dosimeter.report.build import build_tables
 from dosimeter.report.html import render
-from dosimeter.report.readers import reader_sentences
 from dosimeter.report.summary import summarise
+from dosimeter.sections.readers.figures import psychometric_curves
+from dosimeter.sections.readers.page import reader_sentences
 
 THRESHOLD = 0.015
 

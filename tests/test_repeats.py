@@ -19,14 +19,14 @@ from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.analysis.findings import findings
 from dosimeter.analysis.intervals import proportion_interval
 from dosimeter.analysis.repeats import first_repeat, in_words, interval_note, interval_over_splits, repeats, seeds
-from dosimeter.analysis.tables import build_tables
 from dosimeter.analysis.verdict import verdict
-from dosimeter.figures import write_figures
-from dosimeter.figures.repeats import repeated_curves
 from dosimeter.record.table import SCHEMA, Responses, to_frame
 from dosimeter.report import redraw, summarise
+from dosimeter.report.build import build_tables
+from dosimeter.report.figures import write_figures
 from dosimeter.report.html import render
-from dosimeter.report.repeats import repeat_tables
+from dosimeter.sections.repeats.figures import repeated_curves
+from dosimeter.sections.repeats.page import repeat_tables
 
 EPSILONS = (0.0, 1e-3, 3e-3, 9e-3, 0.08)
 STORED = ("survival", "deployed_epsilon", "deployed_median")

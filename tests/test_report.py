@@ -20,13 +20,14 @@ from PIL import Image
 from response_factory import make_responses
 
 import dosimeter.report
-from dosimeter.analysis.tables import build_tables
 from dosimeter.errors import DosimeterError
-from dosimeter.figures import FigureFile
+from dosimeter.presentation import numbers
 from dosimeter.record.table import SCHEMA, Responses
-from dosimeter.report import numbers, redraw, summarise
+from dosimeter.report import redraw, summarise
+from dosimeter.report.build import build_tables
+from dosimeter.report.figures import FigureFile
 from dosimeter.report.html import MAX_BYTES, embed, render
-from dosimeter.report.tables import all_tables
+from dosimeter.sections.tables.views import all_tables
 
 Tables = dict[str, pd.DataFrame]
 

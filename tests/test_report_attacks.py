@@ -8,10 +8,11 @@ import pytest
 from response_factory import make_responses
 from test_report import SMALL, Page, digests, write_responses
 
-from dosimeter.analysis.tables import build_tables
-from dosimeter.report import numbers, redraw
-from dosimeter.report.attacks import attack_sentences, attack_tables
+from dosimeter.presentation import numbers
+from dosimeter.report import redraw
+from dosimeter.report.build import build_tables
 from dosimeter.report.html import MAX_BYTES, render
+from dosimeter.sections.attacks.page import attack_sentences, attack_tables
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,13 @@ from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.evaluation import evaluate
 from dosimeter.analysis.flips import flip_epsilon
 from dosimeter.analysis.storage import deployed_epsilon, survival
-from dosimeter.analysis.tables import LATEX_ROWS, build_tables
 from dosimeter.analysis.visibility import safe_magnitudes, visibility
 from dosimeter.errors import DosimeterError
-from dosimeter.figures.style import save
-from dosimeter.figures.training import roc_curves
+from dosimeter.presentation.style import save
 from dosimeter.record import table as responses
 from dosimeter.report import redraw
+from dosimeter.report.build import LATEX_ROWS, build_tables
+from dosimeter.sections.figures.training import roc_curves
 
 EPSILONS = (0.0, 1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3, 7e-3, 8e-3, 9e-3)
 N_CASES = 6_000

@@ -15,7 +15,6 @@ from test_sweeps import cohort
 from tiny import convolutional_classifier, linear_classifier
 
 import dosimeter as dm
-from dosimeter.analysis.tables import build_tables
 from dosimeter.attacks.adapters import adapt
 from dosimeter.attacks.base import AttackError, Candidate, Problem
 from dosimeter.attacks.known.pgd import PGD
@@ -27,6 +26,7 @@ from dosimeter.errors import DosimeterError
 from dosimeter.examinations.convergence import examine_convergence
 from dosimeter.models.base import Classifier
 from dosimeter.record.table import Responses, compact, to_frame
+from dosimeter.report.build import build_tables
 from dosimeter.study.config import EFFORTS, load_config
 from dosimeter.sweeps.execute import execute_cell
 from dosimeter.sweeps.paths import Finds, Ray, Still

@@ -6,25 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from figure_captions import caption_of
 from reader_study import make_study_folder
 from response_factory import make_responses
 
 from dosimeter.analysis import paper
 from dosimeter.analysis.claims import claim
 from dosimeter.analysis.findings import findings
-from dosimeter.analysis.tables import build_tables, write_tables
 from dosimeter.analysis.verdict import verdict
-from dosimeter.figures import FigureFile, write_figures
-from dosimeter.figures.attacks import class_flip_curves, security_curves
-from dosimeter.figures.captions import Shown, caption
-from dosimeter.figures.curves import accuracy_curves
 from dosimeter.readers.psychometric import Curve
 from dosimeter.readers.results import results
 from dosimeter.readers.simulate import simulate
 from dosimeter.readers.store import Store
 from dosimeter.record.table import Responses
+from dosimeter.report.build import build_tables, write_tables
+from dosimeter.report.figures import FigureFile, write_figures
 from dosimeter.report.html import render
 from dosimeter.report.summary import summarise
+from dosimeter.sections.attacks.figures import class_flip_curves, security_curves
+from dosimeter.sections.figures.curves import accuracy_curves
 
 EPSILONS = (0.0, 1e-3, 3e-3, 8e-3, 9e-3, 0.08)
 SMALL: dict[str, Any] = {"epsilons": EPSILONS, "n_cases": 8, "error_row": False, "refine": False}
@@ -48,7 +48,7 @@ class Said:
 
     def caption(self, subject: str, **shown: Any) -> str:
         first = self.run.meta["cohorts"][0]
-        return caption(subject, Shown(first["cohort"], first["protocol"], "vgg16", self.tables, **shown))
+        return caption_of(subject, self.tables, cohort=first["cohort"], **shown)
 
     def __contains__(self, words: str) -> bool:
         return words in self.text
@@ -271,9 +271,7 @@ def test_readers_are_claimed_where_people_answered(simulated: bool, asked: dict[
     assert page.text.count(none) == (2 if simulated else 0)
     assert page.text.count(measured) == (0 if simulated else 2)
     assert verdict(page.run, page.tables)[-1].endswith(none if simulated else measured)
-    assert (
-        "Nobody looked at an image" in page.caption("readers", reader_study=page.run.meta["readers"][0])
-    ) == simulated
+    assert ("Nobody looked at an image" in page.caption("readers", study=page.run.meta["readers"][0])) == simulated
 
 
 # --- what is missing

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from figure_captions import caption_of
 from response_factory import make_responses
 
 from dosimeter.analysis import held
@@ -23,19 +24,19 @@ from dosimeter.analysis.intervals import (
     proportion_interval,
 )
 from dosimeter.analysis.susceptibility import weighted_spearman
-from dosimeter.analysis.tables import build_tables, write_tables
-from dosimeter.figures.captions import Shown, caption
-from dosimeter.figures.readers import has_threshold_band, psychometric_curves
+from dosimeter.presentation.paired import paired_tables
+from dosimeter.presentation.ranges import has_interval
+from dosimeter.presentation.views import Head, View
 from dosimeter.record.table import Responses
-from dosimeter.report.attacks import attack_tables
+from dosimeter.report.build import build_tables, write_tables
 from dosimeter.report.html import render
-from dosimeter.report.paired import paired_tables
-from dosimeter.report.ranges import has_interval
-from dosimeter.report.repeats import repeat_tables
-from dosimeter.report.sentences import simulations
-from dosimeter.report.storage import storage_tables
-from dosimeter.report.tables import Head, View, all_tables
-from dosimeter.report.visibility import visibility_tables
+from dosimeter.sections.attacks.page import attack_tables
+from dosimeter.sections.limits.sentences import simulations
+from dosimeter.sections.readers.figures import has_threshold_band, psychometric_curves
+from dosimeter.sections.repeats.page import repeat_tables
+from dosimeter.sections.storage.page import storage_tables
+from dosimeter.sections.tables.views import all_tables
+from dosimeter.sections.visibility.page import visibility_tables
 
 Tables = dict[str, pd.DataFrame]
 EPSILONS = (0.0, 1e-3, 3e-3, 9e-3, 0.08)
@@ -57,7 +58,7 @@ class Small:
         return list(views_of(self.run, self.tables))
 
     def caption(self, subject: str) -> str:
-        return caption(subject, Shown("phantom-xray", "paper", "vgg16", self.tables))
+        return caption_of(subject, self.tables, cohort="phantom-xray")
 
 
 def views_of(run: Responses, tables: Tables) -> Iterator[View]:
@@ -283,6 +284,6 @@ def test_the_figure_of_readers_names_the_intervals_that_it_draws() -> None:
         legend = [text.get_text() for text in psychometric_curves(study, half).legends[0].get_texts()]
         assert any("Wilson" in label for label in legend) == shares
         assert any("75 % threshold" in label for label in legend) == threshold == has_threshold_band(study["curves"])
-        said = caption("readers", Shown("c", "paper", "", {"fgsm_accuracy": half}, reader_study=study))
+        said = caption_of("readers", {"fgsm_accuracy": half}, study=study)
         assert ("Wilson" in said) == shares
         assert ("the 95 % interval of that epsilon" in said) == threshold

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from response_factory import make_responses
 
-from dosimeter.analysis.tables import build_tables
 from dosimeter.record.table import Responses
 from dosimeter.report import summarise
+from dosimeter.report.build import build_tables
 
 
 def test_a_network_whose_every_image_failed_makes_the_run_incomplete() -> None:

@@ -37,7 +37,7 @@ _PUBLIC = {
     "examine": "dosimeter.examinations.examination",
     "sweep": "dosimeter.study.sweep",
     "read_responses": "dosimeter.record.table:read",
-    "accuracy_table": "dosimeter.analysis.tables",
+    "accuracy_table": "dosimeter.analysis.against",
     "StudyConfig": "dosimeter.study.config",
     "run_study": "dosimeter.study.run",
 }

@@ -9,6 +9,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
+    "analysis.tables": "report.build",
     "atomic": "files",
     "compact": "record.compact",
     "config": "study.config",
@@ -16,10 +17,13 @@ MOVED = {
     "examination": "examinations.examination",
     "export": "replay.export",
     "facts": "record.facts",
+    "figures": "report.figures",
     "gathering": "study.gathering",
     "planning": "study.planning",
     "preflight": "examinations.preflight",
     "provenance": "record.provenance",
+    "report.numbers": "presentation.numbers",
+    "report.tables": "presentation.views",
     "reader_images": "replay.reader_study",
     "responses": "record.table",
     "runs": "record.run",

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from dosimeter.analysis.base import APART, CURVE, answered, groups
+from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.paired import PAIRABLE, Curves, Series
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.record.table import Responses
@@ -20,6 +21,27 @@ COLUMNS = [
 """What stands beside the accuracies."""
 
 _KEYS = [*CURVE, *APART, "epsilon"]
+
+
+def accuracy_table(responses: Responses, *, against: str | Responses | pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return accuracy with its interval at every epsilon; see `curves.fgsm_accuracy`.
+
+    Args:
+        responses: a run's, or what `sweep` returned.
+        against: compare every series with another over the same images, image by image. The name of a model, a preset
+            or a storage of `responses` (or "seed 1"), or a second table of responses.
+
+    Returns:
+        With `against` also n_common, the images that both answered; difference, this accuracy less the other, with its
+        95 % bounds difference_low and difference_high; p_mcnemar, of the exact McNemar test, which takes images as
+        independent; p_patient, of exact sign flips by patient, the one to take where a patient has several images;
+        p_holm, p_patient adjusted for the epsilons of the curve; method; against. See `paired.compare`.
+
+    Raises:
+        DosimeterError: `against` is no such name, is all there is, or has no image in common.
+    """
+    table = fgsm_accuracy(responses.frame)
+    return table if against is None else with_differences(table, responses.frame, against)
 
 
 def with_differences(table: pd.DataFrame, frame: pd.DataFrame, against: object) -> pd.DataFrame:

@@ -233,25 +233,6 @@ def _table(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 OF_CLEAN = (confusion_by_class, class_auc, top_k)
+"""Analyses of answers without attack."""
+
 OF_ATTACKS = (class_recall, macro_recall, flips_by_class)
-CAPTIONS = {
-    "confusion_by_class": "Who is taken for whom without attack: images of each class by the class answered.",
-    "class_auc": "Area under the ROC curve of each class against all others without attack, and their mean (label -1).",
-    "top_k": "How often the true class is among the k best without attack.",
-    "class_recall": "Images of each class still answered correctly, with Wilson's 95 % interval by patient.",
-    "macro_recall": "The mean over classes of the share answered correctly, with its 95 % interval by patient.",
-    "flips_by_class": "What images of each class become, of those answered correctly without attack.",
-}
-
-
-def class_tables(frame: pd.DataFrame, attacked: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the tables of decisions between more than two classes, by the names of their files; none if there is none.
-
-    Args:
-        frame: a compact response table.
-        attacked: the rows of it that count under attack.
-    """
-    if not has_many(frame):
-        return {}
-    clean = {analyse.__name__: analyse(frame) for analyse in OF_CLEAN}
-    return clean | {analyse.__name__: analyse(attacked) for analyse in OF_ATTACKS}

@@ -68,7 +68,7 @@ def findings(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[F
 
     Args:
         responses: the run's table and meta.
-        tables: as `tables.build_tables` returns them.
+        tables: as `report.build.build_tables` returns them.
     """
     responses, tables = first_repeat(responses, tables)
     curves = in_run_order(tables["fgsm_accuracy"], responses.meta)

@@ -35,7 +35,7 @@ def with_marks(tables: Tables) -> dict[str, pd.DataFrame]:
     """Return `tables` with two more columns where they belong.
 
     Args:
-        tables: as `analysis.tables.build_tables` makes them; marks that are there already are made anew.
+        tables: as `report.build.build_tables` makes them; marks that are there already are made anew.
 
     Returns:
         Every table of numbers under attack has `evaluation`: PASS, CAUTION or UNRELIABLE, or "" where the evaluation
@@ -45,8 +45,9 @@ def with_marks(tables: Tables) -> dict[str, pd.DataFrame]:
     """
     verdicts = overall(tables["evaluation"]) if "evaluation" in tables else pd.DataFrame()
     known = records(verdicts)
+    stepped = {name: _stepped(tables[name], column, tables) for name, column in _STEPPED.items() if name in tables}
     marked = {}
-    for name, table in tables.items():
+    for name, table in {**tables, **stepped}.items():
         if name not in _UNATTACKED and "model" in table:
             keys = [key for key in _KEYS if key in table]
             series = table[keys].drop_duplicates()
@@ -54,9 +55,6 @@ def with_marks(tables: Tables) -> dict[str, pd.DataFrame]:
             rest = table.drop(columns=[COLUMN], errors="ignore")
             table = rest.assign(**{COLUMN: _joined(rest, series, keys)})
         marked[name] = table
-    for name, column in _STEPPED.items():
-        if name in marked:
-            marked[name] = _stepped(marked[name], column, tables)
     return marked
 
 

@@ -30,7 +30,7 @@ def repeats(tables: Tables, meta: Mapping[str, Any]) -> pd.DataFrame:
     """Return means over the seeds with intervals over splits, one row per (classifier, quantity, attack, epsilon).
 
     Args:
-        tables: those of `tables.build_tables` that have a column `seed`.
+        tables: those of `report.build.build_tables` that have a column `seed`.
         meta: the run's; `cohorts` gives n_train and n_test of every split.
 
     Returns:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dosimeter.analysis.base import MODEL, answered, plain, roles
-from dosimeter.analysis.names import attack_kind, in_attack_order
+from dosimeter.analysis.names import attack_kind, in_attack_order, place
 
 CATALOGUES = {"atlas": "5.6.0", "nist": "E2025"}
 """The versions that the ids are of: MITRE ATLAS (its release), NIST AI 100-2 (its edition, March 2025)."""
@@ -46,6 +46,10 @@ _ACCESS = {
     "": Access("not known"),
 }
 """By `kinds.AttackKind.access`."""
+
+SCORES, DECISIONS = (_ACCESS[access].knowledge for access in ("scores", "decisions"))
+BLACK_BOXES = (SCORES, DECISIONS)
+"""What black boxes must have, in words."""
 
 _TRANSFER = Access(
     "another model (black box)", "AML.T0043.002 Black-Box Transfer", "NISTAML.022 Evasion", "2.2.3 Transferability"
@@ -115,3 +119,12 @@ def knowledge(attack: str) -> str:
 
 def _access(role: str, attack: str) -> Access:
     return _TRANSFER if role == "transfer" else _ACCESS[attack_kind(attack).access]
+
+
+def ran(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Return preset, attack and the model whose images these are ("" for the classifier's own), each once, in order."""
+    table = frame.loc[frame["status"] == "ok", ["preset", "attack", "made_on"]].drop_duplicates().astype(object)
+    rows = table.where(table.notna(), "").itertuples(index=False, name=None)
+    return sorted(
+        ((str(preset), str(attack), str(source)) for preset, attack, source in rows), key=lambda row: place(row[0])
+    )

@@ -37,7 +37,7 @@ def verdict(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[st
 
     Args:
         responses: the run's table and meta.
-        tables: as `tables.build_tables` returns them.
+        tables: as `report.build.build_tables` returns them.
     """
     every = seeds(responses)
     responses, tables = first_repeat(responses, tables)

@@ -1,6 +1,6 @@
 """How numbers are worded in sentences, and the curves they are taken from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,6 +15,11 @@ MARKS = {"PASS": "✓", "CAUTION": "▲", "UNRELIABLE": "✕"}
 
 TO_A_STEP = "to a step of the grid"
 """What is said of an interval whose ends are the same or neighbouring epsilons of the grid."""
+
+
+def joined(names: Sequence[str]) -> str:
+    """Return ["a", "b", "c"] as "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
 def in_run_order(table: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:

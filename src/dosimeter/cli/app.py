@@ -166,7 +166,7 @@ def report(
 
 
 @app.command(name="list")
-def list_(what: Annotated[str, typer.Argument(help="models, cohorts, attacks, storages, engines or words")]) -> None:
+def list_(what: Annotated[str, typer.Argument(help="models, cohorts, attacks, storages, engines, sections or words")]) -> None:
     """List what this version knows."""
     from dosimeter.cli.listing import listing
 

@@ -7,11 +7,12 @@ from pathlib import Path, PurePath
 
 from dosimeter.analysis import names
 from dosimeter.analysis.marks import with_marks
-from dosimeter.analysis.tables import build_tables, visibility_tables, write_tables
-from dosimeter.figures import write_figures
+from dosimeter.presentation.section import Rows
 from dosimeter.progress import Progress
 from dosimeter.record import table
 from dosimeter.record.run import REPORTED, Run, require_own
+from dosimeter.report.build import measured, of_sections, write_tables
+from dosimeter.report.figures import write_figures
 from dosimeter.report.html import write_report
 from dosimeter.report.partial import read_partial, unreported
 from dosimeter.report.summary import summarise, write_summary
@@ -62,13 +63,13 @@ def _draw(responses: table.Responses, run_folder: Path, progress: Progress) -> P
 
 
 def _draw_named(responses: table.Responses, run_folder: Path, progress: Progress) -> Path:
-    seen = visibility_tables(responses.frame)
+    seen = measured(responses.frame, responses.meta)
     # No other analysis looks at these columns, a third of the table.
     responses = responses._replace(frame=responses.frame.drop(columns=[*table.VISIBILITY]))
     with tempfile.TemporaryDirectory(dir=run_folder, prefix=".redraw-") as draft_name:
         draft = Path(draft_name)
         progress.begin("tables", 0)
-        tables = with_marks(build_tables(responses) | seen)
+        tables = with_marks(of_sections(Rows(responses.frame, responses.meta)) | seen)
         write_tables(tables, draft / "tables", remark=PARTIAL if responses.meta.get("partial") else "")
         figures = write_figures(responses, tables, draft / "figures", progress=progress)
         progress.begin("summary and report", 0)

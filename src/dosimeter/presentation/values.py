@@ -1,0 +1,72 @@
+"""Numbers as summary.json has them: JSON types, None for what is undefined, the interval beside the value."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from dosimeter.analysis.attacks import reported_doses
+from dosimeter.analysis.wording import records
+from dosimeter.presentation.numbers import is_missing
+
+
+def of_keys(table: pd.DataFrame, keys: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the rows whose columns have these values."""
+    for name, value in keys.items():
+        table = table[table[name] == value]
+    return table
+
+
+def number(value: Any) -> float | None:
+    """Return a number, None for one that is missing."""
+    return None if is_missing(value) else float(value)
+
+
+def estimate(row: Mapping[Any, Any], name: str) -> dict[str, Any]:
+    """Return a value with its interval and, of a number under attack, the verdict on its evaluation."""
+    numbers = {"value": number(row[name]), "low": number(row[f"{name}_low"]), "high": number(row[f"{name}_high"])}
+    return numbers | ({"evaluation": row["evaluation"] or None} if "evaluation" in row else {})
+
+
+def points(curve: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return, for each epsilon: n, the accuracy with its interval and the band of its curve, and the verdict on it."""
+    return [
+        {
+            "epsilon": row["epsilon"],
+            "n": int(row["n"]),
+            "value": number(row["accuracy"]),
+            **ranges(row),
+            "evaluation": row["evaluation"] or None,
+        }
+        for row in records(curve)
+    ]
+
+
+def ranges(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the interval of an accuracy (low, high) and the band of its whole curve (band_low, band_high)."""
+    names = {"low": "ci_low", "high": "ci_high", "band_low": "band_low", "band_high": "band_high"}
+    return {name: number(row[column]) for name, column in names.items()}
+
+
+def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table."""
+    return [{name: _plain_value(name, value) for name, value in row.items()} for row in records(table)]
+
+
+def _plain_value(name: str, value: Any) -> Any:
+    return None if is_missing(value) or (name == "evaluation" and not value) else value
+
+
+def at_reported_doses(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows without attack and at 0.001, 0.003 and 0.009, or the epsilons of the grid that are nearest."""
+    return plain(table[table["epsilon"].isin([0.0, *reported_doses(table["epsilon"])])])
+
+
+def finite(facts: Any) -> Any:
+    """Return facts of JSON types, with None for numbers that are not finite."""
+    if isinstance(facts, dict):
+        return {name: finite(value) for name, value in facts.items()}
+    if isinstance(facts, list):
+        return [finite(value) for value in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts

@@ -1,0 +1,168 @@
+"""Every figure of a run, drawn from the table and written as SVG and PNG."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from dosimeter.analysis.base import GROUP, answered, clean_answers, is_fgsm
+from dosimeter.analysis.exemplars import choose_exemplar
+from dosimeter.analysis.paper import is_subject
+from dosimeter.analysis.repeats import first_repeat, seeds
+from dosimeter.analysis.wording import MARKS, is_marked
+from dosimeter.presentation.section import UNCHANGED_FIGURE, Drawing, Panel, Tables
+from dosimeter.presentation.style import save
+from dosimeter.progress import Progress
+from dosimeter.record.table import Responses
+from dosimeter.report.sections import in_order
+
+_FIRST_FIGURE = {"xray": 4, "ct": 9}
+_SHOWN = [
+    *(*GROUP, "attack", "made_on", "seed", "case_id", "cluster", "label", "positive", "epsilon", "on_grid"),
+    *("predicted", "correct", "margin", "truth", "score", "probability", "n_classes", "scores", "status"),
+]
+"""Columns that figures are drawn from."""
+
+
+class FigureFile(NamedTuple):
+    """A figure on disk.
+
+    Attributes:
+        name: of the files, without their endings.
+        title: what it shows, of which cohort and protocol.
+        caption: how to read it.
+        cohort: its cohort.
+        protocol: its protocol.
+        path_svg: vector file.
+        path_png: raster file, 150 dots per inch.
+        section: of the report, where it stands.
+    """
+
+    name: str
+    title: str
+    caption: str
+    cohort: str
+    protocol: str
+    path_svg: Path
+    path_png: Path
+    section: str = "figures"
+
+
+def write_figures(
+    responses: Responses,
+    tables: Mapping[str, pd.DataFrame],
+    directory: Path,
+    *,
+    progress: Progress | None = None,
+) -> list[FigureFile]:
+    """Draw every figure that the table has numbers for into `directory`, which is made if needed.
+
+    Figures of the paper's cohorts carry its numbers: 4 to 8 for X-ray, 9 to 13 for CT, and 14 for the one it lacks;
+    other cohorts get names without numbers, and so do figures of attacks beyond FGSM. Of a run of several seeds they
+    show the first, and one more figure shows all.
+
+    Args:
+        responses: a run's table and meta.
+        tables: as `report.build.build_tables` returns them.
+        directory: where the files go.
+        progress: told of every figure.
+
+    Returns:
+        The figures, cohort by cohort and protocol by protocol, in the order of their sections.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    every = seeds(responses)
+    one = f"This is seed {every[0]}, the first of {len(every)}." if len(every) > 1 else ""
+    mark = "PARTIAL" if responses.meta.get("partial") else ""
+    progress = progress or Progress()
+    drawings = [
+        (panel, section, drawing)
+        for panel in _panels(responses, tables)
+        for section, each in in_order()
+        for drawing in each.figures(panel)
+    ]
+    progress.begin("figures", len(drawings))
+    written = []
+    for panel, section, drawing in drawings:
+        name, title = _name(panel, drawing), _title(panel, drawing)
+        text = " ".join(filter(None, [caption(drawing, panel.tables), one if drawing.of_seed else ""]))
+        svg, png = save(drawing.draw(), directory / name, mark=mark)
+        written.append(FigureFile(name, title, text, panel.cohort, panel.protocol, svg, png, section))
+        progress.advance()
+    return written
+
+
+def caption(drawing: Drawing, tables: Tables) -> str:
+    """Return a figure's caption: how to read it, and what the signs of verdicts mean."""
+    marks = _marks(tables) if drawing.attacked else ""
+    return " ".join(sentence for sentence in (*drawing.caption, marks) if sentence)
+
+
+def _marks(tables: Tables) -> str:
+    """Return what the signs of verdicts mean, if any evaluation of these tables has one."""
+    found = {str(each) for table in tables.values() if "evaluation" in table for each in table["evaluation"].unique()}
+    signs = [f"{MARKS[verdict]} {verdict}" for verdict in reversed(MARKS) if verdict in found and is_marked(verdict)]
+    return f"{' and '.join(signs)}: the verdict on the evaluation that a number belongs to." if signs else ""
+
+
+def slug(text: str) -> str:
+    """Return `text` fit for a file name; a changed text gets a digest, so that two texts never share a name."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")[:60]
+    return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def _panels(responses: Responses, every: Mapping[str, pd.DataFrame]) -> Iterator[Panel]:
+    responses, tables = first_repeat(responses, every)
+    rows = answered(responses.frame, _SHOWN)
+    own = is_fgsm(rows)
+    fgsm = rows if own.all() else rows[own]
+    clean, doses = clean_answers(rows), choose_exemplar(fgsm)
+    cards = {(card["cohort"], card["protocol"]): card for card in responses.meta.get("cohorts", [])}
+    exemplars = responses.meta.get("exemplars", [])
+    known = rows[["cohort", "protocol", "modality"]].drop_duplicates()
+    for cohort, protocol, modality in known.itertuples(index=False):
+        yield Panel(
+            cohort=cohort,
+            protocol=protocol,
+            modality=str(modality),
+            classes=tuple(cards.get((cohort, protocol), {}).get("classes", ("class 0", "class 1"))),
+            tables={name: _of(table, cohort, protocol) for name, table in tables.items()},
+            answers=_of(fgsm, cohort, protocol),
+            clean=_of(clean, cohort, protocol),
+            doses=_of(doses, cohort, protocol),
+            exemplars=[item for item in exemplars if (item["cohort"], item["protocol"]) == (cohort, protocol)],
+            every={name: _of(table, cohort, protocol) for name, table in every.items()},
+            readers=[
+                study
+                for study in responses.meta.get("readers", [])
+                if (study["cohort"], study["protocol"]) == (cohort, protocol)
+            ],
+        )
+
+
+def _of(table: pd.DataFrame, cohort: str, protocol: str) -> pd.DataFrame:
+    own = (table["cohort"] == cohort) & (table["protocol"] == protocol)
+    return table if own.all() else table[own]
+
+
+def _number(panel: Panel, drawing: Drawing) -> int | None:
+    """Return the figure's number; None for a cohort that the paper has not, and for a figure without one."""
+    subject = any(is_subject(panel.cohort, model) for model in panel.clean["model"].unique())
+    first = _FIRST_FIGURE.get(panel.modality) if subject else None
+    if first is None or drawing.place is None:
+        return None
+    return UNCHANGED_FIGURE if drawing.place == UNCHANGED_FIGURE else first + drawing.place
+
+
+def _name(panel: Panel, drawing: Drawing) -> str:
+    number = _number(panel, drawing)
+    parts = (slug(panel.cohort), slug(panel.protocol), f"fig{number:02d}" if number else "", drawing.subject)
+    return "-".join(part for part in (*parts, slug(drawing.model)) if part)
+
+
+def _title(panel: Panel, drawing: Drawing) -> str:
+    number = _number(panel, drawing)
+    return f"{f'Figure {number}. ' if number else ''}{drawing.title}: {panel.cohort}, {panel.protocol} protocol"
