@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from response_factory import response_row
 
-from dosimeter.analysis.evaluation import COLUMNS, RULES, evaluate, overall
+from dosimeter.analysis.evaluation import COLUMNS, evaluate, overall, rules
 from dosimeter.analysis.intervals import wilson
 from dosimeter.errors import READ_ERROR
 from dosimeter.record.table import to_frame
@@ -462,7 +462,7 @@ def test_sentences_have_their_numbers() -> None:
 
 
 def test_rules_have_names_of_their_own() -> None:
-    ids = [rule.id for rule in RULES]
-    assert len(ids) == len(set(ids)) == len({rule.title for rule in RULES})
-    for rule in RULES:
+    ids = [rule.id for rule in rules()]
+    assert len(ids) == len(set(ids)) == len({rule.title for rule in rules()})
+    for rule in rules():
         assert all((rule.title, rule.rule, rule.source, rule.remedy)), rule.id

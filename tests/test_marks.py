@@ -12,12 +12,11 @@ from response_factory import make_responses
 
 from dosimeter.analysis import marks
 from dosimeter.analysis.evaluation import overall
-from dosimeter.analysis.marks import with_marks
 from dosimeter.analysis.verdict import verdict
 from dosimeter.presentation.numbers import Cell, median
 from dosimeter.presentation.views import View
 from dosimeter.record.table import Responses
-from dosimeter.report.build import build_tables, write_tables
+from dosimeter.report.build import build_tables, marked, write_tables
 from dosimeter.report.html import render
 from dosimeter.report.summary import summarise
 from dosimeter.sections.attacks.figures import security_curves, transfer_matrices
@@ -36,7 +35,7 @@ def judged(tables: Tables, verdicts: dict[tuple[str, str], str]) -> Tables:
     checks = tables["evaluation"].copy()
     keys = zip(checks["model"], checks["preset"], strict=True)
     checks["verdict"] = [verdicts.get(key, "PASS") for key in keys]
-    return with_marks(tables | {"evaluation": checks})
+    return marked(tables | {"evaluation": checks})
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +86,7 @@ def test_a_mean_over_seeds_has_the_worst_of_them() -> None:
     made = build_tables(run)
     checks = made["evaluation"]
     checks = checks.assign(verdict=["UNRELIABLE" if seed == 1 else "PASS" for seed in checks["seed"]])
-    found = with_marks(made | {"evaluation": checks})
+    found = marked(made | {"evaluation": checks})
     assert of(found["fgsm_accuracy"], seed=0) == {"PASS"}
     assert of(found["fgsm_accuracy"], seed=1) == {"UNRELIABLE"}
     assert set(found["repeats"].loc[found["repeats"]["preset"].notna(), "evaluation"]) == {"UNRELIABLE"}
@@ -230,7 +229,7 @@ def test_an_interval_of_neighbouring_epsilons_is_known_to_a_step(
 ) -> None:
     half = tables["epsilon50"].assign(epsilon50=low, epsilon50_low=low, epsilon50_high=high, censored=False)
     half = half.assign(high_censored=high != high)
-    found = with_marks(tables | {"epsilon50": half})
+    found = marked(tables | {"epsilon50": half})
     assert set(found["epsilon50"]["grid_step"]) == {is_step}
     row = found["epsilon50"].to_dict("records")[0]
     assert ("to a step of the grid" in median(row, "epsilon50").note) == is_step
@@ -240,7 +239,7 @@ def test_an_interval_of_neighbouring_epsilons_is_known_to_a_step(
 
 
 def test_marks_are_made_anew(tables: Tables) -> None:
-    again = with_marks(tables)
+    again = marked(tables)
     for name, table in tables.items():
         pd.testing.assert_frame_equal(again[name], table)
     assert overall(tables["evaluation"])["verdict"].nunique() == 3

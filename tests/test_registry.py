@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import dosimeter.attacks.known
 import dosimeter.models.known
+import dosimeter.sections
 from dosimeter import registry
 from dosimeter.cli.app import app
 from dosimeter.errors import DosimeterError
@@ -60,12 +61,67 @@ import tiny
 
 ENTRY = replace(tiny.tiny_backbone("vgg16"), name="{name}", title="{title}", note="tiny, of a test")
 """
+SECTION = """
+import functools
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dosimeter.presentation.numbers import Cell, count
+from dosimeter.presentation.section import Drawing, Page, Section
+from dosimeter.presentation.style import panels
+from dosimeter.presentation.views import Head, View
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    figure, axes = panels(1, 1, height=2.0)
+    axes[0, 0].bar(table["model"], table["n"])
+    return figure
+
+
+class Counted(Section):
+    title = "{title}"
+    note = "images counted: {name}"
+    captions = {{"{name}": "Images of each model, by a test."}}
+    unattacked = ("{name}",)
+
+    def tables(self, rows):
+        asked = rows.frame.groupby(["cohort", "protocol", "model"], observed=True)["case_id"].nunique()
+        return {{"{name}": asked.rename("n").reset_index()}}
+
+    def page(self, run):
+        rows = [[Cell(str(row.model), kind="name"), Cell(count(row.n))] for row in run.firsts["{name}"].itertuples()]
+        return Page(text=["Each image once."], tables=[View("{title}, counted", [[Head("model"), Head("n")]], rows)])
+
+    def figures(self, panel):
+        yield Drawing("{name}", "{title}", functools.partial(draw, panel.tables["{name}"]), ["Bars are images."])
+
+    def summary(self, run):
+        return {{"{name}": int(run.firsts["{name}"]["n"].sum())}}
+
+    def of_attack(self, run, keys):
+        return {{"{name}": keys["preset"]}}
+
+
+ENTRY = Counted()
+"""
+CHECK = """
+from dosimeter.analysis.checks import CAUTION, Finding, Rule
+
+
+def lucky(trial):
+    return Finding(CAUTION, f"{len(trial.attacks)} attacks, by a test.")
+
+
+ENTRY = Rule("lucky", "Luck is small", "never passed", "a test", "Do nothing.", lucky)
+"""
 
 
 @pytest.fixture
 def additions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An attack and a backbone as files of the folders, and one of each and a storage of another package."""
+    """An attack, a backbone and a section as files of the folders, and one of each and a storage of another package."""
     for package, name, content in (
+        (dosimeter.sections, "counted", SECTION.format(name="counted", title="Counted by a folder")),
         (dosimeter.attacks.known, "brighter", ATTACK.format(name="brighter", title="Brighter by a file")),
         (dosimeter.models.known, "smallest", BACKBONE.format(name="smallest", title="Smallest by a file")),
     ):
@@ -81,15 +137,20 @@ def additions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         "[dosimeter.attacks]\nother = addition_attack:ENTRY\nbroken = addition_nothing:ENTRY\n"
         "[dosimeter.storages]\npng8-again = addition_storage:ENTRY\n"
         "[dosimeter.backbones]\nforeign = addition_backbone:ENTRY\n"
+        "[dosimeter.checks]\nlucky = addition_check:ENTRY\n"
+        "[dosimeter.sections]\ntallied = addition_section:ENTRY\n"
     )
     (site / "addition_attack.py").write_text(ATTACK.format(name="other", title="Brighter by a package"))
     (site / "addition_storage.py").write_text(STORAGE)
     (site / "addition_backbone.py").write_text(BACKBONE.format(name="foreign", title="Foreign by a package"))
+    (site / "addition_check.py").write_text(CHECK)
+    (site / "addition_section.py").write_text(SECTION.format(name="tallied", title="Tallied by a package"))
     monkeypatch.syspath_prepend(site)
     registry._brought.cache_clear()
     yield
     registry._brought.cache_clear()
-    mine = ("addition_", "dosimeter.attacks.known.brighter", "dosimeter.models.known.smallest")
+    mine = ("addition_", *(f"dosimeter.{name}" for name in ("attacks.known.brighter", "models.known.smallest")))
+    mine += ("dosimeter.sections.counted",)
     for name in [each for each in sys.modules if each.startswith(mine)]:
         del sys.modules[name]
 
@@ -106,9 +167,10 @@ def test_what_one_file_or_one_entry_point_adds_stands_everywhere(tmp_path: Path)
         ],
     )
     assert result.exit_code == 0, result.output
+    sections = {"counted": "Counted by a folder", "tallied": "Tallied by a package"}
     attacks, models = ("Brighter by a file", "Brighter by a package"), ("Smallest by a file", "Foreign by a package")
     page = (run / "report.html").read_text()
-    for title in (*attacks, *models, "PNG of a test"):
+    for title in (*attacks, *models, *sections.values(), "PNG of a test"):
         assert title in page
     robust = pd.read_csv(run / "tables" / "robust_accuracy.csv")
     assert {"brighter", "other"} <= set(robust["preset"])
@@ -118,6 +180,18 @@ def test_what_one_file_or_one_entry_point_adds_stands_everywhere(tmp_path: Path)
     assert any("security" in name for name in figures)
     assert any("survival" in name for name in figures)
     summary = json.loads((run / "summary.json").read_text())
+    for name, title in sections.items():
+        assert list(pd.read_csv(run / "tables" / f"{name}.csv").columns) == ["cohort", "protocol", "model", "n"]
+        assert "Images of each model, by a test." in (run / "tables" / f"{name}.tex").read_text()
+        assert f"phantom-xray-paper-{name}.svg" in figures
+        assert f'<section id="{name}"' in page
+        assert f"{title}: phantom-xray, paper protocol" in page  # its figure's title
+        assert summary[name] == summary["results"][0]["n"] * len(models)
+        assert summary["results"][0]["attacks"][0][name] == summary["results"][0]["attacks"][0]["preset"]
+    assert "lucky" in set(pd.read_csv(run / "tables" / "evaluation.csv")["id"])
+    assert "Luck is small" in page
+    evaluations = [each for result in summary["results"] for each in result["evaluations"]]
+    assert all("Luck is small" in [check["title"] for check in each["checks"]] for each in evaluations)
     assert {"brighter", "other"} <= {each["preset"] for each in summary["results"][0]["attacks"]}
     assert {each["title"] for each in summary["kinds"]["attacks"]} >= set(attacks)
 
@@ -129,6 +203,9 @@ def test_lists_name_what_was_added() -> None:
         ("attacks", "broken", "cannot be loaded"),
         ("storages", "png8-again", "8-bit PNG of a test"),
         ("models", "foreign", "tiny, of a test"),
+        ("checks", "lucky", "Luck is small: never passed"),
+        ("sections", "counted", "images counted"),
+        ("sections", "tallied", "images counted"),
     ):
         lines = CliRunner().invoke(app, ["list", what]).output.splitlines()
         assert any(name in line and note in line for line in lines)

@@ -36,6 +36,7 @@ class Kind(NamedTuple):
 KINDS = {
     "attacks": Kind("attack", "dosimeter.attacks.known"),
     "backbones": Kind("model", "dosimeter.models.known"),
+    "checks": Kind("check", "dosimeter.analysis.evaluation", is_mapping=True),
     "sections": Kind("section", "dosimeter.sections"),
     "storages": Kind("storage", "dosimeter.storage.base", is_mapping=True),
 }

@@ -251,6 +251,7 @@ class Rule:
         source: of the check; thresholds that have none are ours, and said to be.
         remedy: what to do if it is not passed.
         judge: makes it.
+        alone: whether it compares the published setting with others, so that these are not asked.
     """
 
     id: str
@@ -259,14 +260,20 @@ class Rule:
     source: str
     remedy: str
     judge: Judge
+    alone: bool = False
+
+    @property
+    def note(self) -> str:
+        """What `dosimeter list checks` says of it."""
+        return f"{self.title}: {self.rule}"
 
 
 def checker(rules: list[Rule]) -> Callable[..., Callable[[Judge], Judge]]:
     """Return a decorator that puts a judge among `rules`, under its own name."""
 
-    def check(title: str, *, rule: str, source: str, remedy: str) -> Callable[[Judge], Judge]:
+    def check(title: str, *, rule: str, source: str, remedy: str, alone: bool = False) -> Callable[[Judge], Judge]:
         def decorate(judge: Judge) -> Judge:
-            rules.append(Rule(judge.__name__, title, rule, source, remedy, judge))
+            rules.append(Rule(judge.__name__, title, rule, source, remedy, judge, alone))
             return judge
 
         return decorate

@@ -261,6 +261,7 @@ def worst_case(trial: Trial) -> Finding | None:
     source=f"{CARLINI}; {OBFUSCATED}; {OURS}",
     remedy="Do not quote this curve as robustness: its loss hides the gradient, or its single step misses most of "
     "what there is. Quote the other attack's.",
+    alone=True,
 )
 def other_attacks(trial: Trial) -> Finding | None:
     """Judge the published setting by what other attacks do to the same classifier."""

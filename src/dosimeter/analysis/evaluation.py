@@ -10,20 +10,20 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from dosimeter import registry
 from dosimeter.analysis import checks_after, checks_before, checks_gradient
 from dosimeter.analysis.base import APART, CLASSIFIER, MODEL, clean_answers, each_seed, groups, roles
-from dosimeter.analysis.checks import VERDICTS, Clean, Curve, Facts, Trial, make_curve
+from dosimeter.analysis.checks import VERDICTS, Clean, Curve, Facts, Rule, Trial, make_curve
 from dosimeter.analysis.names import PUBLISHED
 from dosimeter.errors import NOT_ATTACKED
 
 SOUND = "sound"
 """The family of all attacks but the published preset."""
 
-RULES = (*checks_before.RULES, *checks_gradient.RULES, *checks_after.RULES)
-"""Every check, in the order of the report."""
+ENTRIES = {rule.id: rule for rule in (*checks_before.RULES, *checks_gradient.RULES, *checks_after.RULES)}
+"""Our checks by name, in the order of the report; another package brings one, a `checks.Rule`, by an entry point."""
 
 _LOSS = {SOUND: "margin", PUBLISHED: "keras_bce"}
-_NOT_OF = {"other_attacks": SOUND}  # these have no others
 _EVIDENCE = [
     *(*CLASSIFIER, "seed", "preset", "attack", "loss", "effort", "made_on", "storage", "case_id", "cluster", "label"),
     *("epsilon", "on_grid", "grad_zero", "found", "predicted", "correct", "status", "error"),
@@ -73,11 +73,16 @@ def evaluate(
     return judged(frame)
 
 
+def rules() -> list[Rule]:
+    """Return every check, those of other packages too, in the order of the report."""
+    return [registry.get("checks", name) for name in registry.names("checks")]
+
+
 def judge(trial: Trial, family: str = SOUND) -> list[Check]:
     """Return what every check that had something to measure says of one evaluation."""
     found = []
-    for rule in RULES:
-        finding = None if _NOT_OF.get(rule.id) == family else rule.judge(trial)
+    for rule in rules():
+        finding = None if rule.alone and family == SOUND else rule.judge(trial)
         if finding is not None:
             found.append(Check(rule.id, rule.title, *finding, rule.rule, rule.source, rule.remedy))
     return found

@@ -4,7 +4,7 @@ A number of an UNRELIABLE evaluation must not be quoted, so it carries that word
 in sentences, figures and summaries.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,19 +23,16 @@ COLUMN = "evaluation"
 STEP = "grid_step"
 """Columns that `with_marks` adds."""
 
-_UNATTACKED = (
-    *("clean_metrics", "confusion", "training", "evaluation", "taxonomy"),
-    *("confusion_by_class", "class_auc", "top_k"),
-)
 _KEYS = [*MODEL, *APART, "preset", "made_on", "other", "compared", "against"]
 _STEPPED = {"epsilon50": "epsilon50", "deployed_median": "deployed_epsilon"}
 
 
-def with_marks(tables: Tables) -> dict[str, pd.DataFrame]:
+def with_marks(tables: Tables, unattacked: Collection[str]) -> dict[str, pd.DataFrame]:
     """Return `tables` with two more columns where they belong.
 
     Args:
         tables: as `report.build.build_tables` makes them; marks that are there already are made anew.
+        unattacked: the names of those without a number under attack.
 
     Returns:
         Every table of numbers under attack has `evaluation`: PASS, CAUTION or UNRELIABLE, or "" where the evaluation
@@ -48,7 +45,7 @@ def with_marks(tables: Tables) -> dict[str, pd.DataFrame]:
     stepped = {name: _stepped(tables[name], column, tables) for name, column in _STEPPED.items() if name in tables}
     marked = {}
     for name, table in {**tables, **stepped}.items():
-        if name not in _UNATTACKED and "model" in table:
+        if name not in unattacked and "model" in table:
             keys = [key for key in _KEYS if key in table]
             series = table[keys].drop_duplicates()
             series = series.assign(**{COLUMN: [_verdict(row, known) for row in records(series)]})

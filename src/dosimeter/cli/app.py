@@ -166,7 +166,9 @@ def report(
 
 
 @app.command(name="list")
-def list_(what: Annotated[str, typer.Argument(help="models, cohorts, attacks, storages, engines, sections or words")]) -> None:
+def list_(
+    what: Annotated[str, typer.Argument(help="models, cohorts, attacks, storages, engines, checks ...")],
+) -> None:
     """List what this version knows."""
     from dosimeter.cli.listing import listing
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def listing(what: str) -> list[tuple[str, str]]:
-    """Return (name, note) of the models, cohorts, attacks, storages, engines, sections or words this version knows."""
+    """Return (name, note) of everything of a kind that this version knows; kinds are those that `known` names."""
     if what == "models":
         return _notes("backbones")
     if what == "cohorts":
@@ -22,7 +22,7 @@ def listing(what: str) -> list[tuple[str, str]]:
 
         presets = [(f"preset {name}", f"fgsm, {_shown(preset)}: {preset.note}") for name, preset in PRESETS.items()]
         return [*presets, *_notes("attacks")]
-    if what in ("storages", "sections"):
+    if what in ("storages", "checks", "sections"):
         return _notes(what)
     if what == "engines":
         from dosimeter.engines.choose import ENGINES
@@ -35,7 +35,7 @@ def listing(what: str) -> list[tuple[str, str]]:
         from dosimeter.report.glossary import GLOSSARY
 
         return list(GLOSSARY.items())
-    known = ("models", "cohorts", "attacks", "storages", "engines", "sections", "words")
+    known = ("models", "cohorts", "attacks", "storages", "engines", "checks", "sections", "words")
     raise DosimeterError(f"'{what}' cannot be listed. {did_you_mean(what, known)}")
 
 

@@ -4,7 +4,7 @@ What a section does not have it leaves as it is here. So a section is one folder
 page and be missing in the tables or in the summary.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
@@ -211,6 +211,8 @@ class Section:
         note: what it shows, for `dosimeter list sections`.
         rank: its place on the page; those of dosimeter are 10, 20 and so on.
         captions: of its tables' files, by their names.
+        unattacked: the names of its tables that have no number under attack; the others get the verdict on the
+            evaluation that each row belongs to, as the column `evaluation`.
         published: by a table's name, its column of the paper's numbers and where the paper has them.
         measures: whether its tables need the columns `record.table.VISIBILITY`, which others are not given.
         css: what it adds to the page's style sheet.
@@ -220,13 +222,13 @@ class Section:
     note: str = ""
     rank: int = 1000
     captions: ClassVar[Mapping[str, str]] = {}
+    unattacked: ClassVar[Collection[str]] = ()
     published: ClassVar[Mapping[str, tuple[str, str]]] = {}
     measures: bool = False
     css: str = ""
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
-        """Return its tables, by the names of their files, each a key of `captions`; of numbers under attack each
-        gets the column `evaluation` from `analysis.marks`."""
+        """Return its tables, by the names of their files, each a key of `captions`."""
         return {}
 
     def is_there(self, run: Reading) -> bool:

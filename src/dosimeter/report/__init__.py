@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from dosimeter.analysis import names
-from dosimeter.analysis.marks import with_marks
 from dosimeter.presentation.section import Rows
 from dosimeter.progress import Progress
 from dosimeter.record import table
 from dosimeter.record.run import REPORTED, Run, require_own
-from dosimeter.report.build import measured, of_sections, write_tables
+from dosimeter.report.build import marked, measured, of_sections, write_tables
 from dosimeter.report.figures import write_figures
 from dosimeter.report.html import write_report
 from dosimeter.report.partial import read_partial, unreported
@@ -69,7 +68,7 @@ def _draw_named(responses: table.Responses, run_folder: Path, progress: Progress
     with tempfile.TemporaryDirectory(dir=run_folder, prefix=".redraw-") as draft_name:
         draft = Path(draft_name)
         progress.begin("tables", 0)
-        tables = with_marks(of_sections(Rows(responses.frame, responses.meta)) | seen)
+        tables = marked(of_sections(Rows(responses.frame, responses.meta)) | seen)
         write_tables(tables, draft / "tables", remark=PARTIAL if responses.meta.get("partial") else "")
         figures = write_figures(responses, tables, draft / "figures", progress=progress)
         progress.begin("summary and report", 0)

@@ -24,11 +24,16 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
 
     `repeats` is there only of several seeds; then the tables have a column `seed`. Of a run that aimed at a class,
     images of that class count in the paper's tables alone. Numbers under attack have their `evaluation` beside them,
-    see `marks.with_marks`.
+    see `marked`.
     """
     frame = compact(responses.frame)
     seen, rows = measured(frame, responses.meta), Rows(frame, responses.meta)
-    return with_marks(of_sections(rows) | seen)
+    return marked(of_sections(rows) | seen)
+
+
+def marked(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return tables with the verdicts on their evaluations, as `analysis.marks.with_marks` makes them."""
+    return with_marks(tables, {name for _, section in in_order() for name in section.unattacked})
 
 
 def measured(frame: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, pd.DataFrame]:

@@ -47,6 +47,7 @@ class Attacks(Section):
         "cost": "Gradients, queries and seconds of each attack, an image and in all.",
         "taxonomy": "What each attack needs, and what MITRE ATLAS and NIST AI 100-2 call it.",
     }
+    unattacked = ("taxonomy",)
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
         """Return all of `captions`, where the run has attacks beyond the study."""

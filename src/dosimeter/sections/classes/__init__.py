@@ -24,6 +24,8 @@ class Classes(Section):
         "flips_by_class": "What images of each class become, of those answered correctly without attack.",
     }
 
+    unattacked = ("confusion_by_class", "class_auc", "top_k")
+
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
         """Return all of `captions`, where there is a decision between more than two classes."""
         if not has_many(rows.frame):

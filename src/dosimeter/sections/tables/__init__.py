@@ -40,6 +40,7 @@ class StudyTables(Section):
         "interval, images that one alone answers correctly, McNemar's exact p, that of sign flips by patient, and "
         "this by Holm.",
     }
+    unattacked = ("clean_metrics", "confusion", "training")
     published: ClassVar = {
         "confusion": ("paper_tp", "tables 2 and 3"),
         "fgsm_accuracy": ("paper_accuracy", "tables 4 and 8"),

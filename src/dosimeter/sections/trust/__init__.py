@@ -19,6 +19,7 @@ class Trust(Section):
     rank = 30
     css = read_file(__name__, "style.css")
     captions: ClassVar = {"evaluation": "Whether the numbers can be trusted: every check of every evaluation."}
+    unattacked = ("evaluation",)
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
         """Return evaluation, where the run has several attacks or was examined before it began."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dosimeter.analysis.evaluation import RULES, evaluation_name, overall
+from dosimeter.analysis.evaluation import evaluation_name, overall, rules
 from dosimeter.analysis.names import PUBLISHED, in_order, model_name
 from dosimeter.analysis.wording import MARKS, records
 from dosimeter.presentation.views import of_trial, trials
@@ -83,7 +83,7 @@ def _names(key: tuple[str, str]) -> tuple[str, str]:
 
 
 def _checks(checks: pd.DataFrame, keys: Sequence[tuple[str, str]]) -> Iterator[Checked]:
-    order = [rule.id for rule in RULES]
+    order = [rule.id for rule in rules()]
     for _, rows in sorted(checks.groupby("id"), key=lambda group: order.index(str(group[0]))):
         found = {(row["model"], row["preset"]): row for row in records(rows)}
         marks = [
