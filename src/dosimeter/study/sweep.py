@@ -95,11 +95,7 @@ def sweep(
     if not _is_whole(seed) or not 0 <= seed < 2**31:
         raise DosimeterError(f"seed must be a whole number from 0 to {2**31 - 1}, got {seed!r}.")
     seed = int(seed)  # numpy's do not go into JSON
-    if cohort.classes != classifier.classes:
-        raise DosimeterError(
-            f"the cohort's classes {cohort.classes} must be the classifier's {classifier.classes}, in that order: "
-            "a label is an index into them. Load the cohort with another `positive`."
-        )
+    _check_names(classifier, cohort)
     check_name(engine)
     for name, value in (("batch_size", batch_size), ("workers", workers)):
         if value is not None and not (_is_whole(value) and value >= 1):
@@ -188,6 +184,21 @@ def _check_subjects(classifier: object, cohort: object) -> None:
             "classes from 0."
         )
     answer(classifier, torch.full((2, 3, classifier.size_px, classifier.size_px), 0.5))
+
+
+def _check_names(classifier: Classifier, cohort: Cohort) -> None:
+    """Raise DosimeterError unless classifier and cohort know the same classes, or the same findings."""
+    if classifier.findings is not None:
+        if cohort.findings != classifier.classes:
+            raise DosimeterError(
+                f"the cohort's findings {cohort.findings} must be the classifier's {classifier.classes}, in that "
+                "order: labels go by their places. Name and order them so."
+            )
+    elif cohort.classes != classifier.classes:
+        raise DosimeterError(
+            f"the cohort's classes {cohort.classes} must be the classifier's {classifier.classes}, in that order: "
+            "a label is an index into them. Load the cohort with another `positive`."
+        )
 
 
 def _is_whole(value: object) -> bool:
