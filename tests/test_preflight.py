@@ -13,6 +13,7 @@ from tiny import convolutional_classifier, linear_classifier
 from torch import Tensor, nn
 
 from dosimeter.attacks.slopes import slope
+from dosimeter.attacks.threat import Threat
 from dosimeter.cohorts.base import Cohort, Decoded
 from dosimeter.errors import DosimeterError
 from dosimeter.examinations.preflight import examine
@@ -349,3 +350,24 @@ def test_images_are_drawn_from_all_of_the_cohort() -> None:
     sorted_by_class = COHORT.subset(np.argsort(COHORT.labels, kind="stable").tolist())
     facts = examine(convolutional_classifier(), sorted_by_class, n_images=6)
     assert facts["accuracy"]["majority"] < 6
+
+
+def test_gradients_are_examined_as_the_attacker_meets_them() -> None:
+    weight = torch.ones(3, 32, 32)
+    weight[:, :, :16] = 0  # the left half changes nothing
+    classifier = linear_classifier(weight, bias=-float(weight.sum()) * 0.42)
+    left = torch.zeros(1, 32, 32, dtype=torch.bool)
+    left[:, :, :16] = True
+    n_target = sum(record.label == 1 for record in COHORT.records)
+
+    free = examine(classifier, COHORT)
+    assert (free["gradient"]["n"], free["gradient"]["zero"], free["gradient"]["zero_pixels"]) == (12, 0, 12 * 512)
+    masked_left, masked_right = (examine(classifier, COHORT, threat=Threat(mask=mask)) for mask in (left, ~left))
+    assert (masked_left["gradient"]["zero"], masked_left["step"]) == (12, {"n": 0})
+    assert (masked_right["gradient"]["zero"], masked_right["gradient"]["zero_pixels"]) == (0, 0)
+    assert masked_right["step"]["median_ratio"] == pytest.approx(1, rel=1e-3)
+    assert masked_left["unbounded"] == free["unbounded"]  # asked of the classifier alone
+    aimed = examine(classifier, COHORT, threat=Threat(target=1))
+    assert aimed["gradient"]["n"] == 12 - n_target
+    assert aimed["step"]["fallen"] == 0
+    assert aimed["accuracy"] == free["accuracy"]

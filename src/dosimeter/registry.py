@@ -38,6 +38,7 @@ KINDS = {
     "backbones": Kind("model", "dosimeter.models.known"),
     "checks": Kind("check", "dosimeter.analysis.evaluation", is_mapping=True),
     "sections": Kind("section", "dosimeter.sections"),
+    "sources": Kind("source", "dosimeter.models.sources"),
     "storages": Kind("storage", "dosimeter.storage.base", is_mapping=True),
 }
 

@@ -11,6 +11,7 @@ import typer
 
 from dosimeter import __version__
 from dosimeter.cli import data, readers, weights
+from dosimeter.cli.audit import audit
 from dosimeter.cli.export import export
 from dosimeter.cli.lines import say
 from dosimeter.cli.serve import serve
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(readers.app, name="readers")
 app.add_typer(weights.app, name="weights")
+app.command()(audit)
 app.command()(export)
 app.command()(serve)
 
@@ -98,18 +100,18 @@ def study(
     """
     settings = load_config(
         config,
-        **{name: _joined(value) for name, value in (("cohort", cohort), ("model", model), ("protocol", protocol))},
-        preset=_joined(preset),
-        attack=_joined(attack),
+        **{name: joined(value) for name, value in (("cohort", cohort), ("model", model), ("protocol", protocol))},
+        preset=joined(preset),
+        attack=joined(attack),
         effort=effort,
-        storages=_joined(storage),
+        storages=joined(storage),
         fill=fill,
         transfer=transfer,
         target=target,
         mask=mask,
         native=native,
         bits=bits,
-        declared_accuracy=_pairs(declared_accuracy, "--declared-accuracy takes NAME=SHARE", "vgg16=0.93"),
+        declared_accuracy=pairs(declared_accuracy, "--declared-accuracy takes NAME=SHARE", "vgg16=0.93"),
         epsilons=epsilons,
         visibility=visibility,
         seed=seed,
@@ -122,7 +124,7 @@ def study(
         allow_flat=allow_flat,
         patients=patients,
         positive=positive,
-        weights=_pairs(weights, "--weights takes NAME=FILE", "vgg16=weights.pth"),
+        weights=pairs(weights, "--weights takes NAME=FILE", "vgg16=weights.pth"),
         preprocessing=preprocessing,
         pool=int(pool) if pool and pool.isdigit() else pool,
         epochs=epochs,
@@ -142,7 +144,7 @@ def study(
     if dry_run:
         print_plan(settings)
     else:
-        run(settings, command=_shown(sys.argv[1:], settings, config))
+        run(settings, command=shown_command(sys.argv[1:], settings, config))
 
 
 @app.command()
@@ -190,10 +192,11 @@ def show(
         say(f"{fact:<10} {value}")
 
 
-def _shown(arguments: list[str], settings: StudyConfig, config: Path | None) -> str:
+def shown_command(arguments: list[str], settings: StudyConfig, config: Path | None) -> str:
     """Return the command line without the folders it names: a folder may name a person, and the report shows it."""
     paths = [settings.data, settings.out, settings.mask, config, *settings.weights.values()]
     paths += [Path(name.partition(":")[2]) for name in settings.cohort if ":" in name]
+    paths += [Path(name) for name in settings.model if settings.brought]
     shown = [re.sub(f"{re.escape(os.sep)}+", lambda _: os.sep, argument) for argument in arguments]
     for path in paths:
         if path is not None and path.parent != Path():
@@ -201,12 +204,12 @@ def _shown(arguments: list[str], settings: StudyConfig, config: Path | None) -> 
     return shlex.join(["dosimeter", *shown])
 
 
-def _joined(values: list[str] | None) -> str | None:
+def joined(values: list[str] | None) -> str | None:
     """Return a repeated option as the comma-separated text that settings take."""
     return None if values is None else ",".join(values)
 
 
-def _pairs(values: list[str] | None, rule: str, example: str) -> dict[str, str] | None:
+def pairs(values: list[str] | None, rule: str, example: str) -> dict[str, str] | None:
     """Return the NAME=VALUE of an option as a mapping."""
     if values is None:
         return None

@@ -22,7 +22,7 @@ def listing(what: str) -> list[tuple[str, str]]:
 
         presets = [(f"preset {name}", f"fgsm, {_shown(preset)}: {preset.note}") for name, preset in PRESETS.items()]
         return [*presets, *_notes("attacks")]
-    if what in ("storages", "checks", "sections"):
+    if what in ("storages", "checks", "sections", "sources"):
         return _notes(what)
     if what == "engines":
         from dosimeter.engines.choose import ENGINES
@@ -35,7 +35,7 @@ def listing(what: str) -> list[tuple[str, str]]:
         from dosimeter.report.glossary import GLOSSARY
 
         return list(GLOSSARY.items())
-    known = ("models", "cohorts", "attacks", "storages", "engines", "checks", "sections", "words")
+    known = ("models", "cohorts", "attacks", "storages", "engines", "checks", "sections", "sources", "words")
     raise DosimeterError(f"'{what}' cannot be listed. {did_you_mean(what, known)}")
 
 

@@ -26,7 +26,7 @@ class Split:
     Attributes:
         train: images to fit the classifier on.
         test: images to measure it on.
-        protocol: "paper", "patient" or "official".
+        protocol: "paper", "patient", "official" or "whole".
         seed: the seed of the shuffle; the official protocol does not use it.
         n_unused: images of the cohort on neither side (the official protocol's validation images, and those that
             `draw_tests` left out).
@@ -46,6 +46,7 @@ def split(cohort: Cohort, protocol: str, *, seed: int = 0, test_share: float = 0
       the classifier; `shared_patients` counts it.
     - `patient`: no patient on both sides, stratified by class, about `test_share` of the images in the test.
     - `official`: the split that came with the cohort, train against test; its validation images are not used.
+    - `whole`: every image is tested; for a classifier that was trained elsewhere.
 
     Args:
         cohort: the images.
@@ -85,7 +86,7 @@ def divide(cohort: Cohort, protocol: str, *, seed: int = 0, test_share: float = 
     )
     for side, part in (("training", result.train), ("test", result.test)):
         for name, count in part.counts.items():
-            if count == 0:
+            if count == 0 and (protocol, side) != ("whole", "training"):
                 raise DosimeterError(
                     f"each side of the {protocol} split of {cohort.name} must have every class, the {side} side has "
                     f"no image of class {name}: use more images, another seed or another protocol."
@@ -181,6 +182,10 @@ def _by_patient(cohort: Cohort, seed: int, test_share: float) -> tuple[Indices, 
     return train, test
 
 
+def _whole(cohort: Cohort, _: int, __: float) -> tuple[Indices, Indices]:
+    return np.array([], dtype=np.int64), np.arange(len(cohort))
+
+
 def _as_published(cohort: Cohort, seed: int, test_share: float) -> tuple[Indices, Indices]:
     del seed, test_share
     sides = np.array([record.official_split or "" for record in cohort.records])
@@ -206,4 +211,5 @@ _PROTOCOLS: dict[str, Callable[[Cohort, int, float], tuple[Indices, Indices]]] =
     "paper": _by_image,
     "patient": _by_patient,
     "official": _as_published,
+    "whole": _whole,
 }

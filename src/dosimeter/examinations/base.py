@@ -4,6 +4,7 @@ Each finding lies in the run's folder as a file of its own, under a key that dig
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -57,13 +58,14 @@ class Examinations:
         self._progress = progress
         self._presets = presets
 
-    def preflights(self, trial: Trial, classifier: Classifier) -> list[Facts]:
+    def preflights(self, trial: Trial, classifier: Classifier, threat: Threat) -> list[Facts]:
         """Return what `preflight.examine` finds for the paper's loss and for the sound one, if attacks climb them."""
         names = {preset.name for preset in self._presets}
         losses = [PRESETS["paper"]] * ("paper" in names) + [PRESETS["sound"]] * bool(names - {"paper"})
-        return [self._preflight(preset, trial, classifier) for preset in losses]
+        return [self._preflight(preset, trial, classifier, threat) for preset in losses]
 
-    def _preflight(self, preset: Preset, trial: Trial, classifier: Classifier) -> Facts:
+    def _preflight(self, preset: Preset, trial: Trial, classifier: Classifier, threat: Threat) -> Facts:
+        limits = replace(threat, native=False)  # it looks at images on the classifier's grid
         model, declared = classifier.card["model"], self._settings.declared_accuracy
         options: dict[str, Any] = {
             "loss": preset.attack.loss,
@@ -75,11 +77,10 @@ class Examinations:
 
         def compute() -> Facts:
             self._progress.begin(f"{model}: examining its gradients", 0)
-            return examine(classifier, trial.split.test, **options)
+            return examine(classifier, trial.split.test, threat=limits, **options)
 
-        key = digest_of(
-            [str(VERSION), classifier.fingerprint, trial.split.test.sha256, str(options), torch.__version__]
-        )
+        asked = [str(options), *([str(limits.identity)] if limits.limits else [])]
+        key = digest_of([str(VERSION), classifier.fingerprint, trial.split.test.sha256, *asked, torch.__version__])
         facts = self._kept("preflight", key, compute, {**trial.scope, "model": model})
         return {**facts, **trial.scope, "evaluation": preset.name, "sampled": self._settings.sampled}
 

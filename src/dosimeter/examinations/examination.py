@@ -1,7 +1,7 @@
 """`examine`: can an evaluation of this classifier be trusted? One call, before it is attacked."""
 
 import html
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -9,6 +9,7 @@ import pandas as pd
 from dosimeter.analysis.checks import PASS, VERDICTS
 from dosimeter.analysis.evaluation import SOUND, Check, evaluate
 from dosimeter.analysis.names import PUBLISHED
+from dosimeter.attacks.threat import ThreatModel
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError
 from dosimeter.examinations import preflight
@@ -59,6 +60,7 @@ def examine(
     declared_accuracy: float | None = None,
     n_images: int = 32,
     seed: int = 0,
+    threat: ThreatModel | None = None,
 ) -> Examination:
     """Examine a classifier as a study does before its sweep: mode, randomness, outputs, gradients, an unbounded attack.
 
@@ -69,6 +71,7 @@ def examine(
         declared_accuracy: your own figure for the cohort, in [0, 1].
         n_images: drawn from the cohort.
         seed: of the draw and of random directions.
+        threat: what the attacker may do; gradients are examined as it meets them. By default anything.
 
     Returns:
         An `Examination`: print it.
@@ -88,8 +91,10 @@ def examine(
     for name, value, kind in (("classifier", classifier, Classifier), ("cohort", cohort, Cohort)):
         if not isinstance(value, kind):
             raise DosimeterError(f"{name} must be a dosimeter.{kind.__name__}, got {type(value).__name__}.")
+    declared = replace(threat or ThreatModel(), native=False)  # it looks at images on the classifier's grid
+    limits = declared.against(classes=cohort.classes, size_px=classifier.size_px, fill=False, exhaustive=False)
     options: dict[str, Any] = {"loss": loss, "channels": channels, "declared_accuracy": declared_accuracy}
-    facts = preflight.examine(classifier, cohort, **options, n_images=n_images, seed=seed)
+    facts = preflight.examine(classifier, cohort, **options, n_images=n_images, seed=seed, threat=limits)
     checks = evaluate(to_frame([]), [facts])
     family = checks["preset"] == _FAMILY.get(loss, SOUND)
     return Examination(facts, checks.loc[family, list(Check._fields)].reset_index(drop=True))

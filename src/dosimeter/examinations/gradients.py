@@ -7,8 +7,8 @@ from torch import Tensor
 
 from dosimeter.attacks.base import AttackError, Problem, lacks_gradient, perturb
 from dosimeter.attacks.known.pgd import PGD
-from dosimeter.attacks.losses import LOSSES
 from dosimeter.attacks.slopes import TOLERANCE, Slope, slope
+from dosimeter.attacks.threat import ANYTHING, Threat
 from dosimeter.errors import in_a_line
 from dosimeter.models.base import Classifier, answer
 from dosimeter.plain import without_folders
@@ -37,7 +37,11 @@ Facts = dict[str, Any]
 
 
 class Subject(NamedTuple):
-    """A classifier and the images that it is examined on: (n, 3, H, W) and (n,) on the CPU."""
+    """A classifier and the images that it is examined on: (n, 3, H, W) and (n,) on the CPU.
+
+    Attributes:
+        threat: what an attacker may do to them.
+    """
 
     classifier: Classifier
     images: Tensor
@@ -45,6 +49,15 @@ class Subject(NamedTuple):
     loss: str
     channels: str
     seed: int
+    threat: Threat = ANYTHING
+
+    def under(self, threat: Threat) -> tuple["Subject", Tensor]:
+        """Return it as that attacker meets it, and the places (m,) of the images left: not of the class aimed at."""
+        attacked = torch.ones_like(self.labels, dtype=torch.bool) if threat.target is None else (
+            self.labels != threat.target
+        )  # fmt: skip
+        subject = self._replace(images=self.images[attacked], labels=self.labels[attacked], threat=threat)
+        return subject, attacked.nonzero()[:, 0]
 
     def logits(self, images: Tensor, batch: int = BATCH) -> Tensor:
         """Return logits (n, n_classes) as the sweep would have them, float32 on the CPU."""
@@ -53,7 +66,8 @@ class Subject(NamedTuple):
     def problem(self, places: Tensor) -> Problem:
         """Return what an attack is given of the images at `places` (m,)."""
         device = self.classifier.device
-        return Problem(self.classifier, self.images[places].to(device), self.labels[places].to(device), seed=self.seed)
+        images, labels = self.images[places].to(device), self.labels[places].to(device)
+        return self.threat.problem(self.classifier, images, labels, seed=self.seed)
 
 
 class Climbed(NamedTuple):
@@ -121,12 +135,17 @@ def spread(logits: Tensor) -> float:
 # --- measuring ----------------------------------------------------------------------------------------------
 
 
-def gradients_there(climbed: Climbed, right: Tensor, channels: str) -> Facts:
-    """Return the gradients that are not finite or exactly zero, of all and of the correctly classified images."""
+def gradients_there(climbed: Climbed, right: Tensor, channels: str, mask: Tensor | None = None) -> Facts:
+    """Return the gradients that are not finite or exactly zero, of all and of the correctly classified images.
+
+    Args:
+        mask: (1, H, W), True where a pixel may move: the others are not counted. None: every pixel may.
+    """
     if climbed.error:
         return {"n": 0}
     pixels = climbed.gradient[:, :1] if channels == "tied" else climbed.gradient
     flat = (pixels == 0).all(dim=1).flatten(1)  # (n, pixels): all planes of the pixel
+    flat = flat if mask is None else flat[:, mask.flatten()]
     zero = climbed.finite & flat.all(dim=1)
     there = climbed.finite & ~zero
     return {
@@ -223,7 +242,8 @@ def one_level(subject: Subject, climbed: Climbed) -> Facts:
     if subject.channels == "tied":
         gradient = gradient / images.shape[1]  # each plane holds the sum of all
     promised = (gradient * (moved - images)).flatten(1).sum(dim=1)
-    risen = LOSSES[subject.loss](subject.logits(moved), subject.labels[places]) - climbed.losses[places]
+    problem = subject.threat.problem(subject.classifier, images, subject.labels[places])
+    risen = problem.losses(subject.logits(moved), subject.loss) - climbed.losses[places]
     ratio = risen / promised.clamp(min=1e-30)
     return {"n": len(places), "fallen": int((risen < 0).sum()), "median_ratio": float(ratio.median())}
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dosimeter.attacks.base import perturb
 from dosimeter.attacks.losses import check_loss, margin
+from dosimeter.attacks.threat import ANYTHING, Threat
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError
 from dosimeter.examinations.answers import ROUNDING, apart, ask, batching, draw, outputs, randomness
@@ -44,6 +45,7 @@ def examine(
     declared_accuracy: float | None = None,
     n_images: int = 32,
     seed: int = 0,
+    threat: Threat = ANYTHING,
 ) -> Facts:
     """Return what can be known of a classifier before it is attacked, as JSON types.
 
@@ -52,6 +54,9 @@ def examine(
         declared_accuracy: the user's own figure for the cohort, in [0, 1].
         n_images: drawn from the cohort; images that cannot be read are passed over.
         seed: of the draw and of random directions.
+        threat: what the attack that will follow may do: its gradients are examined as it meets them, towards its target
+            and within its mask. What is asked of the classifier alone, whether it answers alike, whether its gradient
+            is that of its answers and leads anywhere at all, is asked without.
 
     Raises:
         DosimeterError: no image can be read, the classifier does not answer images with logits, or `OneLogit` or
@@ -71,7 +76,9 @@ def examine(
     subject = Subject(classifier, images, labels, loss, channels, seed)
     asked = ask(subject)
     logits = asked.logits
-    climbed = climb(subject, loss, channels)
+    attacked, places = subject.under(threat)
+    climbed = climb(attacked, loss, channels)
+    free = climb(subject, loss, channels) if threat.limits else climbed
     margins = climb(subject, "margin", "free", N_REPEATED)
     right = logits.argmax(dim=1) == labels
     return {
@@ -95,15 +102,15 @@ def examine(
             "n_answers": len(logits.argmax(dim=1).unique()),
             "declared": declared_accuracy,
         },
-        "graph": {"n": len(images), "error": climbed.error},
-        "identity": _identity(logits, climbed),
-        "gradient": gradients_there(climbed, right, channels),
+        "graph": {"n": len(attacked.images), "error": climbed.error},
+        "identity": _identity(logits[places], climbed),
+        "gradient": gradients_there(climbed, right[places], channels, threat.mask),
         "repeated_gradient": repeated_gradient(subject, margins),
         "differences": differences(subject, logits, margins),
         "still": still(subject, logits),
         "neighbours": _neighbours(subject, logits, margins),
-        "step": one_level(subject, climbed),
-        "unbounded": unbounded(subject, climbed, right),
+        "step": one_level(attacked, climbed),
+        "unbounded": unbounded(subject, free, right),
     }
 
 

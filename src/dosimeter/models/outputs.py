@@ -117,3 +117,23 @@ class Finding(nn.Module):
             )
         positive = logits[:, self.place] - self.offset
         return torch.stack([torch.zeros_like(positive), positive], dim=1)
+
+
+class Probabilities(nn.Module):
+    """Probabilities as logits: their logarithms, of one alone the logit beside 0.
+
+    Take the logits themselves where the network has them: a probability that rounds to 1 has no gradient.
+
+    Example:
+        >>> Probabilities()(torch.tensor([[0.25, 0.75]])).softmax(dim=1).tolist()
+        [[0.25, 0.75]]
+    """
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        """Return logits (batch, n_classes) for probabilities of as many classes, or (batch, 2) for one, (batch, 1)."""
+        least = torch.finfo(torch.float32).tiny
+        if probabilities.ndim == 1 or probabilities.shape[1] == 1:
+            positive = probabilities.reshape(-1)
+            logit = positive.clamp(min=least).log() - (1 - positive).clamp(min=least).log()
+            return torch.stack([torch.zeros_like(logit), logit], dim=1)
+        return probabilities.clamp(min=least).log()

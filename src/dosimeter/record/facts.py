@@ -48,7 +48,7 @@ class Trial(Typed):
     counts: dict[str, Count]
     sha256: str
     skipped: Count
-    n_train: Annotated[int, Field(ge=1)]
+    n_train: Count
     n_test: Annotated[int, Field(ge=1)]
     n_test_sharing_patient: Count | None
     n_test_in_training: Count = 0
@@ -89,7 +89,7 @@ class ClassifierCard(Scope):
     preprocessing: str
     head: dict[str, Scalar]
     fit: dict[str, Scalar]
-    history: Annotated[list[Epoch], Field(min_length=1)]
+    history: list[Epoch]  # none of a network that was trained elsewhere
     sha256: str
 
 

@@ -22,6 +22,7 @@ from dosimeter.executors.base import pick_device
 from dosimeter.models import fit
 from dosimeter.models.base import Classifier
 from dosimeter.models.saved import load_classifier, read_card
+from dosimeter.models.source import bring
 from dosimeter.parallel import torch_threads
 from dosimeter.record import table as responses
 from dosimeter.study.config import StudyConfig, load_config
@@ -149,7 +150,7 @@ def _curves(folder: Path, config: StudyConfig, meta: Mapping[str, Any], known: s
             )
     device = pick_device(config.device)
     for trial in trials:
-        plans = {model: _plan(meta, trial, model) for model in config.model if _has(meta, trial, model)}
+        plans = {model: _plan(meta, trial, model) for model in config.names if _has(meta, trial, model)}
         cards = {model: _card(meta, trial, model) for model in plans}
         for model, plan in plans.items():
             classifier = _classifier(folder, config, cards[model], device)
@@ -192,6 +193,12 @@ def _card(meta: Mapping[str, Any], trial: Trial, model: str) -> dict[str, Any]:
 
 def _classifier(folder: Path, config: StudyConfig, card: Mapping[str, Any], device: str) -> Classifier:
     """Return the classifier of the run that `card` describes."""
+    if config.brought:
+        model = config.model[config.names.index(card["model"])]
+        classifier = bring(model, trust=config.trust, device=device)
+        if classifier.fingerprint != card["sha256"]:
+            raise DosimeterError(f"{folder}: {card['model']} is another network now than the run was made with.")
+        return classifier
     for file in sorted((folder / "classifiers").glob("*/card.json")):
         try:
             same = read_card(file.parent).sha256 == card["sha256"]

@@ -14,12 +14,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from dosimeter import registry
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.plain import named, one_line, shown
+from dosimeter.record.model_card import is_brought, name_of
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 
 PAPER_MODELS = ("vgg16", "inception_v3")
 """The published study's networks, which a study trains unless it is told otherwise."""
 
-PROTOCOLS = ("paper", "patient", "official")
+PROTOCOLS = ("paper", "patient", "official", "whole")
 PRESETS = ("paper", "sound")
 EFFORTS = ("quick", "standard", "thorough")
 ENGINES = ("auto", "torch", "winograd", "ncnn", "compile")
@@ -41,7 +42,7 @@ def _several(value: Any) -> Any:
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
-_NOT_RESULTS = {"out", "data", "mask", "executor", "address", "workers", "allow_flat"}
+_NOT_RESULTS = {"out", "data", "mask", "executor", "address", "workers", "allow_flat", "trust"}
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
 
@@ -55,8 +56,13 @@ class StudyConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cohort: Names = Field((), description="cohorts; empty: the real ones if `data` is known, else phantoms")
-    model: Names = Field(PAPER_MODELS, description="networks to transfer-learn")
-    protocol: Names = Field((), description="paper, patient, official; empty: paper, and official where there is one")
+    model: Names = Field(
+        PAPER_MODELS, description="networks to transfer-learn, or trained ones: model cards (.toml), saved classifiers"
+    )
+    trust: bool = Field(False, description="let a model card run the code that it names")
+    protocol: Names = Field(
+        (), description="paper, patient, official, or of trained models whole: every image is tested; empty: what fits"
+    )
     preset: Names = Field(
         PRESETS, description="settings of FGSM: paper, as published, and sound, whose loss does not vanish"
     )
@@ -149,7 +155,9 @@ class StudyConfig(BaseModel):
         known = {"protocol": PROTOCOLS, "preset": PRESETS}
         choices = registry.names("backbones") if info.field_name == "model" else known[info.field_name]
         for name in value:
-            if name not in choices:
+            if info.field_name == "model" and is_brought(name):
+                name_of(name)  # a card that cannot be read is a mistake of now
+            elif name not in choices:
                 raise DosimeterError(f"{info.field_name} '{name}' is not known. {did_you_mean(name, choices)}")
         if info.field_name != "protocol" and not value:
             raise DosimeterError(f"{info.field_name} must name at least one of: {', '.join(choices)}.")
@@ -177,10 +185,6 @@ class StudyConfig(BaseModel):
     @classmethod
     def _accuracies(cls, value: dict[str, float]) -> dict[str, float]:
         for name, share in value.items():
-            model = name.partition("@")[0]
-            known = registry.names("backbones")
-            if model not in known:
-                raise DosimeterError(f"declared_accuracy for '{name}': no such model. {did_you_mean(model, known)}")
             if not 0 <= share <= 1:
                 meant = f" Did you mean {share / 100:g}?" if 1 < share <= 100 else ""
                 raise DosimeterError(f"declared_accuracy must be a share from 0 to 1, got {share} for {name}.{meant}")
@@ -196,6 +200,30 @@ class StudyConfig(BaseModel):
         return value
 
     @model_validator(mode="after")
+    def _of_one_kind(self) -> "StudyConfig":
+        """Trained models are tested on every image, others train on some of them."""
+        trained = [name for name in self.model if is_brought(name)]
+        if trained and len(trained) < len(self.model):
+            raise DosimeterError(
+                f"model must be trained ones alone, or networks to train alone, got {', '.join(self.names)}. Run two."
+            )
+        if trained and set(self.protocol) - {"whole"}:
+            raise DosimeterError(
+                f"protocol must be 'whole' for trained models, got {', '.join(self.protocol)}: dosimeter does not know "
+                "which images they were trained on. Bring their test images alone."
+            )
+        if not trained and "whole" in self.protocol:
+            raise DosimeterError("protocol 'whole' trains nothing: bring trained models, or take another protocol.")
+        if trained and self.repeats > 1:
+            raise DosimeterError(
+                f"repeats must be 1 for trained models, got {self.repeats}: nothing is drawn or trained anew."
+            )
+        for name in self.names:
+            if self.names.count(name) > 1:
+                raise DosimeterError(f"model: two are called '{name}' in the outputs. Rename one in its card.")
+        return self
+
+    @model_validator(mode="after")
     def _nothing_in_vain(self) -> "StudyConfig":
         """What is asked for and cannot be had is a mistake, not silence."""
         if self.transfer and len(self.model) < 2:
@@ -203,7 +231,11 @@ class StudyConfig(BaseModel):
                 f"transfer must have two models or more, got {self.model[0]} alone. Add another with --model."
             )
         for name in self.declared_accuracy:
-            if name.partition("@")[0] not in self.model:
+            known = (*registry.names("backbones"), *self.names)
+            model = name.partition("@")[0]
+            if model not in known:
+                raise DosimeterError(f"declared_accuracy for '{name}': no such model. {did_you_mean(model, known)}")
+            if model not in self.names:
                 raise DosimeterError(
                     f"declared_accuracy must be of a model of the study, got one of {name}. Add --model."
                 )
@@ -246,11 +278,25 @@ class StudyConfig(BaseModel):
     def identity(self) -> dict[str, Any]:
         """Return the settings that determine results: all but where they lie and who computes them."""
         settings = self.model_dump(mode="json", exclude=_NOT_RESULTS)
+        if self.brought:
+            settings["model"] = [
+                f"{name} {_digest_of(model)}" for name, model in zip(self.names, self.model, strict=True)
+            ]
         if self.patients == "list":
             del settings["patients"]  # as in settings from before there was a choice
         if self.mask is not None and self.mask.is_file():
             settings["mask"] = hashlib.sha256(self.mask.read_bytes()).hexdigest()[:12]
         return settings
+
+    @property
+    def brought(self) -> bool:
+        """Whether the models are trained ones."""
+        return any(is_brought(name) for name in self.model)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What tables call the models."""
+        return tuple(name_of(model) for model in self.model)
 
     @property
     def costly_epsilons(self) -> tuple[float, ...]:
@@ -274,6 +320,12 @@ class StudyConfig(BaseModel):
     def to_toml(self) -> str:
         """Return the settings as a TOML file that gives them again."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def _digest_of(model: str) -> str:
+    """Return a digest of a model card, or of a saved classifier's."""
+    file = Path(model) if model.endswith(".toml") else Path(model) / "card.json"
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file.is_file() else "missing"
 
 
 def costly_epsilons(epsilons: tuple[float, ...], visibility: tuple[float, ...] | str) -> tuple[float, ...]:

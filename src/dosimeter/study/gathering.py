@@ -50,7 +50,11 @@ def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
     """Return the facts that travel with the rows of `swept` (see `facts.Facts`)."""
     config = asked.config
     names = [cohort.name for cohort in cohorts_of(asked.trials)]
-    shown_paths = {"cohort": names, "weights": {model: file.name for model, file in config.weights.items()}}
+    shown_paths = {
+        "cohort": names,
+        "model": list(config.names),
+        "weights": {model: file.name for model, file in config.weights.items()},
+    }
     attacks = [
         {"preset": preset.name, "effort": preset.effort, **parameters(preset.attack)} for preset in asked.presets
     ]
@@ -66,7 +70,7 @@ def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
         "classifiers": [each.card for each in swept],
         "engines": [each.engine for each in swept],
         "attacks": attacks,
-        "kinds": kinds_of([preset.attack for preset in asked.presets], _storages(asked), config.model),
+        "kinds": kinds_of([preset.attack for preset in asked.presets], _storages(asked), config.names),
         "preflights": [facts for each in swept for facts in each.preflights],
         "convergence": [facts for each in swept for facts in each.convergence],
         "observer": [facts for each in swept for facts in each.observed],

@@ -9,8 +9,10 @@ import torch
 from dosimeter.attacks.presets import Preset, choose
 from dosimeter.attacks.registry import parameters
 from dosimeter.attacks.threat import Threat, ThreatModel
+from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.trials import Trial
 from dosimeter.engines.choose import EnginePlan
+from dosimeter.errors import DosimeterError
 from dosimeter.models.backbones import get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.record.provenance import digest_of
@@ -45,14 +47,11 @@ def plan_trial(
             epsilons=config.epsilons,
             seed=trial.split.seed,
             patients=patients,
-            engine=plan.identity,
-            batch_size=plan.batch_size,
-            tolerance=plan.tolerance,
             threat=threat,
             visibility=config.costly_epsilons,
             audience=tuple(f"{fingerprint} {theirs.identity}" for fingerprint, theirs in listeners),
         )
-        yield from plan_cells(trial.split.test, classifier, setting)
+        yield from plan_cells(trial.split.test, classifier, setting.computed_by(plan))
 
 
 def threat_of(config: StudyConfig, classes: Sequence[str], size_px: int) -> Threat:
@@ -62,8 +61,25 @@ def threat_of(config: StudyConfig, classes: Sequence[str], size_px: int) -> Thre
     return declared.against(classes=classes, size_px=size_px, fill=fill, exhaustive=config.effort == "thorough")
 
 
+def require_classes(classifier: Classifier, cohort: Cohort) -> None:
+    """Raise DosimeterError unless a cohort's labels mean the classifier's outputs."""
+    if classifier.findings is not None:
+        if cohort.findings != classifier.classes:
+            raise DosimeterError(
+                f"the cohort's findings {list(cohort.findings)} must be the classifier's {list(classifier.classes)}, in "
+                "that order: labels go by their places. Name and order them so."
+            )
+    elif cohort.classes != classifier.classes:
+        raise DosimeterError(
+            f"the cohort's classes {list(cohort.classes)} must be the classifier's {list(classifier.classes)}, in that "
+            "order: a label is an index into them. Name them alike in the card, or choose another positive class."
+        )
+
+
 def check_limits(config: StudyConfig, trials: Sequence[Trial]) -> None:
     """Raise DosimeterError if what the settings forbid attacks is unusable: before anything is trained or written."""
+    if config.brought:
+        return  # what size a trained network wants is known once it is there
     sizes = {get_backbone(model).size_px for model in config.model}
     for classes in {trial.cohort.classes for trial in trials}:
         for size_px in sizes:

@@ -28,17 +28,19 @@ from dosimeter.models.backbones import HeadSpec, get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import recipe
 from dosimeter.models.saved import ClassifierDamaged, load_classifier, save_classifier
+from dosimeter.models.source import bring
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, WeightsUnavailable
 from dosimeter.progress import Progress
 from dosimeter.record import table as responses
 from dosimeter.record.facts import Plan
+from dosimeter.record.model_card import name_of
 from dosimeter.record.provenance import digest_of
 from dosimeter.record.run import MERGING, RUNNING, Run, keep, kept
 from dosimeter.report import redraw
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.gathering import Asked, Swept, gather, leave, run_id_of
-from dosimeter.study.planning import check_limits, plan_trial
+from dosimeter.study.planning import check_limits, plan_trial, require_classes, threat_of
 from dosimeter.study.trials import plan_trials
 from dosimeter.study.workload import passes_of
 from dosimeter.surroundings import plain_torch
@@ -126,12 +128,12 @@ class _Study:
         self._say(sentence for trial in trials for sentence in copy_sentences(trial.split, trial.cohort))
         for place, model in enumerate(self.config.model):
             try:
-                weights = self._weights(model)
+                found = self._brought(model, trials) if self.config.brought else self._fitted(model, trials)
             except WeightsUnavailable as error:
                 self.progress.note(str(error))
                 incomplete.append(str(error))
                 continue
-            for trial_place, classifier in self._classifiers(model, weights, trials):
+            for trial_place, classifier in found:
                 if self.config.transfer:
                     self.waiting[place, trial_place] = classifier  # until all are there to hear each other's images
                 else:
@@ -146,6 +148,20 @@ class _Study:
             return incomplete, True
         self._merge(self.asked)
         return incomplete, False
+
+    def _brought(self, model: str, trials: Sequence[Trial]) -> Iterator[tuple[int, Classifier]]:
+        """Yield each trial's place and the trained classifier of a card, or of a folder, as it is asked there."""
+        self.progress.begin(f"{name_of(model)}: loading", 0)
+        with self.run.stage("load", model=name_of(model)):
+            classifier = bring(model, trust=self.config.trust, device=self.device)
+        threat_of(self.config, classifier.classes, classifier.size_px)
+        for place, trial in enumerate(trials):
+            require_classes(classifier, trial.cohort)
+            classifier.card |= {**trial.scope, "model": name_of(model), "seed": trial.split.seed}
+            yield place, classifier
+
+    def _fitted(self, model: str, trials: Sequence[Trial]) -> Iterator[tuple[int, Classifier]]:
+        return self._classifiers(model, self._weights(model), trials)
 
     def _weights(self, model: str) -> Weights:
         self.progress.begin(f"{model}: weights", 0)
@@ -218,7 +234,7 @@ class _Study:
         n_recomputed = len({cell.cell_id for cell in cells} & set(self._recomputed))
         engine = {**begun.engine, "n_recomputed": n_recomputed}
         exemplars = self._pictures(trial, classifier, cells)
-        examined = self.examinations.preflights(trial, classifier)
+        examined = self.examinations.preflights(trial, classifier, cells[0].setting.threat)
         converged = self.examinations.convergence(trial, classifier, cells)
         observed = self.examinations.visibility(trial, classifier, cells[0].setting.threat)
         return Swept(cells, card, engine, exemplars, examined, converged, observed)

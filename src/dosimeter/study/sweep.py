@@ -25,6 +25,7 @@ from dosimeter.models.base import LEARNING, Classifier, answer
 from dosimeter.record.table import Responses, to_frame
 from dosimeter.storage.base import get_storage
 from dosimeter.study.config import VISIBILITY_EPSILONS, check_native, costly_epsilons, fills
+from dosimeter.study.planning import require_classes
 from dosimeter.surroundings import plain_torch
 from dosimeter.sweeps.execute import Row
 from dosimeter.sweeps.kinds import kinds_of
@@ -95,7 +96,7 @@ def sweep(
     if not _is_whole(seed) or not 0 <= seed < 2**31:
         raise DosimeterError(f"seed must be a whole number from 0 to {2**31 - 1}, got {seed!r}.")
     seed = int(seed)  # numpy's do not go into JSON
-    _check_names(classifier, cohort)
+    require_classes(classifier, cohort)
     check_name(engine)
     for name, value in (("batch_size", batch_size), ("workers", workers)):
         if value is not None and not (_is_whole(value) and value >= 1):
@@ -126,15 +127,12 @@ def sweep(
         epsilons=doses,
         seed=seed,
         patients=pseudonymise_patients(cohort),
-        engine=plan.identity,
-        batch_size=plan.batch_size,
-        tolerance=plan.tolerance,
         split=None,
         refine=refine,
         threat=declared,
         visibility=costly_epsilons(doses, _visible(visibility)),
     )
-    cells = list(plan_cells(cohort, classifier, setting))
+    cells = list(plan_cells(cohort, classifier, setting.computed_by(plan)))
     rows: dict[str, list[Row]] = {}
     for done in LocalExecutor(workers).run(cells, classifier, plan):
         rows[done.cell.cell_id] = done.rows
@@ -184,21 +182,6 @@ def _check_subjects(classifier: object, cohort: object) -> None:
             "classes from 0."
         )
     answer(classifier, torch.full((2, 3, classifier.size_px, classifier.size_px), 0.5))
-
-
-def _check_names(classifier: Classifier, cohort: Cohort) -> None:
-    """Raise DosimeterError unless classifier and cohort know the same classes, or the same findings."""
-    if classifier.findings is not None:
-        if cohort.findings != classifier.classes:
-            raise DosimeterError(
-                f"the cohort's findings {cohort.findings} must be the classifier's {classifier.classes}, in that "
-                "order: labels go by their places. Name and order them so."
-            )
-    elif cohort.classes != classifier.classes:
-        raise DosimeterError(
-            f"the cohort's classes {cohort.classes} must be the classifier's {classifier.classes}, in that order: "
-            "a label is an index into them. Load the cohort with another `positive`."
-        )
 
 
 def _is_whole(value: object) -> bool:

@@ -25,7 +25,8 @@ def plan_trials(config: StudyConfig) -> tuple[list[Trial], list[str]]:
         if not config.allow_flat:
             require_contrast(cohort)
         has_official = any(record.official_split == "test" for record in cohort.records)
-        for protocol in config.protocol or (("paper", "official") if has_official else ("paper",)):
+        default = ("whole",) if config.brought else ("paper", "official") if has_official else ("paper",)
+        for protocol in config.protocol or default:
             try:
                 halves = [split(cohort, protocol, seed=seed) for seed in config.seeds]
                 if config.test_limit is not None:

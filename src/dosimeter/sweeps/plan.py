@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -17,6 +17,7 @@ from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import parameters
 from dosimeter.attacks.threat import ANYTHING, Threat
 from dosimeter.cohorts.base import Cohort
+from dosimeter.engines.choose import EnginePlan
 from dosimeter.models.base import Classifier
 from dosimeter.sweeps.flips import FLIP_TOLERANCE, LEVEL_TOLERANCE
 
@@ -61,6 +62,10 @@ class Setting:
     threat: Threat = ANYTHING
     audience: tuple[str, ...] = ()
     visibility: tuple[float, ...] = ()
+
+    def computed_by(self, plan: EnginePlan) -> "Setting":
+        """Return it with the engine, batch size and tolerance of a plan."""
+        return replace(self, engine=plan.identity, batch_size=plan.batch_size, tolerance=plan.tolerance)
 
     def problem(self, network: nn.Module, images: Tensor, labels: Tensor, **how: Any) -> Problem:
         """Return the problem of `images` (batch, 3, H, W), which may be attacked as this setting says.

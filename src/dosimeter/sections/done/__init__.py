@@ -13,6 +13,7 @@ PROTOCOLS = {
     "paper": "random 80:20 split of images, stratified by class: images of one patient may lie on both sides",
     "patient": "about 80:20 by patient, stratified by class: no patient lies on both sides",
     "official": "the split that came with the images",
+    "whole": "every image is tested; the networks were trained elsewhere, on what is not known here",
 }
 LOSSES = {
     "keras_bce": "cross-entropy of probabilities clipped to [1e-7, 1 - 1e-7] (the paper's framework)",
@@ -40,6 +41,7 @@ class Done(Section):
         body = fill(
             __name__,
             meta=run.meta,
+            trained=any(card["history"] for card in run.meta["classifiers"]),
             number=run.numbers,
             cohorts=run.first.meta["cohorts"],
             native=bool(run.meta.get("config", {}).get("native")),

@@ -1,0 +1,41 @@
+"""A network that a function of the user's makes: MODULE:FUNCTION."""
+
+import importlib
+import sys
+from pathlib import Path
+
+from torch import nn
+
+from dosimeter.errors import DosimeterError, in_a_line
+from dosimeter.models.source import Brought, Source, fill_tensors
+from dosimeter.record.model_card import ModelCard
+
+
+def load(card: ModelCard) -> Brought:
+    """Return what the function `card.architecture` returns, with the tensors of `card.weights` if there are any."""
+    module, colon, name = card.architecture.partition(":")
+    if not (module and colon and name):
+        raise DosimeterError(f"architecture must be MODULE:FUNCTION of the source python, got '{card.architecture}'.")
+    here = str(Path.cwd())
+    added = here not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        network = getattr(importlib.import_module(module), name)()
+    except Exception as error:  # the user's code may raise anything
+        raise DosimeterError(f"{card.architecture} cannot be called ({in_a_line(error)[:200]}).") from error
+    finally:
+        if added:
+            sys.path.remove(here)
+    if not isinstance(network, nn.Module):
+        raise DosimeterError(f"{card.architecture} must return a torch.nn.Module, got {type(network).__name__}.")
+    if card.weights is not None:
+        fill_tensors(network, card)
+    return Brought(network, built_by=card.architecture)
+
+
+ENTRY = Source(
+    "what a function returns (architecture = MODULE:FUNCTION); with --trust",
+    load,
+    trust="the source python imports a module of yours and calls it, and code may do anything.",
+)

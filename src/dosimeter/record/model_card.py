@@ -1,0 +1,111 @@
+"""A model card: a TOML file that says what a trained network is and how it wants its images. No torch here."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.plain import named, shown
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class ModelCard(BaseModel):
+    """What cannot be read from a network's file, declared by who brings it.
+
+    Attributes:
+        name: of the model, in tables and reports.
+        source: what the network is built by (`dosimeter list sources`).
+        architecture: the source's name for it: of torchvision and timm a network, of python MODULE:FUNCTION.
+        weights: its file, beside the card unless it is absolute; the source says which kinds it reads.
+        random_weights: a network without weights of its own, to try the instrument.
+        classes: names, in the order of its outputs.
+        positive: the class that counts as positive, if one does.
+        size_px: side of its square input.
+        channels: 1 for a network of grey images; it gets the mean of the three planes.
+        scale: white, as it was trained: 1 or 255.
+        mean, std: by channel, on that scale, in the network's own order of channels.
+        channel_order: that order.
+        outputs: logits or probabilities, one for each class, or one of the positive class alone.
+        licence: of the weights.
+        note: what readers of the report should know.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ +-]{0,63}$")]
+    source: str
+    architecture: str = ""
+    weights: Path | None = None
+    random_weights: bool = False
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    positive: str | None = None
+    size_px: Annotated[int, Field(ge=1, le=4096)] | None = None
+    channels: Literal[1, 3] = 3
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    mean: tuple[Finite, Finite, Finite] | None = None
+    std: tuple[Finite, Finite, Finite] | None = None
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    outputs: Literal["logits", "probabilities", "one logit", "one probability"] = "logits"
+    licence: str = "not stated"
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes must differ, got {list(self.classes)}")
+        if self.positive is not None and self.positive not in self.classes:
+            raise ValueError(f"positive must be one of the classes {list(self.classes)}, got '{self.positive}'")
+        if self.outputs.startswith("one ") and len(self.classes) != 2:
+            raise ValueError(f"outputs '{self.outputs}' must have two classes, got {len(self.classes)}")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std must be given together")
+        if self.std is not None and not all(value > 0 for value in self.std):
+            raise ValueError(f"std must be above 0, got {list(self.std)}")
+        if self.weights is not None and self.random_weights:
+            raise ValueError("weights and random_weights exclude each other")
+        return self
+
+
+def read_model_card(path: Path) -> ModelCard:
+    """Return the card in a TOML file; its `weights` become a path from here.
+
+    Raises:
+        DosimeterError: the file cannot be read, or a key or value is none of a card.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DosimeterError(f"the model card {named(path)} cannot be read ({error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise DosimeterError(f"the model card {named(path)} is not valid TOML: {error}.") from error
+    for key in found:
+        if key not in ModelCard.model_fields:
+            raise DosimeterError(
+                f"the model card {named(path)} has the key '{named(key)}', which is not known. "
+                f"{did_you_mean(key, ModelCard.model_fields)}"
+            )
+    try:
+        card = ModelCard.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][:2])
+        rule = first["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
+        got = "" if first["type"] in ("missing", "value_error") else f", got {shown(first['input'])}"
+        said = f"{where}: {rule}" if where else rule
+        raise DosimeterError(f"the model card {named(path)}: {said}{got}.") from error
+    return card if card.weights is None else card.model_copy(update={"weights": path.parent / card.weights})
+
+
+def is_brought(model: str) -> bool:
+    """Whether a name of a model means a trained one that somebody brings: a model card, or a saved classifier."""
+    return model.endswith(".toml") or "/" in model or "\\" in model or Path(model, "card.json").is_file()
+
+
+def name_of(model: str) -> str:
+    """Return what tables call a model: its own name, or that in its card."""
+    if not is_brought(model):
+        return model
+    return read_model_card(Path(model)).name if model.endswith(".toml") else Path(model).name
