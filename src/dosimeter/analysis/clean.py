@@ -119,7 +119,7 @@ def _positive_metrics(rows: pd.DataFrame) -> dict[str, Any]:
     """Return what is counted of the positive class against all others; nothing where none is declared."""
     positive = int(rows["positive"].iloc[0])
     if positive < 0:
-        return {"n_positive": pd.NA}
+        return {"n_positive": np.nan}
     label, called = (rows[name].to_numpy() == positive for name in ("label", "predicted"))
     cluster = rows["cluster"].to_numpy(object)
     area = auc_interval(label, rows["score"].to_numpy(np.float64), cluster)

@@ -65,8 +65,8 @@ def examine(
     check_loss(loss, channels)
     if classifier.findings is not None:
         raise DosimeterError(
-            "findings are examined one at a time: give classifier.deciding(NAME) and cohort.of_finding(NAME), NAME being "
-            f"one of {', '.join(classifier.classes)}."
+            "findings are examined one at a time: give classifier.deciding(NAME) and cohort.of_finding(NAME), NAME one "
+            f"of {', '.join(classifier.classes)}."
         )
     if n_images < 1:
         raise DosimeterError(f"n_images must be 1 or more, got {n_images}. 32 show most of what goes wrong.")

@@ -36,39 +36,38 @@ class ClassifierFailed(DosimeterError, RuntimeError):
 class Classifier(nn.Module):
     """A frozen base and a trained head behind one call: `images in [0, 1] -> logits`.
 
-        Base and head are copied: yours keep their mode, flags and layout, can be trained on, and what they learn afterwards
-        does not change the classifier. Scripted modules and exported programs (with a dynamic batch) are networks too, in
-        any floating-point type. It lives in evaluation mode; only `fit` trains, and only a head. Channel replication
-        happens in `prepare`, so that an attack sees the three planes that the base is fed.
+    Base and head are copied: yours keep their mode, flags and layout, can be trained on, and what they learn afterwards
+    does not change the classifier. Scripted modules and exported programs (with a dynamic batch) are networks too, in
+    any floating-point type. It lives in evaluation mode; only `fit` trains, and only a head. Channel replication
+    happens in `prepare`, so that an attack sees the three planes that the base is fed.
 
-        Args:
-            base: images after preprocessing -> feature map (batch, C, H, W), or whatever the head takes.
-            head: feature map -> logits (batch, n_classes).
-            preprocessing: what the base's weights expect, applied inside `forward`.
-            size_px: side of the square image grid.
-            classes: names of the logits; or `models.decisions.Findings`, of which each is there or not.
-            card: what is known of its making (see `fit`), saved beside the weights.
-            identity: a name and version of all that determines the answers beside tensors, preprocessing, size and classes.
-                By default the code and the settings of the network are read (see `fingerprint`); give it where they cannot
-                be, as where the network asks a server, and another one whenever that changes.
-            adopt: take base and head themselves instead of copies, without gradients and in evaluation mode from now on:
-                for networks that nobody else uses, or that cannot be copied.
-            channels_last: feed the base in that layout, because its weights are in it.
+    Args:
+        base: images after preprocessing -> feature map (batch, C, H, W), or whatever the head takes.
+        head: feature map -> logits (batch, n_classes).
+        preprocessing: what the base's weights expect, applied inside `forward`.
+        size_px: side of the square image grid.
+        classes: names of the logits; or `models.decisions.Findings`, of which each is there or not.
+        card: what is known of its making (see `fit`), saved beside the weights.
+        identity: a name and version of all that determines the answers beside tensors, preprocessing, size and classes.
+            By default the code and the settings of the network are read (see `fingerprint`); give it where they cannot
+            be, as where the network asks a server, and another one whenever that changes.
+        adopt: take base and head themselves instead of copies, without gradients and in evaluation mode from now on:
+            for networks that nobody else uses, or that cannot be copied.
+        channels_last: feed the base in that layout, because its weights are in it.
 
-        Raises:
-            DosimeterError: base or head is no network, has lazy layers that were never called, or cannot be copied.
+    Raises:
+        DosimeterError: base or head is no network, has lazy layers that were never called, or cannot be copied.
 
-        Example:
-            >>> import dosimeter as dm
-            >>> from dosimeter.models.outputs import Finding
-    from dosimeter.models.preprocessing import PREPROCESSINGS
-            >>> network = nn.Sequential(nn.Conv2d(3, 4, 5, stride=4), nn.Flatten(), nn.Linear(196, 2))
-            >>> dm.Classifier(
-            ...     network, nn.Identity(), preprocessing=PREPROCESSINGS["unit"], size_px=32, classes=("clear", "opacity")
-            ... )(torch.rand(5, 3, 32, 32)).shape
-            torch.Size([5, 2])
+    Example:
+        >>> import dosimeter as dm
+        >>> from dosimeter.models.preprocessing import PREPROCESSINGS
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 5, stride=4), nn.Flatten(), nn.Linear(196, 2))
+        >>> dm.Classifier(
+        ...     network, nn.Identity(), preprocessing=PREPROCESSINGS["unit"], size_px=32, classes=("clear", "opacity")
+        ... )(torch.rand(5, 3, 32, 32)).shape
+        torch.Size([5, 2])
 
-        Source: the paper, section 2.3.
+    Source: the paper, section 2.3.
     """
 
     def __init__(
@@ -145,8 +144,7 @@ class Classifier(nn.Module):
         return other
 
     def deciding(self, finding: str) -> "Classifier":
-        """Return the classifier of two classes, absent and present, that one of its findings makes; base and head are
-        shared.
+        """Return the classifier of two classes that one of its findings makes, with the same base and head.
 
         Raises:
             DosimeterError: it has no such finding.

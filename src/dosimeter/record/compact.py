@@ -44,8 +44,7 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
         - `probability` of the positive class, and `score`, its logit less the logarithm of the summed exponentials of
           the others (of two classes: less the other), which orders images as the probability does but never saturates;
           NaN where no class is positive;
-        - `n_classes`, and `scores`, of more than two classes on the grid, those of every class, else null (see
-          `class_scores`).
+        - `n_classes`, and `scores`, of more than two classes those of every class, else null (see `class_scores`).
 
         Where a row's status is not "ok", what it lacks is -1, False or NaN.
 
@@ -162,7 +161,7 @@ def _judge(batch: pa.RecordBatch, ok: npt.NDArray[np.bool_], columns: dict[str, 
         found = _scored(logits, probabilities, rows, columns)
         if size > 2:
             for row, values in zip(rows, found.astype(np.float32), strict=True):
-                kept[row] = values if columns["on_grid"][row] else None
+                kept[row] = values
     return pa.array(kept, SCORES) if kept else pa.nulls(len(batch), SCORES)
 
 
@@ -213,7 +212,7 @@ def one_against_rest(logits: FloatArray) -> FloatArray:
 
 
 def class_scores(rows: pd.DataFrame) -> FloatArray:
-    """Return each class's score (see `one_against_rest`) of compact rows of the grid with one number of classes.
+    """Return each class's score (see `one_against_rest`) of compact rows with one number of classes.
 
     Returns:
         (n, classes), float64.
@@ -226,6 +225,10 @@ def class_scores(rows: pd.DataFrame) -> FloatArray:
     flat = pa.chunked_array(pa.array(rows["scores"])).combine_chunks().flatten()
     scores: FloatArray = flat.to_numpy(zero_copy_only=False).astype(np.float64).reshape(len(rows), -1)
     return scores
+
+
+OF_PROBABILITIES = ("n_classes", "positive", "probability", "score", "scores")
+"""Columns that `class_scores` and `class_probabilities` look at."""
 
 
 def no_scores(n_rows: int) -> pd.arrays.ArrowExtensionArray:

@@ -66,8 +66,8 @@ def require_classes(classifier: Classifier, cohort: Cohort) -> None:
     if classifier.findings is not None:
         if cohort.findings != classifier.classes:
             raise DosimeterError(
-                f"the cohort's findings {list(cohort.findings)} must be the classifier's {list(classifier.classes)}, in "
-                "that order: labels go by their places. Name and order them so."
+                f"the cohort's findings {list(cohort.findings)} must be the classifier's {list(classifier.classes)}, "
+                "in that order: labels go by their places. Name and order them so."
             )
     elif cohort.classes != classifier.classes:
         raise DosimeterError(
