@@ -143,8 +143,8 @@ def macro_recall(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         n images, n_classes that they have; macro_recall with its interval, a bootstrap by patient in which every class
-        must be drawn; lowest_recall and lowest_label, of the class that is answered worst; macro_auc, the mean AUC of
-        each class against all others, null for the worst case.
+        must be drawn, null where it has no width; lowest_recall and lowest_label, of the class that is answered worst;
+        macro_auc, the mean AUC of each class against all others, null for the worst case.
     """
     parts = [_macro(group).assign(**names) for names, group in _attacked(frame)]
     return ordered(_table(parts), MACRO)
@@ -169,6 +169,7 @@ def _macro(rows: pd.DataFrame) -> pd.DataFrame:
 
     each = recalls(np.ones((1, len(cases))))[0]
     low, high = bootstrap_by_group(lambda weights: recalls(weights).mean(axis=1), cluster)
+    bounds = np.where(low < high, [low, high], np.nan)  # without width it would claim to be certain
     worst = np.argmin(np.nan_to_num(each, nan=np.inf), axis=0)
     return pd.DataFrame(
         {
@@ -176,8 +177,8 @@ def _macro(rows: pd.DataFrame) -> pd.DataFrame:
             "n": (~np.isnan(right)).sum(axis=0),
             "n_classes": len(classes),
             "macro_recall": each.mean(axis=0),
-            "macro_recall_low": low,
-            "macro_recall_high": high,
+            "macro_recall_low": bounds[0],
+            "macro_recall_high": bounds[1],
             "lowest_recall": each[worst, np.arange(len(doses))],
             "lowest_label": classes[worst],
             "macro_auc": [_macro_auc(rows.iloc[np.flatnonzero(dose == place)]) for place in range(len(doses))],

@@ -119,6 +119,11 @@ def _trials(
 ) -> Iterator[tuple[dict[str, Any], str, Trial]]:
     """Yield every evaluation of one seed with its evidence."""
     seed = int(rows["seed"].iloc[0]) if len(rows) else None
+    if len(rows):
+        decision = rows["decision"].iloc[0]
+        preflights, convergence = (
+            [fact for fact in facts if fact.get("decision", "") == decision] for facts in (preflights, convergence)
+        )
     floats = (rows["storage"] == "float") & rows["on_grid"] | (rows["status"] != "ok")
     tables = {tuple(names.values()): (names, group) for names, group in groups(rows, MODEL, floats)}
     for fact in preflights:

@@ -43,7 +43,7 @@ class Trial(Typed):
     classes: Annotated[list[str], Field(min_length=2)]
     positive: str | None = None  # of two classes it is the second
     findings: list[str] = Field(default_factory=list)
-    finding_counts: dict[str, dict[str, Count]] = Field(default_factory=dict)
+    finding_counts: dict[str, dict[str, dict[str, Count]]] = Field(default_factory=dict)
     n: Count
     counts: dict[str, Count]
     sha256: str

@@ -53,7 +53,10 @@ def _pictures(panel: Panel, model: str) -> Iterator[Drawing]:
     ]
     if rows:
         draw = functools.partial(adversarial_pictures, rows, panel.classes)
-        title, said = f"Adversarial images, {model_name(model)}", captions.pictures(panel.cohort, model)
+        title, said = (
+            f"Adversarial images, {model_name(model)}",
+            captions.pictures(panel.cohort, model, positive=bool((panel.clean["positive"] >= 0).any())),
+        )
         yield Drawing("pictures", title, draw, said, model, place=2)
 
 
