@@ -97,7 +97,7 @@ class Case:
         Raises:
             DosimeterError: the image is of another type, shape or range, or `bits` no depth.
         """
-        image = _as_image(self.image)
+        image = as_image(self.image)
         if isinstance(self.bits, bool) or not isinstance(self.bits, int | np.integer) or not 1 <= self.bits <= 16:
             raise DosimeterError(f"bits must be the depth of the pixels, a number from 1 to 16, got {self.bits!r}.")
         object.__setattr__(self, "image", image)
@@ -258,7 +258,7 @@ def of_finding(name: str) -> tuple[str, str]:
     return f"no {name}", name
 
 
-def _as_image(image: object) -> FloatImage:
+def as_image(image: object) -> FloatImage:
     """Return `image` as float32 (C, H, W) in [0, 1], or raise DosimeterError, one sentence, if it is none."""
     if not isinstance(image, np.ndarray):
         raise DosimeterError(f"image must be a NumPy array, got {type(image).__name__}. Give numpy.asarray(...) of it.")

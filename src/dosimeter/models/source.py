@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.outputs import OneLogit, Probabilities
 from dosimeter.models.preprocessing import Preprocessing
 from dosimeter.models.saved import load_classifier
-from dosimeter.record.model_card import ModelCard, read_model_card
+from dosimeter.record.model_card import ModelCard, checked, read_model_card
 
 N_COMPARED = 5
 """Keys that a sentence names of tensors that do not fit."""
@@ -82,8 +82,57 @@ def bring(model: str | Path, *, trust: bool = False, device: str = "cpu") -> Cla
     return classifier_of(card, source.load(card)).to(device)
 
 
-def classifier_of(card: ModelCard, brought: Brought) -> Classifier:
-    """Return a network as a classifier of images in [0, 1].
+def classifier(
+    network: nn.Module,
+    *,
+    size_px: int,
+    classes: Sequence[str],
+    channels: int = 3,
+    scale: float = 1.0,
+    mean: Sequence[float] = (0.0, 0.0, 0.0),
+    std: Sequence[float] = (1.0, 1.0, 1.0),
+    channel_order: str = "rgb",
+    outputs: str = "logits",
+    name: str = "classifier",
+) -> Classifier:
+    """Return a network of your own as a classifier of images in [0, 1], for `sweep`, `examine` and `attack`.
+
+    The network is copied; yours is left as it is.
+
+    Args:
+        network: images (n, channels, size_px, size_px) to outputs (n, n_classes), or (n, 1).
+        size_px: side of its square input; larger and smaller images are resized.
+        classes: names, in the order of its outputs.
+        channels: 1 for a network of grey images; it gets the mean of the three planes.
+        scale: white, as it was trained: 1 or 255.
+        mean, std: by channel, on that scale, in the network's own order of channels; by default pixels as they are.
+        channel_order: "rgb" or "bgr".
+        outputs: "logits", "probabilities", "one logit" or "one probability".
+        name: in tables.
+
+    Raises:
+        DosimeterError: an argument is unusable, or the network cannot be copied.
+
+    Example:
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 2))
+        >>> classifier(net, size_px=32, classes=("clear", "opacity"), channels=1)(torch.rand(5, 3, 32, 32)).shape
+        torch.Size([5, 2])
+    """
+    facts = {"name": name, "source": "memory", "classes": tuple(classes), "size_px": size_px, "channels": channels}
+    facts |= {
+        "scale": scale,
+        "mean": tuple(mean),
+        "std": tuple(std),
+        "channel_order": channel_order,
+        "outputs": outputs,
+    }
+    return classifier_of(
+        checked(facts, "classifier(...)"), Brought(network, built_by=type(network).__name__), copy=True
+    )
+
+
+def classifier_of(card: ModelCard, brought: Brought, *, copy: bool = False) -> Classifier:
+    """Return a network as a classifier of images in [0, 1]; with `copy` the network is left as it is.
 
     Raises:
         DosimeterError: neither card nor network say how large its images are or what is subtracted from them.
@@ -105,16 +154,16 @@ def classifier_of(card: ModelCard, brought: Brought) -> Classifier:
     )
     layers = [Grey()] if card.channels == 1 else []
     heads = {"one logit": OneLogit(), "one probability": Probabilities(), "probabilities": Probabilities()}
-    classifier = Classifier(
-        nn.Sequential(*layers, brought.network.eval()),
+    made = Classifier(
+        nn.Sequential(*layers, brought.network if copy else brought.network.eval()),
         heads.get(card.outputs, nn.Identity()),
         preprocessing=preprocessing,
         size_px=size_px,
         classes=card.classes,
         identity=brought.identity or None,
-        adopt=True,
+        adopt=not copy,
     )
-    classifier.card = {
+    made.card = {
         "model": card.name,
         "weights": _weights_of(card, brought),
         "preprocessing": f"{size_px} x {size_px}, {_words_of(preprocessing)}",
@@ -123,7 +172,7 @@ def classifier_of(card: ModelCard, brought: Brought) -> Classifier:
         "history": [],
         "built_by": brought.built_by,
     }
-    return classifier
+    return made
 
 
 class Grey(nn.Module):

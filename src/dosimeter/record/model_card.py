@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -81,22 +81,30 @@ def read_model_card(path: Path) -> ModelCard:
         raise DosimeterError(f"the model card {named(path)} cannot be read ({error}).") from error
     except (ValueError, RecursionError) as error:
         raise DosimeterError(f"the model card {named(path)} is not valid TOML: {error}.") from error
-    for key in found:
+    card = checked(found, f"the model card {named(path)}")
+    return card if card.weights is None else card.model_copy(update={"weights": path.parent / card.weights})
+
+
+def checked(facts: dict[str, Any], where: str) -> ModelCard:
+    """Return the card of these facts.
+
+    Raises:
+        DosimeterError: a key or a value is none of a card; the sentence begins with `where`.
+    """
+    for key in facts:
         if key not in ModelCard.model_fields:
             raise DosimeterError(
-                f"the model card {named(path)} has the key '{named(key)}', which is not known. "
-                f"{did_you_mean(key, ModelCard.model_fields)}"
+                f"{where} has the key '{named(key)}', which is not known. {did_you_mean(key, ModelCard.model_fields)}"
             )
     try:
-        card = ModelCard.model_validate(found)
+        return ModelCard.model_validate(facts)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][:2])
+        key = ".".join(str(part) for part in first["loc"][:2])
         rule = first["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
         got = "" if first["type"] in ("missing", "value_error") else f", got {shown(first['input'])}"
-        said = f"{where}: {rule}" if where else rule
-        raise DosimeterError(f"the model card {named(path)}: {said}{got}.") from error
-    return card if card.weights is None else card.model_copy(update={"weights": path.parent / card.weights})
+        said = f"{key}: {rule}" if key else rule
+        raise DosimeterError(f"{where}: {said}{got}.") from error
 
 
 def is_brought(model: str) -> bool:

@@ -53,7 +53,7 @@ def pictures(cohort: str, model: str, *, positive: bool) -> list[str]:
             "The image was chosen by rule: of the correctly answered images that flip, "
             f"{'of the positive class where one did, ' if positive else ''}the one with the median flip epsilon. "
             "Beside a class stands its probability. The classifier saw floats; the picture shows their nearest 8-bit "
-            "values. The perturbation is shown as its sign: white adds, black takes away, mid-grey leaves a pixel alone."
+            "values. The perturbation is shown as its sign: white adds, black takes away, mid-grey leaves it alone."
         ),
     ]
 
