@@ -162,13 +162,13 @@ def write_large_run(
 
 def _large_part(cases: np.ndarray, epsilons: np.ndarray, per_patient: int, rng: np.random.Generator) -> pa.Table:
     n, n_rows = len(cases), len(cases) * len(epsilons)
-    label = np.repeat(cases % 2, len(epsilons)).astype(np.int8)
+    label = np.repeat(cases % 2, len(epsilons)).astype(np.int16)
     clean = rng.uniform(0.5, 3.0, (n, 1)) * np.where(rng.random((n, 1)) < 0.1, -1, 1)
     margin = (clean - rng.uniform(300, 700, (n, 1)) * epsilons).ravel()  # (n_rows,)
     half = np.where(label == 1, margin, -margin) / 2
     logits = np.stack([-half, half], axis=1).astype(np.float32)
     odds = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
-    predicted = logits.argmax(axis=1).astype(np.int8)
+    predicted = logits.argmax(axis=1).astype(np.int16)
     dose = np.tile(epsilons, n)
     names = {
         "case_id": [f"{case:06d}-{case * 2654435761 % 2**32:08x}" for case in cases],
@@ -195,9 +195,11 @@ def response_row(**columns: Any) -> dict[str, Any]:
     predicted = int(probability > 0.5)
     row = {
         "run_id": "run", "cell_id": "cell", "cohort": "xray-268", "modality": "xray", "protocol": "paper",
-        "case_id": "00000-00000000", "patient_id": None, "split": "test", "label": label, "model": "vgg16",
+        "case_id": "00000-00000000", "patient_id": None, "split": "test", "decision": "", "label": label,
+        "positive": None, "model": "vgg16",
         "classifier": "vgg16-0000", "defence": "none", "preset": "sound", "attack": "fgsm", "loss": "margin",
-        "channels": "tied", "effort": None, "target": None, "made_on": None, "norm": "linf", "storage": "float",
+        "channels": "tied", "effort": None, "target": None, "made_on": None,
+        "maker": None, "norm": "linf", "storage": "float",
         "seed": 0, "epsilon": 0.0, "on_grid": True, "linf": 0.0, "l2": 0.0, "clipped_fraction": 0.0,
         **dict.fromkeys(VISIBILITY), "unchanged": False, "grad_zero": False,
         "found": None, "n_gradients": 1, "n_queries": 0,

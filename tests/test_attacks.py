@@ -14,7 +14,7 @@ from dosimeter.errors import DosimeterError
 from dosimeter.storage.base import get_storage
 from dosimeter.sweeps.paths import Ray
 
-ATTACKS = [FGSM(loss=loss, channels=channels) for loss in LOSSES for channels in ("tied", "free")]
+ATTACKS = [FGSM(loss=loss, channels=channels) for loss in LOSSES if loss != "dlr" for channels in ("tied", "free")]
 
 
 def images(n: int = 5, seed: int = 0) -> torch.Tensor:

@@ -206,8 +206,8 @@ def test_triptychs_take_epsilons_and_probabilities_from_the_table(run: Responses
     flip, visible = rows[:2]
     case = answers.query(f"preset == 'paper' and case_id == '{exemplars[0]['case_id']}'")
     assert flip.epsilon == case.loc[~case["correct"], "epsilon"].min()
-    assert flip.after == case.loc[case["epsilon"] == flip.epsilon, "probability"].iloc[0]
-    assert flip.before == case.loc[case["epsilon"] == 0, "probability"].iloc[0]
+    assert flip.after[1] == case.loc[case["epsilon"] == flip.epsilon, "probability"].iloc[0]
+    assert flip.before[1] == case.loc[case["epsilon"] == 0, "probability"].iloc[0]
     assert visible.epsilon == 0.08  # the paper's, for X-rays
     assert set(np.unique(flip.direction)) == {-1.0, 1.0}
 
@@ -215,7 +215,9 @@ def test_triptychs_take_epsilons_and_probabilities_from_the_table(run: Responses
 def test_pictures_are_exact_to_the_pixel(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     original = rng.integers(0, 256, (60, 200)) / 255
-    row = Triptych("t", 0.1, original, rng.choice([-1.0, 0.0, 1.0], (60, 200, 3)), 0.9, 0.2, 1)
+    row = Triptych(
+        "t", 0.1, original, rng.choice([-1.0, 0.0, 1.0], (60, 200, 3)), np.array([0.1, 0.9]), np.array([0.8, 0.2]), 1
+    )
     figure = adversarial_pictures([row, row], CLASSES)
     _, png = save(figure, tmp_path / "pictures")
     pixels = np.asarray(Image.open(png).convert("RGB"))

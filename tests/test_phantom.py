@@ -151,7 +151,7 @@ def test_opacity_brightens_the_lungs_and_nothing_else(name):
     def draw(opaque: bool) -> np.ndarray:
         rng = np.random.default_rng(0)
         if modality == "xray":
-            return phantom._attenuation(anatomy, opaque, bent, rng)
+            return phantom._attenuation(anatomy, frozenset({"opacity"} if opaque else ()), bent, rng)
         return phantom._slice_hu(anatomy, opaque, float(anatomy.sites.centres[0, 2]), bent, rng)
 
     added = draw(True) - draw(False)

@@ -2,7 +2,7 @@
 
 import importlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dosimeter import registry
 from dosimeter.models import backbones
 from dosimeter.models.base import Classifier
+from dosimeter.models.decisions import Findings
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.models.weights import Weights, digest
 
@@ -74,11 +75,14 @@ def linear_classifier(weight: Tensor, bias: float = 0.0, **card: Any) -> Classif
     )
 
 
-def convolutional_classifier(seed: int = 0, *, scale: float = 1.0) -> Classifier:
-    """A small random network with two logits, `scale` times as confident."""
+def convolutional_classifier(
+    seed: int = 0, *, scale: float = 1.0, classes: Sequence[str] | Findings = ("clear", "opacity")
+) -> Classifier:
+    """A small random network with a logit for each of `classes`, `scale` times as confident."""
+    n_outputs = len(classes.names if isinstance(classes, Findings) else classes)
     generator = torch.Generator().manual_seed(seed)
     base = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2), nn.ReLU())
-    head = nn.Sequential(nn.Flatten(), nn.Linear(8 * 6 * 6, 2))
+    head = nn.Sequential(nn.Flatten(), nn.Linear(8 * 6 * 6, n_outputs))
     for parameter in [*base.parameters(), *head.parameters()]:
         nn.init.uniform_(parameter, -0.3, 0.3, generator=generator)
     last = head[1]
@@ -90,6 +94,6 @@ def convolutional_classifier(seed: int = 0, *, scale: float = 1.0) -> Classifier
         head,
         preprocessing=replace(PREPROCESSINGS["minus1to1"]),
         size_px=SIZE_PX,
-        classes=("clear", "opacity"),
+        classes=classes,
         card={"model": "convolutional", "protocol": "paper"},
     )

@@ -31,6 +31,7 @@ _PUBLIC = {
     "OneLogit": "dosimeter.models.outputs",
     "Output": "dosimeter.models.outputs",
     "Finding": "dosimeter.models.outputs",
+    "Findings": "dosimeter.models.decisions",
     "load_weights": "dosimeter.models.weights",
     "fit": "dosimeter.models.fit",
     "load_classifier": "dosimeter.models.saved",

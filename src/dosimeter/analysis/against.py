@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from dosimeter.analysis.base import answered, groups
+from dosimeter.analysis.base import APART, CURVE, answered, groups
 from dosimeter.analysis.curves import fgsm_accuracy
-from dosimeter.analysis.paired import SERIES, TRIAL, Curves, Series
+from dosimeter.analysis.paired import PAIRABLE, Curves, Series
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.record.table import Responses
 
@@ -20,7 +20,7 @@ COLUMNS = [
 ]
 """What stands beside the accuracies."""
 
-_KEYS = ["cohort", "protocol", *SERIES, "epsilon"]
+_KEYS = [*CURVE, *APART, "epsilon"]
 
 
 def accuracy_table(responses: Responses, *, against: str | Responses | pd.DataFrame | None = None) -> pd.DataFrame:
@@ -91,7 +91,7 @@ def _named(rows: pd.DataFrame, name: str) -> Iterator[pd.DataFrame]:
             "second table of responses."
         )
     wanted: Any = int(name.removeprefix("seed ")) if column == "seed" else name
-    for trial, mine in groups(rows, TRIAL):
+    for trial, mine in groups(rows, PAIRABLE):
         curves = Curves(mine)
         for series in curves.roles:
             other = series._replace(**{column: wanted})
@@ -101,10 +101,10 @@ def _named(rows: pd.DataFrame, name: str) -> Iterator[pd.DataFrame]:
 
 def _other(rows: pd.DataFrame, other: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Compare every series with its counterpart in another table."""
-    for trial, mine in groups(rows, TRIAL):
-        there = other[other["cohort"].astype(str) == str(trial["cohort"])]
-        protocol = _counterpart(str(trial["protocol"]), there["protocol"].astype(str).unique(), "protocol")
-        there = there[there["protocol"].astype(str) == protocol]
+    for trial, mine in groups(rows, PAIRABLE):
+        there = other[(other["cohort"] == trial["cohort"]) & (other["decision"] == trial["decision"])]
+        for name in ("protocol", "defence"):
+            there = there[there[name] == _counterpart(trial[name], there[name].unique(), name)]
         curves = Curves(mine)
         second = Curves(there, like=curves)
         alone = {name: len({getattr(each, name) for each in curves.roles}) < 2 for name in ("preset", "storage")}

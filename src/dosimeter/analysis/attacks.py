@@ -10,7 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dosimeter.analysis.base import GROUP, answered, each_seed, groups, places, plain, roles
+from dosimeter.analysis.base import (
+    CLASSIFIER,
+    CURVE,
+    GROUP,
+    MODEL,
+    TRIAL,
+    answered,
+    each_seed,
+    groups,
+    places,
+    plain,
+    roles,
+)
 from dosimeter.analysis.clusters import Effective, count_alike, effective, normal_quantile, over, per_patient
 from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.findings import CHECKED_EPSILONS
@@ -25,33 +37,32 @@ CONTROL = "random_sign"
 SMALL_LIMIT = 0.01
 """The largest epsilon of the paper's tables; accuracy beyond it says little of perturbations that nobody sees."""
 
-IDENTITY = ["cohort", "protocol", "model", "preset", "storage"]
 ATTACK = ["attack", "effort", "made_on", "role"]
 ROBUST = [
-    *(*IDENTITY, *ATTACK, "epsilon", "n", "correct", "accuracy", "ci_low", "ci_high"),
+    *(*CURVE, *ATTACK, "epsilon", "n", "correct", "accuracy", "ci_low", "ci_high"),
     *("band_low", "band_high", "accuracy_envelope", "sensitivity", "specificity", "modality"),
 ]
-AREA = [*IDENTITY, *ATTACK, "epsilon_max", "n", "area", "area_low", "area_high", "modality"]
+AREA = [*CURVE, *ATTACK, "epsilon_max", "n", "area", "area_low", "area_high", "modality"]
 FLIPS = [
-    *(*IDENTITY, *ATTACK, "label", "direction", "epsilon"),
+    *(*CURVE, *ATTACK, "label", "direction", "epsilon"),
     *("n", "flipped", "share", "share_low", "share_high", "modality"),
 ]
 TRANSFER = [
-    *("cohort", "protocol", "made_on", "model", "preset", "storage", "attack", "epsilon"),
+    *(*TRIAL, "made_on", "model", "preset", "storage", "attack", "epsilon"),
     *("n", "flipped", "share", "share_low", "share_high", "modality"),
 ]
 GAIN = [
-    *(*IDENTITY, *ATTACK, "control", "epsilon", "n", "attack_only", "control_only", "drop", "control_drop"),
+    *(*CURVE, *ATTACK, "control", "epsilon", "n", "attack_only", "control_only", "drop", "control_drop"),
     *("gain", "gain_low", "gain_high", "modality"),
 ]
 _SPENT = {"gradients": "n_gradients", "queries": "n_queries", "seconds": "duration_s"}
 COST = [
-    *("cohort", "protocol", "model", "preset", *ATTACK, "n"),
+    *(*MODEL, "preset", *ATTACK, "n"),
     *(f"{name}{part}" for name in _SPENT for part in ("_median", "_low", "_high", "_total")),
     "modality",
 ]
-DIRECTIONS = {0: "to positive", 1: "from positive"}
-"""What a flipped image's answer did, by its true class: a false alarm, or a missed patient."""
+TO_POSITIVE, FROM_POSITIVE = "to positive", "from positive"
+"""What a flipped image's answer did: a false alarm, or a missed patient."""
 
 
 def reported_doses(epsilons: "pd.Series[float]") -> list[float]:
@@ -75,8 +86,8 @@ def robust_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
         accuracy is its own envelope.
     """
     rows = with_worst_case(answered(frame))
-    table = fgsm_accuracy(rows).merge(attack_facts(rows), on=[*IDENTITY, "modality"], how="left")
-    return _ordered(table, ROBUST)
+    table = fgsm_accuracy(rows).merge(attack_facts(rows), on=[*CURVE, "modality"], how="left")
+    return ordered(table, ROBUST)
 
 
 @each_seed
@@ -97,7 +108,7 @@ def area(frame: pd.DataFrame) -> pd.DataFrame:
     rows = with_worst_case(answered(frame))
     curves = groups(rows, [*GROUP, *ATTACK[:-1]], rows["on_grid"])
     parts = [row for names, group in curves for row in _areas(group, names)]
-    return _ordered(pd.DataFrame(parts, columns=[*GROUP, *ATTACK[:-1], *AREA[AREA.index("epsilon_max") : -1]]), AREA)
+    return ordered(pd.DataFrame(parts, columns=[*GROUP, *ATTACK[:-1], *AREA[AREA.index("epsilon_max") : -1]]), AREA)
 
 
 @each_seed
@@ -110,16 +121,18 @@ def class_flips(frame: pd.DataFrame) -> pd.DataFrame:
         frame: a response table.
 
     Returns:
-        One row per curve, class and epsilon above 0: label (the true class) and direction ("to positive" or "from
-        positive"); n images of that class that were right, flipped of them, and the share with its interval (`shares`).
+        One row per curve, class and epsilon above 0: label (the true class) and direction (`FROM_POSITIVE`, or of two
+        classes `TO_POSITIVE`; "" where the answer may have become any of several); n images of that class that were
+        right, flipped of them, and the share with its interval (`shares`).
     """
     rows = with_worst_case(answered(frame))
     parts = [
-        _flip_counts(group, ["label"]).assign(**names)
+        flip_counts(group, ["label"]).assign(**names, positive=group["positive"].iloc[0], of=group["n_classes"].iloc[0])
         for names, group in groups(rows, [*GROUP, *ATTACK[:-1]], rows["on_grid"])
     ]
-    table = _shares(parts, [*GROUP, *ATTACK[:-1], "label"])
-    return _ordered(table.assign(direction=table["label"].map(DIRECTIONS)), FLIPS)
+    table = joined_shares(parts, [*GROUP, *ATTACK[:-1], "label", "positive", "of"])
+    direction = np.select([table["label"] == table["positive"], table["of"] == 2], [FROM_POSITIVE, TO_POSITIVE], "")
+    return ordered(table.assign(direction=direction), FLIPS)
 
 
 @each_seed
@@ -141,9 +154,9 @@ def transfer(frame: pd.DataFrame) -> pd.DataFrame:
         names["preset"] = names["preset"].removesuffix(f" from {names['made_on']}")
     own = rows["on_grid"] & (rows["made_on"] == "") & rows["preset"].isin({names["preset"] for names, _ in moved})
     white = [(names | {"made_on": names["model"]}, group) for names, group in groups(rows, [*GROUP, "attack"], own)]
-    parts = [_flip_counts(group, []).assign(**names) for names, group in (*moved, *white)]
-    table = _shares(parts, [*GROUP, "attack", "made_on"])
-    return in_attack_order(table, ["cohort", "protocol", "made_on", "model"])[TRANSFER]
+    parts = [flip_counts(group, []).assign(**names) for names, group in (*moved, *white)]
+    table = joined_shares(parts, [*GROUP, "attack", "made_on"])
+    return in_attack_order(table, [*TRIAL, "made_on", "model"])[TRANSFER]
 
 
 @each_seed
@@ -170,7 +183,7 @@ def gain(frame: pd.DataFrame) -> pd.DataFrame:
     ]
     own = [name for name in GAIN if name != "role"]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=own)
-    return _ordered(table.assign(control=CONTROL), GAIN)
+    return ordered(table.assign(control=CONTROL), GAIN)
 
 
 @each_seed
@@ -187,7 +200,7 @@ def cost(frame: pd.DataFrame) -> pd.DataFrame:
         n images; `_median` an image, `_low` and `_high` the quartiles over images, which tell the spread and are no
         confidence interval, and `_total`. Null where the table has no record.
     """
-    keys = ["cohort", "protocol", "model", "modality", "preset", *ATTACK[:-1]]
+    keys = [*CLASSIFIER, "preset", *ATTACK[:-1]]
     rows = answered(frame, [*keys, "case_id", *_SPENT.values()])
     parts = []
     for names, group in groups(rows, keys, rows["attack"] != WORST_CASE):
@@ -200,7 +213,7 @@ def cost(frame: pd.DataFrame) -> pd.DataFrame:
             row |= {f"{name}_median": median, f"{name}_low": low, f"{name}_high": high}
             row[f"{name}_total"] = values.sum(min_count=1)
         parts.append(row)
-    return _ordered(pd.DataFrame(parts, columns=[*keys, *COST[COST.index("n") : -1]]), COST)
+    return ordered(pd.DataFrame(parts, columns=[*keys, *COST[COST.index("n") : -1]]), COST)
 
 
 def paired_difference(both: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, n: npt.ArrayLike) -> Interval:
@@ -266,19 +279,19 @@ def _joined(one: FloatArray, other: FloatArray, phi: FloatArray) -> FloatArray:
 
 
 def attack_facts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the attack of each curve: IDENTITY, modality and ATTACK but for the role."""
-    return plain(rows[[*IDENTITY, "modality", *ATTACK[:-1]]].drop_duplicates(IDENTITY))
+    """Return the attack of each curve: CURVE, modality and ATTACK but for the role."""
+    return plain(rows[[*CURVE, "modality", *ATTACK[:-1]]].drop_duplicates(CURVE))
 
 
-def _ordered(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+def ordered(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Return the columns of `table`, with the role of each row, attacks in their order."""
     if table.empty:
         return pd.DataFrame(columns=columns)
-    return in_attack_order(table.assign(role=roles(table)), ["cohort", "protocol", "model"])[columns]
+    return in_attack_order(table.assign(role=roles(table)), MODEL)[columns]
 
 
 def _trial(names: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(names[name] for name in ("cohort", "protocol", "model", "storage"))
+    return tuple(names[name] for name in (*CLASSIFIER, "storage"))
 
 
 def _answers(rows: pd.DataFrame) -> tuple[pd.DataFrame, FloatArray, FloatArray]:
@@ -311,7 +324,7 @@ def _areas(rows: pd.DataFrame, names: dict[str, Any]) -> Iterator[dict[str, Any]
         yield {**names, "epsilon_max": limit, "n": len(areas), "area": areas[:, place].mean(), **bounds}
 
 
-def _flip_counts(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def flip_counts(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Return, for each epsilon above 0 and value of `by`, the images right at epsilon 0 and those that flipped."""
     clean = rows[(rows["epsilon"] == 0) & rows["correct"]]
     kept = rows[(rows["epsilon"] > 0) & (places(rows["case_id"], clean["case_id"]) >= 0)]
@@ -319,7 +332,8 @@ def _flip_counts(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return shares(kept, [*by, "epsilon"], "flipped")
 
 
-def _shares(parts: list[pd.DataFrame], names: list[str]) -> pd.DataFrame:
+def joined_shares(parts: list[pd.DataFrame], names: list[str]) -> pd.DataFrame:
+    """Return the tables of `flip_counts`, which were given `names`, as one."""
     parts = [part for part in parts if len(part)]
     columns = [*names, "epsilon", "n", "flipped", "share", "low", "high"]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)

@@ -68,6 +68,50 @@ def auc_interval(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.Array
     return Auc(auc, float(low), float(high), "DeLong, logit" if alone else "Obuchowski, logit")
 
 
+def macro_auc_interval(
+    labels: npt.ArrayLike, scores: FloatArray, groups: npt.ArrayLike, confidence: float = 0.95
+) -> Auc:
+    """Return the mean over classes of the AUC of each against all others, with its interval by patient.
+
+    An image adds to the AUC of every class. What a patient's images add to the mean gives its variance; the interval is
+    symmetric on the logit's scale, with t's quantile.
+
+    Args:
+        labels: (n,) classes.
+        scores: (n, classes), larger for the class.
+        groups: (n,) the patient of each image.
+        confidence: the interval's coverage.
+
+    Returns:
+        NaNs if no class has both images and others; classes that no image has are left out. NaN bounds with fewer than
+        `FEWEST` patients, or where the AUC of every class is 0 or 1.
+
+    Source: DeLong et al., Biometrics 44 (1988) 837 (the components); Obuchowski, Biometrics 53 (1997) 567 (patients);
+        Provost & Domingos, Machine Learning 52 (2003) 199 (the mean, here with equal weights).
+    """
+    label, member = np.asarray(labels), group_numbers(groups)
+    areas, moved = [], np.zeros(int(member.max(initial=-1)) + 1)
+    for place, column in enumerate(scores.T):
+        mine = label == place
+        area, above, below = auc_components(mine, column)
+        if np.isnan(area):
+            continue
+        areas.append(area)
+        for which, values in ((mine, above), (~mine, below)):
+            moved += np.bincount(member[which], values - area, len(moved)) / len(values)
+    if not areas:
+        return Auc(np.nan, np.nan, np.nan)
+    auc, patients = float(np.mean(areas)), len(moved)
+    spread = np.sqrt(patients / max(patients - 1, 1) * float(moved @ moved)) / len(areas)
+    if patients < FEWEST or spread <= 0 or not 0 < auc < 1:
+        return Auc(auc, np.nan, np.nan)
+    images = np.bincount(member).astype(np.float64)
+    free = degrees_of_freedom(spread_weights(images))
+    half = float(t_quantile(free, confidence)) * spread / (auc * (1 - auc))
+    low, high = (1 / (1 + (1 - auc) / auc * np.exp(-shift)) for shift in (-half, half))
+    return Auc(auc, float(low), float(high), "DeLong by patient, logit")
+
+
 def auc_components(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[float, FloatArray, FloatArray]:
     """Return the AUC, the share of negatives below each positive, and of positives above each negative, ties half.
 

@@ -9,40 +9,66 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosimeter.analysis.names import PUBLISHED, WORST_CASE, family
-from dosimeter.record.table import compact
+from dosimeter.record.compact import UNDEFENDED, compact
 
-GROUP = ["cohort", "protocol", "model", "preset", "storage", "modality"]
-"""One curve: a classifier under one attack, stored one way. `modality` follows from `cohort`."""
+TRIAL = ["cohort", "protocol"]
+"""One cohort, split one way."""
 
-CLASSIFIER = ["cohort", "protocol", "model", "modality"]
-"""One trained network of one seed, whatever was done to its images."""
+MODEL = [*TRIAL, "model"]
+"""What a table's rows call a trained network. `compact` gives two networks two names, so that names can be keys."""
+
+CURVE = [*MODEL, "preset", "storage"]
+"""What a table's rows call a trained network under one attack, stored one way."""
+
+APART = {"seed": None, "defence": UNDEFENDED, "decision": ""}
+"""What no analysis pools, and what a table need not say: a column stands in it only where another value does. Of seeds,
+which have no such value, it stands where there are several."""
+
+_MORE = ["defence", "decision", "modality"]  # `modality` follows from `cohort`
+CLASSIFIER = [*MODEL, *_MORE]
+"""Keys of one trained network of one seed and one decision, whatever was done to its images."""
+
+GROUP = [*CURVE, *_MORE]
+"""Keys of one curve of one seed: a classifier under one attack, stored one way."""
 
 Analysis = Callable[[pd.DataFrame], pd.DataFrame]
 """A response table to a table of results."""
 
 
 def each_seed(analyse: Analysis) -> Analysis:
-    """Make `analyse` look at one seed at a time, so that it need not know that a run may have several.
+    """Make `analyse` look at one seed, defence and decision at a time, so that it need not know that there are several.
 
     A case may be tested under several seeds, by a classifier of its own each. Of one seed the table is what `analyse`
-    returns; of several it has a column `seed` after `model`, and the rows of a classifier stand seed by seed.
+    returns; of several it has a column `seed` after `model`, and the rows of a classifier stand seed by seed. So it is
+    with defences, if there are any, and with decisions, if they have names (see `APART`).
     """
 
     @functools.wraps(analyse)
     def analysed(frame: pd.DataFrame) -> pd.DataFrame:
         rows = compact(frame)
-        seeds = sorted(rows["seed"].unique())
-        if len(seeds) < 2:
+        names = told_apart(rows)
+        if not names:
             return analyse(rows)
-        tables = [_with_seed(analyse(rows[rows["seed"] == seed]), seed) for seed in seeds]
+        tables = [_with_names(analyse(group), values) for values, group in groups(rows, names)]
         table = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
-        return table.sort_values(["cohort", "protocol", "model"], kind="stable", ignore_index=True)
+        return table.sort_values(MODEL, kind="stable", ignore_index=True)
 
     return analysed
 
 
-def _with_seed(table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    table.insert(list(table.columns).index("model") + 1, "seed", seed)
+def told_apart(rows: pd.DataFrame) -> list[str]:
+    """Return which columns of `APART` tell something of `rows`."""
+    telling = []
+    for name, usual in APART.items():
+        values = rows[name].unique()
+        if len(values) > 1 or (usual is not None and any(value != usual for value in values)):
+            telling.append(name)
+    return telling
+
+
+def _with_names(table: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
+    for place, (name, value) in enumerate(values.items(), start=list(table.columns).index("model") + 1):
+        table.insert(place, name, value)
     return table
 
 
@@ -50,11 +76,11 @@ def answered(frame: pd.DataFrame, columns: Sequence[str] | None = None) -> pd.Da
     """Return the rows that have a response, with the columns that `responses.compact` describes.
 
     Args:
-        frame: a response table of two-class classifiers, whole or compact; class 1 is the positive one.
+        frame: a response table, whole or compact.
         columns: those that are needed, by default all: what is made of the rows then takes less memory.
 
     Raises:
-        DosimeterError: a response does not have two classes.
+        DosimeterError: a row is not what a sweep writes.
     """
     rows = compact(frame)
     ok = rows["status"] == "ok"

@@ -9,12 +9,12 @@ import pandas as pd
 
 from dosimeter.analysis import paper
 from dosimeter.analysis.auc import auc_interval
-from dosimeter.analysis.base import CLASSIFIER, answered, clean_answers, each_seed, groups, plain
+from dosimeter.analysis.base import CLASSIFIER, MODEL, answered, clean_answers, each_seed, groups, plain
 from dosimeter.analysis.clusters import per_patient
 from dosimeter.analysis.intervals import FloatArray, proportion_interval
+from dosimeter.record.compact import class_probabilities
 
 CALIBRATION_BINS = 15
-IDENTITY = ["cohort", "protocol", "model"]
 _CELLS = ["tn", "fp", "fn", "tp"]
 
 
@@ -29,20 +29,20 @@ def clean_metrics(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         n images, n_positive, n_patients (null if any is unknown), n_errors (cases that failed, in no other
-        number); accuracy, sensitivity, specificity and precision, each with `_low` and `_high`, Wilson's on as
-        many images as those of these patients are worth (`intervals.proportion_interval`); f1;
-        auc with its interval and `auc_method`; brier, the mean squared error of the positive class's
-        probability; ece, see `expected_calibration_error`. What is undefined, such as the AUC of a single
-        class, is null.
+        number); accuracy and, of the positive class against all others, sensitivity, specificity and precision, each
+        with `_low` and `_high`, Wilson's on as many images as those of these patients are worth
+        (`intervals.proportion_interval`); f1; auc with its interval and `auc_method`; brier, see `brier`; ece, see
+        `expected_calibration_error`. What is undefined, such as the AUC of a single class, or where no class is
+        declared positive, is null.
     """
     rows = [{**names, **_metrics(group)} for names, group in groups(clean_answers(answered(frame)), CLASSIFIER)]
-    columns = [*IDENTITY, "n", "n_positive", "n_patients", "n_errors"]
+    columns = [*MODEL, "n", "n_positive", "n_patients", "n_errors"]
     for name in ("accuracy", "sensitivity", "specificity", "precision"):
         columns += [name, f"{name}_low", f"{name}_high"]
     columns += ["f1", "auc", "auc_low", "auc_high", "auc_method", "brier", "ece", "modality"]
-    failed = plain(frame.loc[frame["status"] != "ok", [*IDENTITY, "case_id"]]).groupby(IDENTITY)["case_id"].nunique()
+    failed = plain(frame.loc[frame["status"] != "ok", [*MODEL, "case_id"]]).groupby(MODEL)["case_id"].nunique()
     table = pd.DataFrame(rows, columns=[name for name in columns if name != "n_errors"])
-    table = table.merge(failed.rename("n_errors").reset_index(), on=IDENTITY, how="left")
+    table = table.merge(failed.rename("n_errors").reset_index(), on=MODEL, how="left")
     return table.astype({"n_patients": "Int64"}).assign(n_errors=table["n_errors"].fillna(0).astype(int))[columns]
 
 
@@ -54,23 +54,26 @@ def confusion(frame: pd.DataFrame) -> pd.DataFrame:
         frame: a response table.
 
     Returns:
-        tn, fp, fn, tp (images), and where the paper prints them (X-ray) paper_tn, paper_fp, paper_fn,
-        paper_tp.
+        tn, fp, fn, tp (images) of the positive class against all others, and where the paper prints them (X-ray)
+        paper_tn, paper_fp, paper_fn, paper_tp. Without a positive class there is no row; `classes.confusion_by_class`
+        has every class.
     """
     clean = plain(clean_answers(answered(frame)))
-    cell = clean["label"].astype(str) + clean["predicted"].astype(str)
-    counts = pd.DataFrame({name: cell == code for name, code in zip(_CELLS, ("00", "01", "10", "11"), strict=True)})
+    clean = clean[clean["positive"] >= 0].reset_index(drop=True)
+    actual, called = (clean[name] == clean["positive"] for name in ("label", "predicted"))
+    cells = (~actual & ~called, ~actual & called, actual & ~called, actual & called)
+    counts = pd.DataFrame(dict(zip(_CELLS, cells, strict=True)))
     table = counts.groupby([clean[name] for name in CLASSIFIER]).sum().reset_index()
     published = paper.confusion().rename(columns={name: f"paper_{name}" for name in _CELLS})
     table = paper.beside(table, published.astype({f"paper_{name}": "Int64" for name in _CELLS}))
-    return table[[*IDENTITY, *_CELLS, *(f"paper_{name}" for name in _CELLS), "modality"]]
+    return table[[*MODEL, *_CELLS, *(f"paper_{name}" for name in _CELLS), "modality"]]
 
 
 def training(meta: Mapping[str, Any]) -> pd.DataFrame:
     """Return the training histories in a run's meta, one row per (classifier, epoch); of several seeds with `seed`."""
     columns = ["epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
     cards = meta.get("classifiers", [])
-    identity = [*IDENTITY, "seed"] if len({card.get("seed") for card in cards}) > 1 else IDENTITY
+    identity = [*MODEL, "seed"] if len({card.get("seed") for card in cards}) > 1 else MODEL
     rows = [
         {**{name: card.get(name) for name in identity}, **epoch} for card in cards for epoch in card.get("history", [])
     ]
@@ -81,47 +84,69 @@ def expected_calibration_error(probability: FloatArray, correct: FloatArray) -> 
     """Return how far confidence is from accuracy, on average over images.
 
     The confidence is the probability of the predicted class. Images are put into 15 bins (i/15, (i+1)/15] of
-    it; a bin's error is |mean confidence - share correct|, weighted by its images. With two classes
-    confidence starts at 1/2, so the lower bins stay empty. With few images it overstates the error; compare
+    it; a bin's error is |mean confidence - share correct|, weighted by its images. With K classes
+    confidence starts at 1/K, so the lower bins stay empty. With few images it overstates the error; compare
     it between models only.
 
     Args:
-        probability: (n,) of the positive class.
+        probability: (n, classes), or of two classes (n,) of the positive one.
         correct: (n,) 1 where the predicted class is right.
 
     Source: Guo et al., ICML 2017, equation 3.
     """
     if not len(probability):
         return np.nan
-    confidence = np.maximum(probability, 1 - probability)
+    confidence = np.maximum(probability, 1 - probability) if probability.ndim == 1 else probability.max(axis=1)
     bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, None)
     gap = np.bincount(bins, weights=confidence - correct)  # bin size x (mean confidence - accuracy)
     return float(np.abs(gap).sum() / len(probability))
 
 
 def _metrics(rows: pd.DataFrame) -> dict[str, Any]:
-    label, predicted = rows["label"].to_numpy(), rows["predicted"].to_numpy()
-    correct, probability = rows["correct"].to_numpy(np.float64), rows["probability"].to_numpy(np.float64)
     right, cluster = rows["correct"].to_numpy(bool), rows["cluster"].to_numpy(object)
-    tp = int(((label == 1) & (predicted == 1)).sum())
-    n, positive, called = len(rows), int((label == 1).sum()), int((predicted == 1).sum())
-    area = auc_interval(label, rows["score"].to_numpy(np.float64), cluster)
+    probabilities = class_probabilities(rows)
     return {
-        "n": n,
-        "n_positive": positive,
+        "n": len(rows),
         "n_patients": pd.NA if rows["patient_id"].isna().any() else rows["patient_id"].nunique(),
         **_proportion("accuracy", right, cluster),
-        **_proportion("sensitivity", right[label == 1], cluster[label == 1]),
-        **_proportion("specificity", right[label == 0], cluster[label == 0]),
-        **_proportion("precision", right[predicted == 1], cluster[predicted == 1]),
-        "f1": 2 * tp / (positive + called) if positive + called else np.nan,
+        **_positive_metrics(rows),
+        "brier": brier(rows, probabilities),
+        "ece": expected_calibration_error(probabilities, right.astype(np.float64)),
+    }
+
+
+def _positive_metrics(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return what is counted of the positive class against all others; nothing where none is declared."""
+    positive = int(rows["positive"].iloc[0])
+    if positive < 0:
+        return {"n_positive": np.nan}
+    label, called = (rows[name].to_numpy() == positive for name in ("label", "predicted"))
+    cluster = rows["cluster"].to_numpy(object)
+    area = auc_interval(label, rows["score"].to_numpy(np.float64), cluster)
+    both = int(label.sum() + called.sum())
+    return {
+        "n_positive": int(label.sum()),
+        **_proportion("sensitivity", called[label], cluster[label]),
+        **_proportion("specificity", ~called[~label], cluster[~label]),
+        **_proportion("precision", label[called], cluster[called]),
+        "f1": 2 * int((label & called).sum()) / both if both else np.nan,
         "auc": area.auc,
         "auc_low": area.low,
         "auc_high": area.high,
         "auc_method": area.method or None,
-        "brier": float(np.mean((probability - label) ** 2)),
-        "ece": expected_calibration_error(probability, correct),
     }
+
+
+def brier(rows: pd.DataFrame, probabilities: FloatArray) -> float:
+    """Return the Brier score of compact `rows`: the squared error of `probabilities` (n, classes), summed over classes.
+
+    Of two classes, whose errors are equal, it is that of one, as is usual.
+
+    Source: Brier, Monthly Weather Review 78 (1950) 1.
+    """
+    n_classes = probabilities.shape[1]
+    errors = (probabilities - (np.arange(n_classes) == rows["label"].to_numpy()[:, None])) ** 2
+    return float(np.mean(errors[:, 1] if n_classes == 2 else errors.sum(axis=1)))
 
 
 def _proportion(name: str, hits: npt.NDArray[np.bool_], cluster: npt.NDArray[np.object_]) -> dict[str, float]:

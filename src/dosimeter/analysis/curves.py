@@ -5,11 +5,11 @@ import pandas as pd
 
 from dosimeter.analysis import paper
 from dosimeter.analysis.bands import simultaneous_band
-from dosimeter.analysis.base import GROUP, answered, each_seed, groups
+from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups
 from dosimeter.analysis.shares import by_patient, shares
 
 COLUMNS = [
-    *("cohort", "protocol", "model", "preset", "storage", "epsilon"),
+    *(*CURVE, "epsilon"),
     *("n", "correct", "incorrect", "accuracy", "ci_low", "ci_high", "band_low", "band_high"),
     *(
         "accuracy_envelope",
@@ -22,7 +22,18 @@ COLUMNS = [
         "modality",
     ),
 ]
-_COUNTED = ["case_id", "cluster", "label", "epsilon", "correct", "score", "unchanged", "grad_zero"]
+_COUNTED = [
+    "case_id",
+    "cluster",
+    "label",
+    "predicted",
+    "positive",
+    "epsilon",
+    "correct",
+    "score",
+    "unchanged",
+    "grad_zero",
+]
 
 
 @each_seed
@@ -38,7 +49,8 @@ def fgsm_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
         images not answered wrongly at this or any smaller epsilon of the grid, so it never rises; unchanged_share that
         of images identical to the unperturbed one; grad_zero_share that of images whose gradient is exactly zero, with
         its interval. Shares, also paper_accuracy (tables 4 and 8, where model and
-        epsilon match), are in [0, 1]. auc, sensitivity and specificity are null where a class is absent.
+        epsilon match), are in [0, 1]. auc, sensitivity and specificity are of the positive class against all others;
+        null where no class is declared positive, or it or all others are absent.
     """
     rows = answered(frame, [*GROUP, "on_grid", *_COUNTED])
     curves = [_curve(group).assign(**names) for names, group in groups(rows, GROUP, rows["on_grid"])]
@@ -52,7 +64,7 @@ def fgsm_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
         accuracy=table["correct"] / table["n"],
         auc=(table["positive_rank"] - positives * (positives + 1) / 2) / pairs,
         sensitivity=table["positive_correct"] / positives.replace(0, np.nan),
-        specificity=(table["correct"] - table["positive_correct"]) / negatives.replace(0, np.nan),
+        specificity=table["negative_called"] / negatives.replace(0, np.nan),
     )
     published = paper.fgsm_accuracy()[[*paper.KEY, "epsilon", "accuracy_pct"]]
     table = paper.beside(table, published)
@@ -65,21 +77,23 @@ def _curve(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(
         envelope=rows.groupby("case_id", observed=True)["correct"].cummin(),
         rank=rows.groupby("epsilon")["score"].rank(),
-        label=rows["label"].astype(np.int64),  # pandas adds up int8 in int8, and float32 in float32
-        unchanged=rows["unchanged"].astype(np.float64),
+        is_positive=_where_known(rows["label"] == rows["positive"], rows),
+        unchanged=rows["unchanged"].astype(np.float64),  # pandas adds up float32 in float32
         grad_zero=rows["grad_zero"].astype(np.float64),
-        positive_correct=rows["correct"] & (rows["label"] == 1),
     )
-    rows["positive_rank"] = rows["rank"] * rows["label"]
+    rows["positive_rank"] = rows["rank"] * rows["is_positive"]
+    rows["positive_correct"] = rows["correct"] * rows["is_positive"]
+    rows["negative_called"] = _where_known(rows["predicted"] != rows["positive"], rows) * (1 - rows["is_positive"])
     counts: pd.DataFrame = rows.groupby("epsilon", as_index=False).agg(
         n=("correct", "size"),
         correct=("correct", "sum"),
         accuracy_envelope=("envelope", "mean"),
         unchanged_share=("unchanged", "mean"),
         grad_zero_share=("grad_zero", "mean"),
-        positives=("label", "sum"),
-        positive_correct=("positive_correct", "sum"),
-        positive_rank=("positive_rank", "sum"),
+        positives=("is_positive", _sum),
+        positive_correct=("positive_correct", _sum),
+        negative_called=("negative_called", _sum),
+        positive_rank=("positive_rank", _sum),
     )
     right, zero = (shares(rows, ["epsilon"], name) for name in ("correct", "grad_zero"))
     _, hits, trials = by_patient(rows, ["epsilon"], "correct")
@@ -88,3 +102,12 @@ def _curve(rows: pd.DataFrame) -> pd.DataFrame:
         ci_low=right["low"], ci_high=right["high"], band_low=low, band_high=high,
         grad_zero_low=zero["low"], grad_zero_high=zero["high"],
     )  # fmt: skip
+
+
+def _where_known(said: "pd.Series[bool]", rows: pd.DataFrame) -> "pd.Series[float]":
+    """Return 1 or 0, as `said` of each row; NaN where no class is positive."""
+    return said.where(rows["positive"] >= 0).astype(np.float64)
+
+
+def _sum(values: "pd.Series[float]") -> float:
+    return float(values.sum(min_count=1))  # of NaN alone it is NaN

@@ -5,14 +5,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import GROUP, answered, each_seed, groups, places
+from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups, places
 from dosimeter.analysis.clusters import per_patient
 from dosimeter.analysis.intervals import FloatArray, mean_interval
 
 _VALUES = ["original", "adversarial", "decrease", "decrease_low", "decrease_high"]
 _GROUPS = {"": "n", "_fixed": "n_fixed", "_all": "n_all"}  # suffix of the values, name of the count
 COLUMNS = [
-    *("cohort", "protocol", "model", "preset", "storage", "epsilon"),
+    *(*CURVE, "epsilon"),
     *(name for suffix, n in _GROUPS.items() for name in (n, *(value + suffix for value in _VALUES))),
     *("paper_original", "paper_adversarial", "paper_decrease", "modality"),
 ]
@@ -37,7 +37,7 @@ def probability_drop(frame: pd.DataFrame) -> pd.DataFrame:
         Means in [0, 1], `decrease_low` and `decrease_high` (`intervals.mean_interval`), and the paper's
         values where model and epsilon match. Null where no image remains.
     """
-    asked = ["on_grid", "case_id", "cluster", "label", "epsilon", "correct", "probability"]
+    asked = ["on_grid", "case_id", "cluster", "label", "epsilon", "correct", "truth"]
     rows = answered(frame, [*GROUP, *asked])
     parts = [_group_drop(group).assign(**names) for names, group in groups(rows, GROUP, rows["on_grid"])]
     own = COLUMNS[: COLUMNS.index("paper_original")]
@@ -47,7 +47,6 @@ def probability_drop(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _group_drop(rows: pd.DataFrame) -> pd.DataFrame:
-    rows = rows.assign(truth=np.where(rows["label"] == 1, rows["probability"], 1 - rows["probability"]))
     clean = rows[rows["epsilon"] == 0].sort_values("case_id")
     case = places(rows["case_id"], clean["case_id"])
     attacked, case = rows[(rows["epsilon"] > 0) & (case >= 0)], case[(rows["epsilon"] > 0) & (case >= 0)]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from dosimeter import registry
 from dosimeter.analysis import checks_after, checks_before, checks_gradient
-from dosimeter.analysis.base import CLASSIFIER, clean_answers, each_seed, groups, roles
+from dosimeter.analysis.base import APART, CLASSIFIER, MODEL, clean_answers, each_seed, groups, roles
 from dosimeter.analysis.checks import VERDICTS, Clean, Curve, Facts, Rule, Trial, make_curve
 from dosimeter.analysis.names import PUBLISHED
 from dosimeter.errors import NOT_ATTACKED
@@ -23,7 +23,6 @@ SOUND = "sound"
 ENTRIES = {rule.id: rule for rule in (*checks_before.RULES, *checks_gradient.RULES, *checks_after.RULES)}
 """Our checks by name, in the order of the report; another package brings one, a `checks.Rule`, by an entry point."""
 
-IDENTITY = ["cohort", "protocol", "model"]
 _LOSS = {SOUND: "margin", PUBLISHED: "keras_bce"}
 _EVIDENCE = [
     *(*CLASSIFIER, "seed", "preset", "attack", "loss", "effort", "made_on", "storage", "case_id", "cluster", "label"),
@@ -43,8 +42,8 @@ class Check(NamedTuple):
     remedy: str
 
 
-COLUMNS = [*IDENTITY, "preset", *Check._fields]
-OVERALL = [*IDENTITY, "preset", "verdict", "because"]
+COLUMNS = [*MODEL, "preset", *Check._fields]
+OVERALL = [*MODEL, "preset", "verdict", "because"]
 
 
 def evaluate(
@@ -103,7 +102,7 @@ def overall(checks: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per evaluation: verdict, and `because`, the titles of the checks that say so, "" for PASS.
     """
-    keys = [name for name in (*IDENTITY, "seed", "preset") if name in checks]
+    keys = [name for name in (*MODEL, *APART, "preset") if name in checks]
     rows = []
     for names, group in checks.groupby(keys, sort=False):
         verdict = max(group["verdict"], key=VERDICTS.index)
@@ -120,11 +119,16 @@ def _trials(
 ) -> Iterator[tuple[dict[str, Any], str, Trial]]:
     """Yield every evaluation of one seed with its evidence."""
     seed = int(rows["seed"].iloc[0]) if len(rows) else None
+    if len(rows):
+        decision = rows["decision"].iloc[0]
+        preflights, convergence = (
+            [fact for fact in facts if fact.get("decision", "") == decision] for facts in (preflights, convergence)
+        )
     floats = (rows["storage"] == "float") & rows["on_grid"] | (rows["status"] != "ok")
-    tables = {tuple(names.values()): (names, group) for names, group in groups(rows, IDENTITY, floats)}
+    tables = {tuple(names.values()): (names, group) for names, group in groups(rows, MODEL, floats)}
     for fact in preflights:
         if _is_of(fact, {}, seed):
-            names = {name: fact[name] for name in IDENTITY}
+            names = {name: fact[name] for name in MODEL}
             tables.setdefault(tuple(names.values()), (names, rows[:0]))
     for key in sorted(tables):
         names, group = tables[key]

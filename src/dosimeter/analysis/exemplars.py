@@ -3,11 +3,11 @@
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import CLASSIFIER, answered, each_seed
+from dosimeter.analysis.base import MODEL, answered, each_seed
 from dosimeter.analysis.flips import flip_epsilon
 
 COLUMNS = [
-    *("cohort", "protocol", "model", "preset", "case_id", "label", "flip_epsilon", "visible_epsilon"),
+    *(*MODEL, "preset", "case_id", "label", "flip_epsilon", "visible_epsilon"),
     *("n_flipped", "modality"),
 ]
 
@@ -16,8 +16,8 @@ COLUMNS = [
 def choose_exemplar(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the case to show for each (cohort, protocol, model, preset), in float storage.
 
-    The rule: of the images answered correctly at epsilon 0 whose answer flipped, of the positive class if any
-    of it did (the paper shows COVID-19 images), the one with the lower-median flip epsilon, so neither the
+    The rule: of the images answered correctly at epsilon 0 whose answer flipped, of the positive class if there is
+    one and any of it did (the paper shows COVID-19 images), the one with the lower-median flip epsilon, so neither the
     easiest nor the hardest; of equals, the first by case_id.
 
     Args:
@@ -31,10 +31,10 @@ def choose_exemplar(frame: pd.DataFrame) -> pd.DataFrame:
     rows = answered(frame)
     flips = flip_epsilon(rows)
     flips = flips[(flips["storage"] == "float") & flips["flip_epsilon"].notna()]
-    groups = [*CLASSIFIER, "preset"]
+    positives = dict(zip(rows["cohort"], rows["positive"], strict=True))
     chosen = []
-    for _, group in flips.groupby(groups):
-        positive = group[group["label"] == 1]
+    for _, group in flips.groupby([*MODEL, "modality", "preset"]):
+        positive = group[group["label"] == positives[group["cohort"].iloc[0]]]
         candidates = (group if positive.empty else positive).sort_values(["flip_epsilon", "case_id"])
         middle = candidates.iloc[[(len(candidates) - 1) // 2]]
         chosen.append(middle.assign(n_flipped=len(candidates)))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from dosimeter.analysis.base import MODEL
 from dosimeter.analysis.claims import claim
 from dosimeter.analysis.names import model_name
 from dosimeter.analysis.paper import is_subject
@@ -73,7 +74,7 @@ def findings(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[F
     curves = in_run_order(tables["fgsm_accuracy"], responses.meta)
     drops = tables["probability_drop"]
     found: list[Finding] = []
-    for (cohort, protocol, model), rows in curves.groupby(["cohort", "protocol", "model"], sort=False):
+    for (cohort, protocol, model), rows in curves.groupby(MODEL, sort=False):
         if not is_subject(cohort, model):
             continue
         scope = f"{cohort}, {protocol} protocol, {model_name(model)}"

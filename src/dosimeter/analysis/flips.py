@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from dosimeter.analysis.base import GROUP, answered, each_seed, groups, places, plain
+from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups, places, plain
 from dosimeter.analysis.intervals import median_interval
 from dosimeter.units import GREY_LEVELS_8BIT
 
-IDENTITY = ["cohort", "protocol", "model", "preset", "storage"]
 ASKED = ["case_id", "cluster", "label", "epsilon", "predicted", "correct"]
 """What `flips_of` looks at."""
 
@@ -33,8 +32,8 @@ def flip_epsilon(frame: pd.DataFrame) -> pd.DataFrame:
     columns = ["label", "correct_at_zero", "flip_epsilon", "censored", "uncertainty", "modality"]
     parts = [flips_of(group).assign(**names) for names, group in _groups(frame)]
     if not parts:
-        return pd.DataFrame(columns=[*IDENTITY, "case_id", *columns])
-    return pd.concat(parts, ignore_index=True)[[*IDENTITY, "case_id", *columns]]
+        return pd.DataFrame(columns=[*CURVE, "case_id", *columns])
+    return pd.concat(parts, ignore_index=True)[[*CURVE, "case_id", *columns]]
 
 
 @each_seed
@@ -55,7 +54,7 @@ def epsilon50(frame: pd.DataFrame) -> pd.DataFrame:
     rows = [{**names, **_median(flips_of(group))} for names, group in _groups(frame)]
     names = [prefix + suffix for prefix in ("epsilon50", "grey_levels") for suffix in ("", "_low", "_high")]
     flags = ["censored", "low_censored", "high_censored"]
-    return pd.DataFrame(rows, columns=[*IDENTITY, "n", "n_censored", *names, *flags, "epsilon_max", "modality"])
+    return pd.DataFrame(rows, columns=[*CURVE, "n", "n_censored", *names, *flags, "epsilon_max", "modality"])
 
 
 def _groups(frame: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:

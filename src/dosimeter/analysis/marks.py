@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from dosimeter.analysis.base import APART, MODEL, TRIAL
 from dosimeter.analysis.checks import VERDICTS
 from dosimeter.analysis.evaluation import SOUND, overall
 from dosimeter.analysis.names import PUBLISHED, WORST_CASE
@@ -22,7 +23,7 @@ COLUMN = "evaluation"
 STEP = "grid_step"
 """Columns that `with_marks` adds."""
 
-_KEYS = ["cohort", "protocol", "model", "seed", "preset", "made_on", "other", "compared", "against"]
+_KEYS = [*MODEL, *APART, "preset", "made_on", "other", "compared", "against"]
 _STEPPED = {"epsilon50": "epsilon50", "deployed_median": "deployed_epsilon"}
 
 
@@ -40,10 +41,7 @@ def with_marks(tables: Tables, unattacked: Collection[str]) -> dict[str, pd.Data
         of the interval are the same or neighbouring epsilons of the grid, so that it is known to a step of the grid.
     """
     verdicts = overall(tables["evaluation"]) if "evaluation" in tables else pd.DataFrame()
-    known = [
-        (tuple(str(row[name]) for name in _KEYS[:3]), row.get("seed"), row["preset"], row["verdict"])
-        for row in records(verdicts)
-    ]
+    known = records(verdicts)
     stepped = {name: _stepped(tables[name], column, tables) for name, column in _STEPPED.items() if name in tables}
     marked = {}
     for name, table in {**tables, **stepped}.items():
@@ -64,44 +62,42 @@ def _joined(table: pd.DataFrame, series: pd.DataFrame, keys: list[str]) -> list[
     return list(series[COLUMN].to_numpy(dtype=object)[codes.to_numpy()])
 
 
-def _verdict(row: Mapping[str, Any], known: list[tuple[Any, ...]]) -> str:
+def _verdict(row: Mapping[str, Any], known: list[dict[str, Any]]) -> str:
     found = [
-        verdict
-        for model, preset, seed in _evaluations(row)
-        for trial, of_seed, family, verdict in known
-        if trial == (str(row["cohort"]), str(row["protocol"]), model)
-        and family == (PUBLISHED if preset == PUBLISHED else SOUND)
-        and (seed is None or of_seed is None or int(of_seed) == seed)
+        verdict["verdict"]
+        for names, preset in _evaluations(row)
+        for verdict in known
+        if verdict["preset"] == (PUBLISHED if preset == PUBLISHED else SOUND)
+        and all(verdict.get(name, value) == value for name, value in names.items())
     ]
     return max(found, key=VERDICTS.index, default="")
 
 
-def _evaluations(row: Mapping[str, Any]) -> Iterator[tuple[str, str, int | None]]:
-    """Yield the model, preset and seed (None: all of them) of every evaluation that a row belongs to."""
+def _evaluations(row: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the names (of all seeds, if it names none) and the preset of every evaluation that a row belongs to."""
     preset = row.get("preset", WORST_CASE)  # of images that fall first
     if not isinstance(preset, str):
         return  # without attack
-    seed = None if pd.isna(row.get("seed")) else int(row["seed"])
-    model = str(row["model"])
-    yield model, preset, seed
+    names = {name: row[name] for name in (*MODEL, *APART) if name in row and pd.notna(row[name])}
+    yield names, preset
     maker = preset.partition(" from ")[2] or row.get("made_on")
-    if isinstance(maker, str) and maker and maker != model:
-        yield maker, preset.partition(" from ")[0], seed
+    if isinstance(maker, str) and maker and maker != row["model"]:
+        yield names | {"model": maker}, preset.partition(" from ")[0]
     if isinstance(row.get("other"), str):
-        yield row["other"], preset, seed
+        yield names | {"model": row["other"]}, preset
     against = str(row.get("against"))
     if row.get("compared") == "classifiers":
-        yield against, preset, seed
+        yield names | {"model": against}, preset
     elif row.get("compared") == "presets":
-        yield model, against, seed
+        yield names, against
     elif row.get("compared") == "seeds":
-        yield model, preset, int(against.rpartition(" ")[2])
+        yield names | {"seed": int(against.rpartition(" ")[2])}, preset
 
 
 def _stepped(table: pd.DataFrame, column: str, tables: Tables) -> pd.DataFrame:
     grids: dict[tuple[str, str], list[float]] = {}
     for name in ("fgsm_accuracy", "robust_accuracy"):
-        asked = tables[name][["cohort", "protocol", "epsilon"]].drop_duplicates() if name in tables else pd.DataFrame()
+        asked = tables[name][[*TRIAL, "epsilon"]].drop_duplicates() if name in tables else pd.DataFrame()
         for row in records(asked):
             grids.setdefault((str(row["cohort"]), str(row["protocol"])), []).append(float(row["epsilon"]))
     steps = []

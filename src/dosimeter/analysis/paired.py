@@ -13,15 +13,17 @@ import pandas as pd
 from scipy.stats import binom
 
 from dosimeter.analysis.attacks import paired_by_patient
-from dosimeter.analysis.base import answered, groups, roles
+from dosimeter.analysis.base import APART, TRIAL, answered, groups, roles, told_apart
 from dosimeter.analysis.clusters import as_many_equal
 from dosimeter.analysis.intervals import FloatArray, bootstrap_by_group
 from dosimeter.analysis.names import WORST_CASE, place
 from dosimeter.analysis.worst_case import with_worst_case
 
-TRIAL = ["cohort", "protocol", "modality"]
+PAIRABLE = [*TRIAL, "defence", "decision", "modality"]
+"""Keys of the curves of which two may be compared."""
+
 SERIES = ["model", "seed", "preset", "storage"]
-"""What names one curve of a trial."""
+"""What names one of them."""
 
 _DIFFERS = {"classifiers": "model", "presets": "preset", "storages": "storage", "seeds": "seed"}
 KINDS = tuple(_DIFFERS)
@@ -31,7 +33,7 @@ NUMBERS = [
     *("n_common", "accuracy", "accuracy_against", "difference", "difference_low", "difference_high"),
     *("right_alone", "right_alone_against", "p_mcnemar", "p_patient", "p_holm", "method"),
 ]
-COLUMNS = ["cohort", "protocol", "compared", "model", "preset", "storage", "against", "epsilon", *NUMBERS, "modality"]
+COLUMNS = [*TRIAL, "compared", "model", "preset", "storage", "against", "epsilon", *NUMBERS, "modality"]
 
 BY_IMAGE = "Newcombe; exact McNemar"
 BY_PATIENT = "bootstrap by patient; exact sign flips by patient"
@@ -181,16 +183,13 @@ def paired(frame: pd.DataFrame) -> pd.DataFrame:
         `compare`; p_holm, p_patient adjusted by Holm for the epsilons of the pair. Where a patient has several images
         p_patient is the one to take.
     """
-    names = [*TRIAL, *SERIES, "attack", "made_on", "on_grid", "case_id", "cluster", "epsilon", "correct"]
+    names = [*PAIRABLE, *SERIES, "attack", "made_on", "on_grid", "case_id", "cluster", "epsilon", "correct"]
     rows = with_worst_case(answered(frame))[names]
     rows = rows[rows["on_grid"]]
-    parts = [table.assign(**trial, **pair) for trial, mine in groups(rows, TRIAL) for pair, table in _of(mine)]
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*COLUMNS, "seed"])
-    columns = COLUMNS
-    if len(rows["seed"].unique()) > 1:
-        after = columns.index("model") + 1
-        columns = [*columns[:after], "seed", *columns[after:]]
-    return table[columns]
+    parts = [table.assign(**trial, **pair) for trial, mine in groups(rows, PAIRABLE) for pair, table in _of(mine)]
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*COLUMNS, *APART])
+    after = COLUMNS.index("model") + 1
+    return table[[*COLUMNS[:after], *told_apart(rows), *COLUMNS[after:]]]
 
 
 class Curves:

@@ -10,19 +10,19 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from dosimeter.analysis.base import APART, CURVE, MODEL
 from dosimeter.analysis.intervals import FloatArray, Interval
 from dosimeter.analysis.wording import is_marked, percent, records
 from dosimeter.record.table import Responses
 
 Tables = Mapping[str, pd.DataFrame]
 
-IDENTITY = ["cohort", "protocol", "model", "quantity", "preset", "storage", "epsilon"]
+IDENTITY = [*MODEL, "quantity", "preset", "storage", "epsilon"]
 COLUMNS = [*IDENTITY, "n_repeats", "n_censored", "mean", "sd", "low", "high", "median", "minimum", "maximum"]
 FIXED_SPLIT = "official"
 """The protocol whose split is the same for every seed: its repeats differ in the training alone."""
 
-_CLASSIFIER = IDENTITY[:3]
-_ATTACK = [*_CLASSIFIER, "preset", "storage"]
+_APART = [name for name in APART if name != "seed"]
 _CLEAN = ["accuracy", "sensitivity", "specificity", "auc"]
 
 
@@ -44,12 +44,14 @@ def repeats(tables: Tables, meta: Mapping[str, Any]) -> pd.DataFrame:
     values = _values(tables)
     ratios = _test_to_train(meta)
     rows = []
-    for key, group in values.groupby(IDENTITY, dropna=False, sort=False):
-        names: dict[str, Any] = dict(zip(IDENTITY, key, strict=True))
+    more = [name for name in _APART if name in values]
+    identity = [*MODEL, *more, *IDENTITY[len(MODEL) :]]
+    for key, group in values.groupby(identity, dropna=False, sort=False):
+        names: dict[str, Any] = dict(zip(identity, key, strict=True))
         ratio = ratios.get((names["cohort"], names["protocol"]), np.nan)
         rows.append({**names, **_summary(group["value"].dropna().to_numpy(np.float64), ratio)})
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    return table.sort_values(_CLASSIFIER, kind="stable", ignore_index=True)
+    table = pd.DataFrame(rows, columns=[*identity, *COLUMNS[len(IDENTITY) :]])
+    return table.sort_values(MODEL, kind="stable", ignore_index=True)
 
 
 def interval_over_splits(values: FloatArray, test_to_train: float, confidence: float = 0.95) -> Interval:
@@ -128,7 +130,7 @@ def in_words(rows: pd.DataFrame, row: Mapping[str, Any]) -> str:
         rows: those of `repeats` of one quantity, and if it has epsilons, of one epsilon.
         row: of the first seed's tables.
     """
-    for name in (*_CLASSIFIER, *(name for name in ("preset", "storage") if rows[name].notna().any())):
+    for name in (*MODEL, *(name for name in ("preset", "storage") if rows[name].notna().any())):
         rows = rows[rows[name] == row[name]]
     if rows.empty:
         return ""
@@ -150,17 +152,19 @@ def _values(tables: Tables) -> pd.DataFrame:
     """Return every number of every seed, one row each: IDENTITY, seed, value (infinite if censored)."""
     clean, curves, medians = (tables[name] for name in ("clean_metrics", "fgsm_accuracy", "epsilon50"))
     every = tables.get("robust_accuracy", curves)  # of FGSM alone, or of all attacks
-    without = clean.melt([*_CLASSIFIER, "seed"], _CLEAN, var_name="quantity")
-    zero = curves.groupby([*_ATTACK, "seed"], as_index=False)["grad_zero_share"].max()
+    names = [name for name in APART if name in clean]
+    classifier, attack = [*MODEL, *names], [*CURVE, *names]
+    without = clean.melt(classifier, _CLEAN, var_name="quantity")
+    zero = curves.groupby(attack, as_index=False)["grad_zero_share"].max()
     parts = [
         without,
-        every[[*_ATTACK, "epsilon", "seed"]].assign(quantity="accuracy", value=every["accuracy"]),
+        every[[*attack, "epsilon"]].assign(quantity="accuracy", value=every["accuracy"]),
         zero.assign(quantity="grad_zero_share", value=zero["grad_zero_share"]),
-        medians[[*_ATTACK, "seed"]].assign(
+        medians[attack].assign(
             quantity="epsilon50", value=medians["epsilon50"].where(~medians["censored"].astype(bool), np.inf)
         ),
     ]
-    columns = [*IDENTITY, "seed", "value"]
+    columns = [*IDENTITY, *names, "value"]
     known = [part.reindex(columns=columns) for part in parts if len(part)]
     return pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=columns)
 

@@ -6,19 +6,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dosimeter.analysis.base import CLASSIFIER, GROUP, answered, each_seed, groups, places, plain
+from dosimeter.analysis.base import CLASSIFIER, CURVE, GROUP, answered, each_seed, groups, places, plain
 from dosimeter.analysis.flips import ASKED, censored_median, flips_of
 from dosimeter.analysis.names import WORST_CASE, attack_kind
 from dosimeter.analysis.shares import shares
 
-IDENTITY = ["cohort", "protocol", "model", "preset", "storage"]
 FLOAT = "float"
 """Attacks that look for an image on the grey levels of a file; all others are rounded afterwards."""
 
-_SURVIVAL = [*IDENTITY, "epsilon", "n", "survived", "share", "share_low", "share_high"]
-_CASES = [*IDENTITY, "case_id", "label", "deployed_epsilon", "uncertainty", "linf", "censored"]
+_SURVIVAL = [*CURVE, "epsilon", "n", "survived", "share", "share_low", "share_high"]
+_CASES = [*CURVE, "case_id", "label", "deployed_epsilon", "uncertainty", "linf", "censored"]
 _MEDIANS = [
-    *(*IDENTITY, "aware", "n", "n_censored", "deployed_epsilon", "deployed_epsilon_low", "deployed_epsilon_high"),
+    *(*CURVE, "aware", "n", "n_censored", "deployed_epsilon", "deployed_epsilon_low", "deployed_epsilon_high"),
     *("linf", "linf_low", "linf_high", "censored", "low_censored", "high_censored", "epsilon_max"),
 ]
 
@@ -57,7 +56,7 @@ def survival(frame: pd.DataFrame) -> pd.DataFrame:
     if not parts:
         return pd.DataFrame(columns=_SURVIVAL)
     table = pd.concat(parts, ignore_index=True).rename(columns={"low": "share_low", "high": "share_high"})
-    return table.sort_values([*IDENTITY, "epsilon"], kind="stable", ignore_index=True)[_SURVIVAL]
+    return table.sort_values([*CURVE, "epsilon"], kind="stable", ignore_index=True)[_SURVIVAL]
 
 
 @each_seed

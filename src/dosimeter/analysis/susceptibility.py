@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dosimeter.analysis.base import answered, each_seed, plain, roles
+from dosimeter.analysis.base import CURVE, MODEL, TRIAL, answered, each_seed, plain, roles
 from dosimeter.analysis.flips import flip_epsilon
 from dosimeter.analysis.intervals import FloatArray, Statistic, bootstrap_by_group
 from dosimeter.analysis.names import WORST_CASE, in_attack_order
@@ -17,14 +17,13 @@ from dosimeter.analysis.worst_case import with_worst_case
 N_LISTED = 10
 """Images in the list of the most susceptible, for each classifier."""
 
-_CURVE = ["cohort", "protocol", "model", "preset", "storage"]
-RANKS = [*_CURVE, "case_id", "label", "flip_epsilon", "censored", "rank", "n", "modality"]
+RANKS = [*CURVE, "case_id", "label", "flip_epsilon", "censored", "rank", "n", "modality"]
 AGREEMENT = [
-    *("cohort", "protocol", "model", "other", "preset", "storage", "n", "n_flipped", "n_flipped_other"),
+    *(*MODEL, "other", "preset", "storage", "n", "n_flipped", "n_flipped_other"),
     *("spearman", "spearman_low", "spearman_high", "modality"),
 ]
 LISTED = [
-    *("cohort", "protocol", "model", "place", "case_id", "label", "flip_epsilon", "first_attack"),
+    *(*MODEL, "place", "case_id", "label", "flip_epsilon", "first_attack"),
     *("n_attacks", "n_flipping", "n_models", "n_models_listing", "modality"),
 ]
 
@@ -41,11 +40,11 @@ def susceptibility(frame: pd.DataFrame) -> pd.DataFrame:
         one that falls first; images that fall together share the mean of their places, and so do those that never do.
     """
     table = _flips(frame)
-    curves = table.groupby(_CURVE, sort=False)
-    rank = table["flip_epsilon"].fillna(np.inf).groupby([table[name] for name in _CURVE]).rank()
+    curves = table.groupby(CURVE, sort=False)
+    rank = table["flip_epsilon"].fillna(np.inf).groupby([table[name] for name in CURVE]).rank()
     table = table.assign(rank=rank, n=curves["case_id"].transform("size"))
     table = table.sort_values(["storage", "rank", "case_id"], kind="stable")
-    return in_attack_order(table, ["cohort", "protocol", "model"])[RANKS]
+    return in_attack_order(table, MODEL)[RANKS]
 
 
 @each_seed
@@ -61,12 +60,13 @@ def rank_agreement(frame: pd.DataFrame) -> pd.DataFrame:
         last. Its interval is a bootstrap by patient. Null where a model's images all fall together or never.
     """
     table = _flips(frame)
+    keys = [*TRIAL, "preset", "storage", "modality"]
     parts = [
         row
-        for names, group in table.groupby(["cohort", "protocol", "preset", "storage", "modality"], sort=False)
-        for row in _pairs(group, dict(zip(["cohort", "protocol", "preset", "storage", "modality"], names, strict=True)))
+        for names, group in table.groupby(keys, sort=False)
+        for row in _pairs(group, dict(zip(keys, names, strict=True)))
     ]
-    return in_attack_order(pd.DataFrame(parts, columns=AGREEMENT), ["cohort", "protocol", "model", "other"])
+    return in_attack_order(pd.DataFrame(parts, columns=AGREEMENT), [*MODEL, "other"])
 
 
 @each_seed
@@ -84,17 +84,17 @@ def most_susceptible(frame: pd.DataFrame) -> pd.DataFrame:
     table = _flips(frame)
     table = table[(table["storage"] == "float") & table["flip_epsilon"].notna()]
     worst = table[table["preset"] == WORST_CASE].sort_values(["flip_epsilon", "case_id"])
-    worst = worst.assign(place=worst.groupby(["cohort", "protocol", "model"]).cumcount() + 1)
+    worst = worst.assign(place=worst.groupby(MODEL).cumcount() + 1)
     worst = worst[worst["place"] <= N_LISTED]
-    trial, case = ["cohort", "protocol"], ["cohort", "protocol", "model", "case_id"]
+    case = [*MODEL, "case_id"]
     single = table[table["role"] == "attack"].sort_values("flip_epsilon", kind="stable")
     first = single.groupby(case)["preset"].agg(first_attack="first", n_flipping="size").reset_index()
-    models = answered(frame).drop_duplicates([*trial, "model"]).groupby(trial, observed=True)["model"]
+    models = answered(frame).drop_duplicates(MODEL).groupby(TRIAL, observed=True)["model"]
     n_models = models.size().rename("n_models").reset_index()
     n_attacks = _n_attacks(frame)
-    listed = worst.merge(first, on=case, how="left").merge(plain(n_models), on=trial).merge(n_attacks, on=case[:3])
-    listed["n_models_listing"] = listed.groupby([*trial, "case_id"])["model"].transform("size")
-    return listed.sort_values([*case[:3], "place"], ignore_index=True)[LISTED]
+    listed = worst.merge(first, on=case, how="left").merge(plain(n_models), on=TRIAL).merge(n_attacks, on=MODEL)
+    listed["n_models_listing"] = listed.groupby([*TRIAL, "case_id"])["model"].transform("size")
+    return listed.sort_values([*MODEL, "place"], ignore_index=True)[LISTED]
 
 
 def weighted_spearman(first: FloatArray, second: FloatArray) -> Statistic:
@@ -141,12 +141,9 @@ def _flips(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _n_attacks(frame: pd.DataFrame) -> pd.DataFrame:
-    rows = plain(answered(frame)[["cohort", "protocol", "model", "preset", "attack", "made_on", "storage"]]
-                 .drop_duplicates())  # fmt: skip
+    rows = plain(answered(frame)[[*CURVE, "attack", "made_on"]].drop_duplicates())
     rows = rows[(roles(rows) == "attack") & (rows["storage"] == "float")]
-    counts: pd.DataFrame = rows.groupby(["cohort", "protocol", "model"], as_index=False).agg(
-        n_attacks=("preset", "size")
-    )
+    counts: pd.DataFrame = rows.groupby(MODEL, as_index=False).agg(n_attacks=("preset", "size"))
     return counts
 
 

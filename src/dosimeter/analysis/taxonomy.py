@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dosimeter.analysis.base import answered, plain, roles
+from dosimeter.analysis.base import MODEL, answered, plain, roles
 from dosimeter.analysis.names import attack_kind, in_attack_order, place
 
 CATALOGUES = {"atlas": "5.6.0", "nist": "E2025"}
@@ -56,7 +56,7 @@ _TRANSFER = Access(
 )
 
 COLUMNS = [
-    *("cohort", "protocol", "model", "preset", "attack", "role", "knowledge", "atlas", "atlas_version"),
+    *(*MODEL, "preset", "attack", "role", "knowledge", "atlas", "atlas_version"),
     *("nist", "nist_section", "nist_version"),
 ]
 
@@ -97,7 +97,7 @@ def taxonomy(frame: pd.DataFrame) -> pd.DataFrame:
         role; knowledge, what it must have of the classifier; atlas, MITRE ATLAS's technique; nist and nist_section,
         the attack class and section of NIST AI 100-2, "" where there is none; and the versions these are of.
     """
-    rows = answered(frame)[["cohort", "protocol", "model", "preset", "attack", "made_on"]]
+    rows = answered(frame)[[*MODEL, "preset", "attack", "made_on"]]
     table = plain(rows.drop_duplicates())
     facts = [_access(role, attack) for role, attack in zip(roles(table), table["attack"], strict=True)]
     table = table.assign(
@@ -109,7 +109,7 @@ def taxonomy(frame: pd.DataFrame) -> pd.DataFrame:
         nist_section=[each.section for each in facts],
         nist_version=[CATALOGUES["nist"] if each.nist else "" for each in facts],
     )
-    return in_attack_order(table, ["cohort", "protocol", "model"])[COLUMNS]
+    return in_attack_order(table, MODEL)[COLUMNS]
 
 
 def knowledge(attack: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from dosimeter.analysis.base import TRIAL
 from dosimeter.analysis.evaluation import evaluation_name, overall
 from dosimeter.analysis.names import WORST_CASE, model_name
 from dosimeter.analysis.repeats import COLUMNS, first_repeat, in_words, seeds
@@ -23,7 +24,6 @@ from dosimeter.analysis.wording import (
 )
 from dosimeter.record.table import Responses
 
-_TRIAL = ["cohort", "protocol"]
 SMALL = 0.001  # a quarter of a grey level of an 8-bit file
 SAFE = 0.009  # the dose that the paper calls safe for the attacker in X-rays
 
@@ -75,7 +75,7 @@ def _evaluations(checks: pd.DataFrame, meta: Mapping[str, Any]) -> str:
 def _unattacked(clean: pd.DataFrame, repeats: pd.DataFrame) -> str:
     without = repeats[(repeats["quantity"] == "accuracy") & repeats["preset"].isna()]
     parts = []
-    for trial, rows in clean.groupby(_TRIAL, sort=False):
+    for trial, rows in clean.groupby(TRIAL, sort=False):
         names = (f"{model_name(row['model'])} {clean_accuracy(row)}{in_words(without, row)}" for row in records(rows))
         parts.append(f"{_where(trial)}: " + ", ".join(names))
     if not parts:
@@ -90,7 +90,7 @@ def _breaking_dose(table: pd.DataFrame, repeats: pd.DataFrame) -> str:
         return ""
     medians = repeats[repeats["quantity"] == "epsilon50"]
     parts = []
-    for trial, rows in table[table["preset"] == presets[0]].groupby(_TRIAL, sort=False):
+    for trial, rows in table[table["preset"] == presets[0]].groupby(TRIAL, sort=False):
         ordered = sorted(records(rows), key=lambda row: (bool(row["censored"]), row["epsilon50"]))
         names = (f"{model_name(row['model'])} {_dose(row)}{in_words(medians, row)}" for row in ordered)
         parts.append(f"{_where(trial)}: " + ", ".join(names))
@@ -117,7 +117,7 @@ def _worst_attack(table: pd.DataFrame) -> str:
         return ""
     dose = min(worst["epsilon"].unique(), key=lambda epsilon: abs(epsilon - SMALL))
     parts = []
-    for trial, rows in worst[worst["epsilon"] == dose].groupby(_TRIAL, sort=False):
+    for trial, rows in worst[worst["epsilon"] == dose].groupby(TRIAL, sort=False):
         names = (f"{model_name(row['model'])} {attacked_accuracy(row)}" for row in records(rows))
         parts.append(f"{_where(trial)}: " + ", ".join(names))
     n_attacks = table.loc[table["role"] == "attack", "preset"].nunique()
@@ -130,7 +130,7 @@ def _worst_attack(table: pd.DataFrame) -> str:
 def _as_published(curves: pd.DataFrame, repeats: pd.DataFrame) -> str:
     means = repeats[(repeats["quantity"] == "accuracy") & (repeats["epsilon"] == SAFE)]
     parts = []
-    for (cohort, protocol, model), rows in curves.groupby([*_TRIAL, "model"], sort=False):
+    for (cohort, protocol, model), rows in curves.groupby([*TRIAL, "model"], sort=False):
         paper, sound = curve(rows, "paper"), curve(rows, "sound")
         if SAFE in paper.index and SAFE in sound.index:
             published, sounder = point(paper, SAFE), point(sound, SAFE)

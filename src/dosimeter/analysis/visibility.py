@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import GROUP, answered, each_seed, groups, plain
+from dosimeter.analysis.base import APART, CURVE, GROUP, answered, each_seed, groups, plain
 from dosimeter.analysis.names import attack_title, model_name
 from dosimeter.analysis.wording import mark, percent, records
 from dosimeter.record.table import VISIBILITY
@@ -20,7 +20,7 @@ USED = 0.5
 """An image that moves by less than this share of epsilon did not use it: a search that ended at its first success, or a
 minimum-norm attack beyond its adversarial image. What is seen of such an image says nothing of that epsilon."""
 
-IDENTITY = ["cohort", "protocol", "model", "preset", "storage", "epsilon"]
+IDENTITY = [*CURVE, "epsilon"]
 PEAK_TO_PEAK = 2
 """A perturbation adds epsilon here and takes it there: from trough to peak it is twice its amplitude."""
 
@@ -106,7 +106,7 @@ def displays(table: pd.DataFrame) -> pd.DataFrame:
         for window in WINDOWS
     ]
     joined = pd.concat(parts, ignore_index=True).drop(columns="median")
-    order = [name for name in joined.columns if name in (*IDENTITY, "seed")]
+    order = [name for name in joined.columns if name in (*IDENTITY, *APART)]
     joined = joined.assign(peak_to_peak=PEAK_TO_PEAK * joined["amplitude"])
     return joined.sort_values(order, kind="stable", ignore_index=True)
 

@@ -8,8 +8,12 @@ import pandas as pd
 
 from dosimeter.analysis.base import CLASSIFIER, groups, roles
 from dosimeter.analysis.names import WORST_CASE
+from dosimeter.record.compact import no_scores
 
-_OWN = ["score", "probability", "linf", "unchanged", "grad_zero", "found", "n_gradients", "n_queries", "duration_s"]
+_OWN = (
+    *("margin", "truth", "score", "probability", "linf", "unchanged", "grad_zero"),
+    *("found", "n_gradients", "n_queries", "duration_s"),
+)
 
 
 def with_worst_case(rows: pd.DataFrame) -> pd.DataFrame:
@@ -18,7 +22,8 @@ def with_worst_case(rows: pd.DataFrame) -> pd.DataFrame:
     It stands for every classifier, seed and storage with at least two attacks of the role "attack": not controls, not
     images made on another model, not the published preset. An image counts as broken at an epsilon if any of them
     breaks it at this or at any smaller one, since balls are nested; so its curve never rises. Only images that all of
-    them answered are in it. Its rows have an answer, but no score and no cost.
+    them answered are in it. Its rows have an answer, of a broken
+    image the class that the breaking attack leads to, but no score and no cost.
 
     Args:
         rows: as `base.answered` returns them; if the worst case is among them already, they are returned as they are.
@@ -42,15 +47,22 @@ def _worst(rows: pd.DataFrame) -> pd.DataFrame:
     keys = ["case_id", "epsilon"]
     grid = rows[rows["on_grid"]].sort_values(keys, kind="stable")
     each = grid.groupby(keys, observed=True)["correct"]
-    grid = grid.assign(correct=each.transform("all"), _answers=each.transform("size")).drop_duplicates(keys)
-    grid["correct"] = grid.groupby("case_id", observed=True)["correct"].cummin()
+    grid = grid.assign(correct=each.transform("all"), _answers=each.transform("size"), predicted=_breaking(grid, keys))
+    grid = grid.drop_duplicates(keys)
+    cases = grid.groupby("case_id", observed=True)
+    grid = grid.assign(correct=cases["correct"].cummin(), predicted=cases["predicted"].ffill())
     grid = grid[grid["_answers"] == len(rows["preset"].unique())].drop(columns="_answers")
     refined = rows[~rows["on_grid"] & ~rows["correct"]].drop_duplicates(keys)  # where flips are, off the grid
     worst = pd.concat([grid, refined])
-    label = worst["label"].to_numpy()
     names = {name: _constant(WORST_CASE, worst[name]) for name in ("preset", "attack")}
-    predicted = np.where(worst["correct"], label, 1 - label).astype(np.int8)
-    return worst.assign(**names, predicted=predicted, **dict.fromkeys(_OWN, np.nan))
+    predicted = np.where(worst["correct"], worst["label"], worst["predicted"]).astype(np.int16)
+    return worst.assign(**names, predicted=predicted, scores=no_scores(len(worst)), **dict.fromkeys(_OWN, np.nan))
+
+
+def _breaking(grid: pd.DataFrame, keys: list[str]) -> "pd.Series[float]":
+    """Return for each row the class to which the first attack that breaks its image there leads; NaN: none does."""
+    wrong = grid["predicted"].where(~grid["correct"]).astype(np.float64)
+    return wrong.groupby([grid[key] for key in keys], observed=True).transform("first")
 
 
 def _constant(name: str, like: "pd.Series[str]") -> "pd.Categorical[str]":

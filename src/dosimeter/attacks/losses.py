@@ -36,6 +36,22 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return torch_cross_entropy(logits, labels, reduction="none")
 
 
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the difference-of-logits ratio: the margin over how far the largest logit is above the third.
+
+    It does not change with the logits' scale, nor vanish with it. It needs three classes.
+
+    Raises:
+        DosimeterError: there are two.
+
+    Source: Croce and Hein 2020 (arXiv 2003.01690), equation 6.
+    """
+    if logits.shape[1] < 3:
+        raise DosimeterError(f"loss 'dlr' needs three classes or more, got {logits.shape[1]}. Use 'margin'.")
+    best = logits.topk(3, dim=1).values
+    return margin(logits, labels) / (best[:, 0] - best[:, 2]).clamp(min=torch.finfo(logits.dtype).tiny)
+
+
 def keras_bce(logits: Tensor, labels: Tensor) -> Tensor:
     """Return Keras's binary cross-entropy on softmax outputs, the paper's loss.
 
@@ -49,7 +65,7 @@ def keras_bce(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-LOSSES: dict[str, Loss] = {"margin": margin, "cross_entropy": cross_entropy, "keras_bce": keras_bce}
+LOSSES: dict[str, Loss] = {"margin": margin, "cross_entropy": cross_entropy, "dlr": dlr, "keras_bce": keras_bce}
 
 
 def check_loss(loss: str, channels: str) -> None:

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from dosimeter.attacks.base import Problem
 from dosimeter.errors import DosimeterError, did_you_mean
 
+GOALS = ("finding", "any", "hide", "fabricate")
+"""What an attack on a classifier of findings is after, see `ThreatModel`."""
+
 
 @dataclass(frozen=True)
 class Threat:
@@ -31,6 +34,7 @@ class Threat:
         native: whether images are attacked at their own size, behind the loader's resize (see `models.native`).
         fill: whether a search goes on after its first success in a ball, for the largest loss there (see `Problem`).
         exhaustive: whether a search looks into every ball (see `sweeps.search`).
+        goal: of several findings, what is after: one of `GOALS`.
     """
 
     target: int | None = None
@@ -39,6 +43,7 @@ class Threat:
     native: bool = False
     fill: bool = False
     exhaustive: bool = False
+    goal: str = GOALS[0]
 
     def problem(self, network: nn.Module, images: Tensor, labels: Tensor, **how: Any) -> Problem:
         """Return what an attack is given of `images` (batch, 3, H, W); without `fill`, which only a sweep asks for.
@@ -67,7 +72,8 @@ class Threat:
     @property
     def identity(self) -> list[object]:
         """All that determines what an attack may do, as JSON types."""
-        return [self.target, self.mask_sha256, self.levels, self.native, self.fill, self.exhaustive]
+        known: list[object] = [self.target, self.mask_sha256, self.levels, self.native, self.fill, self.exhaustive]
+        return known if self.goal == GOALS[0] else [*known, self.goal]
 
     @property
     def mask_sha256(self) -> str | None:
@@ -92,11 +98,13 @@ class ThreatModel:
             file's pixels. Not with a mask or a universal perturbation.
         fill: whether a search goes on to the strongest image within epsilon, instead of stopping at the first that
             fools the classifier; by default where images are stored, or shown to other models.
+        goal: of a classifier of several findings: "finding", each by itself; "any", a report that differs anywhere;
+            "hide", a report without any of the findings that are there; "fabricate", one that is not there.
 
     Example:
         >>> import dosimeter as dm
         >>> dm.ThreatModel(bits=8, target="COVID-19")
-        ThreatModel(target='COVID-19', mask=None, bits=8, native=False, fill=None)
+        ThreatModel(target='COVID-19', mask=None, bits=8, native=False, fill=None, goal='finding')
     """
 
     target: str | None = None
@@ -104,6 +112,7 @@ class ThreatModel:
     bits: int | None = None
     native: bool = False
     fill: bool | None = None
+    goal: str = GOALS[0]
 
     def against(self, *, classes: Sequence[str], size_px: int, fill: bool, exhaustive: bool) -> Threat:
         """Return the threat to a classifier of `classes` that looks at `size_px` pixels a side.
@@ -115,6 +124,8 @@ class ThreatModel:
         Raises:
             DosimeterError: there is no such class, the mask is not one of that size, or there are no such files.
         """
+        if self.goal not in GOALS:
+            raise DosimeterError(f"goal '{self.goal}' is not known. {did_you_mean(self.goal, GOALS)}")
         is_file = isinstance(self.mask, Path)
         return Threat(
             target=as_target(self.target, classes),
@@ -123,6 +134,7 @@ class ThreatModel:
             native=self.native,
             fill=fill if self.fill is None else self.fill,
             exhaustive=exhaustive,
+            goal=self.goal,
         )
 
 

@@ -52,7 +52,8 @@ def info(
         "modality": cohort.modality or "not declared",
         "images": len(cohort),
         "classes": cohort.counts,
-        "positive class": cohort.classes[1],
+        "positive class": "none" if cohort.positive_place is None else cohort.classes[cohort.positive_place],
+        **({"findings": cohort.finding_counts} if cohort.findings else {}),
         "patients": len(known) or "not known",
         "left out": len(cohort.skipped),
         "copies": f"{n_copies} images, {n_in_doubt} of them under two labels",
@@ -64,7 +65,12 @@ def info(
         say_json(facts | {"not read": list(cohort.notes)})
         return
     for key, value in facts.items():
-        shown = ", ".join(f"{inner} {n}" for inner, n in value.items()) if key == "classes" else value
+        shown = value
+        if key == "classes":
+            shown = ", ".join(f"{inner} {n}" for inner, n in value.items())
+        elif key == "findings":
+            shown = "; ".join(f"{name} {n['present']} present, {n['absent']} absent, {n['unknown']} unknown"
+                              for name, n in value.items())  # fmt: skip
         if key == "cases":
             say(*(f"{case_id}  {file}" for case_id, file in value.items()))
         else:

@@ -38,9 +38,11 @@ PATIENTS = ("list", "dicom")
 _PHANTOMS = {
     "phantom-xray": "generated chest projections, clear or with an opacity; no data needed",
     "phantom-ct": "generated axial chest slices, clear or with an opacity; no data needed",
+    "phantom-3": "generated chest projections of three classes: clear, opacity, effusion; no data needed",
+    "phantom-findings": "generated chest projections that may have opacity, effusion, pacemaker; no data needed",
 }
 _FILES = {
-    "folder:PATH": "your images: a folder with one sub-folder for each of two classes",
+    "folder:PATH": "your images: a folder with one sub-folder for each class",
     "csv:PATH": "your images: a CSV file with columns file, label[, patient_id, split, source]",
 }
 
@@ -66,7 +68,8 @@ def load_cohort(
         limit: keep about this many images, the first of each class in the classes' own shares; None keeps all.
         strict: raise on an image that cannot be used, instead of listing it in `Cohort.skipped`, and on one image
             under two labels.
-        positive: the positive class of a folder: or csv: cohort; the other cohorts have a fixed one.
+        positive: the positive class of a folder: or csv: cohort. Of two classes one must be it, of more one may; the
+            other cohorts have a fixed one.
         seed: of a phantom; files involve no chance.
         patients: of a folder: or csv: cohort, where its list does not say whose an image is: "list" leaves it unknown,
             "dicom" groups images by the PatientID in their headers (see `headers.with_patients`).

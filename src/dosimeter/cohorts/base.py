@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dosimeter.errors import DosimeterError
-from dosimeter.plain import named, one_line
+from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.plain import named, one_line, shown
 
 FloatImage = npt.NDArray[np.float32]
 """An image: float32, shape (C, H, W) with C 1 or 3, values in [0, 1]."""
@@ -47,6 +47,7 @@ class Record:
     Attributes:
         case_id: unique in the cohort and free of identifiers (see `pseudonymise`).
         label: index into the cohort's classes.
+        findings: of each of the cohort's findings, 1 if it is there, 0 if not, None if that is unknown.
         sha256: digest of the image's source (file bytes, or the phantom's recipe).
         read: decodes the image.
         patient_id: the source's own id; never written to an output. None if unknown.
@@ -71,6 +72,7 @@ class Record:
     person: Callable[[bytes], str | None] | None = field(default=None, repr=False, compare=False)
     name: str = ""
     pixels_sha256: str = ""
+    findings: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,10 @@ class Cohort:
 
     Attributes:
         name: as the user asked for it, e.g. "xray-268".
-        classes: class names; a label is an index into them, and 1 is the positive class.
+        classes: class names; a label is an index into them.
+        positive: the class that is the positive one; of two classes it is the second, of more there need be none.
+        findings: names of findings that an image may have or not, each a decision of its own; a label then says whether
+            it has any.
         records: the cases, in a fixed order.
         modality: "xray", "ct" or "" if not declared.
         skipped: files that could not be read.
@@ -136,6 +141,28 @@ class Cohort:
     skipped: tuple[Skipped, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    positive: str | None = None
+    findings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check what is declared of classes and findings.
+
+        Raises:
+            DosimeterError: `positive` is no class, or of two the first; or a record does not tell of every finding.
+        """
+        if self.positive is not None and (
+            self.positive not in self.classes or (len(self.classes) == 2 and self.positive != self.classes[1])
+        ):
+            raise DosimeterError(
+                f"positive must be one of the classes, of two the second, got {shown(self.positive)} for "
+                f"{', '.join(map(named, self.classes))}. Order the classes so."
+            )
+        for record in self.records:
+            if len(record.findings) != len(self.findings):
+                raise DosimeterError(
+                    f"each image must have a label for each of the {len(self.findings)} findings, "
+                    f"{named(record.case_id)} has {len(record.findings)}. Give None where it is unknown."
+                )
 
     def __len__(self) -> int:
         return len(self.records)
@@ -153,6 +180,22 @@ class Cohort:
     def __iter__(self) -> Iterator[Case]:
         return (self[index] for index in range(len(self)))
 
+    def of_finding(self, name: str) -> "Cohort":
+        """Return the cases of which it is known whether they have a finding, as a cohort of two classes.
+
+        Raises:
+            DosimeterError: there is no such finding.
+        """
+        if name not in self.findings:
+            raise DosimeterError(f"there is no finding {shown(name)}. {did_you_mean(name, self.findings)}")
+        place = self.findings.index(name)
+        records = tuple(
+            replace(record, label=label, findings=())
+            for record in self.records
+            if (label := record.findings[place]) is not None
+        )
+        return replace(self, classes=of_finding(name), findings=(), records=records)
+
     def subset(self, indices: Sequence[int]) -> "Cohort":
         """Return the cohort with only the records at `indices`, in that order."""
         return replace(self, records=tuple(self.records[index] for index in indices))
@@ -161,6 +204,28 @@ class Cohort:
     def labels(self) -> npt.NDArray[np.int64]:
         """Labels of all cases, shape (n,), without reading an image."""
         return np.array([record.label for record in self.records], dtype=np.int64)
+
+    @property
+    def positive_place(self) -> int | None:
+        """Index of the positive class, None if none is declared; of two classes 1."""
+        if len(self.classes) == 2:
+            return 1
+        return None if self.positive is None else self.classes.index(self.positive)
+
+    @property
+    def known_findings(self) -> npt.NDArray[np.float64]:
+        """Of all cases, shape (n, findings), 1 where the finding is there, 0 where not, NaN where that is unknown."""
+        rows = [[np.nan if each is None else each for each in record.findings] for record in self.records]
+        return np.array(rows, dtype=np.float64).reshape(len(self.records), len(self.findings))
+
+    @property
+    def finding_counts(self) -> dict[str, dict[str, int]]:
+        """Of each finding, the number of cases that have it, that do not, and of which that is unknown."""
+        tallies = [Counter(record.findings[place] for record in self.records) for place in range(len(self.findings))]
+        return {
+            name: {"present": tally[1], "absent": tally[0], "unknown": tally[None]}
+            for name, tally in zip(self.findings, tallies, strict=True)
+        }
 
     @property
     def counts(self) -> dict[str, int]:
@@ -178,13 +243,19 @@ class Cohort:
         """Digest of the images, their labels and their order."""
         digest = hashlib.sha256("|".join(self.classes).encode())
         for record in self.records:
-            digest.update(f"{record.case_id}:{record.label}:{record.sha256}\n".encode())
+            found = f":{record.findings}" if self.findings else ""
+            digest.update(f"{record.case_id}:{record.label}{found}:{record.sha256}\n".encode())
         return digest.hexdigest()
 
     def _repr_html_(self) -> str:
         counts = "".join(f"<tr><td>{html.escape(name)}</td><td>{n}</td></tr>" for name, n in self.counts.items())
         title = f"{html.escape(self.name)}: {len(self)} images, {len(self.skipped)} left out"
         return f"<table><caption>{title}</caption><tr><th>class</th><th>n</th></tr>{counts}</table>"
+
+
+def of_finding(name: str) -> tuple[str, str]:
+    """Return the names of the two classes that a finding is a decision between."""
+    return f"no {name}", name
 
 
 def as_image(image: object) -> FloatImage:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -52,15 +53,23 @@ class Row(NamedTuple):
         return path.name if self.line is None else f"{path.name} (line {self.line})"
 
 
-def order_classes(names: Iterable[str], positive: str | None, *, where: str) -> tuple[str, str]:
-    """Return (negative, positive) class names; which one is positive is declared, never guessed."""
+def order_classes(names: Iterable[str], positive: str | None, *, where: str) -> tuple[str, ...]:
+    """Return class names, of two the negative and the positive one; which is positive is declared, never guessed.
+
+    More than two are in alphabetical order, whole numbers in theirs; one of them may be declared positive.
+    """
     found = sorted(set(names))
     _require_plain(found, where)
-    if len(found) != 2:
-        listed = ", ".join(map(named, found[:4])) + (", ..." if len(found) > 4 else "")
-        raise DosimeterError(f"a cohort must have exactly two classes, {where} give {len(found)}: {listed or '-'}.")
+    if len(found) < 2:
+        raise DosimeterError(
+            f"a cohort must have two classes or more, {where} give {len(found)}: {', '.join(map(named, found)) or '-'}."
+        )
+    if len(found) > 2 and all(name.isdecimal() for name in found):
+        found.sort(key=int)
     if positive is None and found == ["0", "1"]:
         positive = "1"
+    if positive is None and len(found) > 2:
+        return tuple(found)
     if positive is None:
         example = f"--positive {named(found[1])}"
         raise DosimeterError(
@@ -72,7 +81,7 @@ def order_classes(names: Iterable[str], positive: str | None, *, where: str) -> 
         raise DosimeterError(
             f"positive must be one of the classes, got {shown(positive)}. {did_you_mean(positive, found)}"
         )
-    return (found[1], found[0]) if positive == found[0] else (found[0], found[1])
+    return (found[1], found[0]) if len(found) == 2 and positive == found[0] else tuple(found)
 
 
 def _require_plain(names: Sequence[str], where: str) -> None:
@@ -98,11 +107,14 @@ def limit_rows(rows: Sequence[Row], limit: int | None) -> list[Row]:
     """
     if limit is None or limit >= len(rows):
         return list(rows)
-    if limit < 2:
-        raise DosimeterError(f"limit must be at least 2, one image of each class, got {limit}.")
-    labels = [row.label for row in rows if row.label is not None]
-    n_positive = min(limit - 1, max(1, round(limit * sum(labels) / max(1, len(labels)))))
-    room = {0: limit - n_positive, 1: n_positive}
+    counts = Counter(row.label for row in rows if row.label is not None)
+    n_classes, total = max(2, max(counts, default=0) + 1), max(1, counts.total())
+    if limit < n_classes:
+        raise DosimeterError(f"limit must be at least {n_classes}, one image of each class, got {limit}.")
+    room = {0: limit}
+    for label in range(n_classes - 1, 0, -1):
+        room[label] = min(room[0] - label, max(1, round(limit * counts[label] / total)))
+        room[0] -= room[label]
     kept = []
     for row in rows:
         if row.label is not None and room[row.label] > 0:
@@ -115,8 +127,9 @@ def read_rows(
     name: str,
     root: Path,
     rows: Sequence[Row],
-    classes: tuple[str, str],
+    classes: tuple[str, ...],
     *,
+    positive: str | None = None,
     modality: str = "",
     strict: bool = False,
     provenance: Mapping[str, Any] | None = None,
@@ -130,7 +143,8 @@ def read_rows(
         name: the cohort's name.
         root: the folder that `Row.file` is relative to.
         rows: the images in their order; a case id is built from the place in it.
-        classes: negative and positive class.
+        classes: their names, of two the negative and the positive one.
+        positive: the positive one of more than two.
         modality: "xray", "ct" or "".
         strict: raise on the first unusable image, which otherwise is logged and listed in `Cohort.skipped`, and on
             one image under two labels.
@@ -161,18 +175,19 @@ def read_rows(
         skipped=skipped,
         provenance=dict(provenance or {}),
         notes=tuple(notes),
+        positive=positive if len(classes) > 2 else None,
     )
     for sentence in (*cohort.left_out, *flat_sentences(cohort)):
         logger.warning("%s: %s", named(name), sentence)
     for sentence in notes:
         logger.info("%s: %s", named(name), sentence)
-    _require_both_classes(cohort)
+    _require_every_class(cohort)
     if strict:
         require_one_label(cohort)
     return cohort
 
 
-def _require_both_classes(cohort: Cohort) -> None:
+def _require_every_class(cohort: Cohort) -> None:
     for label, count in cohort.counts.items():
         if count == 0:
             because = "."

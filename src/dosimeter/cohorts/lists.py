@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from dosimeter.cohorts.base import Cohort, Skipped
 from dosimeter.cohorts.files import Row, limit_rows, order_classes, read_rows
@@ -17,7 +18,7 @@ _MOST_NAMES = 5
 
 
 def folder_cohort(path: Path, *, positive: str | None, limit: int | None, strict: bool) -> Cohort:
-    """Read a folder that has one sub-folder for each of the two classes; their sub-folders belong to the class.
+    """Read a folder that has one sub-folder for each class, two or more; their sub-folders belong to the class.
 
     Every file counts as an image but for hidden ones (a leading dot, and what operating systems leave behind); those
     are counted in `Cohort.notes`. Links are followed. Patients are unknown, so the `patient` protocol needs a CSV
@@ -25,12 +26,13 @@ def folder_cohort(path: Path, *, positive: str | None, limit: int | None, strict
 
     Args:
         path: the folder.
-        positive: the name of the positive class's sub-folder; may be left out if they are called 0 and 1.
+        positive: the name of the positive class's sub-folder; may be left out if they are called 0 and 1, or are more
+            than two.
         limit: see `limit_rows`.
         strict: see `read_rows`.
 
     Raises:
-        DosimeterError: no such folder, not two classes, no `positive`, or no image left.
+        DosimeterError: no such folder, one class alone, no `positive` of two, or no image left.
     """
     folders, hidden, beside = _top(path)
     where = f"the sub-folders of {named(path)}"
@@ -55,7 +57,9 @@ def folder_cohort(path: Path, *, positive: str | None, limit: int | None, strict
         *_passed_over(empty, "a folder without any file", "folders without any file"),
     ]
     rows = limit_rows(rows, limit)
-    return read_rows(f"folder:{path.name}", path, rows, classes, strict=strict, skipped=skipped, notes=notes)
+    told: dict[str, Any] = {"strict": strict, "skipped": skipped, "notes": notes}
+    told["positive"] = positive and _class_name(positive)
+    return read_rows(f"folder:{path.name}", path, rows, classes, **told)
 
 
 def _top(path: Path) -> tuple[list[str], list[str], list[str]]:
@@ -64,7 +68,7 @@ def _top(path: Path) -> tuple[list[str], list[str], list[str]]:
     try:
         if not path.is_dir():
             raise DosimeterError(
-                f"folder:PATH must be a folder of two sub-folders, one a class; there is none at {named(path)}."
+                f"folder:PATH must be a folder of sub-folders, one a class; there is none at {named(path)}."
             )
         for item in sorted(path.iterdir()):
             if is_hidden(item.name):
@@ -106,13 +110,13 @@ def csv_cohort(path: Path, *, positive: str | None, limit: int | None, strict: b
     Args:
         path: the CSV file (UTF-8, a header line; see `read_table`). Its `file` column is absolute, or relative to the
             CSV file's folder and then stays inside it. `split` is train, val, test or empty.
-        positive: the label of the positive class; may be left out if the labels are 0 and 1.
+        positive: the label of the positive class; may be left out if the labels are 0 and 1, or are more than two.
         limit: see `limit_rows`.
         strict: see `read_rows`.
 
     Raises:
-        DosimeterError: no such file, a column is missing or in doubt, a line is malformed, not two classes, no
-            `positive`, or no image left.
+        DosimeterError: no such file, a column is missing or in doubt, a line is malformed, one class alone, no
+            `positive` of two, or no image left.
     """
     table = read_table(path, required=("file", "label"), optional=("patient_id", "source", "split"))
     labels: dict[str, int] = {}  # in the order in which they come
@@ -131,10 +135,13 @@ def csv_cohort(path: Path, *, positive: str | None, limit: int | None, strict: b
         )
     classes = order_classes(labels, positive, where=f"the column label of {named(path)}")
     if classes != tuple(labels):  # so that a label is its class's place
-        rows = [row if row.label is None else row._replace(label=1 - row.label) for row in rows]
+        place = [classes.index(name) for name in labels]
+        rows = [row if row.label is None else row._replace(label=place[row.label]) for row in rows]
     notes = [f"columns that have no meaning here were not read: {_first(table.unused)}."] if table.unused else []
     name = f"csv:{path.name}"  # a whole path may name a person, and the log shows it
-    return read_rows(name, path.parent, limit_rows(rows, limit), classes, strict=strict, inside=False, notes=notes)
+    told: dict[str, Any] = {"strict": strict, "inside": False, "notes": notes}
+    told["positive"] = positive and _class_name(positive)
+    return read_rows(name, path.parent, limit_rows(rows, limit), classes, **told)
 
 
 def check_split(value: str, path: Path) -> str | None:

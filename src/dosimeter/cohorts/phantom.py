@@ -5,8 +5,9 @@ the software works, never how a classifier does on people.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -29,12 +30,18 @@ from dosimeter.errors import DosimeterError
 from dosimeter.units import GREY_LEVELS_8BIT
 
 Ints = npt.NDArray[np.int64]
+Signs = frozenset[str]
 
 SIZE_PX = 224
 CLASSES = ("clear", "opacity")
+SIGNS = ("opacity", "effusion", "pacemaker")
+"""What an image may show. A pacemaker is a device, not a disease: a finding that is easy to see."""
 RECIPE_VERSION = 1
 """Raised whenever the same seed gives other pixels."""
-MODALITIES = {"phantom-xray": "xray", "phantom-ct": "ct"}
+MODALITIES = {"phantom-xray": "xray", "phantom-ct": "ct", "phantom-3": "xray", "phantom-findings": "xray"}
+THREE_CLASSES = (*CLASSES, "effusion")
+UNKNOWN_SHARE = 0.08
+"""Of the labels of `phantom-findings`, those that nobody gave."""
 DEFAULT_N_IMAGES = 300
 MAX_IMAGES = 100_000
 MAX_IMAGES_PER_PATIENT = 4
@@ -180,7 +187,7 @@ def _texture(rng: Rng, *scales_px: float) -> Floats:
     return np.asarray(total / total.std())
 
 
-def _attenuation(anatomy: Anatomy, opaque: bool, grid: Grid, rng: Rng) -> Floats:
+def _attenuation(anatomy: Anatomy, signs: Signs, grid: Grid, rng: Rng) -> Floats:
     """Line integral of attenuation along y for every pixel, (h, w), without unit."""
     body = _union_path(grid, 4, anatomy.skin, anatomy.limbs)
     lean = _union_path(grid, 4, anatomy.muscle, anatomy.limbs)
@@ -196,9 +203,32 @@ def _attenuation(anatomy: Anatomy, opaque: bool, grid: Grid, rng: Rng) -> Floats
     total += 0.5 * bone * _path(anatomy.limb_bones, grid)
     total -= CHAIN_DENSITY * MU_SOFT * _path(anatomy.airways, grid)
     total -= rng.uniform(0, 0.7) * MU_SOFT * _path(anatomy.gas, grid)
-    if opaque:
+    if "opacity" in signs:
         total += MU_SOFT * _opacity_path(anatomy, lung, grid, rng)
+    if "effusion" in signs:
+        total += MU_SOFT * _effusion_path(lung, grid, rng)
+    if "pacemaker" in signs:
+        total += _pacemaker(grid, rng)
     return np.maximum(total, 0)
+
+
+def _effusion_path(lung: Floats, grid: Grid, rng: Rng) -> Floats:
+    """Centimetres of fluid that fill one lung from below, the more the nearer to its outer wall, (h, w)."""
+    side = rng.choice([-1.0, 1.0])
+    mine = lung * (side * grid.u > 0)
+    rows = np.flatnonzero(mine.max(axis=1) > 1)
+    bottom, top = (grid.v[rows[place], SIZE_PX // 2] for place in (-1, 0)) if len(rows) else (0.0, 1.0)
+    level = bottom + rng.uniform(0.25, 0.5) * (top - bottom) + 0.25 * np.abs(grid.u)  # it climbs along the wall
+    return np.asarray(0.85 * mine / (1 + np.exp((grid.v - level) / 0.3)))
+
+
+def _pacemaker(grid: Grid, rng: Rng) -> Floats:
+    """Attenuation of a device below the left collar bone with a lead to the heart, (h, w), without unit."""
+    u, v = rng.uniform(6.5, 8.5), rng.uniform(5.0, 8.0)
+    case = ((grid.u - u) / 2.4) ** 2 + ((grid.v - v) / 1.9) ** 2 < 1
+    along = np.clip((v - grid.v) / rng.uniform(9, 12), 0, 1)
+    lead = np.abs(grid.u - u * (1 - along) ** 2 - 0.8) < 0.13
+    return np.asarray(2.5 * case + 0.9 * (lead & (along > 0) & (along < 1)))
 
 
 def _opacity_path(anatomy: Anatomy, lung: Floats, grid: Grid, rng: Rng) -> Floats:
@@ -213,13 +243,13 @@ def _opacity_path(anatomy: Anatomy, lung: Floats, grid: Grid, rng: Rng) -> Float
     return np.asarray(room * (1 - np.exp(-0.6 * path / room)))
 
 
-def _radiograph(anatomy: Anatomy, opaque: bool, bend: Floats, rng: Rng) -> Floats:
+def _radiograph(anatomy: Anatomy, signs: Signs, bend: Floats, rng: Rng) -> Floats:
     """A frontal radiograph in [0, 1]: lungs dark, bones bright, the patient's left on the right."""
     turn = rotation(rng.normal(0, 2.0), rng.normal(0, 1.2), rng.normal(0, 2.5))
     posed = anatomy.moved(turn)
     pitch = rng.uniform(31, 38) / SIZE_PX
     grid = _grid((rng.normal(0, 0.7), rng.normal(-2.6, 1.0)), (pitch, -pitch), bend)
-    primary = np.exp(-_attenuation(posed, opaque, grid, rng))
+    primary = np.exp(-_attenuation(posed, signs, grid, rng))
     heel = np.exp(rng.normal(0, 0.05) * grid.u / 10 + rng.normal(0, 0.05) * grid.v / 10)
     scatter = _blur_wide(np.minimum(primary, 0.25), 4.5 / pitch)
     fluence = gaussian_filter(heel * (primary + rng.uniform(0.15, 0.5) * scatter), rng.uniform(0.45, 0.8))
@@ -295,14 +325,14 @@ def _opacity_fill(anatomy: Anatomy, z_cm: float, grid: Grid, rng: Rng) -> Floats
     return np.asarray(1 - np.exp(-0.9 * np.maximum(patchy, 0)))
 
 
-def _ct_slice(anatomy: Anatomy, opaque: bool, bend: Floats, rng: Rng) -> Floats:
+def _ct_slice(anatomy: Anatomy, signs: Signs, bend: Floats, rng: Rng) -> Floats:
     """An axial slice in a lung window, in [0, 1]: the front up, the patient's left on the right."""
     posed = anatomy.moved(rotation(0, 0, rng.normal(0, 2.0)))
     z_cm = rng.choice(anatomy.sites.centres[:, 2]) + rng.normal(0, 0.3)
     wide = rng.uniform(29, 36)
     pitch = (wide / SIZE_PX, wide * rng.uniform(0.72, 0.92) / SIZE_PX)
     grid = _grid((rng.normal(0, 0.3), 0.8 + rng.normal(0, 0.3)), pitch, bend)
-    hu = _slice_hu(posed, opaque, z_cm, grid, rng)
+    hu = _slice_hu(posed, "opacity" in signs, z_cm, grid, rng)
     hu = gaussian_filter(hu, rng.uniform(0.35, 0.7))
     hu += rng.uniform(12, 55) * _texture(rng, rng.uniform(0.5, 0.9))
     low, high = rng.normal(-1020, 40), rng.uniform(80, 300)
@@ -311,7 +341,7 @@ def _ct_slice(anatomy: Anatomy, opaque: bool, bend: Floats, rng: Rng) -> Floats:
 
 def _stream(modality: str, seed: int, patient: int, number: int) -> Rng:
     """Random numbers of a patient (number 0) or of one of the patient's images (1 and up)."""
-    key = (list(MODALITIES.values()).index(modality), patient, number)
+    key = (("xray", "ct").index(modality), patient, number)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
@@ -322,29 +352,31 @@ def _patient(modality: str, seed: int, patient: int) -> tuple[Anatomy, Floats]:
     return draw_anatomy(rng), _draw_bend(rng)
 
 
-def _render(modality: str, seed: int, patient: int, image: int, label: int) -> Decoded:
+def _render(modality: str, seed: int, patient: int, image: int, signs: Signs) -> Decoded:
     """Draw one image from its recipe alone, so that no image depends on another."""
     anatomy, bend = _patient(modality, seed, patient)
     view = _radiograph if modality == "xray" else _ct_slice
-    grey = view(anatomy, bool(label), bend, _stream(modality, seed, patient, 1 + image))
+    grey = view(anatomy, signs, bend, _stream(modality, seed, patient, 1 + image))
     levels = np.rint(grey * GREY_LEVELS_8BIT).astype(np.float32)
     return Decoded(levels[None] / np.float32(GREY_LEVELS_8BIT), bits=8)
 
 
 def phantom_cohort(name: str, *, n_images: int | None = None, seed: int = 0) -> Cohort:
-    """Make up a cohort of chest images, half of them with opacities, drawn when they are read.
+    """Make up a cohort of chest images, drawn when they are read.
 
     Use it to try the software, in tests and where no real image is at hand; never to judge a classifier.
     A patient has one label and one to four images (other pose, exposure, slice or window). The classes alternate,
     and a shorter cohort is the beginning of a longer one of the same seed.
 
     Args:
-        name: "phantom-xray" or "phantom-ct".
+        name: "phantom-xray" or "phantom-ct", half of whose images have an opacity; "phantom-3", radiographs of three
+            classes; "phantom-findings", radiographs of which each may have any of `SIGNS`, some labels being unknown.
         n_images: number of images, 2 or more; 300 by default.
         seed: 0 or more; the same seed gives the same pixels.
 
     Returns:
-        A cohort of 8-bit grey images (1, 224, 224) with classes "clear" and "opacity".
+        A cohort of 8-bit grey images (1, 224, 224) with classes "clear" and "opacity", and of three "effusion"; or
+        with findings, and the classes "no finding" and "any finding".
 
     Raises:
         DosimeterError: `n_images` or `seed` out of range.
@@ -354,6 +386,7 @@ def phantom_cohort(name: str, *, n_images: int | None = None, seed: int = 0) -> 
         {'clear': 2, 'opacity': 2}
     """
     assert name in MODALITIES, name
+    kind = _KINDS[name]
     total = DEFAULT_N_IMAGES if n_images is None else n_images
     if not 2 <= total <= MAX_IMAGES:
         raise DosimeterError(f"n_images must be from 2 to {MAX_IMAGES}, got {total}. Try {DEFAULT_N_IMAGES}.")
@@ -361,21 +394,49 @@ def phantom_cohort(name: str, *, n_images: int | None = None, seed: int = 0) -> 
         raise DosimeterError(f"seed must be 0 or more, got {seed}. Try seed 0.")
     modality = MODALITIES[name]
     records = tuple(
-        _record(modality, seed, place, patient, image, label)
-        for place, (patient, image, label) in enumerate(_appointments(total, seed))
+        _record(kind, modality, seed, place, patient, image, label)
+        for place, (patient, image, label) in enumerate(_appointments(total, seed, len(kind.shown)))
     )
     recipe = {"synthetic": True, "recipe_version": RECIPE_VERSION, "seed": seed, "n_images": total}
-    return Cohort(name, CLASSES, records, modality=modality, provenance=recipe)
+    return Cohort(name, kind.classes, records, modality=modality, provenance=recipe, findings=kind.findings)
 
 
-def _appointments(n_images: int, seed: int) -> list[tuple[int, int, int]]:
-    """(patient, image of the patient, label) of every image: labels alternate, patients are numbered in turn."""
+class _Kind(NamedTuple):
+    """What the images of a phantom cohort show, in turn.
+
+    Attributes:
+        shown: the signs of each kind of image, with what its recipe calls them.
+        findings: those whose labels are given one by one; none: a label is the place in `shown`.
+    """
+
+    classes: tuple[str, ...]
+    shown: tuple[tuple[str, Signs], ...]
+    findings: tuple[str, ...] = ()
+
+
+def _of_classes(*names: str) -> _Kind:
+    return _Kind(names, tuple((name, frozenset({name} & {*SIGNS})) for name in names))
+
+
+def _of_findings(*names: str) -> _Kind:
+    every = [frozenset(chosen) for n in range(len(names) + 1) for chosen in combinations(names, n)]
+    order = sorted(every, key=lambda signs: (len(signs) % 2, sorted(signs)))  # so that short cohorts have some of each
+    return _Kind(("no finding", "any finding"), tuple(("+".join(sorted(signs)), signs) for signs in order), names)
+
+
+_TWO = _of_classes(*CLASSES)
+_KINDS = {"phantom-xray": _TWO, "phantom-ct": _TWO, "phantom-3": _of_classes(*THREE_CLASSES),
+          "phantom-findings": _of_findings(*SIGNS)}  # fmt: skip
+
+
+def _appointments(n_images: int, seed: int, n_kinds: int) -> list[tuple[int, int, int]]:
+    """(patient, image of the patient, kind) of every image: kinds alternate, patients are numbered in turn."""
     rng = np.random.default_rng(seed)
-    queues: dict[int, list[tuple[int, int, int]]] = {label: [] for label in range(len(CLASSES))}
+    queues: dict[int, list[tuple[int, int, int]]] = {label: [] for label in range(n_kinds)}
     plan: list[tuple[int, int, int]] = []
     n_patients = 0
     for place in range(n_images):
-        label = place % len(CLASSES)
+        label = place % n_kinds
         if not queues[label]:
             n_visits = int(rng.integers(1, MAX_IMAGES_PER_PATIENT + 1))
             queues[label] = [(n_patients, image, label) for image in range(n_visits)]
@@ -384,15 +445,23 @@ def _appointments(n_images: int, seed: int) -> list[tuple[int, int, int]]:
     return plan
 
 
-def _record(modality: str, seed: int, place: int, patient: int, image: int, label: int) -> Record:
-    recipe = f"phantom {RECIPE_VERSION} {modality} seed={seed} patient={patient} image={image} {CLASSES[label]}"
+def _record(kind: _Kind, modality: str, seed: int, place: int, patient: int, image: int, label: int) -> Record:
+    what, signs = kind.shown[label]
+    recipe = f"phantom {RECIPE_VERSION} {modality} seed={seed} patient={patient} image={image} {what}"
     sha256 = hashlib.sha256(recipe.encode()).hexdigest()
     return Record(
         case_id=pseudonymise(place, sha256),
-        label=label,
+        label=int(bool(signs)) if kind.findings else label,
         sha256=sha256,
-        read=partial(_render, modality, seed, patient, image, label),
+        read=partial(_render, modality, seed, patient, image, signs),
         patient_id=f"phantom-{patient:04d}",
         source="phantom",
         name=f"phantom-{modality}/{patient:04d}-{image}",
+        findings=_known(kind.findings, signs, int(sha256[:8], 16)),
     )
+
+
+def _known(findings: Sequence[str], signs: Signs, seed: int) -> tuple[int | None, ...]:
+    """Return the labels of an image that has these signs; some nobody gave."""
+    given = np.random.default_rng(seed).random(len(findings)) >= UNKNOWN_SHARE
+    return tuple(int(name in signs) if told else None for name, told in zip(findings, given, strict=True))

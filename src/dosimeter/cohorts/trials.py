@@ -1,6 +1,7 @@
 """A cohort split by a protocol: what every model of a study is trained and attacked on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from dosimeter.cohorts.base import Cohort
@@ -14,6 +15,11 @@ class Trial(NamedTuple):
 
     cohort: Cohort
     split: Split
+
+    def of_finding(self, name: str) -> "Trial":
+        """Return the trial of the images of which it is known whether they have a finding, as two classes."""
+        train, test = (side.of_finding(name) for side in (self.split.train, self.split.test))
+        return Trial(self.cohort.of_finding(name), replace(self.split, train=train, test=test))
 
     @property
     def scope(self) -> dict[str, str]:
@@ -38,6 +44,9 @@ def describe(trial: Trial) -> dict[str, Any]:
         "protocol": halves.protocol,
         "seed": halves.seed,
         "classes": list(cohort.classes),
+        **({"positive": cohort.positive} if cohort.positive else {}),
+        **({"findings": list(cohort.findings)} if cohort.findings else {}),
+        **({"finding_counts": _finding_counts(trial)} if cohort.findings else {}),
         "n": len(cohort),
         "counts": cohort.counts,
         "sha256": cohort.sha256,
@@ -53,3 +62,10 @@ def describe(trial: Trial) -> dict[str, Any]:
         "n_unused": halves.n_unused,
         "provenance": cohort.provenance,
     }
+
+
+def _finding_counts(trial: Trial) -> dict[str, dict[str, dict[str, int]]]:
+    """Return the images with each finding, without it, and of unknown label, of all, in training and in the test."""
+    sides = {"all": trial.cohort, "train": trial.split.train, "test": trial.split.test}
+    counts = {side: cohort.finding_counts for side, cohort in sides.items()}
+    return {name: {side: counts[side][name] for side in sides} for name in trial.cohort.findings}

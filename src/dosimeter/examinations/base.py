@@ -11,7 +11,7 @@ import torch
 
 from dosimeter.attacks.base import DirectionAttack
 from dosimeter.attacks.presets import PRESETS, Preset
-from dosimeter.attacks.threat import Threat
+from dosimeter.attacks.threat import GOALS, Threat
 from dosimeter.cohorts.trials import Trial
 from dosimeter.examinations.convergence import Escalating, examine_convergence
 from dosimeter.examinations.observer import observe
@@ -45,6 +45,26 @@ class ExaminationSettings(NamedTuple):
     epsilons: tuple[float, ...]
 
 
+class OneDecision(NamedTuple):
+    """A classifier and a trial as one decision sees them; `name` is the finding, or "" of classes."""
+
+    name: str
+    trial: Trial
+    classifier: Classifier
+
+    @property
+    def told(self) -> Facts:
+        """What its facts say of it."""
+        return {"decision": self.name} if self.name else {}
+
+
+def each_decision(trial: Trial, classifier: Classifier) -> list[OneDecision]:
+    """Return every decision that a classifier makes about the images of a trial, as one between classes."""
+    if classifier.findings is None:
+        return [OneDecision("", trial, classifier)]
+    return [OneDecision(name, trial.of_finding(name), classifier.deciding(name)) for name in classifier.classes]
+
+
 class Examinations:
     """The examinations of one study.
 
@@ -62,7 +82,11 @@ class Examinations:
         """Return what `preflight.examine` finds for the paper's loss and for the sound one, if attacks climb them."""
         names = {preset.name for preset in self._presets}
         losses = [PRESETS["paper"]] * ("paper" in names) + [PRESETS["sound"]] * bool(names - {"paper"})
-        return [self._preflight(preset, trial, classifier, threat) for preset in losses]
+        return [
+            {**self._preflight(preset, each.trial, each.classifier, threat), **each.told}
+            for each in each_decision(trial, classifier)
+            for preset in losses
+        ]
 
     def _preflight(self, preset: Preset, trial: Trial, classifier: Classifier, threat: Threat) -> Facts:
         limits = replace(threat, native=False)  # it looks at images on the classifier's grid
@@ -86,37 +110,39 @@ class Examinations:
 
     def convergence(self, trial: Trial, classifier: Classifier, cells: Sequence[Cell]) -> list[Facts]:
         """Return whether more of an attack would have broken more, where it says what more is and left an image."""
-        found = []
-        for preset in self._presets:
-            if not isinstance(preset.attack, Escalating):
-                continue
-            facts = self._converged(preset.attack, preset.name, trial, classifier, cells)
-            if facts:
-                scope = {**trial.scope, "model": classifier.card["model"], "seed": trial.split.seed}
-                found.append({**scope, "preset": preset.name, **facts})
+        found: list[Facts] = []
+        if classifier.findings is not None and cells[0].setting.threat.goal != GOALS[0]:
+            return found  # what is after several findings at once has no loss of its own to climb further
+        for each in each_decision(trial, classifier):
+            for preset in self._presets:
+                if not isinstance(preset.attack, Escalating):
+                    continue
+                facts = self._converged(preset.attack, preset.name, each, cells)
+                if facts:
+                    scope = {**trial.scope, "model": classifier.card["model"], "seed": trial.split.seed}
+                    found.append({**scope, "preset": preset.name, **facts, **each.told})
         return found
 
-    def _converged(
-        self, attack: Escalating, name: str, trial: Trial, classifier: Classifier, cells: Sequence[Cell]
-    ) -> Facts:
+    def _converged(self, attack: Escalating, name: str, one: "OneDecision", cells: Sequence[Cell]) -> Facts:
+        trial, classifier = one.trial, one.classifier
         mine = [cell for cell in cells if cell.setting.preset.name == name]
         parts = [self._run.part(cell.cell_id) for cell in mine]
 
         def compute() -> Facts:
             self._progress.begin(f"{classifier.card['model']}: {name} with twice the steps", 0)
             rows = responses.read_parts(parts)
-            rows = rows[(rows["made_on"] == "") & (rows["storage"] == "float")]
+            rows = rows[(rows["made_on"] == "") & (rows["storage"] == "float") & (rows["decision"] == one.name)]
             return examine_convergence(attack, classifier, trial.split.test, rows, mine[0].setting) or {}
 
-        key = digest_of([part.stem for part in parts])
+        key = digest_of([*(part.stem for part in parts), *([one.name] if one.name else [])])
         return self._kept("convergence", key, compute, {**trial.scope, "model": classifier.card["model"]})
 
     def visibility(self, trial: Trial, classifier: Classifier, threat: Threat) -> list[Facts]:
         """Return what a model observer detects of the sound preset, at the epsilons of the setting `visibility`."""
         preset = next((preset for preset in self._presets if preset.name == "sound"), None)
         epsilons = self._settings.epsilons
-        if preset is None or not epsilons or threat.native:
-            return []  # it looks at perturbations on the classifier's grid
+        if preset is None or not epsilons or threat.native or classifier.findings is not None:
+            return []  # it looks at perturbations on the classifier's grid, and at one decision
         attack = preset.attack
         assert isinstance(attack, DirectionAttack)
         model = classifier.card["model"]

@@ -18,6 +18,9 @@ def doubts(classifier: Classifier, cohort: Cohort, *, seed: int = 0) -> list[str
         DosimeterError: no image can be read, or `OneLogit` or `Finding` stands behind probabilities: each image would
             count as positive.
     """
+    if classifier.findings is not None:
+        of_each = [doubts(classifier.deciding(name), cohort.of_finding(name), seed=seed) for name in cohort.findings]
+        return list(dict.fromkeys(sentence for sentences in of_each for sentence in sentences))
     images, labels = draw(classifier, cohort, N_IMAGES, seed)
     subject = Subject(classifier, images, labels, "margin", "free", seed)
     asked = ask(subject)

@@ -63,6 +63,11 @@ def examine(
             `Finding` stands behind probabilities.
     """
     check_loss(loss, channels)
+    if classifier.findings is not None:
+        raise DosimeterError(
+            "findings are examined one at a time: give classifier.deciding(NAME) and cohort.of_finding(NAME), NAME one "
+            f"of {', '.join(classifier.classes)}."
+        )
     if n_images < 1:
         raise DosimeterError(f"n_images must be 1 or more, got {n_images}. 32 show most of what goes wrong.")
     if declared_accuracy is not None and not 0 <= declared_accuracy <= 1:

@@ -19,7 +19,7 @@ from dosimeter.executors.local import JOB, Audience, Done, FitJob
 from dosimeter.executors.worker import ImageStore, Served, import_ray, portable_cell
 from dosimeter.models.backbones import get_backbone
 from dosimeter.models.base import Classifier
-from dosimeter.models.fit import assemble
+from dosimeter.models.fit import assemble, decided_by
 from dosimeter.parallel import AHEAD
 from dosimeter.progress import Progress
 from dosimeter.sweeps.plan import Cell
@@ -89,7 +89,7 @@ class RayExecutor:
         for place, (state, card) in self._crew(device).share(jobs, hand_out, ahead=1):
             job = jobs[place]
             untrained = torch.Generator()  # its initial values are replaced
-            classes = job.split.train.classes
+            classes = decided_by(job.split.train)
             classifier = assemble(get_backbone(job.model), job.weights, job.head, classes=classes, generator=untrained)
             classifier.head.load_state_dict(state)
             classifier.card = card

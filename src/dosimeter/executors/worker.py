@@ -8,6 +8,7 @@ import hashlib
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -173,7 +174,7 @@ def portable_cell(cell: Cell, *, size_px: int) -> Cell:
             log.warning("case %s left out: %s", record.case_id, left_out_because(error))
             image = None
         patient = cell.setting.patients.get(record.patient_id) if record.patient_id is not None else None
-        records.append(Record(record.case_id, record.label, record.sha256, _Carried(image), patient))
+        records.append(_portable(record, _Carried(image), patient))
         if patient is not None:
             pseudonyms[patient] = patient
     setting = replace(cell.setting, patients=pseudonyms)
@@ -200,10 +201,12 @@ class ImageStore:
             for place, index in enumerate(block):
                 record = cohort.records[index]
                 self._put[id(record)] = record, _InStore([ref], place)
-        records = [
-            Record(record.case_id, record.label, record.sha256, self._put[id(record)][1]) for record in cohort.records
-        ]
-        return _nameless(cohort, records)
+        return _nameless(cohort, [_portable(record, self._put[id(record)][1]) for record in cohort.records])
+
+
+def _portable(record: Record, read: Callable[[], Decoded], patient_id: str | None = None) -> Record:
+    """Return a record without file names, whose image is read by `read`."""
+    return Record(record.case_id, record.label, record.sha256, read, patient_id, findings=record.findings)
 
 
 def _on_grid(cohort: Cohort, index: int, *, size_px: int | None) -> Decoded:
@@ -216,7 +219,14 @@ def _on_grid(cohort: Cohort, index: int, *, size_px: int | None) -> Decoded:
 
 def _nameless(cohort: Cohort, records: list[Record]) -> Cohort:
     """Return `cohort` with other records, and nothing else that could name a file."""
-    return Cohort(cohort.name, cohort.classes, tuple(records), cohort.modality)
+    return Cohort(
+        cohort.name,
+        cohort.classes,
+        tuple(records),
+        cohort.modality,
+        positive=cohort.positive,
+        findings=cohort.findings,
+    )
 
 
 @dataclass(frozen=True)

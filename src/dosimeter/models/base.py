@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from dosimeter.cohorts.base import Case, Decoded
+from dosimeter.cohorts.base import Case, Decoded, of_finding
 from dosimeter.cohorts.images import to_grid
-from dosimeter.errors import DosimeterError, in_a_line
+from dosimeter.errors import DosimeterError, did_you_mean, in_a_line
+from dosimeter.models.decisions import Classes, Findings
 from dosimeter.models.identity import identify, structure_of
+from dosimeter.models.outputs import Finding
 from dosimeter.models.preprocessing import Preprocessing
 from dosimeter.models.private import check_parts, freeze, private_copy, set_mode
 
@@ -23,8 +25,8 @@ log = logging.getLogger(__name__)
 LEARNING = (_DropoutNd, _BatchNorm)
 """Modules that answer otherwise in training mode."""
 
-MAX_CLASSES = 127
-"""The table's columns of labels hold a byte."""
+MAX_CLASSES = 32_767
+"""The table's columns of labels hold two bytes."""
 
 
 class ClassifierFailed(DosimeterError, RuntimeError):
@@ -44,7 +46,7 @@ class Classifier(nn.Module):
         head: feature map -> logits (batch, n_classes).
         preprocessing: what the base's weights expect, applied inside `forward`.
         size_px: side of the square image grid.
-        classes: names of the logits.
+        classes: names of the logits; or `models.decisions.Findings`, of which each is there or not.
         card: what is known of its making (see `fit`), saved beside the weights.
         identity: a name and version of all that determines the answers beside tensors, preprocessing, size and classes.
             By default the code and the settings of the network are read (see `fingerprint`); give it where they cannot
@@ -75,20 +77,22 @@ class Classifier(nn.Module):
         *,
         preprocessing: Preprocessing,
         size_px: int,
-        classes: Sequence[str],
+        classes: Sequence[str] | Classes | Findings,
         card: dict[str, Any] | None = None,
         identity: str | None = None,
         adopt: bool = False,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        _check_making(preprocessing, size_px, classes)
+        decided = classes if isinstance(classes, Classes | Findings) else Classes(tuple(classes))
+        _check_making(preprocessing, size_px, decided.names)
         with torch.inference_mode(False):  # a caller's: what is made inside is of no use to gradients
             check_parts(base, head)
             self.base, self.head = (freeze(base), freeze(head)) if adopt else private_copy(base, head)
         self.preprocessing = preprocessing
         self.size_px = size_px
-        self.classes = tuple(classes)
+        self.classes = decided.names
+        self.findings = decided if isinstance(decided, Findings) else None
         self.card = dict(card or {})
         self.identity = identity
         self.channels_last = channels_last
@@ -139,6 +143,22 @@ class Classifier(nn.Module):
         other.declared_for = "" if self.identity is None else structure_of(other)
         return other
 
+    def deciding(self, finding: str) -> "Classifier":
+        """Return the classifier of two classes that one of its findings makes, with the same base and head.
+
+        Raises:
+            DosimeterError: it has no such finding.
+        """
+        if self.findings is None or finding not in self.findings.names:
+            raise DosimeterError(f"there is no finding '{finding}'. {did_you_mean(finding, self.classes)}")
+        place = self.findings.names.index(finding)
+        other = copy.copy(self)
+        head = nn.Sequential(self.head, Finding(place, self.findings.thresholds[place])).eval()
+        other._modules = {"base": self.base, "head": head}
+        other.classes, other.findings = of_finding(finding), None
+        other.declared_for = "" if self.identity is None else structure_of(other)
+        return other
+
     def prepare(self, case: Case) -> Tensor:
         """Return a case's image on the classifier's grid, (3, size_px, size_px) in [0, 1].
 
@@ -146,6 +166,11 @@ class Classifier(nn.Module):
         """
         image = torch.from_numpy(to_grid(Decoded(case.image, case.bits), size_px=self.size_px))
         return image.expand(3, -1, -1).contiguous()
+
+    @property
+    def decisions(self) -> Classes | Findings:
+        """What its outputs decide."""
+        return Classes(self.classes) if self.findings is None else self.findings
 
     @property
     def name(self) -> str:
@@ -197,11 +222,6 @@ def _check_making(preprocessing: object, size_px: object, classes: Sequence[str]
         )
     if isinstance(size_px, bool) or not isinstance(size_px, int) or size_px < 1:
         raise DosimeterError(f"size_px must be a whole number, 1 or more, got {size_px!r}: the side of the images.")
-    if len(classes) < 2:
-        raise DosimeterError(
-            f"classes must name two or more, got {tuple(classes)}. Put `OneLogit()` or `Finding(place)` of "
-            "dosimeter.models.outputs behind a head of one logit, or of several findings."
-        )
     if len(classes) > MAX_CLASSES:
         raise DosimeterError(f"classes must be at most {MAX_CLASSES}, got {len(classes)}. Group them.")
 

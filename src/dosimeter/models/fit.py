@@ -9,9 +9,11 @@ from pathlib import Path
 import PIL
 import torch
 
+from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.split import Split
 from dosimeter.models.backbones import Backbone, HeadSpec, build_base, build_head, get_backbone
 from dosimeter.models.base import Classifier
+from dosimeter.models.decisions import Classes, Findings
 from dosimeter.models.features import FeatureStore
 from dosimeter.models.training import Examples, FitOptions, train_head
 from dosimeter.models.weights import Weights
@@ -60,7 +62,8 @@ def fit(
     weights = weights or load_weights(model)
     spec = head or backbone.head
     generator = torch.Generator().manual_seed(seed)
-    classifier = assemble(backbone, weights, spec, classes=split.train.classes, generator=generator).to(device)
+    decided = decided_by(split.train)
+    classifier = assemble(backbone, weights, spec, classes=decided, generator=generator).to(device)
     shape = backbone.map_shape
     store = FeatureStore(classifier, base_sha256=weights.base_sha256, map_shape=shape, folder=features)
     progress = progress or Progress()
@@ -109,10 +112,19 @@ def _examples(
         progress.advance(n)
 
     train, test = (
-        Examples(store.compute(cohort, advance=seen), torch.from_numpy(cohort.labels))
-        for cohort in (split.train, split.test)
+        Examples(store.compute(cohort, advance=seen), labels_of(cohort)) for cohort in (split.train, split.test)
     )
     return train, test
+
+
+def decided_by(cohort: Cohort) -> Classes | Findings:
+    """Return what a classifier of a cohort decides: its findings, if it has any, else its classes."""
+    return Findings(cohort.findings) if cohort.findings else Classes(cohort.classes)
+
+
+def labels_of(cohort: Cohort) -> torch.Tensor:
+    """Return what is right of each image: its class (n,), or of each finding (n, findings) 1, 0, or NaN: unknown."""
+    return torch.from_numpy(cohort.known_findings if cohort.findings else cohort.labels)
 
 
 @plain_torch()
@@ -121,13 +133,14 @@ def assemble(
     weights: Weights,
     spec: HeadSpec,
     *,
-    classes: Sequence[str],
+    classes: Sequence[str] | Classes | Findings,
     generator: torch.Generator,
 ) -> Classifier:
     """Put an untrained head on a frozen base."""
+    n_outputs = len(classes.names if isinstance(classes, Classes | Findings) else classes)
     return Classifier(
         build_base(backbone, weights.state, weights.layers).to(memory_format=torch.channels_last),
-        build_head(backbone, spec, n_classes=len(classes), generator=generator),
+        build_head(backbone, spec, n_classes=n_outputs, generator=generator),
         preprocessing=weights.preprocessing,
         size_px=backbone.size_px,
         classes=classes,

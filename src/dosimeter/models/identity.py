@@ -29,7 +29,8 @@ DIGITS = 3
 """Of the largest logit, to which answers are rounded."""
 
 N_ASKED = 4
-_NOT_READ = frozenset({"card", "identity", "token", "declared_for"})  # a classifier's own, that answer nothing
+_NOT_READ = frozenset({"card", "identity", "token", "declared_for", "findings"})  # a classifier's own, that answer
+# nothing, or are read apart
 _OURS = ("torch.", "dosimeter.")  # whose settings no pass changes
 
 
@@ -55,6 +56,8 @@ def identify(classifier: "Classifier") -> Identity:
         if structure_of(classifier) != classifier.declared_for:
             found, more = _read_and_asked(classifier)
             entries, unknown = entries | {f"read {place}": digest for place, digest in found.items()}, unknown + more
+    if classifier.findings is not None:
+        entries = entries | {"findings": repr(classifier.findings)}
     if unknown:
         entries = entries | {"unknown": classifier.token}
     return Identity(_digest(str(sorted(entries.items()))), tuple(unknown))

@@ -16,6 +16,7 @@ from dosimeter.errors import DosimeterError
 from dosimeter.files import replacing, write_text
 from dosimeter.models.backbones import Backbone, HeadSpec, get_backbone, plan_head
 from dosimeter.models.base import Classifier
+from dosimeter.models.decisions import Findings
 from dosimeter.models.fit import assemble
 from dosimeter.models.weights import Weights, load_weights
 from dosimeter.record.facts import SavedCard, reasons
@@ -43,6 +44,7 @@ def save_classifier(classifier: Classifier, folder: str | Path) -> None:
         "classifier": classifier.name,
         "sha256": classifier.fingerprint,
         "classes": list(classifier.classes),
+        **({} if classifier.findings is None else {"thresholds": list(classifier.findings.thresholds)}),
     }
     write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
 
@@ -77,7 +79,8 @@ def load_classifier(folder: str | Path, *, weights: Weights | None = None, devic
             f"{weights.layers}'s: an earlier version took them for the same. Train it again."
         )
     spec = _spec(card)
-    classifier = assemble(backbone, weights, spec, classes=card.classes, generator=torch.Generator())
+    decided = Findings(tuple(card.classes), tuple(card.thresholds)) if card.thresholds else card.classes
+    classifier = assemble(backbone, weights, spec, classes=decided, generator=torch.Generator())
     classifier.head.load_state_dict(head)
     classifier.card = card.model_dump(exclude_unset=True)
     if classifier.fingerprint != card.sha256:

@@ -1,7 +1,8 @@
 """The training loop: a head on cached feature maps, in plain PyTorch.
 
 Source: the paper, section 2.3: Adam, initial learning rate 1e-3, decayed every epoch, binary cross-entropy on two
-softmax outputs (which for two classes is the cross-entropy). The paper gives neither the decay's rule, nor epochs, nor
+softmax outputs (which for two classes is the cross-entropy; of more it is the cross-entropy too, of findings the binary
+one of each, summed). The paper gives neither the decay's rule, nor epochs, nor
 batch; see `FitOptions` for ours.
 """
 
@@ -9,11 +10,11 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from dosimeter.errors import DosimeterError
 from dosimeter.models.features import load_batch
@@ -49,10 +50,10 @@ class FitOptions:
 
 
 class Examples(NamedTuple):
-    """Feature files and their labels."""
+    """Feature files and their labels: classes (n,), or of each finding (n, findings) 1, 0, or NaN where unknown."""
 
     paths: Sequence[Path]
-    labels: Tensor  # (n,)
+    labels: Tensor
 
 
 def train_head(
@@ -81,7 +82,7 @@ def train_head(
             head.train()
             for rows in torch.randperm(len(train.labels), generator=generator).split(options.batch_size):
                 maps = load_batch([train.paths[row] for row in rows]).to(device)  # (batch, C, H, W)
-                loss = cross_entropy(head(maps), train.labels[rows].to(device))
+                loss = loss_of(head(maps), train.labels[rows].to(device), "mean")
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -97,12 +98,32 @@ def train_head(
 
 
 def evaluate(head: nn.Module, examples: Examples, *, device: str) -> tuple[float, float]:
-    """Return the mean cross-entropy and the accuracy over `examples`, without dropout."""
-    loss = correct = 0.0
+    """Return the mean loss and the accuracy over `examples`, without dropout; of findings over the known ones."""
+    loss = correct = asked = 0.0
     with torch.inference_mode():
         for rows in torch.arange(len(examples.labels)).split(EVALUATION_BATCH):
             logits = head(load_batch([examples.paths[row] for row in rows]).to(device))
             labels = examples.labels[rows].to(device)
-            loss += float(cross_entropy(logits, labels, reduction="sum"))
-            correct += float((logits.argmax(dim=1) == labels).sum())
-    return loss / len(examples.labels), correct / len(examples.labels)
+            loss += float(loss_of(logits, labels, "sum"))
+            right, known = answered(logits, labels)
+            correct, asked = correct + float(right.sum()), asked + float(known.sum())
+    return loss / len(examples.labels), correct / asked
+
+
+def loss_of(logits: Tensor, labels: Tensor, over_images: Literal["mean", "sum"]) -> Tensor:
+    """Return the cross-entropy, or the binary one summed over the findings that are known, mean or sum over images."""
+    if labels.ndim == 1:
+        return cross_entropy(logits, labels, reduction=over_images)
+    known = ~labels.isnan()
+    each = binary_cross_entropy_with_logits(logits, labels.nan_to_num().to(logits), reduction="none")
+    total = each.where(known, torch.zeros_like(each)).sum()
+    return total / len(labels) if over_images == "mean" else total
+
+
+def answered(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which answers are right, and which are to be counted; of findings at a probability of a half."""
+    if labels.ndim == 1:
+        right = logits.argmax(dim=1) == labels
+        return right, torch.ones_like(right)
+    known = ~labels.isnan()
+    return ((logits > 0) == (labels > 0.5)) & known, known

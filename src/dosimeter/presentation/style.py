@@ -36,6 +36,9 @@ SKY = "#56B4E9"
 WIDTH = 5.8
 """Width of a figure in inches: its 9 point text stays legible when a phone shows it."""
 
+MOST_CLASSES = 6
+"""Classes that a figure tells apart; of more there are tables."""
+
 DPI = 150
 """Dots per inch of PNG files."""
 
@@ -140,6 +143,14 @@ def signed(text: str, rows: pd.DataFrame, *, words: bool = True) -> str:
 def has_band(table: pd.DataFrame, low: str, high: str) -> bool:
     """Whether any row of `table` has both ends of an interval, so that a band can be drawn."""
     return bool((table[low].notna() & table[high].notna()).any())
+
+
+def class_look(label: int) -> Look:
+    """Return the look of a class among `MOST_CLASSES`; of two, the second stands out."""
+    colors = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
+    lines, markers = ("--", "-", "-.", ":", "--", "-"), ("s", "o", "^", "v", "D", "P")
+    place = label % len(colors)
+    return Look(colors[place], lines[place], markers[place], linewidth=2.2)
 
 
 def model_color(index: int) -> str:

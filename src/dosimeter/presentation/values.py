@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dosimeter.analysis.attacks import reported_doses
@@ -70,3 +71,18 @@ def finite(facts: Any) -> Any:
     if isinstance(facts, list):
         return [finite(value) for value in facts]
     return None if isinstance(facts, float) and not math.isfinite(facts) else facts
+
+
+def roc_points(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return false and true positive rates over all thresholds, from (0, 0) to (1, 1); NaN where a class is absent.
+
+    Args:
+        labels: (n,) of 0 and 1.
+        scores: (n,), larger for class 1. Equal scores share a threshold.
+    """
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # end of each run of equal scores
+    hits = np.cumsum(labels[order] == 1)[last]
+    false = np.cumsum(labels[order] == 0)[last]
+    with np.errstate(invalid="ignore"):
+        return np.append(0, false) / false[-1], np.append(0, hits) / hits[-1]

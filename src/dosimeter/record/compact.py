@@ -1,4 +1,8 @@
-"""The response table in a form that a million rows fit into: names as categories, no lists."""
+"""The response table in a form that a million rows fit into: names as categories, numbers instead of lists.
+
+What a row says is made the same here for two classes, for many, and for findings: nothing that reads a compact table
+need know how many classes there are.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,9 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+from scipy.special import expit
 
 from dosimeter.errors import DosimeterError
 from dosimeter.record.schema import SCHEMA, VISIBILITY
+
+FloatArray = npt.NDArray[np.float64]
+
+UNDEFENDED = "none"
+"""The `defence` of a classifier that has none."""
+
+SCORES = pa.list_(pa.float32())
+"""The type of the column `scores`."""
 
 
 def compact(frame: pd.DataFrame) -> pd.DataFrame:
@@ -19,15 +32,24 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
         frame: a table with the columns of `SCHEMA`, or one that is compact already, which is returned as it is.
 
     Returns:
-        The same rows in the same order. Names are categoricals whose categories are in alphabetical order; `label` and
-        `predicted` are int8, `correct` and `on_grid` bool, `unchanged`, `grad_zero` and `found` 0, 1 or NaN, `target` a
-        class or NaN, a missing `modality`, `effort` or `made_on` is "". Instead of lists there are `probability` of
-        class 1 and `score`, the logit of class 1 less that of class 0, which orders images as `probability` does but
-        never saturates. `cluster` is the patient, or the case where the patient is unknown. Where a row's status is not
-        "ok", what it lacks is -1, False or NaN.
+        The same rows in the same order. Names are categoricals whose categories are in alphabetical order; where one
+        `model` stands for two classifiers (see `_told_apart`) it is the classifier's name. `label` and `predicted` are
+        int16, `correct` and `on_grid` bool, `unchanged`, `grad_zero` and `found` 0, 1 or NaN, `target` a class or NaN,
+        a missing `modality`, `effort`, `made_on` or `decision` is "", a missing `defence` "none". `cluster` is the
+        patient, or the case where the patient is unknown. Instead of lists there are
+
+        - `margin`, the logit of the true class less the largest other one: above 0 the answer is right;
+        - `truth`, the probability of the true class;
+        - `positive`, the class that is declared positive, of two classes the second unless said otherwise; -1: none;
+        - `probability` of the positive class, and `score`, its logit less the logarithm of the summed exponentials of
+          the others (of two classes: less the other), which orders images as the probability does but never saturates;
+          NaN where no class is positive;
+        - `n_classes`, and `scores`, of more than two classes those of every class, else null (see `class_scores`).
+
+        Where a row's status is not "ok", what it lacks is -1, False or NaN.
 
     Raises:
-        DosimeterError: a response does not have two classes.
+        DosimeterError: a row is not what a sweep writes.
     """
     if "score" in frame:
         return frame
@@ -37,18 +59,22 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 NAMES = (
-    *("cohort", "modality", "protocol", "case_id", "patient_id", "model"),
+    *("cohort", "modality", "protocol", "case_id", "patient_id", "model", "defence", "decision"),
     *("preset", "attack", "loss", "channels", "effort", "made_on", "storage", "status", "error"),
 )
-_BLANK = ("modality", "effort", "made_on")  # "" where there is none
-_NUMBERS = {"label": np.int8, "seed": np.int64, "epsilon": np.float64, "on_grid": np.bool_}
-_NUMBERS |= {"predicted": np.int8, "correct": np.bool_}
+IDENTITIES = ("classifier", "maker")
+"""Names that are read to tell classifiers apart, and not kept."""
+
+_BLANK = {"modality": "", "effort": "", "made_on": "", "decision": "", "defence": UNDEFENDED}  # where there is none
+_NUMBERS = {"label": np.int16, "seed": np.int64, "epsilon": np.float64, "on_grid": np.bool_}
+_NUMBERS |= {"predicted": np.int16, "correct": np.bool_, "positive": np.int16}
 _SINGLE = (
     *("unchanged", "grad_zero", "found", "n_gradients", "n_queries", "duration_s", "linf", "l2", "target"),
     *VISIBILITY,
 )
 _NUMBERS |= dict.fromkeys(_SINGLE, np.float32)
-COMPACT = pa.schema([SCHEMA.field(name) for name in (*NAMES, *_NUMBERS, "logits", "probabilities")])
+_DERIVED = {"margin": np.float32, "truth": np.float64, "probability": np.float64, "score": np.float64}
+COMPACT = pa.schema([SCHEMA.field(name) for name in (*NAMES, *IDENTITIES, *_NUMBERS, "logits", "probabilities")])
 _Codes = npt.NDArray[np.signedinteger[Any]]
 
 
@@ -65,24 +91,38 @@ class _Name:
 
     def put(self, rows: slice, column: pa.Array) -> None:
         column = column if isinstance(column, pa.DictionaryArray) else column.dictionary_encode()
-        places = [self._place(name) for name in column.dictionary.to_pylist()]
-        none = self._place(self._blank) if column.null_count and self._blank is not None else -1
+        places = [self.place(name) for name in column.dictionary.to_pylist()]
+        none = self.place(self._blank) if column.null_count and self._blank is not None else -1
         self.codes = self.codes.astype(np.min_scalar_type(-len(self.known) - 1), copy=False)
         indices = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         self.codes[rows] = np.array([*places, none], np.int32)[indices]
 
-    def _place(self, name: str) -> int:
+    def place(self, name: str) -> int:
+        """Return the place of a name, which is known from now on."""
         return self.known.setdefault(name, len(self.known))
 
+    def rename(self, which: npt.NDArray[np.bool_], name: str) -> None:
+        """Give the rows `which` another name."""
+        place = self.place(name)
+        self.codes = self.codes.astype(np.min_scalar_type(-len(self.known) - 1), copy=False)
+        self.codes[which] = place
+
     def finish(self) -> "pd.Categorical[str]":
-        return _categorical(self.codes, list(self.known))
+        """Return the column, with the names that a row has."""
+        used = np.unique(self.codes[self.codes >= 0])
+        names = list(self.known)
+        place = np.full(len(names) + 1, -1, np.int32)
+        place[used] = np.arange(len(used))
+        return _categorical(place[self.codes], [names[each] for each in used])
 
 
 def compacted(batches: Iterable[pa.RecordBatch], n_rows: int) -> pd.DataFrame:
     """Return batches of the columns of `COMPACT`, `n_rows` together, as `compact` describes them."""
-    names = {name: _Name(n_rows, blank="" if name in _BLANK else None) for name in NAMES}
+    names = {name: _Name(n_rows, blank=_BLANK.get(name)) for name in (*NAMES, *IDENTITIES)}
     numbers: dict[str, npt.NDArray[Any]] = {name: np.empty(n_rows, kind) for name, kind in _NUMBERS.items()}
-    numbers |= {name: np.full(n_rows, np.nan) for name in ("probability", "score")}
+    numbers |= {name: np.full(n_rows, np.nan, kind) for name, kind in _DERIVED.items()}
+    numbers["n_classes"] = np.zeros(n_rows, np.int16)
+    scores: list[pa.Array] = []
     start = 0
     for batch in batches:
         rows = slice(start, start + len(batch))
@@ -91,14 +131,167 @@ def compacted(batches: Iterable[pa.RecordBatch], n_rows: int) -> pd.DataFrame:
             column.put(rows, batch[name])
         for name, kind in _NUMBERS.items():
             numbers[name][rows] = _numbers(batch[name], kind)
-        ok = _check(batch)
-        logits = _pairs(batch["logits"].filter(pa.array(ok)), "logits")
-        numbers["score"][rows][ok] = logits[:, 1] - logits[:, 0]
-        numbers["probability"][rows][ok] = _pairs(batch["probabilities"].filter(pa.array(ok)), "probabilities")[:, 1]
+        mine = {name: column[rows] for name, column in numbers.items()}  # views
+        scores.append(_judge(batch, _check(batch), mine))
+    _tell_apart(names, numbers["seed"])
     columns: dict[str, Any] = {"cluster": _clusters(names["patient_id"], names["case_id"])}
     columns |= {name: names.pop(name).finish() for name in NAMES}
-    return pd.DataFrame(columns | numbers, copy=False)
+    columns |= numbers
+    columns["scores"] = pd.arrays.ArrowExtensionArray(pa.chunked_array(scores, SCORES))
+    return pd.DataFrame(columns, copy=False)
 
+
+# --- what a row decides --------------------------------------------------------------------------------------
+
+
+def _judge(batch: pa.RecordBatch, ok: npt.NDArray[np.bool_], columns: dict[str, npt.NDArray[Any]]) -> pa.Array:
+    """Fill the columns that stand for the lists of a batch, and return its column `scores`."""
+    answers = batch.filter(pa.array(ok))
+    sizes = answers["logits"].value_lengths().to_numpy(zero_copy_only=False)
+    others = answers["probabilities"].value_lengths().to_numpy(zero_copy_only=False)
+    _refuse(int((sizes != others).sum()), "logits and probabilities of different lengths")
+    _refuse(int((sizes < 2).sum()), "logits of fewer than two classes")
+    place = np.flatnonzero(ok)
+    columns["n_classes"][place] = sizes
+    kept: list[Any] = [None] * len(batch) if (sizes > 2).any() else []
+    for size in np.unique(sizes):
+        which = sizes == size
+        part, rows = answers.filter(pa.array(which)), place[which]
+        logits, probabilities = (_flat(part[name], size) for name in ("logits", "probabilities"))
+        found = _scored(logits, probabilities, rows, columns)
+        if size > 2:
+            for row, values in zip(rows, found.astype(np.float32), strict=True):
+                kept[row] = values
+    return pa.array(kept, SCORES) if kept else pa.nulls(len(batch), SCORES)
+
+
+def _scored(
+    logits: FloatArray, probabilities: FloatArray, rows: npt.NDArray[np.int64], columns: dict[str, npt.NDArray[Any]]
+) -> FloatArray:
+    """Fill the columns of `rows`, whose `logits` and `probabilities` are (rows, classes); return each class's score."""
+    n, n_classes = logits.shape
+    label, positive = columns["label"][rows], columns["positive"][rows]
+    for name, values in (("label", label), ("predicted", columns["predicted"][rows])):
+        _refuse(int(((values < 0) | (values >= n_classes)).sum()), f"a {name} that is no class of {n_classes}")
+    if n_classes == 2:
+        positive = np.where(positive < 0, 1, positive)
+        columns["positive"][rows] = positive
+    _refuse(int((positive >= n_classes).sum()), f"a positive class that is none of {n_classes}")
+    each = np.arange(n)
+    others = np.where(np.arange(n_classes) == label[:, None], -np.inf, logits)
+    columns["margin"][rows] = logits[each, label] - others.max(axis=1)
+    scores = one_against_rest(logits) if n_classes > 2 else logits - logits[:, ::-1]
+    known = positive >= 0
+    columns["score"][rows[known]] = scores[each[known], positive[known]]
+    columns["probability"][rows[known]] = probabilities[each[known], positive[known]]
+    columns["truth"][rows] = probabilities[each, label]
+    if n_classes == 2:  # as it always was, to the last bit
+        negative = label != positive
+        columns["truth"][rows[negative]] = 1 - columns["probability"][rows[negative]]
+    return scores
+
+
+def one_against_rest(logits: FloatArray) -> FloatArray:
+    """Return how far each logit lies above all others together: z_c - log(sum over k != c of exp z_k).
+
+    It is the logit of the class's softmax probability, and so orders images as that does, but never saturates.
+
+    Args:
+        logits: (n, classes).
+
+    Returns:
+        (n, classes).
+    """
+    n_classes = logits.shape[1]
+    scores = np.empty_like(logits)
+    for each in range(n_classes):
+        rest = np.delete(logits, each, axis=1)
+        largest = rest.max(axis=1)
+        scores[:, each] = logits[:, each] - largest - np.log(np.exp(rest - largest[:, None]).sum(axis=1))
+    return scores
+
+
+def class_scores(rows: pd.DataFrame) -> FloatArray:
+    """Return each class's score (see `one_against_rest`) of compact rows with one number of classes.
+
+    Returns:
+        (n, classes), float64.
+    """
+    n_classes = int(rows["n_classes"].iloc[0]) if len(rows) else 0
+    assert (rows["n_classes"] == n_classes).all(), "rows of several numbers of classes"
+    if n_classes == 2:
+        score, positive = rows["score"].to_numpy(np.float64), rows["positive"].to_numpy()
+        return np.where(np.arange(2) == positive[:, None], score[:, None], -score[:, None])
+    flat = pa.chunked_array(pa.array(rows["scores"])).combine_chunks().flatten()
+    scores: FloatArray = flat.to_numpy(zero_copy_only=False).astype(np.float64).reshape(len(rows), -1)
+    return scores
+
+
+OF_PROBABILITIES = ("n_classes", "positive", "probability", "score", "scores")
+"""Columns that `class_scores` and `class_probabilities` look at."""
+
+
+def no_scores(n_rows: int) -> pd.arrays.ArrowExtensionArray:
+    """Return a column `scores` of `n_rows` nulls."""
+    return pd.arrays.ArrowExtensionArray(pa.chunked_array([pa.nulls(n_rows, SCORES)]))
+
+
+def class_probabilities(rows: pd.DataFrame) -> FloatArray:
+    """Return each class's probability (n, classes) of compact rows, as `class_scores`."""
+    if len(rows) and int(rows["n_classes"].iloc[0]) == 2:
+        probability, positive = rows["probability"].to_numpy(np.float64), rows["positive"].to_numpy()
+        return np.where(np.arange(2) == positive[:, None], probability[:, None], 1 - probability[:, None])
+    probabilities: FloatArray = expit(class_scores(rows))
+    return probabilities
+
+
+def _flat(lists: pa.Array, size: int) -> FloatArray:
+    """Return lists of `size` numbers each as (rows, size)."""
+    flat: FloatArray = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    return flat.reshape(-1, size)
+
+
+# --- two classifiers of one name -----------------------------------------------------------------------------
+
+
+def _tell_apart(names: dict[str, _Name], seed: npt.NDArray[Any]) -> None:
+    """Give classifiers their own names where several of one cohort, protocol, seed and defence share a model's.
+
+    So no two are pooled by whoever takes the model for their name. `made_on`, and a preset that says what it was made
+    on, follow where the row tells the maker.
+    """
+    keys = [names[name].codes for name in ("cohort", "protocol", "defence", "model")]
+    shared: dict[str, set[str]] = {}  # by classifier's name: models that stand for several
+    models, classifiers = list(names["model"].known), list(names["classifier"].known)
+    trials = np.unique(np.stack([seed, *keys, names["classifier"].codes], axis=1), axis=0)  # (n, 6)
+    trials = trials[trials[:, -1] >= 0]
+    _, inverse, counts = np.unique(trials[:, :-1], axis=0, return_inverse=True, return_counts=True)
+    for *trial, classifier in trials[counts[inverse.ravel()] > 1].tolist():
+        shared.setdefault(classifiers[classifier], set()).add(models[trial[-1]])
+    for classifier, of_models in shared.items():
+        for model in of_models:
+            _name_after(names, model, classifier)
+
+
+def _name_after(names: dict[str, _Name], model: str, classifier: str) -> None:
+    """Call the rows of a `model` that are of `classifier`, or were made on it, by the classifier's name."""
+    shown = classifier if classifier.startswith(model) else f"{model} {classifier}"
+
+    def are(column: str, name: str) -> npt.NDArray[np.bool_]:
+        return np.asarray(names[column].codes == names[column].known.get(name, -2))
+
+    names["model"].rename(are("model", model) & are("classifier", classifier), shown)
+    moved = are("made_on", model) & are("maker", classifier)
+    if not moved.any():
+        return
+    names["made_on"].rename(moved, shown)
+    for preset in list(names["preset"].known):
+        which = moved & are("preset", preset)
+        if which.any() and preset.endswith(f" from {model}"):
+            names["preset"].rename(which, f"{preset.removesuffix(model)}{shown}")
+
+
+# --- what is refused -----------------------------------------------------------------------------------------
 
 _ALWAYS = ("cohort", "protocol", "case_id", "model", "preset", "status")
 _ANSWERED = ("storage", "label", "epsilon", "on_grid", "predicted", "correct", "logits", "probabilities")
@@ -113,9 +306,6 @@ def _check(batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
     answers = batch.filter(pa.array(ok))
     for name in _ANSWERED:
         _refuse(answers[name].null_count, f"no {name}")
-    for name in ("label", "predicted"):
-        values = answers[name].to_numpy(zero_copy_only=False)
-        _refuse(int(((values != 0) & (values != 1)).sum()), f"a {name} that is neither 0 nor 1")
     for name in ("epsilon", "probabilities"):
         column = answers[name].flatten() if name == "probabilities" else answers[name]
         values = column.to_numpy(zero_copy_only=False)
@@ -134,12 +324,13 @@ def _refuse(n: int, what: str) -> None:
 
 
 def completed(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a batch of an older table with the columns that it lacks, all null."""
+    """Return a batch of an older table with the columns that it lacks, all null, and numbers as wide as today's."""
     there = {name: batch[name] for name in batch.schema.names}
-    columns = {
-        field.name: there.get(field.name, pa.nulls(len(batch), pa.string() if field.name in NAMES else field.type))
-        for field in COMPACT
-    }
+    columns = {}
+    for field in COMPACT:
+        is_name = field.name in (*NAMES, *IDENTITIES)
+        column = there.get(field.name, pa.nulls(len(batch), pa.string() if is_name else field.type))
+        columns[field.name] = column if is_name else column.cast(field.type)
     return pa.RecordBatch.from_pydict(columns)
 
 
@@ -150,17 +341,6 @@ def _numbers(column: pa.Array, kind: type[np.generic]) -> npt.NDArray[Any]:
         return np.asarray(floats.cast(pa.float64()).to_numpy(zero_copy_only=False), kind)
     blank = False if kind is np.bool_ else -1
     return np.asarray(column.fill_null(blank).to_numpy(zero_copy_only=False))
-
-
-def _pairs(lists: pa.Array, name: str) -> npt.NDArray[np.float64]:
-    flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-    if flat.size != 2 * len(lists):
-        raise DosimeterError(
-            f"{name} must have two classes a row, got {flat.size} values in {len(lists)} rows. "
-            "Evaluate a two-class classifier."
-        )
-    pairs: npt.NDArray[np.float64] = flat.reshape(-1, 2)  # (rows, 2)
-    return pairs
 
 
 def _clusters(patients: _Name, cases: _Name) -> "pd.Categorical[str]":

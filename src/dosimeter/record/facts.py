@@ -40,7 +40,10 @@ class Trial(Typed):
     modality: str | None
     protocol: str
     seed: int
-    classes: Annotated[list[str], Field(min_length=2, max_length=2)]
+    classes: Annotated[list[str], Field(min_length=2)]
+    positive: str | None = None  # of two classes it is the second
+    findings: list[str] = Field(default_factory=list)
+    finding_counts: dict[str, dict[str, dict[str, Count]]] = Field(default_factory=dict)
     n: Count
     counts: dict[str, Count]
     sha256: str
@@ -106,7 +109,8 @@ class SavedCard(Typed):
     weights: BaseWeights
     preprocessing: str
     head: Head
-    classes: Annotated[list[str], Field(min_length=2)]
+    classes: Annotated[list[str], Field(min_length=1)]
+    thresholds: list[float] = Field(default_factory=list)  # of findings, whose names `classes` then are
     sha256: str
 
 

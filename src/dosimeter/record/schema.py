@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised whenever the columns change."""
 
 METADATA_KEY = b"dosimeter"
@@ -20,7 +20,12 @@ SCHEMA = pa.schema(
         ("case_id", pa.string()),
         ("patient_id", pa.string()),  # pseudonym, null if unknown
         ("split", pa.string()),
-        ("label", pa.int8()),
+        (
+            "decision",
+            pa.string(),
+        ),  # the finding, or what of several findings; "" (in older tables null): the class
+        ("label", pa.int16()),  # an index into the classes
+        ("positive", pa.int16()),  # the class that is declared to be so; null: none, or of two classes the second
         # what was attacked
         ("model", pa.string()),  # backbone, e.g. vgg16
         ("classifier", pa.string()),  # backbone and fingerprint of its weights
@@ -31,8 +36,9 @@ SCHEMA = pa.schema(
         ("loss", pa.string()),
         ("channels", pa.string()),
         ("effort", pa.string()),  # quick, standard, thorough; null for the presets of the paper's study
-        ("target", pa.int8()),  # the class that the attack is after; null: any but the true one
+        ("target", pa.int16()),  # the class that the attack is after; null: any but the true one
         ("made_on", pa.string()),  # the model whose adversarial images these are; null: the one that answers
+        ("maker", pa.string()),  # the classifier of that model
         ("norm", pa.string()),
         ("storage", pa.string()),  # float, png8, dicom12...
         ("seed", pa.int64()),
@@ -61,7 +67,7 @@ SCHEMA = pa.schema(
         # the response
         ("logits", pa.list_(pa.float32())),
         ("probabilities", pa.list_(pa.float64())),
-        ("predicted", pa.int8()),
+        ("predicted", pa.int16()),
         ("correct", pa.bool_()),
         # how it went
         ("status", pa.string()),  # ok, error
@@ -76,5 +82,19 @@ VISIBILITY = (
 )
 """Columns of how far a perturbation may be seen."""
 
-ADDED = ("effort", "target", "made_on", "found", "n_gradients", "n_queries", *VISIBILITY)
-"""Columns that tables of schema version 1 or 2 lack; read from such a table they are null."""
+ADDED = (
+    *("effort", "target", "made_on", "found", "n_gradients", "n_queries", *VISIBILITY),
+    *("decision", "positive", "maker"),
+)
+"""Columns that tables of an older schema version lack; read from such a table they are null."""
+
+_LATEST = ("decision", "positive", "maker")
+_WIDENED = ("label", "target", "predicted")
+SCHEMA_3 = pa.schema(
+    [
+        pa.field(field.name, pa.int8() if field.name in _WIDENED else field.type)
+        for field in SCHEMA
+        if field.name not in _LATEST
+    ]
+)
+"""That of version 3. Parts of it are as good as new ones, where a study made no other rows since."""

@@ -22,9 +22,9 @@ from pydantic import ValidationError
 from dosimeter.errors import READ_ERROR, DosimeterError
 from dosimeter.files import replacing
 from dosimeter.plain import named
-from dosimeter.record.compact import COMPACT, NAMES, compact, compacted, completed
+from dosimeter.record.compact import COMPACT, IDENTITIES, NAMES, compact, compacted, completed
 from dosimeter.record.facts import check_facts, digest, reasons
-from dosimeter.record.schema import ADDED, METADATA_KEY, SCHEMA, SCHEMA_VERSION, VISIBILITY
+from dosimeter.record.schema import ADDED, METADATA_KEY, SCHEMA, SCHEMA_3, SCHEMA_VERSION, VISIBILITY
 
 __all__ = [
     "ADDED",
@@ -82,7 +82,7 @@ def write_part(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
 def _digest(table: pa.Table) -> bytes:
     """Return a digest of a part's rows that depends on neither pyarrow's version nor how it lays out memory."""
     digest = hashlib.sha256(f"{len(table)}".encode())
-    for field in SCHEMA:
+    for field in table.schema:
         column = table[field.name].combine_chunks()
         digest.update(field.name.encode() + np.packbits(column.is_valid().to_numpy(zero_copy_only=False)).tobytes())
         if pa.types.is_string(field.type):
@@ -112,7 +112,7 @@ def is_done(path: Path) -> bool:
     try:
         with pq.ParquetFile(path) as file:
             carried = (file.schema_arrow.metadata or {}).get(DIGEST_KEY)
-            same = file.schema_arrow.remove_metadata() == SCHEMA and file.metadata.num_rows > 0
+            same = file.schema_arrow.remove_metadata() in (SCHEMA, SCHEMA_3) and file.metadata.num_rows > 0
             rows = file.read() if same else None
     except (pa.ArrowException, OSError):
         return False
@@ -194,14 +194,16 @@ def read(path: str | Path) -> Responses:
 
 
 def read_compact(path: Path) -> Responses:
-    """Read of a merged table what the analyses need, as `compact` gives it: some 130 bytes a row.
+    """Read of a merged table what the analyses need, as `compact` gives it: some 160 bytes a row.
 
     Raises:
-        DosimeterError: as `read`; also if a response does not have two classes, or its facts tell nothing of its rows.
+        DosimeterError: as `read`; also if a row is not what a sweep writes, or the facts tell nothing of it.
     """
     meta = read_meta(path)
-    with _refused_if_damaged(path), pq.ParquetFile(path, read_dictionary=list(NAMES), pre_buffer=False) as file:
-        there = [name for name in COMPACT.names if name in file.schema_arrow.names]
+    with _refused_if_damaged(path):
+        there = [name for name in COMPACT.names if name in pq.read_schema(path).names]
+    names = [name for name in (*NAMES, *IDENTITIES) if name in there]
+    with _refused_if_damaged(path), pq.ParquetFile(path, read_dictionary=names, pre_buffer=False) as file:
         batches = file.iter_batches(batch_size=BATCH, columns=there, use_threads=False)
         frame = compacted(map(completed, batches), file.metadata.num_rows)
     pa.default_memory_pool().release_unused()  # what reading took is more than the frame

@@ -11,6 +11,7 @@ from dosimeter.progress import Progress
 from dosimeter.record import table
 from dosimeter.record.run import REPORTED, Run, require_own
 from dosimeter.report.build import marked, measured, of_sections, write_tables
+from dosimeter.report.decisions import by_finding
 from dosimeter.report.figures import write_figures
 from dosimeter.report.html import write_report
 from dosimeter.report.partial import read_partial, unreported
@@ -70,6 +71,7 @@ def _draw_named(responses: table.Responses, run_folder: Path, progress: Progress
         progress.begin("tables", 0)
         tables = marked(of_sections(Rows(responses.frame, responses.meta)) | seen)
         write_tables(tables, draft / "tables", remark=PARTIAL if responses.meta.get("partial") else "")
+        responses, tables = by_finding(responses, tables)
         figures = write_figures(responses, tables, draft / "figures", progress=progress)
         progress.begin("summary and report", 0)
         drawn = sorted(f"{name}/{file.name}" for name in _FOLDERS for file in (draft / name).iterdir())

@@ -18,6 +18,8 @@ from dosimeter.engines.choose import N_CHECKED, build_engine, plan_engine
 from dosimeter.errors import DosimeterError
 from dosimeter.models.backbones import Backbone, build_base, build_head
 from dosimeter.models.base import Classifier
+from dosimeter.models.decisions import Classes, Findings
+from dosimeter.models.fit import decided_by
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.parallel import default_workers, in_threads
 from dosimeter.study.config import StudyConfig
@@ -78,7 +80,7 @@ def measure(
         batch_size: of training.
         device: "cpu", "cuda" or "mps".
     """
-    classifier = stand_in(backbone, config, trial.cohort.classes).to(device)
+    classifier = stand_in(backbone, config, decided_by(trial.cohort)).to(device)
     images, labels = _images(classifier, trial)
     started = time.perf_counter()
     with temporary_cache():
@@ -134,7 +136,7 @@ def measure(
     )
 
 
-def stand_in(backbone: Backbone, config: StudyConfig, classes: tuple[str, ...]) -> Classifier:
+def stand_in(backbone: Backbone, config: StudyConfig, decided: Classes | Findings) -> Classifier:
     """Return a classifier on `backbone` with random weights, which computes as one with the true weights does."""
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in backbone.build().state_dict().items()}
@@ -148,9 +150,9 @@ def stand_in(backbone: Backbone, config: StudyConfig, classes: tuple[str, ...]) 
         else:
             state[name] = torch.full(shape, float(name.endswith(("running_var", "weight"))))
     spec = backbone.head if config.pool is None else replace(backbone.head, pool=config.pool)
-    head = build_head(backbone, spec, n_classes=2, generator=generator)
+    head = build_head(backbone, spec, n_classes=len(decided.names), generator=generator)
     how = {"preprocessing": PREPROCESSINGS["minus1to1"], "size_px": backbone.size_px}
-    return Classifier(build_base(backbone, state), head, classes=classes, card={"model": backbone.name}, **how)  # type: ignore[arg-type]
+    return Classifier(build_base(backbone, state), head, classes=decided, card={"model": backbone.name}, **how)  # type: ignore[arg-type]
 
 
 def _storages(config: StudyConfig) -> set[str]:

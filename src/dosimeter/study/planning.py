@@ -63,7 +63,13 @@ def threat_of(config: StudyConfig, classes: Sequence[str], size_px: int) -> Thre
 
 def require_classes(classifier: Classifier, cohort: Cohort) -> None:
     """Raise DosimeterError unless a cohort's labels mean the classifier's outputs."""
-    if cohort.classes != classifier.classes:
+    if classifier.findings is not None:
+        if cohort.findings != classifier.classes:
+            raise DosimeterError(
+                f"the cohort's findings {list(cohort.findings)} must be the classifier's {list(classifier.classes)}, "
+                "in that order: labels go by their places. Name and order them so."
+            )
+    elif cohort.classes != classifier.classes:
         raise DosimeterError(
             f"the cohort's classes {list(cohort.classes)} must be the classifier's {list(classifier.classes)}, in that "
             "order: a label is an index into them. Name them alike in the card, or choose another positive class."

@@ -18,7 +18,7 @@ from dosimeter.cohorts.trials import Trial, cohorts_of
 from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
-from dosimeter.examinations.base import Examinations, ExaminationSettings
+from dosimeter.examinations.base import Examinations, ExaminationSettings, each_decision
 from dosimeter.examinations.pictures import picture
 from dosimeter.executors.base import open_executor, pick_device
 from dosimeter.executors.local import Audience, Executor, FitJob
@@ -292,13 +292,17 @@ class _Study:
         if drawn is None:
             rows = responses.read_parts([self.run.part(cell.cell_id) for cell in cells])
             drawn = []
+            decisions = {each.name: each for each in each_decision(trial, classifier)}
             for chosen in choose_exemplar(rows).to_dict("records"):
+                one = decisions.get(str(chosen.get("decision", "")))
+                if one is None:
+                    continue  # about several findings at once
                 keys = {key: str(chosen[key]) for key in ("cohort", "protocol", "model", "preset", "case_id")}
                 if keys["preset"] not in PRESETS:
                     continue  # the figures of single images are the paper's
                 setting = next(cell.setting for cell in cells if cell.setting.preset.name == keys["preset"])
-                shown = picture(trial.split.test, keys["case_id"], classifier, setting)
-                drawn.append({**keys, "seed": trial.split.seed, **shown})
+                shown = picture(one.trial.split.test, keys["case_id"], one.classifier, setting)
+                drawn.append({**keys, **one.told, "seed": trial.split.seed, **shown})
             keep(file, drawn)
         return drawn
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dosimeter.attacks.base import Dose, check, measure
 from dosimeter.engines.base import Engine
+from dosimeter.models.decisions import CLASS, Decision
 from dosimeter.models.native import shrink
 from dosimeter.storage.base import get_storage
 from dosimeter.sweeps.paths import Path
@@ -34,6 +35,7 @@ class Target(NamedTuple):
         logits: (n_classes,) of the unperturbed image, if the attack computed them.
         n_gradients, n_queries: what the attack spent on it.
         bits: depth of its source, to which floats are rounded where they are resized.
+        decision: what is decided; `label` is its right answer, `logits` its logits.
     """
 
     case_id: str
@@ -45,6 +47,7 @@ class Target(NamedTuple):
     n_gradients: int = 0
     n_queries: int = 0
     bits: int = 8
+    decision: Decision = CLASS
 
 
 class Question(NamedTuple):
@@ -56,7 +59,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The classifier's logits (n_classes,) and the dose the image really received."""
+    """The logits of a decision (n_classes,) and the dose the image really received."""
 
     logits: Tensor
     dose: Dose
@@ -93,23 +96,34 @@ class Answers:
         self._batch_size = batch_size
         self._stop = stop
         self._size_px = size_px
-        self._known: dict[bytes, Tensor] = {}  # digest of the stored image, on the grid -> logits
+        self._known: dict[bytes, Tensor] = {}  # digest of the stored image, on the grid -> outputs, of every decision
         self._unperturbed: dict[tuple[str, str], bytes] = {}  # case and storage -> digest of its stored image
         self.n_forward = 0
 
     def ask(self, questions: Iterable[Question]) -> list[Answer]:
         """Return one answer for each question, in order; at most one batch of images is held in memory."""
-        noted: list[tuple[bytes, Dose, bool]] = []
+        noted: list[tuple[bytes, Dose, bool, Decision]] = []
         pending: dict[bytes, Tensor] = {}
         for question in questions:
             digest, image, dose, unchanged = self._store(question)
-            noted.append((digest, dose, unchanged))
+            noted.append((digest, dose, unchanged, question.target.decision))
             if digest not in self._known and digest not in pending:
                 pending[digest] = image
             if len(pending) == self._batch_size:
                 self._forward(pending)
         self._forward(pending)
-        return [Answer(self._known[digest], dose, unchanged) for digest, dose, unchanged in noted]
+        return [
+            Answer(decision.logits(self._known[digest][None])[0], dose, unchanged)
+            for digest, dose, unchanged, decision in noted
+        ]
+
+    def outputs(self, image: Tensor, *, bits: int) -> Tensor:
+        """Return all outputs (n_outputs,) about an unperturbed image (3, H, W); they are not asked again."""
+        size_px = self._size_px or image.shape[-1]
+        shown = image if image.shape[1:] == (size_px, size_px) else on_grid(image, "float", size_px=size_px, bits=bits)
+        digest = _digest(shown)
+        self._forward({} if digest in self._known else {digest: shown})
+        return self._known[digest]
 
     def _store(self, question: Question) -> tuple[bytes, Tensor, Dose, bool]:
         target, storage, epsilon = question
@@ -132,7 +146,7 @@ class Answers:
         key = target.case_id, storage
         if key not in self._unperturbed:
             self._unperturbed[key] = _digest(as_stored(target.image, storage))
-            if target.logits is not None:
+            if target.logits is not None and target.decision == CLASS:
                 shown = self._on_grid(target.image, target, "float")
                 self._known.setdefault(_digest(shown), target.logits)
         return self._unperturbed[key]
@@ -188,6 +202,10 @@ class CheckedAnswers:
         for index, reply in zip(doubtful, self.confirm([asked[index] for index in doubtful]), strict=True):
             replies[index] = reply
         return replies
+
+    def outputs(self, image: Tensor, *, bits: int) -> Tensor:
+        """Return torch's outputs about an unperturbed image."""
+        return self._reference.outputs(image, bits=bits)
 
     def confirm(self, questions: Sequence[Question]) -> list[Answer]:
         """Return torch's answers."""

@@ -15,6 +15,7 @@ from dosimeter.cohorts.limits import left_out_because
 from dosimeter.engines.base import Engine, TorchEngine
 from dosimeter.errors import READ_ERROR, TOO_LARGE, DosimeterError
 from dosimeter.models.base import Classifier
+from dosimeter.models.decisions import CLASS, Decided, decided
 from dosimeter.models.native import ImageTooLarge, Shrinking, native_image, shrink
 from dosimeter.sweeps.answers import Answer, Answers, CheckedAnswers, Question, Stopped, Target, as_stored
 from dosimeter.sweeps.flips import Bracket, bisect, first_bracket
@@ -123,20 +124,44 @@ class _Execution:
             try:
                 case = self._cell.shard[index]
                 image = native_image(case) if self._cell.setting.threat.native else self._classifier.prepare(case)
-                unaimed.append(Target(record.case_id, record.label, image, Still(), bits=case.bits))
+                unaimed += self._asked(record, image, case.bits)
             except (DosimeterError, OSError, ValueError) as error:
                 # The reader's own sentence may name the file, and a file a person: the log says it, the table not.
                 log.warning("case %s left out: %s", record.case_id, left_out_because(error))
-                rows.append(self._error_row(record, TOO_LARGE if isinstance(error, ImageTooLarge) else READ_ERROR))
+                row = self._error_row(record, TOO_LARGE if isinstance(error, ImageTooLarge) else READ_ERROR)
+                rows += [row | named for named in self._named(record)]
         target = self._cell.setting.threat.target
         targets = [each for each in unaimed if each.label == target]  # they are what they should become
         unaimed = [each for each in unaimed if each.label != target]
-        batch_size = self._batch_size()
-        for start in range(0, len(unaimed), batch_size):
-            aimed, failed = self._aim(unaimed[start : start + batch_size])
-            targets += aimed
-            rows += failed
+        for decision in dict.fromkeys(each.decision for each in unaimed):
+            mine = [each for each in unaimed if each.decision == decision]
+            for start in range(0, len(mine), self._batch_size()):
+                aimed, failed = self._aim(mine[start : start + self._batch_size()])
+                targets += aimed
+                rows += failed
         return targets, rows
+
+    def _named(self, record: Record) -> list[Row]:
+        """Return the decision and the label of each row of a case that has no answer."""
+        findings, goal = self._classifier.findings, self._cell.setting.threat.goal
+        if findings is None:
+            return [{}]
+        asked = findings.asked(record.findings, goal, right=[True] * len(record.findings))
+        return [{"decision": each.decision.name, "label": each.label} for each in asked]
+
+    def _asked(self, record: Record, image: Tensor, bits: int) -> list[Target]:
+        """Return a case as what is to be attacked of it: its class, or what is known of its findings."""
+        findings = self._classifier.findings
+        if findings is None:
+            return [Target(record.case_id, record.label, image, Still(), bits=bits)]
+        goal, right = self._cell.setting.threat.goal, None
+        if goal == "any":
+            known = torch.tensor([[float("nan") if each is None else each for each in record.findings]])
+            right = findings.right(self._answers.outputs(image, bits=bits)[None], known)[0].tolist()
+        return [
+            Target(record.case_id, asked.label, image, Still(), bits=bits, decision=asked.decision)
+            for asked in findings.asked(record.findings, goal, right=right)
+        ]
 
     def rows(self) -> list[Row]:
         targets, rows = self.targets()
@@ -153,9 +178,11 @@ class _Execution:
         setting = self._cell.setting
         made_on = self._common["model"]
         common = _common(self._cell, listener.classifier, listener.classifier.name)
-        common |= {"made_on": made_on, "preset": f"{setting.preset.name} from {made_on}"}
+        common |= {"made_on": made_on, "maker": self._cell.classifier}
+        common |= {"preset": f"{setting.preset.name} from {made_on}"}
+        theirs = listener.classifier.decisions
         questions = [
-            Question(target._replace(logits=None), storage, epsilon)
+            Question(target._replace(logits=None, decision=theirs.asks(target.decision)), storage, epsilon)
             for target in targets
             for storage in setting.preset.storages
             for epsilon in setting.epsilons
@@ -179,7 +206,8 @@ class _Execution:
             return aim(targets, self._attack, self._problem(targets), self._cell.setting), []
         except FloatingPointError as error:
             if len(targets) == 1:
-                return [], [self._error_row(self._records[targets[0].case_id], str(error))]
+                row = self._error_row(self._records[targets[0].case_id], str(error))
+                return [], [row | {"decision": targets[0].decision.name, "label": targets[0].label}]
         alone = [self._aim([target]) for target in targets]
         return [target for aimed, _ in alone for target in aimed], [row for _, failed in alone for row in failed]
 
@@ -191,6 +219,9 @@ class _Execution:
         network, answers = (
             self._behind_resize(targets) if setting.threat.native else (self._network, self._engine.logits)
         )
+        (decision,) = {target.decision for target in targets}
+        if decision != CLASS:
+            network, answers = Decided(network, decision), decided(answers, decision)
         return setting.problem(network, images, labels, fill=setting.threat.fill, answers=answers, tick=self._tick)
 
     def _behind_resize(self, targets: Sequence[Target]) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
@@ -233,6 +264,8 @@ class _Execution:
         return {
             **self._common,
             **self._case(record),
+            "decision": question.target.decision.name,
+            "label": question.target.label,
             "storage": question.storage,
             "epsilon": question.epsilon,
             "on_grid": on_grid,
@@ -246,7 +279,7 @@ class _Execution:
             "logits": answer.logits.tolist(),
             "probabilities": torch.softmax(answer.logits.double(), dim=0).tolist(),
             "predicted": predicted,
-            "correct": predicted == record.label,
+            "correct": predicted == question.target.label,
             "status": "ok",
         }
 
@@ -258,7 +291,10 @@ class _Execution:
         return self._references[target.case_id].seen(stored, costly=epsilon in self._cell.setting.visibility)
 
     def _error_row(self, record: Record, message: str, question: Question | None = None) -> Row:
-        asked = {} if question is None else {"storage": question.storage, "epsilon": question.epsilon}
+        asked: Row = {} if question is None else {
+            "storage": question.storage, "epsilon": question.epsilon,
+            "decision": question.target.decision.name, "label": question.target.label,
+        }  # fmt: skip
         return {**self._common, **self._case(record), **asked, "status": "error", "error": message}
 
     def _case(self, record: Record) -> Row:
@@ -310,8 +346,8 @@ def _confirmed(
     return [(question, confirmed.get(_key(question), reply), on_grid) for question, reply, on_grid in asked]
 
 
-def _key(question: Question) -> tuple[str, str, float]:
-    return question.target.case_id, question.storage, question.epsilon
+def _key(question: Question) -> tuple[str, str, str, float]:
+    return question.target.case_id, question.target.decision.name, question.storage, question.epsilon
 
 
 def _common(cell: Cell, classifier: Classifier, name: str) -> Row:
@@ -321,6 +357,8 @@ def _common(cell: Cell, classifier: Classifier, name: str) -> Row:
         "cohort": cell.shard.name,
         "modality": cell.shard.modality,
         "protocol": cell.setting.protocol,
+        "decision": "",
+        "positive": 1 if classifier.findings is not None else cell.shard.positive_place,
         "split": cell.setting.split,
         "model": classifier.card.get("model", "classifier"),
         "classifier": name,

@@ -127,4 +127,8 @@ def _cell_id(shard: Cohort, fingerprint: str, device: str, setting: Setting) -> 
         "versions": [torch.__version__, PIL.__version__, pydicom.__version__, version("torchmetrics")],
         "device": device,
     }
+    if shard.positive is not None:
+        identity["positive"] = shard.positive
+    if shard.findings:
+        identity["goal"] = threat.goal
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]

@@ -87,7 +87,7 @@ class APGD:
 
     Stronger than PGD at the same cost where PGD's step does not fit, and nothing to tune. From the image its first step
     is FGSM's, so it is never weaker than FGSM on the same loss. An image that is misclassified is done; the best
-    iterate is kept. The paper's DLR loss is left out: it needs three classes.
+    iterate is kept. The paper's loss is `dlr`, which needs three classes.
 
     Args:
         steps: gradients of each start, one more for the last image's answer.

@@ -13,6 +13,7 @@ from dosimeter.analysis.taxonomy import taxonomy
 from dosimeter.analysis.wording import records
 from dosimeter.presentation.ranges import BAND_CAPTION
 from dosimeter.presentation.section import Drawing, Keys, Page, Panel, Reading, Rows, Section, Tables
+from dosimeter.presentation.style import MOST_CLASSES
 from dosimeter.presentation.values import estimate, of_keys, points
 from dosimeter.sections.attacks import captions
 from dosimeter.sections.attacks.figures import (
@@ -112,14 +113,15 @@ def _figures(panel: Panel) -> Iterator[Drawing]:
     if own.any():
         draw = functools.partial(security_curves, robust)
         yield Drawing("security", "Accuracy under every attack", draw, captions.security(tables))
-    if ((flips["storage"] == "float") & flips["role"].isin(["attack", "worst case"])).any():
+    few = len(panel.classes) <= MOST_CLASSES
+    if few and ((flips["storage"] == "float") & flips["role"].isin(["attack", "worst case"])).any():
         draw = functools.partial(class_flip_curves, flips, panel.classes)
         yield Drawing("harm", "Images flipped, by class", draw, captions.harm(tables))
     worst, agreed = (
         table[(table["preset"] == WORST_CASE) & (table["storage"] == "float")]
         for table in (tables["susceptibility"], tables["rank_agreement"])
     )
-    if len(worst["model"].unique()) > 1 and worst["flip_epsilon"].notna().any():
+    if few and len(worst["model"].unique()) > 1 and worst["flip_epsilon"].notna().any():
         draw = functools.partial(susceptibility_scatter, worst, agreed, panel.classes)
         yield Drawing("susceptibility", "Which images fall first", draw, captions.susceptibility(tables))
     if (moved["storage"] == "float").any():

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from dosimeter.analysis.attacks import FROM_POSITIVE, TO_POSITIVE
 from dosimeter.analysis.names import WORST_CASE
 from dosimeter.analysis.wording import TO_A_STEP
 from dosimeter.presentation.ranges import WHOLE_CURVE
@@ -51,7 +52,7 @@ def harm(tables: Tables) -> list[str]:
     worst = WORST_CASE in set(flips["preset"])
     return [
         "The share of the images answered correctly without attack whose answer flips, by their true class.",
-        "The two errors do not do the same harm." if set(flips["label"]) == {0, 1} else "",
+        "The two errors do not do the same harm." if set(flips["direction"]) == {FROM_POSITIVE, TO_POSITIVE} else "",
         f"Bands are 95 % Wilson intervals by patient, of {'the worst case' if worst else 'the thick curve'}."
         if has_band(flips, "share_low", "share_high")
         else "",

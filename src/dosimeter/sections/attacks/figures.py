@@ -19,11 +19,10 @@ from dosimeter.analysis.names import PUBLISHED, WORST_CASE, attack_title, in_ord
 from dosimeter.analysis.wording import MARKS, is_marked
 from dosimeter.presentation.style import (
     BLACK,
-    BLUE,
     GREY,
     VERMILLION,
-    Look,
     attack_look,
+    class_look,
     epsilon_axis,
     flagged,
     has_band,
@@ -38,7 +37,6 @@ BANDED = (WORST_CASE, "sound")
 """Presets whose intervals are drawn: those of a dozen attacks would hide one another."""
 
 _PASSES = {0: "0", 1: "1", 10: "10", 100: "100", 1_000: "1k", 10_000: "10k", 100_000: "100k", 1_000_000: "1M"}
-_CLASSES = {1: Look(VERMILLION, "-", "o", linewidth=2.2), 0: Look(BLUE, "--", "s", linewidth=2.2)}
 MANY = 2_000  # points from which on a scatter is drawn as pixels inside the SVG
 _HEAT = LinearSegmentedColormap.from_list("flips", ["#ffffff", "#fdd9b5", VERMILLION, "#5a1f00"])
 
@@ -89,15 +87,16 @@ def class_flip_curves(flips: pd.DataFrame, classes: Sequence[str]) -> Figure:
     Args:
         flips: rows of one cohort and protocol, as `analysis.attacks.class_flips` returns them; images as floats and
             attacks of the model itself are shown.
-        classes: names of class 0 and class 1.
+        classes: their names, at most `MOST_CLASSES`.
     """
+    looks = {label: class_look(label) for label in reversed(range(len(classes)))}
     flips = flips[(flips["storage"] == "float") & flips["role"].isin(["attack", "worst case"])]
     models = in_order(flips["model"])
     figure, axes = panels(1, len(models), height=3.6, sharex=True, sharey=True)
     for ax, model in zip(axes[0], models, strict=True):
         mine = flips[flips["model"] == model]
         main = WORST_CASE if WORST_CASE in set(mine["preset"]) else min(mine["preset"], key=place)
-        for label, look in _CLASSES.items():
+        for label, look in looks.items():
             color = look.color
             for preset, curve in mine[mine["label"] == label].groupby("preset"):
                 if preset != main:
@@ -112,9 +111,10 @@ def class_flip_curves(flips: pd.DataFrame, classes: Sequence[str]) -> Figure:
         ax.set_title(model_name(model))
     percent_axis(axes[0, 0], "images flipped")
     names = [shorten(name, 18) for name in classes]
+    said = [f"{names[label]} answered as {names[1 - label] if len(names) == 2 else 'another'}" for label in looks]
     handles: list[Line2D | Patch] = [
-        Line2D([], [], **look._asdict(), label=flagged(f"{names[label]} answered as {names[1 - label]}", flips))
-        for label, look in _CLASSES.items()
+        Line2D([], [], **look._asdict(), label=flagged(words, flips))
+        for words, look in zip(said, looks.values(), strict=True)
     ]
     presets = sorted(flips["preset"].unique(), key=place)
     thick = [WORST_CASE] if WORST_CASE in presets else presets[:1]
@@ -135,7 +135,7 @@ def susceptibility_scatter(ranks: pd.DataFrame, agreement: pd.DataFrame, classes
         ranks: rows of one cohort and protocol, as `analysis.susceptibility.susceptibility` returns them, of one preset
             and storage.
         agreement: rows of the same, as `analysis.susceptibility.rank_agreement` returns them.
-        classes: names of class 0 and class 1.
+        classes: their names, at most `MOST_CLASSES`.
     """
     pairs = list(combinations(in_order(ranks["model"]), 2))
     columns = min(2, len(pairs))
@@ -267,7 +267,9 @@ def _scatter(ax: Axes, both: pd.DataFrame, flips: "pd.Series[float]", classes: S
     known = flips.dropna()
     first, last = (float(known.min()), float(known.max())) if len(known) else (1e-3, 1e-2)
     line, edge = 1.25 * last, 1.6 * last
-    for label, color, marker, fill in ((1, VERMILLION, "o", VERMILLION), (0, BLUE, "s", "none")):
+    for label in reversed(range(len(classes))):
+        color, _, marker, *_ = class_look(label)
+        fill = color if label else "none"
         chosen = both[both["label"] == label]
         x, y = (chosen[name].fillna(edge) for name in ("flip_epsilon", "flip_epsilon_other"))
         ax.scatter(x, y, s=20, marker=marker, edgecolors=color, facecolors=fill, alpha=0.75, linewidths=0.9,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from dosimeter.analysis.attacks import reported_doses
+from dosimeter.analysis.attacks import FROM_POSITIVE, TO_POSITIVE, reported_doses
 from dosimeter.analysis.names import WORST_CASE, attack_title, in_order, is_known, model_name, place
 from dosimeter.analysis.taxonomy import catalogue_note
 from dosimeter.analysis.wording import attacked_accuracy, in_run_order, joined, mark, percent, records
@@ -30,6 +30,9 @@ from dosimeter.presentation.views import Head, View, of_trial, trials
 
 Tables = Mapping[str, pd.DataFrame]
 Row = Mapping[str, Any]
+
+MOST_LISTED = 12
+"""Classes in the table of flips, at most."""
 
 _TRIAL = ["cohort", "protocol"]
 _AIMED = (
@@ -137,7 +140,7 @@ def harm(tables: Tables, where: str, classes: Sequence[str]) -> View:
     shown = WORST_CASE if WORST_CASE in set(flips["preset"]) else "sound"
     flips = flips[flips["preset"] == shown]
     doses = reported_doses(flips["epsilon"])
-    kinds = ((1, f"{classes[1]} answered as {classes[0]}"), (0, f"{classes[0]} answered as {classes[1]}"))
+    kinds = _kinds(flips, classes)
     rows = []
     for model in in_order(flips["model"]):
         for label, kind in kinds:
@@ -150,10 +153,26 @@ def harm(tables: Tables, where: str, classes: Sequence[str]) -> View:
         f"Flips by class, {attack_title(shown)}: {where}, floats",
         [[Head(name) for name in heads]],
         rows,
-        f"Of the images answered correctly without attack. A missed case of {classes[1]} and a false alarm do not do "
-        f"the same harm. Under each share: {notes('how many flipped of how many', *share_said(flips))}. Every attack "
-        "is in tables/class_flips.csv.",
+        f"Of the images answered correctly without attack. {_unequal(flips, classes)}Under each share: "
+        f"{notes('how many flipped of how many', *share_said(flips))}. Every attack is in tables/class_flips.csv"
+        f"{'' if len(classes) == 2 else ', and what the images become in flips_by_class.csv'}.",
     )
+
+
+def _kinds(flips: pd.DataFrame, classes: Sequence[str]) -> list[tuple[int, str]]:
+    """Return the classes that are listed, and what their flips are called: of many those that flip most."""
+    if len(classes) == 2:
+        return [(label, f"{classes[label]} answered as {classes[1 - label]}") for label in (1, 0)]
+    most = flips[flips["epsilon"] == flips["epsilon"].max()].groupby("label")["share"].max()
+    listed = sorted(most.sort_values(ascending=False, kind="stable").index[:MOST_LISTED])
+    return [(label, f"{classes[label]} answered as another class") for label in listed]
+
+
+def _unequal(flips: pd.DataFrame, classes: Sequence[str]) -> str:
+    if not set(flips["direction"]) & {FROM_POSITIVE}:
+        return ""
+    positive = classes[int(flips.loc[flips["direction"] == FROM_POSITIVE, "label"].iloc[0])]
+    return f"A missed case of {positive} and a false alarm do not do the same harm. "
 
 
 def agreement(tables: Tables, where: str) -> View:
@@ -348,11 +367,11 @@ def _at(rows: pd.DataFrame, epsilon: float) -> str:
 
 
 def _harm(flips: pd.DataFrame, classes: Sequence[str]) -> str:
-    """Return the flips of both classes in words."""
-    by_label = {row["label"]: row for row in records(flips)}
-    if set(by_label) != {0, 1}:
+    """Return the flips of both of two classes in words."""
+    by_direction = {row["direction"]: row for row in records(flips)}
+    if set(by_direction) != {FROM_POSITIVE, TO_POSITIVE}:
         return ""
-    missed, alarms = by_label[1], by_label[0]
+    missed, alarms = by_direction[FROM_POSITIVE], by_direction[TO_POSITIVE]
     return (
         f"It turns {missed['flipped']} of {missed['n']} correctly answered images of {classes[1]} into {classes[0]}, "
         f"and {alarms['flipped']} of {alarms['n']} the other way{mark(alarms)}."

@@ -17,8 +17,9 @@ PROTOCOLS = {
 }
 LOSSES = {
     "keras_bce": "cross-entropy of probabilities clipped to [1e-7, 1 - 1e-7] (the paper's framework)",
-    "margin": "logit of the other class less that of the true class; its gradient does not vanish",
+    "margin": "logit of the best other class less that of the true class; its gradient does not vanish",
     "cross_entropy": "cross-entropy from logits",
+    "dlr": "the margin over how far the largest logit is above the third",
     "none": "none",
 }
 CHANNELS = {

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dosimeter.analysis.names import in_order, model_name
 from dosimeter.presentation.section import UNCHANGED_FIGURE, Drawing, Panel, Section
 from dosimeter.presentation.style import signed
+from dosimeter.record.compact import OF_PROBABILITIES
 from dosimeter.sections.figures import captions
 from dosimeter.sections.figures.curves import accuracy_curves, zero_gradients
 from dosimeter.sections.figures.drops import drop_epsilon, single_image_drop
@@ -27,8 +28,9 @@ class StudyFigures(Section):
             draw = functools.partial(training_curves, training)
             yield Drawing("training", "Training", draw, captions.training(), place=0, attacked=False)
         if not clean.empty:
-            draw = functools.partial(roc_curves, panel.clean, clean)
-            yield Drawing("roc", "ROC without attack", draw, captions.roc(panel.tables), place=0, attacked=False)
+            if (panel.clean["positive"] >= 0).any():
+                draw = functools.partial(roc_curves, panel.clean, clean)
+                yield Drawing("roc", "ROC without attack", draw, captions.roc(panel.tables), place=0, attacked=False)
             draw = functools.partial(metric_bars, clean)
             said = captions.metrics(panel.tables)
             yield Drawing("metrics", "Metrics without attack", draw, said, place=1, attacked=False)
@@ -42,7 +44,7 @@ def _pictures(panel: Panel, model: str) -> Iterator[Drawing]:
     exemplars = [item for item in panel.exemplars if item["model"] == model]
     answers, doses = panel.answers, panel.doses
     own = (answers["model"] == model) & (answers["storage"] == "float")
-    answers = answers[["preset", "case_id", "label", "epsilon", "probability"]][own]
+    answers = answers[["preset", "case_id", "label", "epsilon", *OF_PROBABILITIES]][own]
     curves = panel.tables["fgsm_accuracy"]
     judged = curves[(curves["model"] == model) & (curves["storage"] == "float")]
     rows = [
@@ -51,7 +53,10 @@ def _pictures(panel: Panel, model: str) -> Iterator[Drawing]:
     ]
     if rows:
         draw = functools.partial(adversarial_pictures, rows, panel.classes)
-        title, said = f"Adversarial images, {model_name(model)}", captions.pictures(panel.cohort, model)
+        title, said = (
+            f"Adversarial images, {model_name(model)}",
+            captions.pictures(panel.cohort, model, positive=bool((panel.clean["positive"] >= 0).any())),
+        )
         yield Drawing("pictures", title, draw, said, model, place=2)
 
 

@@ -40,7 +40,7 @@ def metrics(tables: Tables) -> list[str]:
     ]
 
 
-def pictures(cohort: str, model: str) -> list[str]:
+def pictures(cohort: str, model: str, *, positive: bool) -> list[str]:
     """Return the caption of a cohort's adversarial images, made on one model."""
     called = "the one that the paper calls visible, or if that was not asked, the largest of the grid"
     larger = called if is_subject(cohort, model) else "the largest of the grid"
@@ -50,10 +50,10 @@ def pictures(cohort: str, model: str) -> list[str]:
             f"epsilon), and {larger}."
         ),
         (
-            "The image was chosen by rule: of the correctly answered images that flip, of the positive class where one "
-            "did, the one with the median flip epsilon. Beside a class stands its probability. The classifier saw "
-            "floats; the picture shows their nearest 8-bit values. The perturbation is shown as its sign: white adds, "
-            "black takes away, mid-grey leaves a pixel alone."
+            "The image was chosen by rule: of the correctly answered images that flip, "
+            f"{'of the positive class where one did, ' if positive else ''}the one with the median flip epsilon. "
+            "Beside a class stands its probability. The classifier saw floats; the picture shows their nearest 8-bit "
+            "values. The perturbation is shown as its sign: white adds, black takes away, mid-grey leaves it alone."
         ),
     ]
 

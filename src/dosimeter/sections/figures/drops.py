@@ -9,19 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dosimeter.analysis.names import in_order, model_name
-from dosimeter.presentation.style import VERMILLION, panels, shorten, signed, styled
+from dosimeter.presentation.style import MOST_CLASSES, VERMILLION, panels, shorten, signed, styled
+from dosimeter.record.compact import OF_PROBABILITIES, FloatArray, class_probabilities
 
 PAPER_EPSILON = 0.009
 """The epsilon of the paper's figures 8 and 13."""
 
 
 class Drop(NamedTuple):
-    """The image to show: its probability of class 1 before and after, and how it was chosen."""
+    """The image to show: its probability of each class before and after, (classes,), and how it was chosen."""
 
     case_id: str
     label: int
-    before: float
-    after: float
+    before: FloatArray
+    after: FloatArray
     n: int  # images it was chosen among
     survived: bool  # answered correctly after the attack as well
 
@@ -36,24 +37,24 @@ def median_drop(answers: pd.DataFrame, epsilon: float) -> Drop | None:
         answers: rows of one classifier, preset and storage, as `analysis.base.answered` returns them.
         epsilon: one of the grid.
     """
-    columns = ["case_id", "label", "probability", "correct"]
-    before = answers[columns][answers["on_grid"] & (answers["epsilon"] == 0)]
-    after = answers[["case_id", "probability", "correct"]][answers["on_grid"] & (answers["epsilon"] == epsilon)]
+    columns = ["case_id", "label", "truth", "correct"]
+    grid = answers[answers["on_grid"]]
+    before = grid[columns][grid["epsilon"] == 0]
+    after = grid[["case_id", "truth", "correct"]][grid["epsilon"] == epsilon]
     pairs = before.merge(after, on="case_id", suffixes=("", "_after"))
     pairs = pairs[pairs["correct"]]
     survivors = pairs[pairs["correct_after"]]
     candidates = pairs if survivors.empty else survivors
     if candidates.empty:
         return None
-    sign = np.where(candidates["label"] == 1, 1, -1)
-    drop = sign * (candidates["probability"] - candidates["probability_after"])
-    ordered = candidates.assign(drop=drop).sort_values(["drop", "case_id"])
+    ordered = candidates.assign(drop=candidates["truth"] - candidates["truth_after"]).sort_values(["drop", "case_id"])
     chosen = ordered.iloc[(len(ordered) - 1) // 2]
+    mine = grid[grid["case_id"] == chosen["case_id"]]
     return Drop(
         case_id=str(chosen["case_id"]),
         label=int(chosen["label"]),
-        before=float(chosen["probability"]),
-        after=float(chosen["probability_after"]),
+        before=class_probabilities(mine[mine["epsilon"] == 0])[0],
+        after=class_probabilities(mine[mine["epsilon"] == epsilon])[0],
         n=len(ordered),
         survived=bool(chosen["correct_after"]),
     )
@@ -71,14 +72,21 @@ def single_image_drop(answers: pd.DataFrame, classes: Sequence[str], evaluations
 
     Args:
         answers: rows of one cohort and protocol, as `analysis.base.answered` returns them.
-        classes: names of class 0 and class 1.
+        classes: their names; of many those are drawn that are probable before or after.
         evaluations: model, preset and evaluation of each curve; those that are to be marked are, in the panel's title.
     """
-    columns = ["model", "preset", "on_grid", "case_id", "label", "epsilon", "probability", "correct"]
+    columns = ["model", "preset", "on_grid", "case_id", "label", "epsilon", "truth", "correct", *OF_PROBABILITIES]
     rows = answers[columns][answers["storage"] == "float"]
     models, presets = in_order(rows["model"].unique()), sorted(rows["preset"].unique())
     epsilon = drop_epsilon(rows)
-    figure, axes = panels(len(presets), len(models), height=0.7 + 1.95 * len(presets), sharex=True, sharey=True)
+    height = 0.7 + (1.35 + 0.3 * min(len(classes), MOST_CLASSES)) * len(presets)
+    figure, axes = panels(
+        len(presets),
+        len(models),
+        height=height,
+        sharex=True,
+        sharey=True,
+    )
     for column, model in enumerate(models):
         for row, preset in enumerate(presets):
             ax = axes[row, column]
@@ -101,18 +109,22 @@ def _bars(ax: Axes, drop: Drop | None, classes: Sequence[str]) -> None:
     ax.grid(visible=False)
     ax.set_xlim(0, 1.19)
     ax.set_xticks([0, 0.5, 1])
-    ax.set_yticks([0, 1], labels=[shorten(name, 16) for name in classes])
+    shown = list(range(len(classes)))
+    if drop is not None and len(shown) > MOST_CLASSES:
+        shown = sorted(np.argsort(-np.maximum(drop.before, drop.after))[:MOST_CLASSES].tolist())
+    shown = shown[:MOST_CLASSES]
+    ax.set_yticks(range(len(shown)), labels=[shorten(classes[place], 16) for place in shown])
     ax.tick_params(axis="y", length=0)
-    ax.set_ylim(1.5, -1.4)
+    ax.set_ylim(len(shown) - 0.5, -1.4)
     if drop is None:
         ax.text(0.5, 0.5, "no image answered correctly", ha="center", transform=ax.transAxes)
         return
-    for offset, value, color, label in (
+    for offset, probabilities, color, label in (
         (-0.19, drop.before, "#b5b5b5", "original"),
         (0.19, drop.after, VERMILLION, "adversarial"),
     ):
-        values = np.array([1 - value, value])
-        places = np.arange(2) + offset
+        values = probabilities[shown]
+        places = np.arange(len(shown)) + offset
         ax.barh(places, values, 0.34, color=color, label=label)
         for place, share in zip(places, values, strict=True):
             ax.text(share + 0.015, place, f"{share:.3f}", va="center", fontsize=7.5)

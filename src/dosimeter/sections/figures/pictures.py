@@ -16,9 +16,10 @@ from PIL import Image
 
 from dosimeter.analysis import paper
 from dosimeter.presentation.style import BLACK, DPI, GREY, VERMILLION, shorten, styled
+from dosimeter.record.compact import FloatArray, class_probabilities
 from dosimeter.units import GREY_LEVELS_8BIT
 
-Pixels = npt.NDArray[np.float64]
+Pixels = FloatArray
 
 GAP_PX, LEFT_PX, HEAD_PX, FOOT_PX = 12, 8, 34, 46
 
@@ -31,8 +32,8 @@ class Triptych(NamedTuple):
         epsilon: the dose, above 0.
         original: (H, W) or (H, W, 3) in [0, 1].
         direction: of the perturbation, same shape or with a channel axis, in {-1, 0, 1}.
-        before: probability of class 1 for the original.
-        after: probability of class 1 for the adversarial image.
+        before: probability of each class for the original, (classes,).
+        after: the same for the adversarial image.
         label: the true class.
     """
 
@@ -40,8 +41,8 @@ class Triptych(NamedTuple):
     epsilon: float
     original: Pixels
     direction: Pixels
-    before: float
-    after: float
+    before: FloatArray
+    after: FloatArray
     label: int
 
     @property
@@ -71,9 +72,10 @@ def triptychs(exemplars: Sequence[Mapping[str, Any]], answers: pd.DataFrame, dos
     for exemplar in exemplars:
         preset, case_id = exemplar["preset"], exemplar["case_id"]
         mine = answers[(answers["preset"] == preset) & (answers["case_id"] == case_id)]
-        probability = mine.drop_duplicates("epsilon").set_index("epsilon")["probability"]
+        mine = mine.drop_duplicates("epsilon")
+        probabilities = dict(zip(mine["epsilon"], class_probabilities(mine), strict=True))
         chosen = doses[(doses["preset"] == preset) & (doses["case_id"] == case_id)]
-        if chosen.empty or probability.empty:
+        if chosen.empty or not probabilities:
             continue
         called = paper.shown(exemplar["cohort"], exemplar["model"]).get("visible_epsilon")
         for column in ("flip_epsilon", "visible_epsilon"):
@@ -81,7 +83,7 @@ def triptychs(exemplars: Sequence[Mapping[str, Any]], answers: pd.DataFrame, dos
             reason = (
                 "smallest flip" if column == "flip_epsilon" else "paper’s visible" if epsilon == called else "largest"
             )
-            if epsilon not in probability.index:
+            if epsilon not in probabilities:
                 continue
             rows.append(
                 Triptych(
@@ -89,8 +91,8 @@ def triptychs(exemplars: Sequence[Mapping[str, Any]], answers: pd.DataFrame, dos
                     epsilon=epsilon,
                     original=_decode(exemplar["original_png"]) / 255,
                     direction=np.rint(_decode(exemplar["direction_png"]) / 127.5 - 1),
-                    before=float(probability[0.0]),
-                    after=float(probability[epsilon]),
+                    before=probabilities[0.0],
+                    after=probabilities[epsilon],
                     label=int(mine["label"].iloc[0]),
                 )
             )
@@ -105,7 +107,7 @@ def adversarial_pictures(rows: Sequence[Triptych], classes: Sequence[str]) -> Fi
 
     Args:
         rows: at least one.
-        classes: names of class 0 and class 1.
+        classes: their names.
     """
     height, width = rows[0].original.shape[:2]
     total_width = 2 * LEFT_PX + 3 * width + 2 * GAP_PX
@@ -138,9 +140,9 @@ def adversarial_pictures(rows: Sequence[Triptych], classes: Sequence[str]) -> Fi
     return figure
 
 
-def _answer(probability: float, label: int, classes: Sequence[str]) -> tuple[str, str]:
-    predicted = int(probability > 0.5)
-    share = probability if predicted else 1 - probability
+def _answer(probabilities: FloatArray, label: int, classes: Sequence[str]) -> tuple[str, str]:
+    predicted = int(probabilities.argmax())
+    share = probabilities[predicted]
     verdict, color = ("right", BLACK) if predicted == label else ("wrong", VERMILLION)
     return f"{shorten(classes[predicted], 14)} {share:.3f}, {verdict}", color
 

@@ -17,6 +17,7 @@ from dosimeter.presentation.style import (
     percent_axis,
     styled,
 )
+from dosimeter.presentation.values import roc_points
 
 METRICS = ("accuracy", "sensitivity", "specificity", "precision", "f1", "auc")
 _NAMES = {"f1": "F1", "auc": "AUC"}
@@ -54,7 +55,7 @@ def roc_curves(answers: pd.DataFrame, clean: pd.DataFrame) -> Figure:
     """Draw the ROC curve of every model on unperturbed images, with its AUC and interval in the legend.
 
     Args:
-        answers: one row per (model, case) at epsilon 0: model, label, score (larger for class 1).
+        answers: one row per (model, case) at epsilon 0: model, label, positive (its class), score (larger for it).
         clean: one row per model: model, auc, auc_low, auc_high.
     """
     figure, axes = panels(1, 1, height=4.0, width=4.2)
@@ -64,7 +65,8 @@ def roc_curves(answers: pd.DataFrame, clean: pd.DataFrame) -> Figure:
     by_model = clean.set_index("model")
     for index, model in enumerate(in_order(by_model.index)):
         row, mine = by_model.loc[model], answers[answers["model"] == model]
-        false_rate, true_rate = roc_points(mine["label"].to_numpy(), mine["score"].to_numpy())
+        label = (mine["label"] == mine["positive"]).to_numpy(int)
+        false_rate, true_rate = roc_points(label, mine["score"].to_numpy())
         area, low, high = row[["auc", "auc_low", "auc_high"]].to_numpy(dtype=float)
         interval = f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else ""
         value = f"AUC {area:.3f}{interval}" if np.isfinite(area) else "AUC undefined (one class)"
@@ -81,21 +83,6 @@ def roc_curves(answers: pd.DataFrame, clean: pd.DataFrame) -> Figure:
     return figure
 
 
-def roc_points(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return false and true positive rates over all thresholds, from (0, 0) to (1, 1); NaN where a class is absent.
-
-    Args:
-        labels: (n,) of 0 and 1.
-        scores: (n,), larger for class 1. Equal scores share a threshold.
-    """
-    order = np.argsort(-scores, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # end of each run of equal scores
-    hits = np.cumsum(labels[order] == 1)[last]
-    false = np.cumsum(labels[order] == 0)[last]
-    with np.errstate(invalid="ignore"):
-        return np.append(0, false) / false[-1], np.append(0, hits) / hits[-1]
-
-
 @styled
 def metric_bars(clean: pd.DataFrame) -> Figure:
     """Draw bars of the metrics on unperturbed images, with the 95 % interval of each that has one as a whisker.
@@ -106,22 +93,23 @@ def metric_bars(clean: pd.DataFrame) -> Figure:
     figure, axes = panels(1, 1, height=2.9, width=WIDTH)
     ax = axes[0, 0]
     width = 0.8 / max(len(clean), 1)
-    places = np.arange(len(METRICS))
+    metrics = [metric for metric in METRICS if clean[metric].notna().any()] or list(METRICS)
+    places = np.arange(len(metrics))
     by_model = clean.set_index("model")
     for index, model in enumerate(in_order(by_model.index)):
         row = by_model.loc[model]
-        values = row[list(METRICS)].to_numpy(dtype=float)
+        values = row[metrics].to_numpy(dtype=float)
         at = places + (index - (len(clean) - 1) / 2) * width
         ax.bar(at, values, 0.92 * width, color=model_color(index), label=model_name(model))
         low, high = (
-            np.array([row.get(f"{metric}_{end}", np.nan) for metric in METRICS], dtype=float) for end in ("low", "high")
+            np.array([row.get(f"{metric}_{end}", np.nan) for metric in metrics], dtype=float) for end in ("low", "high")
         )
         ax.errorbar(at, values, yerr=np.maximum([values - low, high - values], 0), fmt="none", ecolor=BLACK,
                     elinewidth=0.9, capsize=2.5)  # fmt: skip
         for x, value in zip(at, values, strict=True):
             ink = "white" if index % 2 == 0 else BLACK
             ax.annotate(f"{value:.2f}", (x, 0.02), ha="center", va="bottom", fontsize=7.5, color=ink, weight="bold")
-    ax.set_xticks(places, labels=[_NAMES.get(metric, metric) for metric in METRICS])
+    ax.set_xticks(places, labels=[_NAMES.get(metric, metric) for metric in metrics])
     ax.tick_params(axis="x", length=0)
     ax.set_ylim(0, 1.02)
     ax.set_ylabel("value, 95 % interval" if has_band(clean, "accuracy_low", "accuracy_high") else "value")
