@@ -1,6 +1,6 @@
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,44 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a browser."""
+    for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+
+
+BROWSER_TIMEOUT_MS = 120_000
+"""How long a browser may take over one step: a machine that runs much else is slow, and no test fails for that."""
+
+
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A headless Chromium."""
+def chromium() -> Iterator[Any]:
+    """A headless Chromium; tests take `new_context` instead."""
     playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or os.environ.get("CHROMIUM")
-    if chromium is None:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or os.environ.get("CHROMIUM")
+    if program is None:
         pytest.skip("needs Debian's chromium: apt-get install chromium")
     with playwright.sync_playwright() as engine:
-        launched = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        launched = engine.chromium.launch(executable_path=program, args=["--no-sandbox"], timeout=BROWSER_TIMEOUT_MS)
         yield launched
         launched.close()
+
+
+@pytest.fixture
+def new_context(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Makes browsers, each with its own cookies and storage."""
+    contexts = []
+
+    def make(**options: Any) -> Any:
+        context = chromium.new_context(**options)
+        context.set_default_timeout(BROWSER_TIMEOUT_MS)
+        contexts.append(context)
+        return context
+
+    yield make
+    for context in contexts:
+        context.close()
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """Readers in a real browser: a whole session, a reload in its middle, two readers at once, the grey window."""
 
-import os
-import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,15 +12,11 @@ from PIL import Image
 from reader_study import make_study_folder
 
 pytest.importorskip("fastapi")
-playwright = pytest.importorskip("playwright.sync_api")
 
-from dosimeter.app.reader import HOME, reader_router  # noqa: E402
-from dosimeter.app.security import Gate  # noqa: E402
-from dosimeter.app.server import bind, create_app, run  # noqa: E402
-from dosimeter.readers.sittings import Sittings  # noqa: E402
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or os.environ.get("CHROMIUM")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
+from dosimeter.app.reader import HOME, reader_router
+from dosimeter.app.security import Gate
+from dosimeter.app.server import bind, create_app, run
+from dosimeter.readers.sittings import Sittings
 
 
 class Served(NamedTuple):
@@ -30,9 +24,9 @@ class Served(NamedTuple):
     gate: Gate
     sittings: Sittings
 
-    def open(self, browser: Any, **options: Any) -> Any:
+    def open(self, new_context: Callable[..., Any], **options: Any) -> Any:
         """A page in a browser of its own, let in by a link that works once."""
-        page = browser.new_context(**options).new_page()
+        page = new_context(**options).new_page()
         page.goto(f"{self.address}/?token={self.gate.token}")
         page.wait_for_selector("#join:not([hidden])")
         return page
@@ -44,14 +38,6 @@ def serve(folder: Path) -> Served:
     app = create_app(gate, routers=[reader_router(sittings)], home=HOME)
     threading.Thread(target=run, args=(app, listener), daemon=True).start()
     return Served(f"http://127.0.0.1:{listener.getsockname()[1]}", gate, sittings)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as engine:
-        chromium = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -95,8 +81,8 @@ def answer(page: Any, side: str = "left", *, how: str = "click") -> None:
     )
 
 
-def test_a_whole_session_with_a_reload_in_its_middle(browser: Any, served: Served) -> None:
-    page = served.open(browser)
+def test_a_whole_session_with_a_reload_in_its_middle(new_context: Callable[..., Any], served: Served) -> None:
+    page = served.open(new_context)
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -124,14 +110,14 @@ def test_a_whole_session_with_a_reload_in_its_middle(browser: Any, served: Serve
     assert not problems
 
 
-def test_two_readers_at_once_and_one_on_another_day(browser: Any, served: Served) -> None:
-    pages = [served.open(browser), served.open(browser, has_touch=True, viewport={"width": 390, "height": 844})]
+def test_two_readers_at_once_and_one_on_another_day(new_context: Callable[..., Any], served: Served) -> None:
+    pages = [served.open(new_context), served.open(new_context, has_touch=True, viewport={"width": 390, "height": 844})]
     for page, name in zip(pages, ("alpha", "beta"), strict=True):
         join(page, name)
     for _ in range(4):
         answer(pages[0])
         answer(pages[1], "right", how="tap")
-    later = served.open(browser)
+    later = served.open(new_context)
     later.fill("#pseudonym", "beta")
     later.click("#join-form button")
     later.wait_for_selector("#begun:not([hidden])")
@@ -142,9 +128,9 @@ def test_two_readers_at_once_and_one_on_another_day(browser: Any, served: Served
     assert [(each["reader"], each["chosen"]) for each in answers] == [(1, "left")] * 4 + [(2, "right")] * 4
 
 
-def test_what_is_shown_is_what_was_drawn(browser: Any, served: Served) -> None:
+def test_what_is_shown_is_what_was_drawn(new_context: Callable[..., Any], served: Served) -> None:
     """Read back from the canvas, and as large as a whole number of screen pixels."""
-    page = served.open(browser, device_scale_factor=2)
+    page = served.open(new_context, device_scale_factor=2)
     join(page, "alpha")
     page.click("#ready-go")
     page.wait_for_selector("#choose-left:enabled")
@@ -164,10 +150,10 @@ def test_what_is_shown_is_what_was_drawn(browser: Any, served: Served) -> None:
 
 
 @pytest.mark.parametrize("window", ["locked", "free"])
-def test_the_grey_window_moves_only_where_it_may(browser: Any, tmp_path: Path, window: str) -> None:
+def test_the_grey_window_moves_only_where_it_may(new_context: Callable[..., Any], tmp_path: Path, window: str) -> None:
     make_study_folder(tmp_path / "study", n_images=1, window=window)
     served = serve(tmp_path / "study")
-    page = served.open(browser)
+    page = served.open(new_context)
     join(page, "alpha")
     page.click("#ready-go")
     page.wait_for_selector("#choose-left:enabled")
@@ -194,8 +180,8 @@ def test_the_grey_window_moves_only_where_it_may(browser: Any, tmp_path: Path, w
         assert answer["window_centre"] == pytest.approx(0.4, abs=0.05)
 
 
-def test_an_answer_that_did_not_reach_the_server_is_sent_again(browser: Any, served: Served) -> None:
-    page = served.open(browser)
+def test_an_answer_that_did_not_reach_the_server_is_sent_again(new_context: Callable[..., Any], served: Served) -> None:
+    page = served.open(new_context)
     join(page, "alpha")
     page.click("#ready-go")
     page.wait_for_selector("#choose-left:enabled")
