@@ -1,6 +1,5 @@
 """The explorer, over HTTP and in a real browser: what is shown is what was evaluated."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 from PIL import Image
-from test_study import settings
+from tiny import settings
 
 pytest.importorskip("fastapi")
 
@@ -19,7 +18,7 @@ from fastapi.testclient import TestClient
 
 from dosimeter.app.explorer import Explorer, explorer_router
 from dosimeter.app.security import HEADERS, Gate
-from dosimeter.app.server import bind, create_app, run
+from dosimeter.app.server import create_app
 from dosimeter.record import table as responses
 from dosimeter.study.run import run_study
 
@@ -161,16 +160,14 @@ def test_a_stranger_is_turned_away(explorer: Explorer) -> None:
 
 
 @pytest.fixture
-def page(new_context: Callable[..., Any], explorer: Explorer) -> Iterator[Any]:
+def page(served: Callable[[Any], str], new_context: Callable[..., Any], explorer: Explorer) -> Iterator[Any]:
     gate = Gate()
-    listener = bind("127.0.0.1", 0)
-    app = create_app(gate, routers=[explorer_router(explorer)])
-    threading.Thread(target=run, args=(app, listener), daemon=True).start()
+    address = served(create_app(gate, routers=[explorer_router(explorer)]))
     page = new_context(viewport={"width": 1280, "height": 900}).new_page()
     mistakes: list[str] = []
     page.on("pageerror", lambda error: mistakes.append(str(error)))
     page.on("console", lambda message: mistakes.append(message.text) if message.type == "error" else None)
-    page.goto(f"http://127.0.0.1:{listener.getsockname()[1]}/?token={gate.token}")
+    page.goto(f"{address}/?token={gate.token}")
     shows(page)
     yield page
     assert mistakes == []
