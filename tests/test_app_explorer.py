@@ -1,7 +1,6 @@
 """The explorer, over HTTP and in a real browser: what is shown is what was evaluated."""
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 from PIL import Image
-from test_study import settings
+from tiny import settings
 
 pytest.importorskip("fastapi")
 
@@ -19,7 +18,7 @@ from fastapi.testclient import TestClient
 
 from dosimeter.app.explorer import Explorer, explorer_router
 from dosimeter.app.security import HEADERS, Gate
-from dosimeter.app.server import bind, create_app, run
+from dosimeter.app.server import create_app
 from dosimeter.record import table as responses
 from dosimeter.study.run import run_study
 
@@ -161,20 +160,17 @@ def test_a_stranger_is_turned_away(explorer: Explorer) -> None:
 
 
 @pytest.fixture
-def page(browser: Any, explorer: Explorer) -> Iterator[Any]:
+def page(served: Callable[[Any], str], new_context: Callable[..., Any], explorer: Explorer) -> Iterator[Any]:
     gate = Gate()
-    listener = bind("127.0.0.1", 0)
-    app = create_app(gate, routers=[explorer_router(explorer)])
-    threading.Thread(target=run, args=(app, listener), daemon=True).start()
-    page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+    address = served(create_app(gate, routers=[explorer_router(explorer)]))
+    page = new_context(viewport={"width": 1280, "height": 900}).new_page()
     mistakes: list[str] = []
     page.on("pageerror", lambda error: mistakes.append(str(error)))
     page.on("console", lambda message: mistakes.append(message.text) if message.type == "error" else None)
-    page.goto(f"http://127.0.0.1:{listener.getsockname()[1]}/?token={gate.token}")
+    page.goto(f"{address}/?token={gate.token}")
     shows(page)
     yield page
     assert mistakes == []
-    page.context.close()
 
 
 def shows(page: Any, **wanted: Any) -> dict[str, Any]:
@@ -186,6 +182,15 @@ def shows(page: Any, **wanted: Any) -> dict[str, Any]:
     )
     found: dict[str, Any] = page.evaluate("JSON.parse(document.body.dataset.shown)")
     return found
+
+
+def slide(page: Any, at: int) -> None:
+    """Move the slider as a hand does: place and event in one, for an image that arrives in between moves it back."""
+    page.evaluate(
+        "at => { const slider = document.getElementById('epsilon');"
+        " slider.value = at; slider.dispatchEvent(new Event('input')); }",
+        at,
+    )
 
 
 def levels_of(page: Any, canvas: str) -> Any:
@@ -208,8 +213,7 @@ def test_the_canvas_holds_exactly_the_pixels(page: Any, explorer: Explorer) -> N
 
 
 def test_slider_storage_window_and_keys(page: Any) -> None:
-    page.evaluate("document.getElementById('epsilon').value = 1000")
-    page.dispatch_event("#epsilon", "input")
+    slide(page, 1000)
     shows(page, epsilon=0.08)
     assert "20.40 of 255" in page.text_content("#epsilon-value")
     page.click("#storages button:has-text('png8')")
@@ -262,6 +266,16 @@ def test_a_resting_pointer_reads_the_values_of_every_new_image(page: Any) -> Non
     page.keyboard.press("s")
     shows(page, storage="png16")
     page.wait_for_function("() => document.getElementById('pixel').textContent.endsWith('of 65535 now.')")
+
+
+def test_a_button_that_is_pressed_while_an_image_comes_is_clicked(page: Any) -> None:
+    page.hover("#storages button:has-text('png16')")
+    page.mouse.down()
+    page.keyboard.press("ArrowRight")
+    shows(page, epsilon=0.001)
+    page.mouse.up()
+    shows(page, epsilon=0.001, storage="png16")
+    assert page.text_content("#storages [aria-pressed=true]") == "png16"
 
 
 def test_another_classifier_can_be_chosen(page: Any) -> None:

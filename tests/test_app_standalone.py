@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from test_app_explorer import finished_run, levels_of, shows
+from test_app_explorer import finished_run, levels_of, shows, slide
 
 from dosimeter.app import standalone
 from dosimeter.app.explorer import Explorer
@@ -46,9 +46,9 @@ def exported(explorer: Explorer, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture
-def opened(browser: Any) -> Iterator[Callable[[str], Any]]:
+def opened(new_context: Callable[..., Any]) -> Iterator[Callable[[str], Any]]:
     """Opens an address in a browser; nothing may fail in it, and nothing may be fetched but from the same place."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context = new_context(viewport={"width": 1280, "height": 900})
     mistakes: list[str] = []
     requests: list[str] = []
 
@@ -65,7 +65,6 @@ def opened(browser: Any) -> Iterator[Callable[[str], Any]]:
     assert mistakes == []
     place = requests[0].rpartition("/")[0]
     assert all(url.startswith((place, "data:", "blob:")) for url in requests)
-    context.close()
 
 
 def test_an_export_shows_exactly_the_pixels_and_the_answers(
@@ -91,8 +90,7 @@ def test_the_slider_rests_at_what_was_exported(
     page = opened((exported / "index.html").as_uri())
     case = explorer.cases(0)[0]
     for at, epsilon in ((1000, 0.08), (990, 0.08), (1, None), (0, 0)):
-        page.evaluate("at => { document.getElementById('epsilon').value = at; }", at)
-        page.dispatch_event("#epsilon", "input")
+        slide(page, at)
         found = shows(page, **({} if epsilon is None else {"epsilon": epsilon}))["epsilon"]
         assert found in {0, 0.003, 0.009, 0.08, case["flip"]}
     page.keyboard.press("f")
@@ -123,8 +121,8 @@ def test_a_static_server_can_serve_it(exported: Path, opened: Callable[[str], An
         server.shutdown()
 
 
-def test_nothing_but_the_folders_own_scripts_runs(exported: Path, browser: Any) -> None:
-    page = browser.new_page()
+def test_nothing_but_the_folders_own_scripts_runs(exported: Path, new_context: Callable[..., Any]) -> None:
+    page = new_context().new_page()
     page.goto((exported / "index.html").as_uri())
     shows(page)
     page.evaluate(
@@ -133,7 +131,6 @@ def test_nothing_but_the_folders_own_scripts_runs(exported: Path, browser: Any) 
     )
     assert page.evaluate("window.intruder") is None
     assert page.evaluate("fetch('https://example.org').then(() => true, () => false)") is False
-    page.close()
 
 
 def test_an_export_names_nobody_and_says_what_it_is(exported: Path, image_folder: Path) -> None:

@@ -102,7 +102,7 @@ def test_an_image_on_its_grid_keeps_every_bit(bits: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A cluster of one node on this machine, whose workers find this module."""
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
@@ -121,8 +121,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def executor(address: str) -> Iterator[RayExecutor]:
-    with RayExecutor(address) as executor:
+def executor(ray_cluster: str) -> Iterator[RayExecutor]:
+    with RayExecutor(ray_cluster) as executor:
         yield executor
 
 

@@ -1,9 +1,6 @@
 """Readers in a real browser: a whole session, a reload in its middle, two readers at once, the grey window."""
 
-import os
-import shutil
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,48 +11,41 @@ from PIL import Image
 from reader_study import make_study_folder
 
 pytest.importorskip("fastapi")
-playwright = pytest.importorskip("playwright.sync_api")
 
-from dosimeter.app.reader import HOME, reader_router  # noqa: E402
-from dosimeter.app.security import Gate  # noqa: E402
-from dosimeter.app.server import bind, create_app, run  # noqa: E402
-from dosimeter.readers.sittings import Sittings  # noqa: E402
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or os.environ.get("CHROMIUM")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
+from dosimeter.app.reader import HOME, reader_router
+from dosimeter.app.security import Gate
+from dosimeter.app.server import create_app
+from dosimeter.readers.sittings import Sittings
 
 
-class Served(NamedTuple):
+class Study(NamedTuple):
+    """A reader study that is served."""
+
     address: str
     gate: Gate
     sittings: Sittings
+    new_context: Callable[..., Any]
 
-    def open(self, browser: Any, **options: Any) -> Any:
+    def open(self, **options: Any) -> Any:
         """A page in a browser of its own, let in by a link that works once."""
-        page = browser.new_context(**options).new_page()
+        page = self.new_context(**options).new_page()
         page.goto(f"{self.address}/?token={self.gate.token}")
         page.wait_for_selector("#join:not([hidden])")
         return page
 
 
-def serve(folder: Path) -> Served:
-    gate, sittings = Gate(), Sittings(folder)
-    listener = bind("127.0.0.1", 0)
-    app = create_app(gate, routers=[reader_router(sittings)], home=HOME)
-    threading.Thread(target=run, args=(app, listener), daemon=True).start()
-    return Served(f"http://127.0.0.1:{listener.getsockname()[1]}", gate, sittings)
+@pytest.fixture
+def serve(served: Callable[[Any], str], new_context: Callable[..., Any]) -> Callable[[Path], Study]:
+    def serve(folder: Path) -> Study:
+        gate, sittings = Gate(), Sittings(folder)
+        address = served(create_app(gate, routers=[reader_router(sittings)], home=HOME))
+        return Study(address, gate, sittings, new_context)
 
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as engine:
-        chromium = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    return serve
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Served:
+def study(tmp_path: Path, serve: Callable[[Path], Study]) -> Study:
     make_study_folder(tmp_path / "study", n_images=1, break_every=4)
     return serve(tmp_path / "study")
 
@@ -95,8 +85,8 @@ def answer(page: Any, side: str = "left", *, how: str = "click") -> None:
     )
 
 
-def test_a_whole_session_with_a_reload_in_its_middle(browser: Any, served: Served) -> None:
-    page = served.open(browser)
+def test_a_whole_session_with_a_reload_in_its_middle(study: Study) -> None:
+    page = study.open()
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -117,45 +107,45 @@ def test_a_whole_session_with_a_reload_in_its_middle(browser: Any, served: Serve
         answer(page)
     page.wait_for_selector("#done:not([hidden])")
     assert "All 7 trials are answered and saved" in page.inner_text("#done")
-    answers = served.sittings.store.answers()
+    answers = study.sittings.store.answers()
     assert [each["chosen"] for each in answers] == ["left", "right", "right", "left", "right", *["left"] * 4]
     assert all(0 <= each["response_s"] < 60 for each in answers)
-    assert served.sittings.store.displays()[1]["distance_cm"] == 60  # type: ignore[index]
+    assert study.sittings.store.displays()[1]["distance_cm"] == 60  # type: ignore[index]
     assert not problems
 
 
-def test_two_readers_at_once_and_one_on_another_day(browser: Any, served: Served) -> None:
-    pages = [served.open(browser), served.open(browser, has_touch=True, viewport={"width": 390, "height": 844})]
+def test_two_readers_at_once_and_one_on_another_day(study: Study) -> None:
+    pages = [study.open(), study.open(has_touch=True, viewport={"width": 390, "height": 844})]
     for page, name in zip(pages, ("alpha", "beta"), strict=True):
         join(page, name)
     for _ in range(4):
         answer(pages[0])
         answer(pages[1], "right", how="tap")
-    later = served.open(browser)
+    later = study.open()
     later.fill("#pseudonym", "beta")
     later.click("#join-form button")
     later.wait_for_selector("#begun:not([hidden])")
     assert later.inner_text("#begun-counts") == "4 of 9"
     later.click("#begun-yes")
     later.wait_for_selector("#display:not([hidden])")
-    answers = served.sittings.store.answers()
+    answers = study.sittings.store.answers()
     assert [(each["reader"], each["chosen"]) for each in answers] == [(1, "left")] * 4 + [(2, "right")] * 4
 
 
-def test_what_is_shown_is_what_was_drawn(browser: Any, served: Served) -> None:
+def test_what_is_shown_is_what_was_drawn(study: Study) -> None:
     """Read back from the canvas, and as large as a whole number of screen pixels."""
-    page = served.open(browser, device_scale_factor=2)
+    page = study.open(device_scale_factor=2)
     join(page, "alpha")
     page.click("#ready-go")
     page.wait_for_selector("#choose-left:enabled")
     read = """side => { const c = document.getElementById(side);
         return { data: [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data],
                  css: c.getBoundingClientRect().width, style: getComputedStyle(c).imageRendering }; }"""
-    (upcoming,) = served.sittings.store.upcoming(1, 1)
-    pair = served.sittings.design.pair(upcoming.trial)
+    (upcoming,) = study.sittings.store.upcoming(1, 1)
+    pair = study.sittings.design.pair(upcoming.trial)
     for side in ("left", "right"):
         found = page.evaluate(read, side)
-        content = served.sittings._images[pair.altered if side == upcoming.trial.altered else pair.plain]
+        content = study.sittings._images[pair.altered if side == upcoming.trial.altered else pair.plain]
         levels = np.asarray(Image.open(BytesIO(content)))
         shown = np.array(found["data"]).reshape(*levels.shape, 4)
         assert (shown[..., :3] == levels[..., None]).all()
@@ -164,10 +154,10 @@ def test_what_is_shown_is_what_was_drawn(browser: Any, served: Served) -> None:
 
 
 @pytest.mark.parametrize("window", ["locked", "free"])
-def test_the_grey_window_moves_only_where_it_may(browser: Any, tmp_path: Path, window: str) -> None:
+def test_the_grey_window_moves_only_where_it_may(serve: Callable[[Path], Study], tmp_path: Path, window: str) -> None:
     make_study_folder(tmp_path / "study", n_images=1, window=window)
-    served = serve(tmp_path / "study")
-    page = served.open(browser)
+    study = serve(tmp_path / "study")
+    page = study.open()
     join(page, "alpha")
     page.click("#ready-go")
     page.wait_for_selector("#choose-left:enabled")
@@ -184,7 +174,7 @@ def test_the_grey_window_moves_only_where_it_may(browser: Any, tmp_path: Path, w
     assert page.is_enabled("#choose-left")  # a drag is no answer
     page.keyboard.press("ArrowLeft")
     page.wait_for_selector("#onward:not([hidden])")
-    answer = served.sittings.store.answers()[0]
+    answer = study.sittings.store.answers()[0]
     if window == "locked":
         assert after == before
         assert answer["window_width"] is None
@@ -194,8 +184,8 @@ def test_the_grey_window_moves_only_where_it_may(browser: Any, tmp_path: Path, w
         assert answer["window_centre"] == pytest.approx(0.4, abs=0.05)
 
 
-def test_an_answer_that_did_not_reach_the_server_is_sent_again(browser: Any, served: Served) -> None:
-    page = served.open(browser)
+def test_an_answer_that_did_not_reach_the_server_is_sent_again(study: Study) -> None:
+    page = study.open()
     join(page, "alpha")
     page.click("#ready-go")
     page.wait_for_selector("#choose-left:enabled")
@@ -203,8 +193,8 @@ def test_an_answer_that_did_not_reach_the_server_is_sent_again(browser: Any, ser
     page.click("#choose-left")
     page.wait_for_selector("#trouble:not([hidden])")
     assert "cannot be reached" in page.inner_text("#trouble-text")
-    assert not served.sittings.store.answers()
+    assert not study.sittings.store.answers()
     page.context.set_offline(False)
     page.click("#trouble-retry")
     page.wait_for_selector("#onward:not([hidden])")
-    assert len(served.sittings.store.answers()) == 1
+    assert len(study.sittings.store.answers()) == 1

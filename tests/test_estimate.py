@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_study import settings
+from tiny import settings
 
 from dosimeter.attacks.presets import choose
 from dosimeter.cache import cache_dir, temporary_cache

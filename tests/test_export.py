@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from test_study import settings
 
 from dosimeter.cli import main
 from dosimeter.cohorts.images import read_image
@@ -19,7 +19,6 @@ from dosimeter.errors import DosimeterError
 from dosimeter.replay.export import MARK, burn, export
 from dosimeter.replay.replay import Replay
 from dosimeter.storage.base import get_storage
-from dosimeter.study.run import run_study
 from dosimeter.units import Epsilon
 
 pytestmark = pytest.mark.usefixtures("tiny_networks", "only_tables")
@@ -37,9 +36,8 @@ ALLOWED = {
 
 
 @pytest.fixture
-def finished(image_folder: Path, tmp_path: Path) -> Path:
-    run_study(settings(image_folder, tmp_path / "run", preset="sound", model="vgg16"))
-    return tmp_path / "run"
+def finished(study_copy: Callable[..., Path], tmp_path: Path) -> Path:
+    return study_copy(tmp_path / "run", preset="sound", model="vgg16")
 
 
 def written(folder: Path) -> tuple[dict[str, Any], list[Path]]:

@@ -13,7 +13,7 @@ import pytest
 import tiny
 from pydantic import ValidationError
 from reader_study import make_study_folder
-from test_study import settings
+from tiny import settings
 
 import dosimeter.study.run
 from dosimeter.analysis.evaluation import evaluate

@@ -232,6 +232,7 @@ def test_pictures_are_exact_to_the_pixel(tmp_path: Path) -> None:
     assert "other 0.800, wrong" in texts
 
 
+@pytest.mark.usefixtures("drawn")
 def test_write_figures_names_them_as_the_paper_does(tmp_path: Path) -> None:
     run = make_responses(
         cohorts={"covid-ct": "ct"}, models=("vgg16",), presets=("sound",), epsilons=EPSILONS, n_cases=6
@@ -254,6 +255,7 @@ def test_the_same_table_gives_the_same_bytes(tables: dict[str, pd.DataFrame], tm
     assert b"dc:date" not in first[0].read_bytes()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_another_modality_with_hostile_names_is_drawn(tmp_path: Path) -> None:
     cohort = "folder:/x/<script> $\\frac{"
     run = make_responses(cohorts={cohort: ""}, models=("my$net",), epsilons=(0.0, 0.01), n_cases=4, error_row=False)
@@ -368,6 +370,7 @@ def test_cost_against_strength_puts_the_censored_at_the_edge(many: dict[str, pd.
     assert edge[0] == pytest.approx(1.5 * EPSILONS[-1])
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_with_attacks_adds_figures_without_numbers(
     attacked: Responses, many: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:

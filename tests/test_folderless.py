@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from test_study import settings
+from tiny import settings
 
 import dosimeter.study.run
 from dosimeter.cli import main
@@ -105,6 +105,7 @@ def texts(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("tiny_networks")
+@pytest.mark.usefixtures("drawn")
 def test_no_output_of_a_run_shows_a_folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     present = dosimeter.models.fit.load_weights
 

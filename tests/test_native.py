@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from test_study import settings
 from test_sweeps import cohort, true_labels
-from tiny import convolutional_classifier, linear_classifier
+from tiny import convolutional_classifier, linear_classifier, settings
 
 import dosimeter as dm
 from dosimeter.attacks.known.pgd import PGD
@@ -239,6 +238,7 @@ def test_foolbox_attacks_images_of_their_own_size() -> None:
 
 
 @pytest.mark.usefixtures("tiny_networks")
+@pytest.mark.usefixtures("drawn")
 def test_a_native_run_is_drawn_replayed_and_exported(image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     chosen = settings(image_folder, out, native=True, attack="pgd", effort="quick", storages="png8", transfer=True)

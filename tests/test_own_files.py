@@ -18,7 +18,7 @@ import pytest
 from filelock import FileLock
 from reader_study import make_study_folder
 from response_factory import make_responses, response_row
-from test_study import settings
+from tiny import settings
 
 from dosimeter.cli import main
 from dosimeter.cohorts import load_cohort

@@ -26,6 +26,12 @@ def images(name: str) -> np.ndarray:
     return np.concatenate([case.image for case in phantom_cohort(name, n_images=N_READ)])
 
 
+@pytest.fixture(autouse=True)
+def _rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here a phantom is rendered every time it is read."""
+    monkeypatch.setattr(phantom, "_render", getattr(phantom._render, "__wrapped__"))  # noqa: B009
+
+
 def flat_grid(pitch_cm: float = 0.1) -> phantom.Grid:
     return phantom._grid((0.0, 0.0), (pitch_cm, -pitch_cm), np.zeros((2, 1, 4)))
 

@@ -1,12 +1,13 @@
 """A study made from a run shows what the run evaluated, in files that do not give themselves away."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from test_study import settings
+from tiny import settings
 
 from dosimeter.errors import DosimeterError
 from dosimeter.progress import Progress
@@ -22,10 +23,9 @@ CURVE = {"model": "vgg16"}
 
 
 @pytest.fixture
-def run(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run(study_copy: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("dosimeter.replay.reader_study.N_PRACTICE", 2)  # the tiny network answers 4 images correctly
-    run_study(settings(image_folder, tmp_path / "run"))
-    return tmp_path / "run"
+    return study_copy(tmp_path / "run")
 
 
 def levels(folder: Path, design: Design, place: int) -> np.ndarray:

@@ -155,7 +155,7 @@ def additions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         del sys.modules[name]
 
 
-@pytest.mark.usefixtures("tiny_networks", "additions")
+@pytest.mark.usefixtures("tiny_networks", "additions", "drawn")
 def test_what_one_file_or_one_entry_point_adds_stands_everywhere(tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = CliRunner().invoke(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_study import settings
+from tiny import settings
 
 from dosimeter.errors import DosimeterError
 from dosimeter.record import table as responses

@@ -10,7 +10,7 @@ import pytest
 from reader_study import make_study_folder
 from response_factory import make_responses
 from test_own_files import write_table
-from test_study import settings
+from tiny import settings
 
 from dosimeter.cli import main
 from dosimeter.errors import DosimeterError

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import sketches
 from response_factory import make_responses, write_large_run
 
 from dosimeter.analysis.base import answered, groups, places
@@ -34,7 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 60,000 rows, drawn."""
     folder = tmp_path_factory.mktemp("large") / "run"
     write_large_run(folder, n_cases=N_CASES, epsilons=EPSILONS)
-    redraw(folder)
+    with sketches.drawn():
+        redraw(folder)
     return folder
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tiny import settings
 
 import dosimeter.executors.local
 import dosimeter.study.run
@@ -19,16 +20,10 @@ from dosimeter.models.weights import WeightsUnavailable
 from dosimeter.progress import Progress
 from dosimeter.record import table as responses
 from dosimeter.report import redraw
-from dosimeter.study.config import StudyConfig, load_config
 from dosimeter.study.run import run_study
 from dosimeter.study.trials import plan_trials
 
 pytestmark = pytest.mark.usefixtures("tiny_networks")
-
-
-def settings(images: Path, out: Path, **changes: object) -> StudyConfig:
-    usual = {"cohort": f"csv:{images / 'cases.csv'}", "epochs": 3, "epsilons": "0.001,0.003,0.009,0.08", "out": out}
-    return load_config(None, **{**usual, **changes})
 
 
 class Notes(Progress):
@@ -70,6 +65,7 @@ def test_every_stage_of_known_length_is_counted_to_its_end(image_folder: Path, t
     assert counted["figures"] == len(list((tmp_path / "figures").glob("*.svg")))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_study_leaves_everything_it_promises(image_folder: Path, tmp_path: Path) -> None:
     outcome = run_study(settings(image_folder, tmp_path), command="dosimeter study")
     assert not outcome.incomplete
@@ -269,6 +265,7 @@ def test_the_report_is_redrawn_from_the_table_alone(image_folder: Path, tmp_path
         assert (alone / name).read_bytes() == (tmp_path / "run" / name).read_bytes(), name
 
 
+@pytest.mark.usefixtures("drawn")
 def test_outputs_name_no_file_and_no_patient(image_folder: Path, tmp_path: Path) -> None:
     cases = (image_folder / "cases.csv").read_text() + "SMITH-gone.png,1,MRN-7\n"
     (image_folder / "more.csv").write_text(cases)

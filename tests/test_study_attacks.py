@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_study import settings
+from tiny import settings
 
 from dosimeter.cli.study import print_plan
 from dosimeter.errors import DosimeterError

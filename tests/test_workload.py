@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_study import settings
-from tiny import tiny_backbone
+from tiny import settings, tiny_backbone
 
 from dosimeter.attacks.presets import choose
 from dosimeter.attacks.registry import EFFORTS, build, entries

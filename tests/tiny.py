@@ -16,6 +16,7 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.decisions import Findings
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.models.weights import Weights, digest
+from dosimeter.study.config import StudyConfig, load_config
 
 SIZE_PX = 32
 
@@ -48,6 +49,12 @@ def install(set_item: Callable[..., None]) -> None:
     """Put the tiny networks in the real ones' places."""
     for name in ("vgg16", "inception_v3"):
         set_item(registry.ADDED, ("backbones", name), tiny_backbone(name))
+
+
+def settings(images: Path, out: Path, **changes: object) -> StudyConfig:
+    """What a study of the tiny networks on the tests' `image_folder` is asked for."""
+    usual = {"cohort": f"csv:{images / 'cases.csv'}", "epochs": 3, "epsilons": "0.001,0.003,0.009,0.08", "out": out}
+    return load_config(None, **{**usual, **changes})
 
 
 class Linear(nn.Module):

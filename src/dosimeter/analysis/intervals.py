@@ -104,7 +104,7 @@ def proportion_interval(hits: FloatArray, trials: FloatArray, confidence: float 
         >>> patient = np.array(["a", "a", "b", "c", "c", "d", "d", "e"])
         >>> low, high = proportion_interval(per_patient(right, patient), per_patient(np.ones(8), patient))
         >>> f"{low:.2f} to {high:.2f}"
-        '0.19 to 0.93'
+        '0.17 to 0.93'
     """
     return score_interval(over(hits.sum(axis=0), trials.sum(axis=0)), effective_proportion(hits, trials, confidence))
 

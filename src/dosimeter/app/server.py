@@ -118,9 +118,13 @@ def bind(host: str, port: int) -> socket.socket:
 
 def run(app: ASGIApp, listener: socket.socket) -> None:
     """Serve until Ctrl-C."""
+    server_of(app).run(sockets=[listener])
+
+
+def server_of(app: ASGIApp) -> uvicorn.Server:
+    """Return a quiet server of `app`, which stops once its `should_exit` is set."""
     quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
-    config = uvicorn.Config(app, lifespan="off", ws="none", timeout_graceful_shutdown=2, **quiet)
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(uvicorn.Config(app, lifespan="off", ws="none", timeout_graceful_shutdown=2, **quiet))
 
 
 def _mistake(request: Request, error: Exception) -> JSONResponse:

@@ -99,10 +99,10 @@ class Replay:
             version of torch or Pillow: images would differ from those that were evaluated.
 
     Example:
-        >>> replay = Replay(Path("runs/phantoms"))
-        >>> curve = next(iter(replay.curves.values()))
-        >>> target = replay.target(curve, curve.case_ids[0])
-        >>> adversarial = target.path.at(target.image, 0.003)
+        >>> replay = Replay(Path("runs/phantoms"))  # doctest: +SKIP
+        >>> curve = next(iter(replay.curves.values()))  # doctest: +SKIP
+        >>> target = replay.target(curve, curve.case_ids[0])  # doctest: +SKIP
+        >>> adversarial = target.path.at(target.image, 0.003)  # doctest: +SKIP
     """
 
     def __init__(self, folder: Path, *, data: Path | None = None) -> None:

@@ -78,12 +78,7 @@ def write_figures(
     one = f"This is seed {every[0]}, the first of {len(every)}." if len(every) > 1 else ""
     mark = "PARTIAL" if responses.meta.get("partial") else ""
     progress = progress or Progress()
-    drawings = [
-        (panel, section, drawing)
-        for panel in _panels(responses, tables)
-        for section, each in in_order()
-        for drawing in each.figures(panel)
-    ]
+    drawings = [(panel, *each) for panel in _panels(responses, tables) for each in _drawings(panel)]
     progress.begin("figures", len(drawings))
     written = []
     for panel, section, drawing in drawings:
@@ -93,6 +88,12 @@ def write_figures(
         written.append(FigureFile(name, title, text, panel.cohort, panel.protocol, svg, png, section))
         progress.advance()
     return written
+
+
+def _drawings(panel: Panel) -> Iterator[tuple[str, Drawing]]:
+    """Yield the figures of one cohort and protocol, with their sections."""
+    for name, section in in_order():
+        yield from ((name, drawing) for drawing in section.figures(panel))
 
 
 def caption(drawing: Drawing, tables: Tables) -> str:

@@ -219,16 +219,23 @@ function tell(said) {
   $("adversarial-caption").textContent = `${curve().attack}, ${state.storage === "float" ? "not stored" : `stored as ${state.storage}`}`;
 }
 
+// The buttons stay as long as they are the same: one that is replaced while it is pressed is never clicked.
 function storages() {
-  $("storages").replaceChildren(...offered().map((each) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = each.name;
-    button.title = each.note;
-    button.setAttribute("aria-pressed", each.name === state.storage);
-    button.onclick = () => { state.storage = each.name; attempt(look); };
-    return button;
-  }));
+  const buttons = $("storages").children;
+  const names = offered().map((each) => each.name);
+  if (names.join() !== [...buttons].map((each) => each.textContent).join()) {
+    $("storages").replaceChildren(...offered().map(storageButton));
+  }
+  for (const button of buttons) button.setAttribute("aria-pressed", button.textContent === state.storage);
+}
+
+function storageButton({ name, note }) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = name;
+  button.title = note;
+  button.onclick = () => { state.storage = name; attempt(look); };
+  return button;
 }
 
 // --- grey window, zoom -----------------------------------------------------------------------------------------

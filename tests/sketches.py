@@ -1,0 +1,47 @@
+"""Reports without their drawings, which are most of a report's time: blank files stand in their places."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from dosimeter.presentation.style import save
+from dosimeter.report import figures
+
+_drawings = figures._drawings
+
+
+def blank(figure: Figure, stem: Path, *, mark: str = "") -> tuple[Path, Path]:
+    """Write what `presentation.style.save` writes, but no picture."""
+    svg, png = stem.with_name(f"{stem.name}.svg"), stem.with_name(f"{stem.name}.png")
+    svg.write_text(f'<svg xmlns="http://www.w3.org/2000/svg"><!-- {mark} --></svg>\n', encoding="utf-8")
+    Image.new("L", (1, 1)).save(png)
+    return svg, png
+
+
+def undrawn(trial: Any) -> Iterator[Any]:
+    """The figures of a report, none of them drawn."""
+    for section, drawing in _drawings(trial):
+        yield section, drawing._replace(draw=Figure)
+
+
+@contextmanager
+def sketched() -> Iterator[None]:
+    """Within it reports have all their figures, and each is blank."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(figures, "save", blank)
+        patched.setattr(figures, "_drawings", undrawn)
+        yield
+
+
+@contextmanager
+def drawn() -> Iterator[None]:
+    """Within it reports have their pictures."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(figures, "save", save)
+        patched.setattr(figures, "_drawings", _drawings)
+        yield
