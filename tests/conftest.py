@@ -164,13 +164,28 @@ def real_data() -> Path:
 
 @pytest.fixture
 def only_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The study writes its tables and a blank report: the drawing is most of a small study's time."""
+    """The study writes its tables and a blank report."""
 
     def write(folder: Path, **_: object) -> Path:
         write_tables(build_tables(responses.read(folder / "responses.parquet")), folder / "tables")
-        (folder / "figures").mkdir(exist_ok=True)
-        for name in ("report.html", "summary.json"):
-            (folder / name).write_text("not drawn")
-        return folder / "report.html"
+        return _blank_report(folder)
 
     monkeypatch.setattr(dosimeter.study.run, "redraw", write)
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The study writes a blank report and no tables: the analyses are most of a small study's time."""
+
+    def write(folder: Path, **_: object) -> Path:
+        (folder / "tables").mkdir(exist_ok=True)
+        return _blank_report(folder)
+
+    monkeypatch.setattr(dosimeter.study.run, "redraw", write)
+
+
+def _blank_report(folder: Path) -> Path:
+    (folder / "figures").mkdir(exist_ok=True)
+    for name in ("report.html", "summary.json"):
+        (folder / name).write_text("not drawn")
+    return folder / "report.html"

@@ -196,7 +196,7 @@ def test_an_engine_that_a_worker_lacks_is_an_error_and_frees_the_cluster(executo
         time.sleep(0.1)
 
 
-@pytest.mark.usefixtures("tiny_networks", "only_tables")
+@pytest.mark.usefixtures("tiny_networks", "no_report")
 def test_a_run_goes_on_in_a_cluster_with_the_same_rows(
     executor: RayExecutor, image_folder: Path, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ def work(config: StudyConfig, name: str) -> Work:
     return next(work_of(preset, config) for preset in presets if preset.name == name)
 
 
-@pytest.mark.usefixtures("tiny_networks", "only_tables")
+@pytest.mark.usefixtures("tiny_networks", "no_report")
 @pytest.mark.parametrize("changes", [{}, {"fill": True}, {"effort": "thorough"}, {"storages": "float,png8,jpeg90"}])
 def test_the_work_counted_is_the_work_done(image_folder: Path, tmp_path: Path, changes: dict[str, object]) -> None:
     """Gradients and questions on the grid, per image, against the rows of the study itself."""

@@ -21,7 +21,7 @@ from dosimeter.replay.replay import Replay
 from dosimeter.storage.base import get_storage
 from dosimeter.units import Epsilon
 
-pytestmark = pytest.mark.usefixtures("tiny_networks", "only_tables")
+pytestmark = pytest.mark.usefixtures("tiny_networks", "no_report")
 
 ALLOWED = {
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "ImageType", "Modality"),

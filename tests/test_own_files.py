@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tiny
 from filelock import FileLock
 from reader_study import make_study_folder
 from response_factory import make_responses, response_row
@@ -25,6 +26,7 @@ from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.split import split
 from dosimeter.errors import DosimeterError
 from dosimeter.models.backbones import get_backbone
+from dosimeter.models.base import Classifier
 from dosimeter.models.fit import fit
 from dosimeter.models.saved import ClassifierDamaged, load_classifier, save_classifier
 from dosimeter.models.training import FitOptions
@@ -229,14 +231,14 @@ def test_a_folder_in_use_is_neither_swept_nor_drawn(table: Path, capsys: pytest.
     assert (table.parent / ".redraw-1").is_dir()
 
 
-@pytest.mark.usefixtures("tiny_networks", "only_tables")
+@pytest.mark.usefixtures("tiny_networks", "no_report")
 @pytest.mark.parametrize("pattern", ["pictures/*", "examined/*"])
 @pytest.mark.parametrize("content", ["null", '[{"a": 1}]', '{"a": 1}'])
 def test_pictures_and_examinations_that_are_nonsense_are_made_again(
-    image_folder: Path, tmp_path: Path, pattern: str, content: str
+    study_copy: Callable[..., Path], image_folder: Path, tmp_path: Path, pattern: str, content: str
 ) -> None:
+    study_copy(tmp_path / "run", model="vgg16", epochs=1)
     config = settings(image_folder, tmp_path / "run", model="vgg16", epochs=1)
-    run_study(config)
     before = responses.read_meta(tmp_path / "run" / "responses.parquet")
     for file in (tmp_path / "run").glob(pattern):
         file.write_text(content)
@@ -261,7 +263,10 @@ SLOW = (
 )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],  # a process each; test_cli sends SIGINT too
+)
 def test_sigterm_ends_a_study_as_ctrl_c_does(image_folder: Path, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
     options = ["study", "--cohort", f"csv:{image_folder / 'cases.csv'}", "--epochs", "1", "--out", str(run)]
@@ -281,10 +286,17 @@ def test_sigterm_ends_a_study_as_ctrl_c_does(image_folder: Path, tmp_path: Path,
 # --- classifiers ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def saved(tiny_networks: None, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def fitted() -> Classifier:
     halves = split(load_cohort("phantom-xray", limit=16, seed=0), "paper", seed=0)
-    save_classifier(fit("vgg16", halves, options=FitOptions(epochs=1)), tmp_path / "classifier")
+    with pytest.MonkeyPatch.context() as patched:
+        tiny.install(patched.setitem)
+        return fit("vgg16", halves, options=FitOptions(epochs=1))
+
+
+@pytest.fixture
+def saved(tiny_networks: None, fitted: Classifier, tmp_path: Path) -> Path:
+    save_classifier(fitted, tmp_path / "classifier")
     return tmp_path / "classifier"
 
 

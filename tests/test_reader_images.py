@@ -17,7 +17,7 @@ from dosimeter.replay.reader_study import Options, blind_epsilons, make_study
 from dosimeter.replay.replay import Replay
 from dosimeter.study.run import run_study
 
-pytestmark = pytest.mark.usefixtures("tiny_networks", "only_tables")
+pytestmark = pytest.mark.usefixtures("tiny_networks", "no_report")
 
 CURVE = {"model": "vgg16"}
 

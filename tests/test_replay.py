@@ -13,7 +13,7 @@ from dosimeter.record import table as responses
 from dosimeter.replay.replay import Replay
 from dosimeter.study.run import run_study
 
-pytestmark = pytest.mark.usefixtures("tiny_networks", "only_tables")
+pytestmark = pytest.mark.usefixtures("tiny_networks", "no_report")
 
 
 def test_replayed_images_are_those_that_were_evaluated(image_folder: Path, tmp_path: Path) -> None:

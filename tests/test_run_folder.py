@@ -110,7 +110,7 @@ def test_a_table_of_somebody_else_s_makes_no_run(shelf: Path) -> None:
     assert content(shelf) == before
 
 
-@pytest.mark.usefixtures("tiny_networks", "only_tables")
+@pytest.mark.usefixtures("tiny_networks", "no_report")
 def test_a_study_into_a_folder_of_runs_leaves_them_alone(image_folder: Path, shelf: Path) -> None:
     shutil.rmtree(shelf / "parts")
     before = content(shelf)
@@ -121,7 +121,7 @@ def test_a_study_into_a_folder_of_runs_leaves_them_alone(image_folder: Path, she
     assert {name: digest for name, digest in before.items() if name not in litter}.items() <= content(shelf).items()
 
 
-@pytest.mark.usefixtures("tiny_networks", "only_tables")
+@pytest.mark.usefixtures("tiny_networks", "no_report")
 @pytest.mark.parametrize(
     "name",
     [

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -186,7 +187,7 @@ def test_one_missing_network_leaves_the_other_s_study_marked_incomplete(
         run_study(settings(image_folder, tmp_path / "none", model="inception_v3"))
 
 
-@pytest.mark.usefixtures("only_tables")
+@pytest.mark.usefixtures("no_report")
 def test_a_protocol_that_a_cohort_cannot_serve_is_said(image_folder: Path, tmp_path: Path) -> None:
     outcome = run_study(settings(image_folder, tmp_path, model="vgg16", protocol="paper,official"))
     assert len(outcome.incomplete) == 1
@@ -195,7 +196,7 @@ def test_a_protocol_that_a_cohort_cannot_serve_is_said(image_folder: Path, tmp_p
         run_study(settings(image_folder, tmp_path / "none", protocol="official"))
 
 
-@pytest.mark.usefixtures("only_tables")
+@pytest.mark.usefixtures("no_report")
 def test_a_run_stopped_while_drawing_is_not_taken_for_the_finished_one_before(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,7 +215,7 @@ def stop(folder: Path, **_: object) -> Path:
     raise KeyboardInterrupt
 
 
-@pytest.mark.usefixtures("only_tables")
+@pytest.mark.usefixtures("no_report")
 def test_an_image_that_could_not_be_read_is_tried_again(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,9 +315,11 @@ def damage(file: Path) -> None:
     "pattern",
     ["manifest.json", "responses.parquet", "parts/*", "pictures/*", "classifiers/*/card.json", "classifiers/*/head.*"],
 )
-def test_a_damaged_file_is_made_again(image_folder: Path, tmp_path: Path, pattern: str) -> None:
+def test_a_damaged_file_is_made_again(
+    study_copy: Callable[..., Path], image_folder: Path, tmp_path: Path, pattern: str
+) -> None:
+    study_copy(tmp_path / "run", model="vgg16", epochs=1)
     config = settings(image_folder, tmp_path / "run", model="vgg16", epochs=1)
-    run_study(config)
     before = {table.name: table.read_bytes() for table in (tmp_path / "run" / "tables").iterdir()}
     damage(next((tmp_path / "run").glob(pattern)))
     run_study(config)
@@ -325,7 +328,7 @@ def test_a_damaged_file_is_made_again(image_folder: Path, tmp_path: Path, patter
         assert (tmp_path / "run" / "tables" / name).read_bytes() == content
 
 
-@pytest.mark.usefixtures("only_tables")
+@pytest.mark.usefixtures("no_report")
 def test_a_part_of_another_cell_is_not_taken(image_folder: Path, tmp_path: Path) -> None:
     run_study(settings(image_folder, tmp_path, model="vgg16", epochs=1))
     one, other = sorted((tmp_path / "parts").iterdir())[:2]
@@ -366,7 +369,7 @@ def test_repeats_are_seeds_of_their_own(image_folder: Path, tmp_path: Path) -> N
     pd.testing.assert_frame_equal(same, alone)
 
 
-@pytest.mark.usefixtures("only_tables")
+@pytest.mark.usefixtures("no_report")
 def test_a_disk_that_fills_up_keeps_what_is_done(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -393,7 +396,7 @@ def test_a_disk_that_fills_up_keeps_what_is_done(
     assert [part.stat().st_mtime_ns for part in parts] == before
 
 
-@pytest.mark.usefixtures("only_tables")
+@pytest.mark.usefixtures("no_report")
 def test_an_engine_that_a_resumed_run_has_no_more_is_replaced(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
