@@ -51,28 +51,22 @@ def all_tables(tables: Tables, order: Sequence[tuple[str, str]]) -> Iterator[Vie
 
 def clean_metrics(tables: Tables) -> View:
     """Return the metrics without attack."""
-    names = ["cohort", "protocol", "model", "n", "accuracy", "sensitivity", "specificity", "precision", "F1", "AUC"]
     clean, rows = tables["clean_metrics"], []
-    of_shares = has_interval(clean, *_RATES)
+    positive = clean[["sensitivity", "specificity", "auc"]].notna().any(axis=None)  # else no class is declared so
+    rates, more = (_RATES, ("F1", "AUC")) if positive else (_RATES[:1], ())
+    of_shares = has_interval(clean, *rates)
     known = of_shares or has_interval(clean, "auc")
     for row in _records(clean):
-        shares = [Cell(percent(row[name]), percent_range(row[f"{name}_low"], row[f"{name}_high"])) for name in _RATES]
+        shares = [Cell(percent(row[name]), percent_range(row[f"{name}_low"], row[f"{name}_high"])) for name in rates]
         area = Cell(decimal(row["auc"]), decimal_range(row["auc_low"], row["auc_high"]))
         calibration = [Cell(decimal(row["brier"])), Cell(decimal(row["ece"]))]
         failed = f"{row['n_errors']} failed" if row["n_errors"] else ""
-        rows.append(
-            [
-                *classifier_names(row),
-                Cell(count(row["n"]), failed),
-                *shares,
-                Cell(decimal(row["f1"])),
-                area,
-                *calibration,
-            ]
-        )
+        of_positive = [Cell(decimal(row["f1"])), area] if positive else []
+        rows.append([*classifier_names(row), Cell(count(row["n"]), failed), *shares, *of_positive, *calibration])
+    heads = ("cohort", "protocol", "model", "n", *rates, *more, "Brier", "ECE")
     return View(
         f"Without attack: metrics on the test images{', with 95 % intervals' if known else ''}",
-        [[Head(name) for name in (*names, "Brier", "ECE")]],
+        [[Head(name) for name in heads]],
         rows,
         f"{'Proportions have Wilson intervals by patient. ' if of_shares else ''}{_auc_note(clean)}ECE is the expected "
         "calibration error in 15 bins.",
