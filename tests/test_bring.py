@@ -56,6 +56,10 @@ def one():
     return make(1)
 
 
+def three():
+    return make(3)
+
+
 def nothing():
     return "a network"
 """
@@ -100,6 +104,9 @@ def made(here: Path) -> nn.Module:
         ({"outputs": "sigmoid"}, "outputs: it must be 'logits'"),
         ({"outputs": "one logit", "classes": ["a", "b", "c"]}, "must have two classes, got 3"),
         ({"name": "../../etc"}, "name"),
+        ({"thresholds": [0.2, 0.5]}, "thresholds must be one for each of several findings"),
+        ({"outputs": "findings", "thresholds": [0.2]}, "thresholds must be one for each of several findings"),
+        ({"outputs": "findings", "thresholds": [0.2, 1]}, "thresholds"),
         ({"source": "pyton"}, "source 'pyton' is not known. Did you mean 'python'"),
         ({"architecture": "mine_of_a_test"}, "must be MODULE:FUNCTION"),
         ({"architecture": "mine_of_a_test:gone"}, "cannot be called"),
@@ -279,3 +286,19 @@ def test_a_network_of_timm_knows_its_normalisation(here: Path) -> None:
     assert "timm's own evaluation" in classifier.card["weights"]["note"]
     assert classifier.fingerprint == bring(card).fingerprint
     assert not isinstance(classifier.base[0], nn.Identity)
+
+
+def test_findings_of_a_card_are_audited_one_by_one(here: Path) -> None:
+    findings = ["opacity", "effusion", "pacemaker"]
+    card = write_card(
+        here, outputs="findings", classes=findings, thresholds=[0.3, 0.5, 0.5], architecture="mine_of_a_test:three"
+    )
+    asked = ["audit", "--model", str(card), "--data", "phantom-findings", "--images", "12", "--trust"]
+    result = CliRunner().invoke(app, [*asked, "--attack", "pgd", "--epsilons", "0.05", "--out", str(here / "run")])
+    assert result.exit_code == 0, result.output
+    clean = pd.read_csv(here / "run" / "tables" / "clean_metrics.csv")
+    assert set(clean["decision"]) == set(findings)
+    assert "Findings together" in (here / "run" / "report.html").read_text()
+    other = write_card(here, outputs="findings", classes=findings[::-1], architecture="mine_of_a_test:three")
+    result = CliRunner().invoke(app, [*asked[:2], str(other), *asked[3:]])
+    assert "must be the classifier's ['pacemaker', 'effusion', 'opacity']" in str(result.exception)

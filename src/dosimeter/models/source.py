@@ -14,6 +14,7 @@ from dosimeter import registry
 from dosimeter.errors import DosimeterError, in_a_line
 from dosimeter.models.archives import require_plain
 from dosimeter.models.base import Classifier
+from dosimeter.models.decisions import Findings
 from dosimeter.models.outputs import OneLogit, Probabilities
 from dosimeter.models.preprocessing import Preprocessing
 from dosimeter.models.saved import load_classifier
@@ -93,6 +94,7 @@ def classifier(
     std: Sequence[float] = (1.0, 1.0, 1.0),
     channel_order: str = "rgb",
     outputs: str = "logits",
+    thresholds: Sequence[float] = (),
     name: str = "classifier",
 ) -> Classifier:
     """Return a network of your own as a classifier of images in [0, 1], for `sweep`, `examine` and `attack`.
@@ -107,7 +109,8 @@ def classifier(
         scale: white, as it was trained: 1 or 255.
         mean, std: by channel, on that scale, in the network's own order of channels; by default pixels as they are.
         channel_order: "rgb" or "bgr".
-        outputs: "logits", "probabilities", "one logit" or "one probability".
+        outputs: "logits", "probabilities", "one logit", "one probability", or of a multi-label network "findings".
+        thresholds: of findings, the probability from which each counts as there; by default 0.5.
         name: in tables.
 
     Raises:
@@ -159,7 +162,7 @@ def classifier_of(card: ModelCard, brought: Brought, *, copy: bool = False) -> C
         heads.get(card.outputs, nn.Identity()),
         preprocessing=preprocessing,
         size_px=size_px,
-        classes=card.classes,
+        classes=Findings(card.classes, card.thresholds) if card.outputs == "findings" else card.classes,
         identity=brought.identity or None,
         adopt=not copy,
     )

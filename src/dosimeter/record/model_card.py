@@ -21,14 +21,16 @@ class ModelCard(BaseModel):
         architecture: the source's name for it: of torchvision and timm a network, of python MODULE:FUNCTION.
         weights: its file, beside the card unless it is absolute; the source says which kinds it reads.
         random_weights: a network without weights of its own, to try the instrument.
-        classes: names, in the order of its outputs.
+        classes: names, in the order of its outputs; of outputs "findings" those of the findings.
         positive: the class that counts as positive, if one does.
         size_px: side of its square input.
         channels: 1 for a network of grey images; it gets the mean of the three planes.
         scale: white, as it was trained: 1 or 255.
         mean, std: by channel, on that scale, in the network's own order of channels.
         channel_order: that order.
-        outputs: logits or probabilities, one for each class, or one of the positive class alone.
+        outputs: logits or probabilities, one for each class, or one of the positive class alone; findings: a logit
+            for each of several findings, which an image may have or not.
+        thresholds: of findings, the probability from which each counts as there; by default 0.5.
         licence: of the weights.
         note: what readers of the report should know.
     """
@@ -48,7 +50,8 @@ class ModelCard(BaseModel):
     mean: tuple[Finite, Finite, Finite] | None = None
     std: tuple[Finite, Finite, Finite] | None = None
     channel_order: Literal["rgb", "bgr"] = "rgb"
-    outputs: Literal["logits", "probabilities", "one logit", "one probability"] = "logits"
+    outputs: Literal["logits", "probabilities", "one logit", "one probability", "findings"] = "logits"
+    thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     licence: str = "not stated"
     note: str = ""
 
@@ -60,6 +63,8 @@ class ModelCard(BaseModel):
             raise ValueError(f"positive must be one of the classes {list(self.classes)}, got '{self.positive}'")
         if self.outputs.startswith("one ") and len(self.classes) != 2:
             raise ValueError(f"outputs '{self.outputs}' must have two classes, got {len(self.classes)}")
+        if self.thresholds and (self.outputs != "findings" or len(self.thresholds) != len(self.classes)):
+            raise ValueError("thresholds must be one for each of several findings")
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std must be given together")
         if self.std is not None and not all(value > 0 for value in self.std):
