@@ -112,3 +112,12 @@ def test_a_cohort_of_arrays_is_swept() -> None:
         dm.cohort_of(images.astype(np.int64), labels, mine.classes)
     with pytest.raises(DosimeterError, match="size_px"):
         dm.classifier(network, size_px=0, classes=("a", "b"))
+    with pytest.raises(DosimeterError, match="network must be a torch.nn.Module, got str"):
+        dm.classifier("vgg16", size_px=8, classes=("a", "b"))  # type: ignore[arg-type]
+
+
+def test_findings_have_their_thresholds() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 3))
+    mine = dm.classifier(network, size_px=SIDE, classes=("a", "b", "c"), outputs="findings", thresholds=(0.1, 0.5, 0.9))
+    assert mine.findings is not None
+    assert mine.findings.thresholds == (0.1, 0.5, 0.9)

@@ -121,17 +121,13 @@ def classifier(
         >>> classifier(net, size_px=32, classes=("clear", "opacity"), channels=1)(torch.rand(5, 3, 32, 32)).shape
         torch.Size([5, 2])
     """
-    facts = {"name": name, "source": "memory", "classes": tuple(classes), "size_px": size_px, "channels": channels}
-    facts |= {
-        "scale": scale,
-        "mean": tuple(mean),
-        "std": tuple(std),
-        "channel_order": channel_order,
-        "outputs": outputs,
-    }
-    return classifier_of(
-        checked(facts, "classifier(...)"), Brought(network, built_by=type(network).__name__), copy=True
-    )
+    if not isinstance(network, nn.Module):
+        raise DosimeterError(f"network must be a torch.nn.Module, got {type(network).__name__}.")
+    images = {"size_px": size_px, "channels": channels, "channel_order": channel_order}
+    values = {"scale": scale, "mean": tuple(mean), "std": tuple(std)}
+    answers = {"classes": tuple(classes), "outputs": outputs, "thresholds": tuple(thresholds)}
+    card = checked({"name": name, "source": "memory", **images, **values, **answers}, "classifier(...)")
+    return classifier_of(card, Brought(network, built_by=type(network).__name__), copy=True)
 
 
 def classifier_of(card: ModelCard, brought: Brought, *, copy: bool = False) -> Classifier:
