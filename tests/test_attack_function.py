@@ -79,7 +79,6 @@ def test_a_target_is_what_success_means() -> None:
         ({"images": torch.rand(2, 3, 8, 8) * 255}, "0, black, to 1, white"),
         ({"labels": torch.tensor([0])}, "labels must be as many as the images, got 1 for 2"),
         ({"labels": torch.tensor([0, 7])}, "labels must be indices into the 2 classes, got 7"),
-        ({"network": nn.Flatten()}, "labels|logits|classes"),
         ({"network": nn.Sequential(nn.Flatten(), nn.Linear(192, 1))}, "OneLogit"),
         ({"network": "vgg16"}, "network must be a torch.nn.Module, got str"),
         ({"attack": "pdg"}, "attack 'pdg' is not known. Did you mean 'pgd'"),
@@ -112,7 +111,7 @@ def test_a_cohort_of_arrays_is_swept() -> None:
         dm.cohort_of(images.astype(np.int64), labels, mine.classes)
     with pytest.raises(DosimeterError, match="size_px"):
         dm.classifier(network, size_px=0, classes=("a", "b"))
-    with pytest.raises(DosimeterError, match="network must be a torch.nn.Module, got str"):
+    with pytest.raises(DosimeterError, match=r"network must be a torch\.nn\.Module, got str"):
         dm.classifier("vgg16", size_px=8, classes=("a", "b"))  # type: ignore[arg-type]
 
 
