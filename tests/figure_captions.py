@@ -29,7 +29,7 @@ def caption_of(
 ) -> str:
     said = {
         "training": lambda: of_study.training(),
-        "pictures": lambda: of_study.pictures(cohort, model),
+        "pictures": lambda: of_study.pictures(cohort, model, positive=True),
         "drop": lambda: of_study.drop(cohort),
         "survival": lambda: survival_caption(tables["survival"]),
         "visibility": lambda: visibility_caption(tables["fgsm_accuracy"]),

@@ -171,7 +171,7 @@ def test_a_table_cut_short_is_refused(read, folder: Path, tmp_path: Path) -> Non
 def test_a_roc_curve_of_fifty_thousand_images_is_a_small_drawing(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     label = rng.integers(0, 2, 50_000)
-    answers = pd.DataFrame({"model": "vgg16", "label": label, "score": rng.normal(label, 1.0)})
+    answers = pd.DataFrame({"model": "vgg16", "label": label, "positive": 1, "score": rng.normal(label, 1.0)})
     clean = pd.DataFrame({"model": ["vgg16"], "auc": [0.76], "auc_low": [0.75], "auc_high": [0.77]})
     svg, _ = save(roc_curves(answers, clean), tmp_path / "roc")
     assert svg.stat().st_size < 200_000
