@@ -32,14 +32,21 @@ lint: setup
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
-# `make test ARGS=slow` runs the tests that are marked so as well.
+# `make test ARGS=slow` runs the tests that are marked so as well; `make test ARGS=fast` those of tests/fast.txt alone,
+# without lint and coverage.
+FAST := $(filter fast,$(ARGS))
 CHOSEN := $(if $(filter slow,$(ARGS)),not real,not real and not slow)
-
 # Files of tests side by side, each process with one thread: their threads would wait for one another.
-test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(CHOSEN)" -n auto --maxprocesses=4 --dist loadfile --cov --cov-fail-under=90
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
+
+test: $(if $(FAST),setup,lint)
+ifneq ($(FAST),)
+	$(PYTEST) -m "$(CHOSEN)" @tests/fast.txt
+else
+	$(PYTEST) -m "$(CHOSEN)" --cov --cov-fail-under=95
 ifdef DOSIMETER_DATA
 	$(BIN)/python -m pytest -m real
+endif
 endif
 
 # The tests with the lowest versions of the dependencies that pyproject.toml allows, torch and torchvision aside.

@@ -26,7 +26,15 @@ def work(config: StudyConfig, name: str) -> Work:
 
 
 @pytest.mark.usefixtures("tiny_networks", "no_report")
-@pytest.mark.parametrize("changes", [{}, {"fill": True}, {"effort": "thorough"}, {"storages": "float,png8,jpeg90"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"fill": True},
+        pytest.param({"effort": "thorough"}, marks=pytest.mark.slow),  # as the others, with ten times their work
+        {"storages": "float,png8,jpeg90"},
+    ],
+)
 def test_the_work_counted_is_the_work_done(image_folder: Path, tmp_path: Path, changes: dict[str, object]) -> None:
     """Gradients and questions on the grid, per image, against the rows of the study itself."""
     options = {"attack": "pgd,random_sign", "effort": "quick", "epsilons": EPSILONS, "model": "vgg16", "epochs": 1}

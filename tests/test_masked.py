@@ -47,7 +47,7 @@ HONEST = (
 )
 
 
-def of_zoo(name: str, n: int = 16, presets: tuple[str, ...] = ("sound",)) -> pd.DataFrame:
+def of_zoo(name: str, n: int = 8, presets: tuple[str, ...] = ("sound",)) -> pd.DataFrame:
     entry = {**masked.HONEST, **masked.MASKED}[name]
     cohort, declared = masked.cohort_of(name, n), getattr(entry, "declared", None)
     evidence = masked.examined(

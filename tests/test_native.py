@@ -238,10 +238,18 @@ def test_foolbox_attacks_images_of_their_own_size() -> None:
 
 
 @pytest.mark.usefixtures("tiny_networks")
-@pytest.mark.usefixtures("drawn")
-def test_a_native_run_is_drawn_replayed_and_exported(image_folder: Path, tmp_path: Path) -> None:
+def test_a_native_run_is_reported_replayed_and_exported(image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    chosen = settings(image_folder, out, native=True, attack="pgd", effort="quick", storages="png8", transfer=True)
+    chosen = settings(
+        image_folder,
+        out,
+        native=True,
+        attack="pgd",
+        effort="quick",
+        storages="png8",
+        transfer=True,
+        epsilons="0.003,0.08",
+    )
     assert not run_study(chosen).incomplete
     assert run_study(chosen).reused
     assert "attacked at their own size" in (out / "report.html").read_text()

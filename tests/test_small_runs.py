@@ -3,6 +3,7 @@
 import html as entities
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,12 @@ class Small:
         return caption_of(subject, self.tables, cohort="phantom-xray")
 
 
+@cache
+def small_run(n: int, *, patients: bool) -> Small:
+    """The same for all tests, which change nothing of it."""
+    return Small(n, patients=patients)
+
+
 def views_of(run: Responses, tables: Tables) -> Iterator[View]:
     """Every table of the page but those of readers."""
     order = [("phantom-xray", "paper")]
@@ -83,7 +90,7 @@ QUICK = [(2, False), (8, True)]
 )
 def small(request: pytest.FixtureRequest) -> Small:
     n, patients = request.param
-    return Small(n, patients=patients)
+    return small_run(n, patients=patients)
 
 
 def test_no_note_ends_in_nothing(small: Small) -> None:
@@ -111,8 +118,9 @@ KINDS = (
 
 
 def test_an_interval_is_named_under_a_table_that_has_one(small: Small) -> None:
+    views = small.views()
     for title, words, name, columns in KINDS:
-        for view in (view for view in small.views() if view.caption.startswith(title)):
+        for view in (view for view in views if view.caption.startswith(title)):
             assert (words in f"{view.caption} {view.note}") == has_interval(small.tables[name], *columns), view
 
 
@@ -127,7 +135,7 @@ def test_captions_name_bands_that_are_drawn(small: Small) -> None:
 
 def test_files_say_that_no_row_has_an_interval(tmp_path: Path) -> None:
     for n, there in ((2, True), (8, False)):
-        write_tables(Small(n, patients=False).tables, tmp_path / str(n))
+        write_tables(small_run(n, patients=False).tables, tmp_path / str(n))
         assert ("No row has an interval" in (tmp_path / str(n) / "fgsm_accuracy.tex").read_text()) == there
 
 
@@ -147,7 +155,7 @@ def test_the_limits_of_intervals_are_those_that_the_page_names(each: int) -> Non
     assert min(shares) == FEWEST * each
     assert min(ranks) == FEWEST_TO_RESAMPLE * each
     assert min(medians) == (FEWEST_OF_A_MEDIAN if each == 1 else FEWEST_OF_SEVERAL * each)
-    text = Small(8, patients=each > 1).text
+    text = small_run(8, patients=each > 1).text
     assert f"Fewer than {FEWEST} images{' or patients' if each > 1 else ''} have no interval" in text
     assert f"a median (epsilon50) has none with fewer than {FEWEST_OF_A_MEDIAN} images" in text
     assert (f"fewer than {FEWEST_OF_SEVERAL} patients" in text) == (each > 1)
