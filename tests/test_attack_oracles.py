@@ -455,7 +455,7 @@ def test_vanishing_gradients_are_no_obstacle() -> None:
         (lambda: APGD(steps=-1), "steps must be positive"),
         (lambda: APGD(restarts=0), "restarts must be positive"),
         (lambda: APGD(share=1.5), "share must be at most 1"),
-        (lambda: APGD(loss="dlr"), "loss 'dlr' is not known"),
+        (lambda: APGD(loss="dlrr"), "loss 'dlrr' is not known"),
         (lambda: APGD(start="fgsm"), "start must be 'image' or 'random'"),  # type: ignore[arg-type]
         (lambda: Square(queries=0), "queries must be positive"),
         (lambda: Square(area=2.0), "area must be at most 1"),

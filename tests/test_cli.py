@@ -8,7 +8,7 @@ import pytest
 
 from dosimeter import __version__
 from dosimeter.cli import main
-from dosimeter.cli.app import _shown
+from dosimeter.cli.app import shown_command
 from dosimeter.cli.display import Display
 from dosimeter.study.config import load_config
 
@@ -189,6 +189,6 @@ def test_a_disk_that_refuses_is_one_sentence(run, tmp_path: Path, monkeypatch) -
 def test_the_command_shown_names_no_folder(tmp_path: Path) -> None:
     folder = tmp_path / "O'Brien, Ann"
     settings = load_config(None, cohort=[f"csv:{folder / 'cases.csv'}"], out=folder / "run")
-    shown = _shown(["study", "--cohort", f"csv:{folder}//cases.csv", "--out", f"{folder}/run"], settings, None)
+    shown = shown_command(["study", "--cohort", f"csv:{folder}//cases.csv", "--out", f"{folder}/run"], settings, None)
     assert "Brien" not in shown
     assert shown.endswith("study --cohort csv:.../cases.csv --out .../run")

@@ -267,7 +267,7 @@ def test_an_output_that_is_not_there_is_named(key: Any, message: str) -> None:
         ({"size_px": 32.0}, "size_px must be a whole number"),
         ({"preprocessing": "unit"}, "preprocessing must be a Preprocessing, got str"),
         ({"classes": ("one",)}, "classes must name two or more"),
-        ({"classes": tuple(map(str, range(130)))}, "classes must be at most 127, got 130"),
+        ({"classes": tuple(map(str, range(32_768)))}, "classes must be at most 32767, got 32768"),
     ],
 )
 def test_arguments_are_checked(options: dict[str, Any], message: str) -> None:

@@ -125,8 +125,8 @@ class Probabilities(nn.Module):
     Take the logits themselves where the network has them: a probability that rounds to 1 has no gradient.
 
     Example:
-        >>> Probabilities()(torch.tensor([[0.25, 0.75]])).softmax(dim=1).tolist()
-        [[0.25, 0.75]]
+        >>> Probabilities()(torch.tensor([[0.5, 0.5]])).softmax(dim=1).tolist()
+        [[0.5, 0.5]]
     """
 
     def forward(self, probabilities: Tensor) -> Tensor:
