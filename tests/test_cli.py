@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from dosimeter import __version__
 from dosimeter.cli import main
-from dosimeter.cli.app import shown_command
+from dosimeter.cli.app import app, shown_command
 from dosimeter.cli.display import Display
 from dosimeter.study.config import load_config
 
@@ -192,3 +193,9 @@ def test_the_command_shown_names_no_folder(tmp_path: Path) -> None:
     shown = shown_command(["study", "--cohort", f"csv:{folder}//cases.csv", "--out", f"{folder}/run"], settings, None)
     assert "Brien" not in shown
     assert shown.endswith("study --cohort csv:.../cases.csv --out .../run")
+
+
+@pytest.mark.parametrize("option", ["--cohort", "--model", "--attack", "--storage"])
+def test_an_option_that_names_nothing_is_a_slip(option: str) -> None:
+    result = CliRunner().invoke(app, ["study", option, " , ", "--dry-run"])
+    assert "an option that takes names must have one, got ' , '. Leave the option out." in str(result.exception)

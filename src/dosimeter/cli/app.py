@@ -15,6 +15,7 @@ from dosimeter.cli.audit import audit
 from dosimeter.cli.export import export
 from dosimeter.cli.lines import say
 from dosimeter.cli.serve import serve
+from dosimeter.errors import DosimeterError
 from dosimeter.plain import named
 from dosimeter.study.config import StudyConfig, load_config
 
@@ -184,7 +185,6 @@ def show(
 ) -> None:
     """Show all that is known of one thing: `dosimeter show attack pgd`."""
     from dosimeter.cli.listing import attack_facts
-    from dosimeter.errors import DosimeterError
 
     if what != "attack":
         raise DosimeterError(f"'{what}' cannot be shown. Try `dosimeter show attack {name}`.")
@@ -205,8 +205,15 @@ def shown_command(arguments: list[str], settings: StudyConfig, config: Path | No
 
 
 def joined(values: list[str] | None) -> str | None:
-    """Return a repeated option as the comma-separated text that settings take."""
-    return None if values is None else ",".join(values)
+    """Return a repeated option as the comma-separated text that settings take.
+
+    Raises:
+        DosimeterError: it names nothing.
+    """
+    text = None if values is None else ",".join(values)
+    if text is not None and not text.replace(",", "").strip():
+        raise DosimeterError(f"an option that takes names must have one, got '{named(text)}'. Leave the option out.")
+    return text
 
 
 def pairs(values: list[str] | None, rule: str, example: str) -> dict[str, str] | None:
