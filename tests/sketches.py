@@ -1,7 +1,7 @@
 """Reports without their drawings, which are most of a report's time: blank files stand in their places."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +30,18 @@ def undrawn(trial: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def sketched() -> Iterator[None]:
+def _made_by(saving: Any, drawings: Any) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(figures, "save", saving)
+        patched.setattr(figures, "_drawings", drawings)
+        yield
+
+
+def sketched() -> AbstractContextManager[None]:
     """Within it reports have all their figures, and each is blank."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(figures, "save", blank)
-        patched.setattr(figures, "_drawings", undrawn)
-        yield
+    return _made_by(blank, undrawn)
 
 
-@contextmanager
-def drawn() -> Iterator[None]:
+def drawn() -> AbstractContextManager[None]:
     """Within it reports have their pictures."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(figures, "save", save)
-        patched.setattr(figures, "_drawings", _drawings)
-        yield
+    return _made_by(save, _drawings)

@@ -57,9 +57,10 @@ def test_grey_images_and_networks_stay_grey() -> None:
 def test_the_network_is_left_as_it_was() -> None:
     network = nn.Sequential(nn.Dropout(0.5), *linear()[0])
     network.train()
+    network[2].eval()  # as in a network whose batch normalisation is frozen
     images = grey(3)
     dm.attack(network, images, torch.tensor([0, 1, 0]), "fgsm", [0.01])
-    assert network.training
+    assert [module.training for module in network.modules()] == [True, True, True, False]
     assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
 
 

@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from dosimeter import __version__
 from dosimeter.cli import main
-from dosimeter.cli.app import app, shown_command
+from dosimeter.cli.app import app
 from dosimeter.cli.display import Display
+from dosimeter.cli.options import shown_command
 from dosimeter.study.config import load_config
 
 

@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from dosimeter.cohorts import phantom
 from dosimeter.cohorts.phantom import phantom_cohort
 from dosimeter.cohorts.phantom_anatomy import Ellipsoids, covered, draw_anatomy, rotation
+from dosimeter.cohorts.phantom_projection import Grid, make_grid, path_through
 from dosimeter.errors import DosimeterError
 
 NAMES = ("phantom-xray", "phantom-ct")
@@ -32,8 +33,8 @@ def _rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phantom, "_render", getattr(phantom._render, "__wrapped__"))  # noqa: B009
 
 
-def flat_grid(pitch_cm: float = 0.1) -> phantom.Grid:
-    return phantom._grid((0.0, 0.0), (pitch_cm, -pitch_cm), np.zeros((2, 1, 4)))
+def flat_grid(pitch_cm: float = 0.1) -> Grid:
+    return make_grid((0.0, 0.0), (pitch_cm, -pitch_cm), np.zeros((2, 1, 4)))
 
 
 def tilted_ellipsoid() -> Ellipsoids:
@@ -152,7 +153,7 @@ def test_a_slice_has_black_air_dark_lungs_and_a_bright_mediastinum():
 def test_opacity_brightens_the_lungs_and_nothing_else(name):
     modality = phantom.MODALITIES[name]
     anatomy, bend = phantom._patient(modality, 0, 3)
-    bent = phantom._grid((0.0, -2.0), (0.15, -0.15) if modality == "xray" else (0.15, 0.12), bend)
+    bent = make_grid((0.0, -2.0), (0.15, -0.15) if modality == "xray" else (0.15, 0.12), bend)
 
     def draw(opaque: bool) -> np.ndarray:
         rng = np.random.default_rng(0)
@@ -226,19 +227,19 @@ def test_section_of_a_tilted_ellipsoid_is_its_level_in_the_plane():
 
 
 def test_the_path_through_an_ellipsoid_adds_up_to_its_volume():
-    path = phantom._path(tilted_ellipsoid(), flat_grid(pitch_cm=0.1))
+    path = path_through(tilted_ellipsoid(), flat_grid(pitch_cm=0.1))
     assert path.sum() * 0.1**2 == pytest.approx(4 / 3 * np.pi * 1 * 2 * 3, rel=0.01)
 
 
 def test_a_thin_vessel_about_keeps_its_volume_wherever_it_falls_between_pixels():
     for shift in (0.0, 0.03, 0.05):
         vessel = Ellipsoids(np.array([[shift, 0.0, shift]]), np.diag(1 / np.square([2.0, 0.04, 0.04]))[None])
-        path = phantom._path(vessel, flat_grid(pitch_cm=0.1))
+        path = path_through(vessel, flat_grid(pitch_cm=0.1))
         assert path.sum() * 0.1**2 == pytest.approx(4 / 3 * np.pi * 2 * 0.04**2, rel=0.25)
 
 
 def test_marrow_takes_from_the_middle_of_a_bone_only():
     ball = Ellipsoids(np.zeros((1, 3)), np.eye(3)[None])
-    solid, hollow = (phantom._path(ball, flat_grid(pitch_cm=0.02), marrow=m) for m in (0.0, 0.5))
+    solid, hollow = (path_through(ball, flat_grid(pitch_cm=0.02), marrow=m) for m in (0.0, 0.5))
     assert solid.max() - hollow[112, 112] == pytest.approx(2 * 0.5 * phantom.MARROW_LACK, rel=0.02)
     np.testing.assert_allclose(hollow[112, 112 + 30], solid[112, 112 + 30])

@@ -12,7 +12,8 @@ from dosimeter.presentation import numbers
 from dosimeter.report import redraw
 from dosimeter.report.build import build_tables
 from dosimeter.report.html import MAX_BYTES, render
-from dosimeter.sections.attacks.page import attack_sentences, attack_tables
+from dosimeter.sections.attacks.page import attack_tables
+from dosimeter.sections.attacks.sentences import attack_sentences
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,19 @@
 """Files that are whole, old or absent after a crash, never half; and what a crash leaves is swept."""
 
+import hashlib
 import os
 import re
 import shutil
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+from dosimeter.errors import DosimeterError
+from dosimeter.plain import named
 
 
 @contextmanager
@@ -19,6 +25,27 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """Return what a TOML file holds, `what` being what people call it.
+
+    Raises:
+        DosimeterError: it cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DosimeterError(f"the {what} {named(path)} cannot be read ({error}).") from error
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep nesting
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"{error}"
+        raise DosimeterError(f"{named(path)} is not valid TOML: {reason}.") from error
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 LEFT = re.compile(r"\.\d+-\d+\.tmp$|^\.redraw-|^\.unfinished-")

@@ -1,8 +1,5 @@
 """`dosimeter study`, `report` and `list`, and the place where all commands meet."""
 
-import os
-import re
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +11,10 @@ from dosimeter.cli import data, readers, weights
 from dosimeter.cli.audit import audit
 from dosimeter.cli.export import export
 from dosimeter.cli.lines import say
+from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
 from dosimeter.cli.serve import serve
 from dosimeter.errors import DosimeterError
-from dosimeter.plain import named
-from dosimeter.study.config import StudyConfig, load_config
+from dosimeter.study.config import load_config
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,11 +29,6 @@ app.command()(audit)
 app.command()(export)
 app.command()(serve)
 
-PHANTOM_WARNING = (
-    "PHANTOM DATA: these are computed thoraxes, not patients. The numbers show that the instrument works and nothing "
-    "else. Set DOSIMETER_DATA or --data to a folder of real images (see `dosimeter data fetch`)."
-)
-
 
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
@@ -46,53 +38,49 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-def _field(name: str) -> str:
-    return StudyConfig.model_fields[name].description or ""
-
-
 @app.command()
 def study(
     config: Annotated[Path | None, typer.Argument(help="settings in TOML; options below win over it")] = None,
-    cohort: Annotated[list[str] | None, typer.Option(help=_field("cohort"))] = None,
-    model: Annotated[list[str] | None, typer.Option(help=_field("model"))] = None,
-    protocol: Annotated[list[str] | None, typer.Option(help=_field("protocol"))] = None,
-    preset: Annotated[list[str] | None, typer.Option(help=_field("preset"))] = None,
-    attack: Annotated[list[str] | None, typer.Option(help=_field("attack"))] = None,
-    effort: Annotated[str | None, typer.Option(help=_field("effort"))] = None,
-    storage: Annotated[list[str] | None, typer.Option(help=_field("storages"))] = None,
-    fill: Annotated[bool | None, typer.Option("--fill/--no-fill", help=_field("fill"))] = None,
-    transfer: Annotated[bool | None, typer.Option("--transfer", help=_field("transfer"))] = None,
-    target: Annotated[str | None, typer.Option(help=_field("target"))] = None,
-    mask: Annotated[Path | None, typer.Option(help=_field("mask"))] = None,
-    native: Annotated[bool | None, typer.Option("--native", help=_field("native"))] = None,
-    bits: Annotated[int | None, typer.Option(help=_field("bits"))] = None,
+    cohort: Annotated[list[str] | None, typer.Option(help=described("cohort"))] = None,
+    model: Annotated[list[str] | None, typer.Option(help=described("model"))] = None,
+    protocol: Annotated[list[str] | None, typer.Option(help=described("protocol"))] = None,
+    preset: Annotated[list[str] | None, typer.Option(help=described("preset"))] = None,
+    attack: Annotated[list[str] | None, typer.Option(help=described("attack"))] = None,
+    effort: Annotated[str | None, typer.Option(help=described("effort"))] = None,
+    storage: Annotated[list[str] | None, typer.Option(help=described("storages"))] = None,
+    fill: Annotated[bool | None, typer.Option("--fill/--no-fill", help=described("fill"))] = None,
+    transfer: Annotated[bool | None, typer.Option("--transfer", help=described("transfer"))] = None,
+    target: Annotated[str | None, typer.Option(help=described("target"))] = None,
+    mask: Annotated[Path | None, typer.Option(help=described("mask"))] = None,
+    native: Annotated[bool | None, typer.Option("--native", help=described("native"))] = None,
+    bits: Annotated[int | None, typer.Option(help=described("bits"))] = None,
     declared_accuracy: Annotated[
-        list[str] | None, typer.Option(help=_field("declared_accuracy") + ", as NAME=SHARE")
+        list[str] | None, typer.Option(help=described("declared_accuracy") + ", as NAME=SHARE")
     ] = None,
-    epsilons: Annotated[str | None, typer.Option(help=_field("epsilons"))] = None,
-    visibility: Annotated[str | None, typer.Option(help=_field("visibility"))] = None,
-    seed: Annotated[int | None, typer.Option(help=_field("seed"))] = None,
-    repeats: Annotated[int | None, typer.Option(help=_field("repeats"))] = None,
-    out: Annotated[Path | None, typer.Option(help=_field("out"))] = None,
-    data: Annotated[Path | None, typer.Option(help=_field("data"))] = None,
-    limit: Annotated[int | None, typer.Option(help=_field("limit"))] = None,
-    test_limit: Annotated[int | None, typer.Option(help=_field("test_limit"))] = None,
-    strict: Annotated[bool | None, typer.Option("--strict", help=_field("strict"))] = None,
-    allow_flat: Annotated[bool | None, typer.Option("--allow-flat", help=_field("allow_flat"))] = None,
-    patients: Annotated[str | None, typer.Option(help=_field("patients"))] = None,
-    positive: Annotated[str | None, typer.Option(help=_field("positive"))] = None,
+    epsilons: Annotated[str | None, typer.Option(help=described("epsilons"))] = None,
+    visibility: Annotated[str | None, typer.Option(help=described("visibility"))] = None,
+    seed: Annotated[int | None, typer.Option(help=described("seed"))] = None,
+    repeats: Annotated[int | None, typer.Option(help=described("repeats"))] = None,
+    out: Annotated[Path | None, typer.Option(help=described("out"))] = None,
+    data: Annotated[Path | None, typer.Option(help=described("data"))] = None,
+    limit: Annotated[int | None, typer.Option(help=described("limit"))] = None,
+    test_limit: Annotated[int | None, typer.Option(help=described("test_limit"))] = None,
+    strict: Annotated[bool | None, typer.Option("--strict", help=described("strict"))] = None,
+    allow_flat: Annotated[bool | None, typer.Option("--allow-flat", help=described("allow_flat"))] = None,
+    patients: Annotated[str | None, typer.Option(help=described("patients"))] = None,
+    positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
     weights: Annotated[list[str] | None, typer.Option(help="base weights, as NAME=FILE")] = None,
-    preprocessing: Annotated[str | None, typer.Option(help=_field("preprocessing"))] = None,
-    pool: Annotated[str | None, typer.Option(help=_field("pool"))] = None,
-    epochs: Annotated[int | None, typer.Option(help=_field("epochs"))] = None,
-    batch_size: Annotated[int | None, typer.Option(help=_field("batch_size"))] = None,
-    learning_rate: Annotated[float | None, typer.Option(help=_field("learning_rate"))] = None,
-    decay: Annotated[float | None, typer.Option(help=_field("decay"))] = None,
-    device: Annotated[str | None, typer.Option(help=_field("device"))] = None,
-    engine: Annotated[str | None, typer.Option(help=_field("engine"))] = None,
-    executor: Annotated[str | None, typer.Option(help=_field("executor"))] = None,
-    address: Annotated[str | None, typer.Option(help=_field("address"))] = None,
-    workers: Annotated[int | None, typer.Option(help=_field("workers"))] = None,
+    preprocessing: Annotated[str | None, typer.Option(help=described("preprocessing"))] = None,
+    pool: Annotated[str | None, typer.Option(help=described("pool"))] = None,
+    epochs: Annotated[int | None, typer.Option(help=described("epochs"))] = None,
+    batch_size: Annotated[int | None, typer.Option(help=described("batch_size"))] = None,
+    learning_rate: Annotated[float | None, typer.Option(help=described("learning_rate"))] = None,
+    decay: Annotated[float | None, typer.Option(help=described("decay"))] = None,
+    device: Annotated[str | None, typer.Option(help=described("device"))] = None,
+    engine: Annotated[str | None, typer.Option(help=described("engine"))] = None,
+    executor: Annotated[str | None, typer.Option(help=described("executor"))] = None,
+    address: Annotated[str | None, typer.Option(help=described("address"))] = None,
+    workers: Annotated[int | None, typer.Option(help=described("workers"))] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and stop")] = False,
 ) -> None:
     """Run the study: fit, attack, measure, report. The same command again continues where it stopped.
@@ -140,8 +128,7 @@ def study(
     )
     from dosimeter.cli.study import print_plan, run
 
-    if settings.resolved().is_phantom:
-        say("=" * 80, PHANTOM_WARNING, "=" * 80, error=True)
+    warn_of_phantoms(settings)
     if dry_run:
         print_plan(settings)
     else:
@@ -190,38 +177,3 @@ def show(
         raise DosimeterError(f"'{what}' cannot be shown. Try `dosimeter show attack {name}`.")
     for fact, value in attack_facts(name):
         say(f"{fact:<10} {value}")
-
-
-def shown_command(arguments: list[str], settings: StudyConfig, config: Path | None) -> str:
-    """Return the command line without the folders it names: a folder may name a person, and the report shows it."""
-    paths = [settings.data, settings.out, settings.mask, config, *settings.weights.values()]
-    paths += [Path(name.partition(":")[2]) for name in settings.cohort if ":" in name]
-    paths += [Path(name) for name in settings.model if settings.brought]
-    shown = [re.sub(f"{re.escape(os.sep)}+", lambda _: os.sep, argument) for argument in arguments]
-    for path in paths:
-        if path is not None and path.parent != Path():
-            shown = [argument.replace(f"{path.parent}{os.sep}", f"...{os.sep}") for argument in shown]
-    return shlex.join(["dosimeter", *shown])
-
-
-def joined(values: list[str] | None) -> str | None:
-    """Return a repeated option as the comma-separated text that settings take.
-
-    Raises:
-        DosimeterError: it names nothing.
-    """
-    text = None if values is None else ",".join(values)
-    if text is not None and not text.replace(",", "").strip():
-        raise DosimeterError(f"an option that takes names must have one, got '{named(text)}'. Leave the option out.")
-    return text
-
-
-def pairs(values: list[str] | None, rule: str, example: str) -> dict[str, str] | None:
-    """Return the NAME=VALUE of an option as a mapping."""
-    if values is None:
-        return None
-    pairs = [value.partition("=") for value in values]
-    for name, equals, value in pairs:
-        if not (name and equals and value):
-            raise typer.BadParameter(f"{rule}, got '{named(name + equals + value)}'. Try {example}.")
-    return {name: value for name, _, value in pairs}

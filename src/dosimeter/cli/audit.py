@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from dosimeter.study.config import StudyConfig, load_config
+from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
+from dosimeter.study.config import load_config
 
 AUDIT = {
     "preset": "sound",
@@ -17,10 +18,6 @@ AUDIT = {
 """What an audit asks unless it is told otherwise: one step, many steps, the nearest image, scores alone, and noise."""
 
 
-def _field(name: str) -> str:
-    return StudyConfig.model_fields[name].description or ""
-
-
 def audit(
     model: Annotated[
         list[str], typer.Option(help="a model card (.toml), or a folder with a classifier that dosimeter saved")
@@ -28,32 +25,30 @@ def audit(
     data: Annotated[
         list[str], typer.Option(help="test images: folder:PATH, csv:PATH, or a cohort (dosimeter list cohorts)")
     ],
-    trust: Annotated[bool, typer.Option("--trust", help=_field("trust"))] = False,
-    attack: Annotated[list[str] | None, typer.Option(help=_field("attack"))] = None,
-    effort: Annotated[str, typer.Option(help=_field("effort"))] = "quick",
-    epsilons: Annotated[str, typer.Option(help=_field("epsilons"))] = AUDIT["epsilons"],
-    storage: Annotated[list[str] | None, typer.Option(help=_field("storages"))] = None,
-    target: Annotated[str | None, typer.Option(help=_field("target"))] = None,
-    native: Annotated[bool | None, typer.Option("--native", help=_field("native"))] = None,
-    transfer: Annotated[bool | None, typer.Option("--transfer", help=_field("transfer"))] = None,
-    visibility: Annotated[str, typer.Option(help=_field("visibility"))] = "none",
+    trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
+    attack: Annotated[list[str] | None, typer.Option(help=described("attack"))] = None,
+    effort: Annotated[str, typer.Option(help=described("effort"))] = "quick",
+    epsilons: Annotated[str, typer.Option(help=described("epsilons"))] = AUDIT["epsilons"],
+    storage: Annotated[list[str] | None, typer.Option(help=described("storages"))] = None,
+    target: Annotated[str | None, typer.Option(help=described("target"))] = None,
+    native: Annotated[bool | None, typer.Option("--native", help=described("native"))] = None,
+    transfer: Annotated[bool | None, typer.Option("--transfer", help=described("transfer"))] = None,
+    visibility: Annotated[str, typer.Option(help=described("visibility"))] = "none",
     declared_accuracy: Annotated[
-        list[str] | None, typer.Option(help=_field("declared_accuracy") + ", as NAME=SHARE")
+        list[str] | None, typer.Option(help=described("declared_accuracy") + ", as NAME=SHARE")
     ] = None,
-    positive: Annotated[str | None, typer.Option(help=_field("positive"))] = None,
+    positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
     images: Annotated[int | None, typer.Option(help="test images drawn of the data; default: all")] = None,
-    seed: Annotated[int | None, typer.Option(help=_field("seed"))] = None,
-    device: Annotated[str | None, typer.Option(help=_field("device"))] = None,
-    engine: Annotated[str | None, typer.Option(help=_field("engine"))] = None,
-    workers: Annotated[int | None, typer.Option(help=_field("workers"))] = None,
-    out: Annotated[Path | None, typer.Option(help=_field("out"))] = None,
+    seed: Annotated[int | None, typer.Option(help=described("seed"))] = None,
+    device: Annotated[str | None, typer.Option(help=described("device"))] = None,
+    engine: Annotated[str | None, typer.Option(help=described("engine"))] = None,
+    workers: Annotated[int | None, typer.Option(help=described("workers"))] = None,
+    out: Annotated[Path | None, typer.Option(help=described("out"))] = None,
 ) -> None:
     """Audit trained classifiers: attack every test image, judge the evaluation, draw the report.
 
     The same command again continues where it stopped; `report`, `export`, `serve` and `readers` take its folder.
     """
-    from dosimeter.cli.app import joined, pairs, shown_command
-
     settings = load_config(
         model=joined(model),
         cohort=joined(data),
@@ -77,10 +72,7 @@ def audit(
         workers=workers,
         out=out,
     )
-    from dosimeter.cli.app import PHANTOM_WARNING
-    from dosimeter.cli.lines import say
     from dosimeter.cli.study import run
 
-    if settings.resolved().is_phantom:
-        say("=" * 80, PHANTOM_WARNING, "=" * 80, error=True)
+    warn_of_phantoms(settings)
     run(settings, command=shown_command(sys.argv[1:], settings, None))

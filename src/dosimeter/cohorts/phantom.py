@@ -5,14 +5,14 @@ the software works, never how a classifier does on people.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import gaussian_filter
 
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pseudonymise
 from dosimeter.cohorts.phantom_anatomy import (
@@ -22,9 +22,22 @@ from dosimeter.cohorts.phantom_anatomy import (
     Ellipsoids,
     Floats,
     Rng,
-    covered,
     draw_anatomy,
     rotation,
+)
+from dosimeter.cohorts.phantom_projection import (
+    MU_CORTEX,
+    MU_SOFT,
+    SIZE_PX,
+    Grid,
+    blur_wide,
+    draw_bend,
+    finer,
+    make_grid,
+    path_through,
+    splat,
+    texture,
+    union_path,
 )
 from dosimeter.errors import DosimeterError
 from dosimeter.units import GREY_LEVELS_8BIT
@@ -32,7 +45,6 @@ from dosimeter.units import GREY_LEVELS_8BIT
 Ints = npt.NDArray[np.int64]
 Signs = frozenset[str]
 
-SIZE_PX = 224
 CLASSES = ("clear", "opacity")
 SIGNS = ("opacity", "effusion", "pacemaker")
 """What an image may show. A pacemaker is a device, not a disease: a finding that is easy to see."""
@@ -46,9 +58,7 @@ DEFAULT_N_IMAGES = 300
 MAX_IMAGES = 100_000
 MAX_IMAGES_PER_PATIENT = 4
 
-# Linear attenuation at an effective 70 keV, 1 / cm.
-MU_SOFT, MU_FAT, MU_CORTEX, MU_MARROW = 0.195, 0.172, 0.62, 0.27
-MARROW_LACK = (MU_CORTEX - MU_MARROW) / (MU_CORTEX - MU_SOFT)
+MU_FAT = 0.172  # linear attenuation as those of `phantom_projection`, 1 / cm
 RIB_MARROW, BONE_MARROW = 0.68, 0.90
 # CT numbers, HU.
 HU_AIR, HU_FAT, HU_MUSCLE, HU_ORGAN, HU_CORTEX, HU_MARROW = -1000.0, -100.0, 45.0, 40.0, 650.0, 230.0
@@ -58,151 +68,22 @@ SLICE_CM = 0.3
 MARKER = np.array([[1, 1, 0, 0, 0]] * 8 + [[1, 1, 1, 1, 1]] * 2, dtype=float)  # the lead letter L
 
 
-class Grid(NamedTuple):
-    """Where the pixels lie: cm coordinates of each (bent a little, so that no outline is a perfect ellipse).
-
-    Attributes:
-        u: (h, w), along the columns.
-        v: (h, w), along the rows.
-        origin: (u, v) of the unbent pixel (0, 0).
-        pitch: cm a column and a row, negative where the coordinate falls.
-    """
-
-    u: Floats
-    v: Floats
-    origin: tuple[float, float]
-    pitch: tuple[float, float]
-
-    def locate(self, points: Floats) -> tuple[Ints, Floats]:
-        """Find the (column, row) nearest to each point, and how far from the point it is, cm; all (n, 2)."""
-        straight = np.clip(np.rint((points - self.origin) / self.pitch), 0, SIZE_PX - 1).astype(int)
-        bent = np.stack([axis[straight[:, 1], straight[:, 0]] for axis in (self.u, self.v)], axis=1)
-        steps = np.rint((points - bent) / self.pitch)
-        return straight + steps.astype(int), bent + steps * self.pitch - points
-
-
-class Patches(NamedTuple):
-    """Values at pixels, a pixel as often as something lies over it; both (n,)."""
-
-    pixels: Ints
-    values: Floats
-
-    def total(self) -> Floats:
-        """Their sum in every pixel, (h, w)."""
-        flat = np.bincount(self.pixels, self.values, minlength=SIZE_PX * SIZE_PX)
-        return np.asarray(flat.reshape(SIZE_PX, SIZE_PX), dtype=np.float64)
-
-    def highest(self) -> Floats:
-        """The largest in every pixel, 0 where there is none; (h, w)."""
-        flat = np.zeros(SIZE_PX * SIZE_PX)
-        np.maximum.at(flat, self.pixels, self.values)
-        return flat.reshape(SIZE_PX, SIZE_PX)
-
-
-def _grid(centre: tuple[float, float], pitch: tuple[float, float], bend: Floats) -> Grid:
-    """A square of pixels about `centre`; `bend` is (2, waves, 4): amplitude, two frequencies and phase."""
-    steps = np.arange(SIZE_PX) - (SIZE_PX - 1) / 2
-    columns, rows = centre[0] + pitch[0] * steps, centre[1] + pitch[1] * steps
-    size, along, down, phase = (bend[..., i, None] for i in range(4))  # (2, waves, 1) each
-    across = size * np.exp(1j * (along * columns + phase))
-    waves = (np.exp(1j * down * rows).swapaxes(1, 2) @ across).imag  # sum of size * sin(along u + down v + phase)
-    return Grid(columns + waves[0], rows[:, None] + waves[1], (columns[0], rows[0]), pitch)
-
-
-def _draw_bend(rng: Rng) -> Floats:
-    amplitude = rng.uniform(0.05, 0.2, (2, 4, 1))
-    return np.concatenate([amplitude, rng.normal(0, 0.45, (2, 4, 2)), rng.uniform(0, 2 * np.pi, (2, 4, 1))], axis=2)
-
-
-def _splat(conics: Conics, grid: Grid, profile: Callable[[Floats], Floats], weight: Floats) -> Patches:
-    """Evaluate weight * profile(q) of many small conics, each only on the pixels near it.
-
-    Each is first widened by half a pixel and weakened to match, so that thin vessels neither vanish nor flicker.
-    """
-    spread = np.linalg.inv(conics.forms)
-    wide = spread + np.diag(np.square(grid.pitch)) / 4
-    forms = np.asarray(np.linalg.inv(wide), dtype=np.float64)
-    weight = weight * np.sqrt(np.linalg.det(spread) / np.linalg.det(wide))
-    reach = np.sqrt(np.maximum(0, wide[:, (0, 1), (0, 1)] * (1 - conics.level)[:, None]))
-    radius_px = np.ceil((reach / np.abs(grid.pitch)).max(axis=1) + 1.5)
-    home, offset = grid.locate(conics.centres)
-    near = np.all((home > -radius_px[:, None]) & (home < SIZE_PX + radius_px[:, None]), axis=1)
-    tier = (2 * np.ceil(radius_px / 2)).astype(int) * (near & (conics.level < 1))
-    found = []
-    for size in np.unique(tier[tier > 0]):
-        chosen = np.flatnonzero(tier == size)
-        span = np.arange(-size, size + 1)
-        du = offset[chosen, 0, None, None] + grid.pitch[0] * span  # (n, 1, 2 size + 1)
-        dv = offset[chosen, 1, None, None] + grid.pitch[1] * span[:, None]  # (n, 2 size + 1, 1)
-        local = Conics(np.zeros((len(chosen), 2)), forms[chosen], conics.level[chosen])
-        q = local.q(du, dv)
-        item, down, across = np.nonzero(q < 1)
-        column, row = home[chosen[item], 0] + span[across], home[chosen[item], 1] + span[down]
-        seen = (row >= 0) & (row < SIZE_PX) & (column >= 0) & (column < SIZE_PX)
-        height = weight[chosen[item]] * profile(q[item, down, across])
-        found.append(((row * SIZE_PX + column)[seen], height[seen]))
-    pixels, values = zip(*found, strict=True) if found else ([np.zeros(0, int)], [np.zeros(0)])
-    return Patches(np.concatenate(pixels), np.concatenate(values))
-
-
-def _path(solid: Ellipsoids, grid: Grid, marrow: float = 0.0) -> Floats:
-    """Sum of the chords of many small ellipsoids, (h, w), cm; of bones, those through a marrow count for less.
-
-    Args:
-        marrow: size of the marrow relative to its bone; the bone's wall is denser by `MARROW_LACK`.
-    """
-
-    def profile(q: Floats) -> Floats:
-        return np.sqrt(1 - q) - MARROW_LACK * np.sqrt(np.maximum(0, marrow**2 - q))
-
-    return _splat(solid.projected(), grid, profile, 2 * solid.half_depth()).total()
-
-
-def _coarser(image: Floats, factor: int) -> Floats:
-    """Mean of every factor x factor pixels."""
-    blocks = (SIZE_PX // factor, factor, SIZE_PX // factor, factor)
-    return np.asarray(image.reshape(blocks).mean(axis=(1, 3)))
-
-
-def _finer(image: Floats, factor: int) -> Floats:
-    return np.asarray(zoom(image, factor, order=1, mode="nearest", grid_mode=True))
-
-
-def _blur_wide(image: Floats, sigma_px: float) -> Floats:
-    """Gaussian blur by many pixels, found on a grid four times coarser."""
-    return _finer(gaussian_filter(_coarser(image, 4), sigma_px / 4, mode="nearest", truncate=3), 4)
-
-
-def _union_path(grid: Grid, factor: int, *parts: Ellipsoids) -> Floats:
-    """Length of the beam inside the union of large ellipsoids, cm, (h, w) of a grid `factor` coarser."""
-    u, v = _coarser(grid.u, factor), _coarser(grid.v, factor)
-    entry, leave = zip(*(part.chords(u, v) for part in parts), strict=True)
-    return covered(np.concatenate(entry), np.concatenate(leave))
-
-
-def _texture(rng: Rng, *scales_px: float) -> Floats:
-    """Smooth noise (h, w) of unit variance: the mean of white noise blurred to each scale."""
-    layers = [gaussian_filter(rng.standard_normal((SIZE_PX, SIZE_PX)), scale) * 2 * scale for scale in scales_px]
-    total = np.sum(layers, axis=0) * np.sqrt(np.pi)
-    return np.asarray(total / total.std())
-
-
 def _attenuation(anatomy: Anatomy, signs: Signs, grid: Grid, rng: Rng) -> Floats:
     """Line integral of attenuation along y for every pixel, (h, w), without unit."""
-    body = _union_path(grid, 4, anatomy.skin, anatomy.limbs)
-    lean = _union_path(grid, 4, anatomy.muscle, anatomy.limbs)
-    lung = _finer(_union_path(grid, 2, anatomy.solids, anatomy.lungs) - _union_path(grid, 2, anatomy.solids), 2)
+    body = union_path(grid, 4, anatomy.skin, anatomy.limbs)
+    lean = union_path(grid, 4, anatomy.muscle, anatomy.limbs)
+    lung = finer(union_path(grid, 2, anatomy.solids, anatomy.lungs) - union_path(grid, 2, anatomy.solids), 2)
     tissue = rng.uniform(0.17, 0.30)  # the fraction of the lung that is not air
-    total = _finer(MU_FAT * (body - lean) + MU_SOFT * lean, 4) - MU_SOFT * lung
-    total += MU_SOFT * tissue * lung * (1 + 0.05 * _texture(rng, 1.2, 4.0))
+    total = finer(MU_FAT * (body - lean) + MU_SOFT * lean, 4) - MU_SOFT * lung
+    total += MU_SOFT * tissue * lung * (1 + 0.05 * texture(rng, 1.2, 4.0))
     markings = rng.uniform(1.0, 1.8) * (1 - tissue) * MU_SOFT
-    total += CHAIN_DENSITY * markings * _path(anatomy.vessels, grid) * np.minimum(1, lung / 3)
+    total += CHAIN_DENSITY * markings * path_through(anatomy.vessels, grid) * np.minimum(1, lung / 3)
     bone = rng.uniform(0.85, 1.15) * (MU_CORTEX - MU_SOFT)
-    total += CHAIN_DENSITY * bone * _path(anatomy.ribs, grid, marrow=RIB_MARROW)
-    total += 0.4 * bone * _path(anatomy.bones, grid, marrow=BONE_MARROW)
-    total += 0.5 * bone * _path(anatomy.limb_bones, grid)
-    total -= CHAIN_DENSITY * MU_SOFT * _path(anatomy.airways, grid)
-    total -= rng.uniform(0, 0.7) * MU_SOFT * _path(anatomy.gas, grid)
+    total += CHAIN_DENSITY * bone * path_through(anatomy.ribs, grid, marrow=RIB_MARROW)
+    total += 0.4 * bone * path_through(anatomy.bones, grid, marrow=BONE_MARROW)
+    total += 0.5 * bone * path_through(anatomy.limb_bones, grid)
+    total -= CHAIN_DENSITY * MU_SOFT * path_through(anatomy.airways, grid)
+    total -= rng.uniform(0, 0.7) * MU_SOFT * path_through(anatomy.gas, grid)
     if "opacity" in signs:
         total += MU_SOFT * _opacity_path(anatomy, lung, grid, rng)
     if "effusion" in signs:
@@ -237,8 +118,8 @@ def _opacity_path(anatomy: Anatomy, lung: Floats, grid: Grid, rng: Rng) -> Float
     A lobule's density falls as 1 - q towards its edge; along a chord this adds up to 4 / 3 of (1 - q) ** 1.5.
     """
     weight = 4 / 3 * anatomy.sites.half_depth() * anatomy.site_density
-    path = _splat(anatomy.sites.projected(), grid, lambda q: (1 - q) ** 1.5, weight).total()
-    path *= np.clip(1 + 0.35 * _texture(rng, 1.3, 3.0, 6.0), 0.1, None)
+    path = splat(anatomy.sites.projected(), grid, lambda q: (1 - q) ** 1.5, weight).total()
+    path *= np.clip(1 + 0.35 * texture(rng, 1.3, 3.0, 6.0), 0.1, None)
     room = 0.6 * lung + 1e-6
     return np.asarray(room * (1 - np.exp(-0.6 * path / room)))
 
@@ -248,10 +129,10 @@ def _radiograph(anatomy: Anatomy, signs: Signs, bend: Floats, rng: Rng) -> Float
     turn = rotation(rng.normal(0, 2.0), rng.normal(0, 1.2), rng.normal(0, 2.5))
     posed = anatomy.moved(turn)
     pitch = rng.uniform(31, 38) / SIZE_PX
-    grid = _grid((rng.normal(0, 0.7), rng.normal(-2.6, 1.0)), (pitch, -pitch), bend)
+    grid = make_grid((rng.normal(0, 0.7), rng.normal(-2.6, 1.0)), (pitch, -pitch), bend)
     primary = np.exp(-_attenuation(posed, signs, grid, rng))
     heel = np.exp(rng.normal(0, 0.05) * grid.u / 10 + rng.normal(0, 0.05) * grid.v / 10)
-    scatter = _blur_wide(np.minimum(primary, 0.25), 4.5 / pitch)
+    scatter = blur_wide(np.minimum(primary, 0.25), 4.5 / pitch)
     fluence = gaussian_filter(heel * (primary + rng.uniform(0.15, 0.5) * scatter), rng.uniform(0.45, 0.8))
     photons = 10 ** rng.uniform(4.6, 5.6)
     counts = rng.poisson(photons * fluence)
@@ -261,7 +142,7 @@ def _radiograph(anatomy: Anatomy, signs: Signs, bend: Floats, rng: Rng) -> Float
 def _developed(film: Floats, rng: Rng) -> Floats:
     """What the console makes of the detector's logarithm: sharpened, windowed on the chest, with a marker."""
     film = gaussian_filter(film, 0.35)
-    film += rng.uniform(0.0, 0.7) * (film - _blur_wide(film, 14))
+    film += rng.uniform(0.0, 0.7) * (film - blur_wide(film, 14))
     dark, bright = np.quantile(film[30:-12, 25:-25], (0.02, 0.97))
     low, high = dark - rng.uniform(0.1, 0.7), bright + rng.uniform(-0.2, 0.5)
     grey = np.clip((film - low) / (high - low), 0, 1) ** rng.uniform(0.75, 1.25)
@@ -287,7 +168,7 @@ def _cover(solid: Ellipsoids, z_cm: float, grid: Grid) -> Floats:
 def _depth(solid: Ellipsoids, z_cm: float, grid: Grid, thickness_cm: float = 0.0) -> Floats:
     """How deep each pixel lies in many small ellipsoids, (h, w): 0 outside, 1 at a centre, less for thin ones."""
     conics = solid.section(z_cm, thickness_cm)
-    return _splat(conics, grid, lambda q: 1 - q, np.ones(len(conics.level))).highest()
+    return splat(conics, grid, lambda q: 1 - q, np.ones(len(conics.level))).highest()
 
 
 def _paint(hu: Floats, cover: Floats, value: float | Floats) -> None:
@@ -299,12 +180,12 @@ def _slice_hu(anatomy: Anatomy, opaque: bool, z_cm: float, grid: Grid, rng: Rng)
     """CT numbers of the axial slice at height z, (h, w), HU, without noise."""
     hu = np.full((SIZE_PX, SIZE_PX), HU_AIR)
     _paint(hu, _cover(anatomy.skin, z_cm, grid), HU_FAT)
-    _paint(hu, _cover(anatomy.muscle, z_cm, grid), HU_MUSCLE + 12 * _texture(rng, 2.0, 5.0))
+    _paint(hu, _cover(anatomy.muscle, z_cm, grid), HU_MUSCLE + 12 * texture(rng, 2.0, 5.0))
     solid = _cover(anatomy.solids, z_cm, grid)
     lung = _cover(anatomy.lungs, z_cm, grid) * (1 - solid)
-    _paint(hu, solid, HU_ORGAN + 10 * _texture(rng, 4.0))
+    _paint(hu, solid, HU_ORGAN + 10 * texture(rng, 4.0))
     gravity = np.clip((grid.v + 2) / 11, 0, 1) ** 3 * rng.uniform(0, 160)
-    air = rng.normal(-855, 25) + 22 * _texture(rng, 1.0, 2.5, 8.0) + gravity
+    air = rng.normal(-855, 25) + 22 * texture(rng, 1.0, 2.5, 8.0) + gravity
     _paint(hu, lung, air)
     if opaque:
         fill = _opacity_fill(anatomy, z_cm, grid, rng)
@@ -320,8 +201,8 @@ def _slice_hu(anatomy: Anatomy, opaque: bool, z_cm: float, grid: Grid, rng: Rng)
 
 def _opacity_fill(anatomy: Anatomy, z_cm: float, grid: Grid, rng: Rng) -> Floats:
     """Fraction of soft tissue in the airspace at height z, 0 (air) to 1, (h, w)."""
-    fill = _splat(anatomy.sites.section(z_cm), grid, lambda q: 1 - q, anatomy.site_density).total()
-    patchy = fill * (1 + 0.6 * _texture(rng, 1.2, 3.0, 6.0)) - 0.12
+    fill = splat(anatomy.sites.section(z_cm), grid, lambda q: 1 - q, anatomy.site_density).total()
+    patchy = fill * (1 + 0.6 * texture(rng, 1.2, 3.0, 6.0)) - 0.12
     return np.asarray(1 - np.exp(-0.9 * np.maximum(patchy, 0)))
 
 
@@ -331,10 +212,10 @@ def _ct_slice(anatomy: Anatomy, signs: Signs, bend: Floats, rng: Rng) -> Floats:
     z_cm = rng.choice(anatomy.sites.centres[:, 2]) + rng.normal(0, 0.3)
     wide = rng.uniform(29, 36)
     pitch = (wide / SIZE_PX, wide * rng.uniform(0.72, 0.92) / SIZE_PX)
-    grid = _grid((rng.normal(0, 0.3), 0.8 + rng.normal(0, 0.3)), pitch, bend)
+    grid = make_grid((rng.normal(0, 0.3), 0.8 + rng.normal(0, 0.3)), pitch, bend)
     hu = _slice_hu(posed, "opacity" in signs, z_cm, grid, rng)
     hu = gaussian_filter(hu, rng.uniform(0.35, 0.7))
-    hu += rng.uniform(12, 55) * _texture(rng, rng.uniform(0.5, 0.9))
+    hu += rng.uniform(12, 55) * texture(rng, rng.uniform(0.5, 0.9))
     low, high = rng.normal(-1020, 40), rng.uniform(80, 300)
     return np.asarray(np.clip((hu - low) / (high - low), 0, 1))
 
@@ -349,7 +230,7 @@ def _stream(modality: str, seed: int, patient: int, number: int) -> Rng:
 def _patient(modality: str, seed: int, patient: int) -> tuple[Anatomy, Floats]:
     """The patient's anatomy and how it bends, kept while the patient's images are read."""
     rng = _stream(modality, seed, patient, 0)
-    return draw_anatomy(rng), _draw_bend(rng)
+    return draw_anatomy(rng), draw_bend(rng)
 
 
 def _render(modality: str, seed: int, patient: int, image: int, signs: Signs) -> Decoded:

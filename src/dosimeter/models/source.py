@@ -1,6 +1,5 @@
 """The contract of a source, a way to bring a trained network; and the classifier that a model card makes of it."""
 
-import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from dosimeter import registry
 from dosimeter.errors import DosimeterError, in_a_line
+from dosimeter.files import digest_of_file
 from dosimeter.models.archives import require_plain
 from dosimeter.models.base import Classifier
 from dosimeter.models.decisions import Findings
@@ -203,12 +203,6 @@ def _weights_of(card: ModelCard, brought: Brought) -> dict[str, Any]:
         "note": " ".join(filter(None, [card.note, brought.note])),
         "layers": card.source,
     }
-
-
-def digest_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fill_tensors(network: nn.Module, card: ModelCard) -> None:

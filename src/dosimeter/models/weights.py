@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dosimeter.cache import cache_dir
 from dosimeter.errors import DosimeterError
-from dosimeter.files import replacing
+from dosimeter.files import digest_of_file, replacing
 from dosimeter.models.archives import require_plain
 from dosimeter.models.backbones import get_backbone
 from dosimeter.models.preprocessing import Preprocessing, get_preprocessing
@@ -367,7 +367,6 @@ def _download(url: str, path: Path) -> None:
 
 def _check_hash(path: Path, network: str) -> None:
     expected = _official(network).file_sha256
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = digest_of_file(path)
     if found != expected:
         raise OSError(f"the SHA-256 of {_file_name(network)} must be {expected}, got {found}")

@@ -56,4 +56,5 @@ def sorted_by_trial(table: pd.DataFrame, order: Sequence[tuple[str, str]]) -> pd
 
 def of_trial(table: pd.DataFrame, cohort: str, protocol: str) -> pd.DataFrame:
     """Return the rows of one cohort and protocol."""
-    return table.loc[(table["cohort"] == cohort) & (table["protocol"] == protocol)]
+    own = (table["cohort"] == cohort) & (table["protocol"] == protocol)
+    return table if own.all() else table[own]

@@ -1,12 +1,12 @@
 """A model card: a TOML file that says what a trained network is and how it wants its images. No torch here."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.files import read_toml
 from dosimeter.plain import named, shown
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -55,6 +55,11 @@ class ModelCard(BaseModel):
     licence: str = "not stated"
     note: str = ""
 
+    @property
+    def n_outputs(self) -> int:
+        """How many outputs its network has."""
+        return 1 if self.outputs.startswith("one ") else len(self.classes)
+
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if len(set(self.classes)) < len(self.classes):
@@ -80,13 +85,7 @@ def read_model_card(path: Path) -> ModelCard:
     Raises:
         DosimeterError: the file cannot be read, or a key or value is none of a card.
     """
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DosimeterError(f"the model card {named(path)} cannot be read ({error}).") from error
-    except (ValueError, RecursionError) as error:
-        raise DosimeterError(f"the model card {named(path)} is not valid TOML: {error}.") from error
-    card = checked(found, f"the model card {named(path)}")
+    card = checked(read_toml(path, "model card"), f"the model card {named(path)}")
     return card if card.weights is None else card.model_copy(update={"weights": path.parent / card.weights})
 
 

@@ -15,6 +15,7 @@ from dosimeter.analysis.repeats import first_repeat, seeds
 from dosimeter.analysis.wording import MARKS, is_marked
 from dosimeter.presentation.section import UNCHANGED_FIGURE, Drawing, Panel, Tables
 from dosimeter.presentation.style import save
+from dosimeter.presentation.views import of_trial
 from dosimeter.progress import Progress
 from dosimeter.record.table import Responses
 from dosimeter.report.sections import in_order
@@ -130,23 +131,18 @@ def _panels(responses: Responses, every: Mapping[str, pd.DataFrame]) -> Iterator
             protocol=protocol,
             modality=str(modality),
             classes=tuple(cards.get((cohort, protocol), {}).get("classes", ("class 0", "class 1"))),
-            tables={name: _of(table, cohort, protocol) for name, table in tables.items()},
-            answers=_of(fgsm, cohort, protocol),
-            clean=_of(clean, cohort, protocol),
-            doses=_of(doses, cohort, protocol),
+            tables={name: of_trial(table, cohort, protocol) for name, table in tables.items()},
+            answers=of_trial(fgsm, cohort, protocol),
+            clean=of_trial(clean, cohort, protocol),
+            doses=of_trial(doses, cohort, protocol),
             exemplars=[item for item in exemplars if (item["cohort"], item["protocol"]) == (cohort, protocol)],
-            every={name: _of(table, cohort, protocol) for name, table in every.items()},
+            every={name: of_trial(table, cohort, protocol) for name, table in every.items()},
             readers=[
                 study
                 for study in responses.meta.get("readers", [])
                 if (study["cohort"], study["protocol"]) == (cohort, protocol)
             ],
         )
-
-
-def _of(table: pd.DataFrame, cohort: str, protocol: str) -> pd.DataFrame:
-    own = (table["cohort"] == cohort) & (table["protocol"] == protocol)
-    return table if own.all() else table[own]
 
 
 def _number(panel: Panel, drawing: Drawing) -> int | None:

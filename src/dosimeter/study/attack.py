@@ -15,6 +15,7 @@ from dosimeter.attacks.threat import ThreatModel
 from dosimeter.cohorts.arrays import cohort_of
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier, answer
+from dosimeter.models.private import private_copy
 from dosimeter.models.source import classifier
 from dosimeter.surroundings import plain_torch
 from dosimeter.sweeps.execute import aim_cell
@@ -117,12 +118,9 @@ def _classifier(network: nn.Module, images: Tensor) -> Classifier:
         raise DosimeterError(f"network must be a torch.nn.Module, got {type(network).__name__}.")
     parameter = next(network.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
-    mode = network.training
-    try:
-        with torch.inference_mode():
-            logits = network.eval()(images[:1].to(device).float())
-    finally:
-        network.train(mode)
+    own, _ = private_copy(network, nn.Identity())
+    with torch.inference_mode():
+        logits = own(images[:1].to(device).float())
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise DosimeterError(
@@ -130,4 +128,4 @@ def _classifier(network: nn.Module, images: Tensor) -> Classifier:
             "behind a head of one logit, dosimeter.Output('KEY') behind one of several outputs."
         )
     names = [str(index) for index in range(logits.shape[1])]
-    return classifier(network, size_px=images.shape[-1], classes=names, channels=images.shape[1]).to(device)
+    return classifier(own, size_px=images.shape[-1], classes=names, channels=images.shape[1]).to(device)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from dosimeter import registry
 from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.files import read_toml
 from dosimeter.plain import named, one_line, shown
 from dosimeter.record.model_card import is_brought, name_of
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
@@ -371,13 +371,7 @@ def load_config(path: Path | None = None, **overrides: Any) -> StudyConfig:
     """
     settings: dict[str, Any] = {}
     if path is not None:
-        try:
-            settings = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise DosimeterError(f"the settings file {named(path)} cannot be read ({error}).") from error
-        except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep nesting
-            reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"{error}"
-            raise DosimeterError(f"{named(path)} is not valid TOML: {reason}.") from error
+        settings = read_toml(path, "settings file")
     settings |= {key: value for key, value in overrides.items() if value is not None}
     for key in settings:
         if key not in StudyConfig.model_fields:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dosimeter.errors import DosimeterError, in_a_line
-from dosimeter.models.source import Brought, Source, digest_of_file
+from dosimeter.files import digest_of_file
+from dosimeter.models.source import Brought, Source
 from dosimeter.record.model_card import ModelCard
 
 TOLERANCE = 1e-3

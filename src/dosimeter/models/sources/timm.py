@@ -20,10 +20,9 @@ def load(card: ModelCard) -> Brought:
         raise DosimeterError(
             f"architecture '{card.architecture}' is none of timm's. {did_you_mean(card.architecture, known)}"
         )
-    n_outputs = 1 if card.outputs.startswith("one ") else len(card.classes)
 
     def build(**options: int) -> nn.Module:
-        made: nn.Module = timm.create_model(card.architecture, pretrained=False, num_classes=n_outputs, **options)
+        made: nn.Module = timm.create_model(card.architecture, pretrained=False, num_classes=card.n_outputs, **options)
         return made
 
     try:

@@ -16,11 +16,12 @@ def load(card: ModelCard) -> Brought:
         raise DosimeterError(
             f"architecture '{card.architecture}' is none of torchvision's. {did_you_mean(card.architecture, known)}"
         )
-    n_outputs = 1 if card.outputs.startswith("one ") else len(card.classes)
 
     def build() -> nn.Module:
         extra = {"aux_logits": False} if card.architecture in ("googlenet", "inception_v3") else {}
-        built: nn.Module = torchvision.models.get_model(card.architecture, weights=None, num_classes=n_outputs, **extra)
+        built: nn.Module = torchvision.models.get_model(
+            card.architecture, weights=None, num_classes=card.n_outputs, **extra
+        )
         return built
 
     network = seeded(build)

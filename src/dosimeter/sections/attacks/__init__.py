@@ -23,7 +23,8 @@ from dosimeter.sections.attacks.figures import (
     susceptibility_scatter,
     transfer_matrices,
 )
-from dosimeter.sections.attacks.page import attack_sentences, attack_tables
+from dosimeter.sections.attacks.page import attack_tables
+from dosimeter.sections.attacks.sentences import attack_sentences
 
 _ANALYSES = [robust_accuracy, area, class_flips, gain, susceptibility, rank_agreement, most_susceptible, transfer, cost]
 _CATALOGUED = ("knowledge", "atlas", "atlas_version", "nist", "nist_section", "nist_version")

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from dosimeter.analysis.attacks import FROM_POSITIVE, TO_POSITIVE, reported_doses
+from dosimeter.analysis.attacks import FROM_POSITIVE, reported_doses
 from dosimeter.analysis.names import WORST_CASE, attack_title, in_order, is_known, model_name, place
 from dosimeter.analysis.taxonomy import catalogue_note
-from dosimeter.analysis.wording import attacked_accuracy, in_run_order, joined, mark, percent, records
+from dosimeter.analysis.wording import percent, records
 from dosimeter.presentation.numbers import (
     DASH,
     Cell,
@@ -25,46 +25,16 @@ from dosimeter.presentation.numbers import (
     seconds,
     words,
 )
-from dosimeter.presentation.ranges import accuracy_ranges, accuracy_said, has_interval, share_said
+from dosimeter.presentation.ranges import accuracy_ranges, has_interval, share_said
+from dosimeter.presentation.values import of_keys
 from dosimeter.presentation.views import Head, View, of_trial, trials
+from dosimeter.sections.attacks.sentences import strength_note
 
 Tables = Mapping[str, pd.DataFrame]
 Row = Mapping[str, Any]
 
 MOST_LISTED = 12
 """Classes in the table of flips, at most."""
-
-_TRIAL = ["cohort", "protocol"]
-_AIMED = (
-    "The attacks were to have images answered as {}. Images of that class are not attacked, and are not counted in "
-    "this section."
-)
-
-
-def attack_sentences(tables: Tables, meta: Mapping[str, Any]) -> list[str]:
-    """Return what the attacks of a run show, a sentence or two for each classifier and one for each pair of models.
-
-    Args:
-        tables: as `report.build.build_tables` returns them, of one seed.
-        meta: the run's.
-    """
-    classes = {(card["cohort"], card["protocol"]): card["classes"] for card in meta.get("cohorts", [])}
-    robust = in_run_order(tables["robust_accuracy"], meta)
-    robust = robust[robust["storage"] == "float"]
-    target = meta.get("config", {}).get("target")
-    sentences = [_AIMED.format(target)] if target else []
-    for (cohort, protocol, model), rows in robust.groupby([*_TRIAL, "model"], sort=False):
-        doses = reported_doses(rows["epsilon"])
-        if not doses or WORST_CASE not in set(rows["preset"]):
-            continue
-        middle = doses[len(doses) // 2]
-        flips = _of(tables["class_flips"], cohort=cohort, protocol=protocol, model=model, preset=WORST_CASE)
-        harm = _harm(flips[(flips["epsilon"] == middle) & (flips["storage"] == "float")], classes[cohort, protocol])
-        where = f"{model_name(model)} on {cohort} ({protocol} protocol)"
-        sentences.append(f"{where}: {_at(rows[rows['epsilon'] == middle], middle)}{harm}")
-    agreed = in_run_order(tables["rank_agreement"], meta)
-    sentences += [_agree(row) for row in records(agreed[agreed["preset"] == WORST_CASE])]
-    return sentences
 
 
 def attack_tables(tables: Tables, order: Sequence[tuple[str, str]], meta: Mapping[str, Any]) -> Iterator[View]:
@@ -96,10 +66,10 @@ def strength(tables: Tables, where: str) -> View:
     areas = areas.sort_values("epsilon_max").drop_duplicates(["model", "preset"])  # the smaller limit
 
     def cells(model: str, preset: str) -> list[Cell]:
-        curve = {row["epsilon"]: row for row in records(_of(robust, model=model, preset=preset))}
+        curve = {row["epsilon"]: row for row in records(of_keys(robust, {"model": model, "preset": preset}))}
         shares = [_share(curve.get(each)) for each in doses]
-        median = records(_of(half, model=model, preset=preset))
-        under = records(_of(areas, model=model, preset=preset))
+        median = records(of_keys(half, {"model": model, "preset": preset}))
+        under = records(of_keys(areas, {"model": model, "preset": preset}))
         last = Cell(DASH) if not under else marked(
             Cell(decimal(under[0]["area"]), decimal_range(under[0]["area_low"], under[0]["area_high"], 2)), under[0]
         )  # fmt: skip
@@ -122,7 +92,7 @@ def gains(tables: Tables, where: str) -> View:
     doses = reported_doses(table["epsilon"])
 
     def cells(model: str, preset: str) -> list[Cell]:
-        curve = {row["epsilon"]: row for row in records(_of(table, model=model, preset=preset))}
+        curve = {row["epsilon"]: row for row in records(of_keys(table, {"model": model, "preset": preset}))}
         return [_gain(curve[each]) if each in curve else Cell(DASH) for each in doses]
 
     return _by_attack(
@@ -144,7 +114,7 @@ def harm(tables: Tables, where: str, classes: Sequence[str]) -> View:
     rows = []
     for model in in_order(flips["model"]):
         for label, kind in kinds:
-            curve = {row["epsilon"]: row for row in records(_of(flips, model=model, label=label))}
+            curve = {row["epsilon"]: row for row in records(of_keys(flips, {"model": model, "label": label}))}
             if curve:
                 cells = [_flipped(curve.get(each)) for each in doses]
                 rows.append([Cell(model_name(model), kind="name"), Cell(kind, kind="name"), *cells])
@@ -207,7 +177,7 @@ def listed(tables: Tables, where: str, classes: Sequence[str]) -> View:
     for number in sorted(table["place"].unique()):
         cells = [Cell(count(number), kind="name")]
         for model in models:
-            found = records(_of(table, model=model, place=number))
+            found = records(of_keys(table, {"model": model, "place": number}))
             cells += _listed(found[0], classes) if found else [Cell(DASH)] * 3
         rows.append(cells)
     star = any(cell.text.endswith(" *") for row in rows for cell in row)
@@ -231,7 +201,7 @@ def transferred(tables: Tables, where: str) -> View:
         mine = table[table["preset"] == preset]
         for source in in_order(mine["made_on"]):
             for target in in_order(mine["model"]):
-                curve = {row["epsilon"]: row for row in records(_of(mine, made_on=source, model=target))}
+                curve = {row["epsilon"]: row for row in records(of_keys(mine, {"made_on": source, "model": target}))}
                 if curve:
                     answered = model_name(target) + (" (white box)" if source == target else "")
                     names = [Cell(name, kind="name") for name in (attack_title(preset), model_name(source), answered)]
@@ -253,7 +223,7 @@ def costs(tables: Tables, where: str) -> View:
     table = table[table["role"] != "transfer"]
 
     def cells(model: str, preset: str) -> list[Cell]:
-        found = records(_of(table, model=model, preset=preset))
+        found = records(of_keys(table, {"model": model, "preset": preset}))
         if not found:
             return [Cell(DASH)] * 3
         row = found[0]
@@ -306,12 +276,6 @@ def _floats(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["storage"] == "float"]
 
 
-def _of(table: pd.DataFrame, **names: Any) -> pd.DataFrame:
-    for name, value in names.items():
-        table = table[table[name] == value]
-    return table
-
-
 def _share(row: Row | None) -> Cell:
     return Cell(DASH) if row is None else marked(Cell(percent(row["accuracy"]), notes(*accuracy_ranges(row))), row)
 
@@ -344,94 +308,3 @@ def _listed(row: Row, classes: Sequence[str]) -> list[Cell]:
 def _spread(row: Row, name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     return "" if is_missing(low) or low == high else f"{low:.0f} to {high:.0f}"
-
-
-def _at(rows: pd.DataFrame, epsilon: float) -> str:
-    """Return what the attacks leave at one epsilon, in words."""
-    by_preset = {row["preset"]: row for row in records(rows)}
-    single = [row for row in by_preset.values() if row["role"] == "attack"]
-    best = min(single, key=lambda row: (row["accuracy"], place(row["preset"])))
-    sentence = (
-        f"at epsilon {epsilon:g} the worst case over {len(single)} attacks leaves an accuracy of "
-        f"{attacked_accuracy(by_preset[WORST_CASE])}; the strongest single attack is {attack_title(best['preset'])}, "
-        f"which leaves {percent(best['accuracy'])}{mark(best)}"
-    )
-    known = {"sound": "FGSM's sound preset", "random_sign": "random signs"}
-    others = [
-        f"{name} {percent(by_preset[preset]['accuracy'])}{mark(by_preset[preset])}"
-        for preset, name in known.items()
-        if preset in by_preset and preset != best["preset"]
-    ]
-    beside = f" ({', '.join(others)})" if others else ""
-    return f"{sentence}{beside}."
-
-
-def _harm(flips: pd.DataFrame, classes: Sequence[str]) -> str:
-    """Return the flips of both of two classes in words."""
-    by_direction = {row["direction"]: row for row in records(flips)}
-    if set(by_direction) != {FROM_POSITIVE, TO_POSITIVE}:
-        return ""
-    missed, alarms = by_direction[FROM_POSITIVE], by_direction[TO_POSITIVE]
-    return (
-        f"It turns {missed['flipped']} of {missed['n']} correctly answered images of {classes[1]} into {classes[0]}, "
-        f"and {alarms['flipped']} of {alarms['n']} the other way{mark(alarms)}."
-    )
-
-
-def _agree(row: Row) -> str:
-    where = f"{row['cohort']} ({row['protocol']} protocol)"
-    pair = f"{model_name(row['model'])} and {model_name(row['other'])}"
-    if is_missing(row["spearman"]):
-        return f"On {where} no rank correlation of the flip epsilons of {pair} is defined."
-    interval = "" if is_missing(row["spearman_low"]) else f" ({row['spearman_low']:.2f} to {row['spearman_high']:.2f})"
-    return (
-        f"On {where} the flip epsilons of {pair} have a rank correlation of {row['spearman']:.2f}{interval} over "
-        f"{row['n']} images that both answer correctly{mark(row)}."
-    )
-
-
-def strength_note(tables: Tables, *, stored: bool) -> str:
-    """Return the note under the table of what every attack leaves: what its rows are, of those that are there.
-
-    Args:
-        tables: robust_accuracy, epsilon50 and area, of what the table shows.
-        stored: whether images were stored too.
-    """
-    robust = tables["robust_accuracy"]
-    roles, several = set(robust["role"]), WORST_CASE in set(robust["preset"])
-    apart = [
-        name
-        for role, name in (
-            ("control", "controls"),
-            ("transfer", "images made on another model"),
-            ("published", "the published preset, which colours a grey image"),
-        )
-        if role in roles
-    ]
-    less = f": not {', '.join(apart)}" if apart else ""
-    under = accuracy_said(robust)
-    ranges = [
-        words
-        for words, there in (
-            ("the area has a 95 % interval by patient", has_interval(tables["area"], "area")),
-            ("epsilon50 has one from ranks", has_interval(tables["epsilon50"], "epsilon50")),
-        )
-        if there
-    ]
-    said = [
-        f"Under each accuracy: {notes(*under)}." if under else "",
-        "The worst case counts an image as lost as soon as any attack of the model itself breaks it at this or a "
-        f"smaller epsilon{less}."
-        if several
-        else "",
-        (
-            "Epsilon50 flips half of the correctly answered images. The area under the curve is the mean accuracy over "
-            "all epsilons up to the one named."
-        ),
-        f"{joined(ranges).capitalize()}." if ranges else "",
-        (
-            f"All epsilons{', also of stored images,' if stored else ''} are in tables/robust_accuracy.csv, area.csv "
-            "and epsilon50.csv."
-        ),
-    ]
-    return " ".join(sentence for sentence in said if sentence)

@@ -1,0 +1,64 @@
+"""What commands share that take a study's settings as options."""
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import typer
+
+from dosimeter.cli.lines import say
+from dosimeter.errors import DosimeterError
+from dosimeter.plain import named
+from dosimeter.study.config import StudyConfig
+
+PHANTOM_WARNING = (
+    "PHANTOM DATA: these are computed thoraxes, not patients. The numbers show that the instrument works and nothing "
+    "else. Set DOSIMETER_DATA or --data to a folder of real images (see `dosimeter data fetch`)."
+)
+
+
+def warn_of_phantoms(settings: StudyConfig) -> None:
+    """Say loudly that the images are computed, if any are."""
+    if settings.resolved().is_phantom:
+        say("=" * 80, PHANTOM_WARNING, "=" * 80, error=True)
+
+
+def described(name: str) -> str:
+    """Return what a setting is, for the help of its option."""
+    return StudyConfig.model_fields[name].description or ""
+
+
+def shown_command(arguments: list[str], settings: StudyConfig, config: Path | None) -> str:
+    """Return the command line without the folders it names: a folder may name a person, and the report shows it."""
+    paths = [settings.data, settings.out, settings.mask, config, *settings.weights.values()]
+    paths += [Path(name.partition(":")[2]) for name in settings.cohort if ":" in name]
+    paths += [Path(name) for name in settings.model if settings.brought]
+    shown = [re.sub(f"{re.escape(os.sep)}+", lambda _: os.sep, argument) for argument in arguments]
+    for path in paths:
+        if path is not None and path.parent != Path():
+            shown = [argument.replace(f"{path.parent}{os.sep}", f"...{os.sep}") for argument in shown]
+    return shlex.join(["dosimeter", *shown])
+
+
+def joined(values: list[str] | None) -> str | None:
+    """Return a repeated option as the comma-separated text that settings take.
+
+    Raises:
+        DosimeterError: it names nothing.
+    """
+    text = None if values is None else ",".join(values)
+    if text is not None and not text.replace(",", "").strip():
+        raise DosimeterError(f"an option that takes names must have one, got '{named(text)}'. Leave the option out.")
+    return text
+
+
+def pairs(values: list[str] | None, rule: str, example: str) -> dict[str, str] | None:
+    """Return the NAME=VALUE of an option as a mapping."""
+    if values is None:
+        return None
+    pairs = [value.partition("=") for value in values]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise typer.BadParameter(f"{rule}, got '{named(name + equals + value)}'. Try {example}.")
+    return {name: value for name, _, value in pairs}
