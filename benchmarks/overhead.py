@@ -20,10 +20,9 @@ from network_clock import NetworkClock
 from subjects import MODELS, cohort_names
 from timing import timed
 
-import dosimeter.examinations.base
+import dosimeter.examinations.known.preflights
 import dosimeter.study.run
 from dosimeter.engines.choose import EnginePlan, plan_engine
-from dosimeter.examinations.pictures import picture
 from dosimeter.examinations.preflight import examine
 from dosimeter.study.config import load_config
 
@@ -52,7 +51,7 @@ def main() -> None:
 
 def measure(model: str, engine: str, limit: int) -> dict[str, Any]:
     """Run a study and return each stage's seconds, in networks and outside them."""
-    choosing, picturing, examining = _Watch(), _Watch(), _Watch()
+    choosing, examining = _Watch(), _Watch()
     # The study that this one is scaled to decides whether a choice of the engine pays.
     choose = choosing.of(_choose_for_a_study)
     with tempfile.TemporaryDirectory() as name:
@@ -69,16 +68,14 @@ def measure(model: str, engine: str, limit: int) -> dict[str, Any]:
         )
         with (
             mock.patch.object(dosimeter.study.run, "plan_engine", choose),
-            mock.patch.object(dosimeter.study.run, "picture", picturing.of(picture)),
-            mock.patch.object(dosimeter.examinations.base, "examine", examining.of(examine)),
+            mock.patch.object(dosimeter.examinations.known.preflights, "examine", examining.of(examine)),
             mock.patch("dosimeter.models.features.cache_dir", return_value=folder),  # no map is there yet
             NetworkClock().running() as clock,
         ):
             total_s, outcome = timed(lambda: dosimeter.study.run.run_study(config))
         stages = {each["stage"]: float(each["duration_s"]) for each in outcome.run.manifest["stages"]}
-    stages["pictures"] = picturing.seconds
     stages["merging and the rest"] = total_s - sum(stages.values())
-    watches = {"engine": choosing, "pictures": picturing, "preflight": examining}
+    watches = {"engine": choosing, "preflights": examining}
     networks = {stage: watch.clock.seconds for stage, watch in watches.items()}
     for kind in ("features", "training"):
         networks[kind] = clock.by_kind[kind] - sum(watch.clock.by_kind[kind] for watch in watches.values())

@@ -232,7 +232,7 @@ def test_a_folder_in_use_is_neither_swept_nor_drawn(table: Path, capsys: pytest.
 
 
 @pytest.mark.usefixtures("tiny_networks", "no_report")
-@pytest.mark.parametrize("pattern", ["pictures/*", "examined/*"])
+@pytest.mark.parametrize("pattern", ["examined/exemplars-*", "examined/preflights-*"])
 @pytest.mark.parametrize("content", ["null", '[{"a": 1}]', '{"a": 1}'])
 def test_pictures_and_examinations_that_are_nonsense_are_made_again(
     study_copy: Callable[..., Path], image_folder: Path, tmp_path: Path, pattern: str, content: str

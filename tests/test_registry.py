@@ -11,11 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 import dosimeter.attacks.known
+import dosimeter.examinations.known
 import dosimeter.models.known
 import dosimeter.sections
 from dosimeter import registry
 from dosimeter.cli.app import app
 from dosimeter.errors import DosimeterError
+from dosimeter.record import table as responses
 
 ATTACK = '''
 from dataclasses import dataclass
@@ -110,19 +112,35 @@ from dosimeter.analysis.checks import CAUTION, Finding, Rule
 
 
 def lucky(trial):
-    return Finding(CAUTION, f"{len(trial.attacks)} attacks, by a test.")
+    bright = trial.examined["bright"][0]
+    return Finding(CAUTION, f"{len(trial.attacks)} attacks and {bright['n']} images examined, by a test.")
 
 
 ENTRY = Rule("lucky", "Luck is small", "never passed", "a test", "Do nothing.", lucky)
+"""
+EXAMINATION = """
+from dosimeter.examinations.base import Examination, Question
+
+
+def ask(examined):
+    test = examined.trial.split.test
+    yield Question("how bright", [], lambda: [{{"n": len(test), "by": "{name}"}}], examined.scope)
+
+
+ENTRY = Examination(note="how bright images are: {name}", ask=ask, before={before})
 """
 
 
 @pytest.fixture
 def additions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An attack, a backbone and a section as files of the folders, and one of each and a storage of another package."""
+    """An attack, a backbone, a section and an examination as files of the folders, and one of each of another package.
+
+    The other package brings a storage and a check, too.
+    """
     for package, name, content in (
         (dosimeter.sections, "counted", SECTION.format(name="counted", title="Counted by a folder")),
         (dosimeter.attacks.known, "brighter", ATTACK.format(name="brighter", title="Brighter by a file")),
+        (dosimeter.examinations.known, "bright", EXAMINATION.format(name="bright", before=True)),
         (dosimeter.models.known, "smallest", BACKBONE.format(name="smallest", title="Smallest by a file")),
     ):
         folder = tmp_path / name
@@ -138,11 +156,13 @@ def additions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         "[dosimeter.storages]\npng8-again = addition_storage:ENTRY\n"
         "[dosimeter.backbones]\nforeign = addition_backbone:ENTRY\n"
         "[dosimeter.checks]\nlucky = addition_check:ENTRY\n"
+        "[dosimeter.examinations]\ndark = addition_examination:ENTRY\n"
         "[dosimeter.sections]\ntallied = addition_section:ENTRY\n"
     )
     (site / "addition_attack.py").write_text(ATTACK.format(name="other", title="Brighter by a package"))
     (site / "addition_storage.py").write_text(STORAGE)
     (site / "addition_backbone.py").write_text(BACKBONE.format(name="foreign", title="Foreign by a package"))
+    (site / "addition_examination.py").write_text(EXAMINATION.format(name="dark", before=False))
     (site / "addition_check.py").write_text(CHECK)
     (site / "addition_section.py").write_text(SECTION.format(name="tallied", title="Tallied by a package"))
     monkeypatch.syspath_prepend(site)
@@ -150,7 +170,7 @@ def additions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     yield
     registry._brought.cache_clear()
     mine = ("addition_", *(f"dosimeter.{name}" for name in ("attacks.known.brighter", "models.known.smallest")))
-    mine += ("dosimeter.sections.counted",)
+    mine += ("dosimeter.sections.counted", "dosimeter.examinations.known.bright")
     for name in [each for each in sys.modules if each.startswith(mine)]:
         del sys.modules[name]
 
@@ -190,6 +210,12 @@ def test_what_one_file_or_one_entry_point_adds_stands_everywhere(tmp_path: Path)
         assert summary["results"][0]["attacks"][0][name] == summary["results"][0]["attacks"][0]["preset"]
     assert "lucky" in set(pd.read_csv(run / "tables" / "evaluation.csv")["id"])
     assert "Luck is small" in page
+    n_test = summary["results"][0]["n"]
+    assert f"and {n_test} images examined, by a test." in page
+    examined = responses.read_meta(run / "responses.parquet")["examined"]
+    for name in ("bright", "dark"):
+        assert [fact["model"] for fact in examined[name]] == ["smallest", "foreign"]
+        assert all(fact["n"] == n_test and fact["by"] == name for fact in examined[name])
     evaluations = [each for result in summary["results"] for each in result["evaluations"]]
     assert all("Luck is small" in [check["title"] for check in each["checks"]] for each in evaluations)
     assert {"brighter", "other"} <= {each["preset"] for each in summary["results"][0]["attacks"]}
@@ -204,6 +230,8 @@ def test_lists_name_what_was_added() -> None:
         ("storages", "png8-again", "8-bit PNG of a test"),
         ("models", "foreign", "tiny, of a test"),
         ("checks", "lucky", "Luck is small: never passed"),
+        ("examinations", "bright", "how bright images are: bright"),
+        ("examinations", "dark", "how bright images are: dark"),
         ("sections", "counted", "images counted"),
         ("sections", "tallied", "images counted"),
     ):

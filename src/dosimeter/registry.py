@@ -37,6 +37,7 @@ KINDS = {
     "attacks": Kind("attack", "dosimeter.attacks.known"),
     "backbones": Kind("model", "dosimeter.models.known"),
     "checks": Kind("check", "dosimeter.analysis.evaluation", is_mapping=True),
+    "examinations": Kind("examination", "dosimeter.examinations.known"),
     "sections": Kind("section", "dosimeter.sections"),
     "sources": Kind("source", "dosimeter.models.sources"),
     "storages": Kind("storage", "dosimeter.storage.base", is_mapping=True),

@@ -110,7 +110,8 @@ class Trial:
         others: of the other family on the same classifier: evidence against this one.
         controls: random noise.
         transfers: adversarial images of other classifiers.
-        convergence: what `sweeps.convergence` found of this classifier.
+        convergence: what `examinations.convergence` found of this classifier.
+        examined: what every examination found of it, by name, those of other packages too.
         accuracy: of the unperturbed images of the rows; None without rows.
         failed: (cases without an answer to an attack of the family, cases), None without rows.
     """
@@ -121,6 +122,7 @@ class Trial:
     controls: Sequence[Curve] = ()
     transfers: Sequence[Curve] = ()
     convergence: Facts | None = None
+    examined: Mapping[str, Sequence[Facts]] = field(default_factory=dict)
     accuracy: Clean | None = None
     failed: tuple[int, int] | None = None
 

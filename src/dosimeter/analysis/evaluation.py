@@ -5,7 +5,9 @@ UNRELIABLE with its number, its rule, its source and what to do. An evaluation i
 attacks: "paper", FGSM as published, by itself; "sound", every other attack together.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -23,6 +25,10 @@ SOUND = "sound"
 ENTRIES = {rule.id: rule for rule in (*checks_before.RULES, *checks_gradient.RULES, *checks_after.RULES)}
 """Our checks by name, in the order of the report; another package brings one, a `checks.Rule`, by an entry point."""
 
+Measured = Mapping[str, Sequence[Facts]]
+"""What each examination found, by its name."""
+
+_PREFLIGHTS, _CONVERGENCE = "preflights", "convergence"
 _LOSS = {SOUND: "margin", PUBLISHED: "keras_bce"}
 _EVIDENCE = [
     *(*CLASSIFIER, "seed", "preset", "attack", "loss", "effort", "made_on", "storage", "case_id", "cluster", "label"),
@@ -47,25 +53,33 @@ OVERALL = [*MODEL, "preset", "verdict", "because"]
 
 
 def evaluate(
-    frame: pd.DataFrame, preflights: Sequence[Facts] = (), *, convergence: Sequence[Facts] = ()
+    frame: pd.DataFrame,
+    preflights: Sequence[Facts] = (),
+    *,
+    convergence: Sequence[Facts] = (),
+    examined: Mapping[str, Sequence[Facts]] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """Return what every check says of every evaluation.
 
     Args:
         frame: a response table; empty before the runs.
         preflights: what `preflight.examine` returned, for each classifier once with the loss of each family.
-        convergence: what `sweeps.convergence` found, with cohort, protocol and model (and seed, if there are several).
+        convergence: what `examinations.convergence` found, with cohort, protocol and model (and seed, if there are
+            several).
+        examined: what examinations of other packages found, by their names, told likewise.
 
     Returns:
         One row per (cohort, protocol, model, preset, check), `preset` being the family. A check that had nothing to
         measure is not there.
     """
 
+    measured = {**examined, _PREFLIGHTS: preflights, _CONVERGENCE: convergence}
+
     @each_seed
     def judged(rows: pd.DataFrame) -> pd.DataFrame:
         found = [
             {**names, "preset": family, **check._asdict()}
-            for names, family, trial in _trials(rows[_EVIDENCE], preflights, convergence)
+            for names, family, trial in _trials(rows[_EVIDENCE], measured)
             for check in judge(trial, family)
         ]
         return pd.DataFrame(found, columns=COLUMNS)
@@ -114,27 +128,26 @@ def overall(checks: pd.DataFrame) -> pd.DataFrame:
 # --- the evidence -------------------------------------------------------------------------------------------
 
 
-def _trials(
-    rows: pd.DataFrame, preflights: Sequence[Facts], convergence: Sequence[Facts]
-) -> Iterator[tuple[dict[str, Any], str, Trial]]:
+def _trials(rows: pd.DataFrame, measured: Measured) -> Iterator[tuple[dict[str, Any], str, Trial]]:
     """Yield every evaluation of one seed with its evidence."""
     seed = int(rows["seed"].iloc[0]) if len(rows) else None
     if len(rows):
         decision = rows["decision"].iloc[0]
-        preflights, convergence = (
-            [fact for fact in facts if fact.get("decision", "") == decision] for facts in (preflights, convergence)
-        )
+        measured = _those(measured, lambda fact: fact.get("decision", "") == decision)
     floats = (rows["storage"] == "float") & rows["on_grid"] | (rows["status"] != "ok")
     tables = {tuple(names.values()): (names, group) for names, group in groups(rows, MODEL, floats)}
-    for fact in preflights:
+    for fact in measured[_PREFLIGHTS]:
         if _is_of(fact, {}, seed):
             names = {name: fact[name] for name in MODEL}
             tables.setdefault(tuple(names.values()), (names, rows[:0]))
     for key in sorted(tables):
         names, group = tables[key]
-        measured = [fact for fact in preflights if _is_of(fact, names, seed)]
-        more = [fact for fact in convergence if _is_of(fact, names, seed)]
-        yield from ((names, *each) for each in _families(group, measured, more))
+        mine = _those(measured, partial(_is_of, names=names, seed=seed))
+        yield from ((names, *each) for each in _families(group, mine))
+
+
+def _those(measured: Measured, kept: Callable[[Facts], bool]) -> dict[str, list[Facts]]:
+    return {name: [fact for fact in facts if kept(fact)] for name, facts in measured.items()}
 
 
 def _is_of(fact: Facts, names: Mapping[str, Any], seed: int | None) -> bool:
@@ -142,17 +155,16 @@ def _is_of(fact: Facts, names: Mapping[str, Any], seed: int | None) -> bool:
     return same and (seed is None or fact.get("seed", seed) == seed)
 
 
-def _families(
-    rows: pd.DataFrame, preflights: Sequence[Facts], convergence: Sequence[Facts]
-) -> Iterator[tuple[str, Trial]]:
+def _families(rows: pd.DataFrame, measured: Measured) -> Iterator[tuple[str, Trial]]:
     """Yield the evaluations of one classifier."""
     ok = rows["status"] == "ok"
     curves: dict[str, list[Curve]] = {}
     for names, group in groups(rows.assign(role=roles(rows)), ["preset", "role"], ok):
         if (curve := make_curve(group)) is not None:
             curves.setdefault(names["role"], []).append(curve)
+    convergence = measured[_CONVERGENCE]
     for family, role, other in ((PUBLISHED, "published", "attack"), (SOUND, "attack", "published")):
-        facts = _facts(preflights, _LOSS[family])
+        facts = _facts(measured[_PREFLIGHTS], _LOSS[family])
         if not curves.get(role) and facts.get("loss") != _LOSS[family]:
             continue
         yield (
@@ -164,6 +176,7 @@ def _families(
                 controls=curves.get("control", ()),
                 transfers=curves.get("transfer", ()),
                 convergence=convergence[0] if convergence and family == SOUND else None,
+                examined=measured,
                 accuracy=_accuracy(clean_answers(rows[ok])),
                 failed=_failed(rows, published=family == PUBLISHED),
             ),

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from dosimeter.attacks.presets import Preset
 
 
+_PLAIN = ("storages", "checks", "sections", "sources", "examinations")
+"""Kinds of the registry of which a name and a note is all to be listed."""
+
+
 def listing(what: str) -> list[tuple[str, str]]:
     """Return (name, note) of everything of a kind that this version knows; kinds are those that `known` names."""
     if what == "models":
@@ -22,7 +26,7 @@ def listing(what: str) -> list[tuple[str, str]]:
 
         presets = [(f"preset {name}", f"fgsm, {_shown(preset)}: {preset.note}") for name, preset in PRESETS.items()]
         return [*presets, *_notes("attacks")]
-    if what in ("storages", "checks", "sections", "sources"):
+    if what in _PLAIN:
         return _notes(what)
     if what == "engines":
         from dosimeter.engines.choose import ENGINES
@@ -35,7 +39,18 @@ def listing(what: str) -> list[tuple[str, str]]:
         from dosimeter.report.glossary import GLOSSARY
 
         return list(GLOSSARY.items())
-    known = ("models", "cohorts", "attacks", "storages", "engines", "checks", "sections", "sources", "words")
+    known = (
+        "models",
+        "cohorts",
+        "attacks",
+        "storages",
+        "engines",
+        "checks",
+        "sections",
+        "sources",
+        "examinations",
+        "words",
+    )
     raise DosimeterError(f"'{what}' cannot be listed. {did_you_mean(what, known)}")
 
 

@@ -1,24 +1,20 @@
-"""What a study examines beside its rows: gradients before; convergence and what a model observer detects after.
+"""The contract of an examination: what a study measures of a classifier beside its rows, before or after its sweep.
 
-Each finding lies in the run's folder as a file of its own, under a key that digests all it depends on.
+An examination asks questions; `Examinations` answers those that were not answered before. Each answer lies in the run's
+folder as a file of its own, under a key that digests all it depends on.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
-from dosimeter.attacks.base import DirectionAttack
-from dosimeter.attacks.presets import PRESETS, Preset
-from dosimeter.attacks.threat import GOALS, Threat
+from dosimeter import registry
+from dosimeter.attacks.presets import Preset
+from dosimeter.attacks.threat import Threat
 from dosimeter.cohorts.trials import Trial
-from dosimeter.examinations.convergence import Escalating, examine_convergence
-from dosimeter.examinations.observer import observe
-from dosimeter.examinations.preflight import VERSION, examine
 from dosimeter.models.base import Classifier
 from dosimeter.progress import Progress
-from dosimeter.record import table as responses
 from dosimeter.record.provenance import digest_of
 from dosimeter.record.run import Run, keep, kept
 from dosimeter.sweeps.plan import Cell
@@ -37,12 +33,14 @@ class ExaminationSettings(NamedTuple):
         declared_accuracy: the user's own figures, by model, or by model@cohort.
         sampled: whether the images are a sample of those that the figures are of.
         epsilons: at which the model observer looks; none, and it does not.
+        pictured: whether the figures show images of this trial.
     """
 
     effort: str
     declared_accuracy: Mapping[str, float]
     sampled: bool
     epsilons: tuple[float, ...]
+    pictured: bool = True
 
 
 class OneDecision(NamedTuple):
@@ -58,111 +56,115 @@ class OneDecision(NamedTuple):
         return {"decision": self.name} if self.name else {}
 
 
-def each_decision(trial: Trial, classifier: Classifier) -> list[OneDecision]:
-    """Return every decision that a classifier makes about the images of a trial, as one between classes."""
-    if classifier.findings is None:
-        return [OneDecision("", trial, classifier)]
-    return [OneDecision(name, trial.of_finding(name), classifier.deciding(name)) for name in classifier.classes]
+class Examined(NamedTuple):
+    """What is examined: a classifier on a trial, as a study sweeps it.
+
+    Attributes:
+        cells: of its sweep, planned or done.
+        parts: the file that holds, or will hold, the rows of a cell's id.
+    """
+
+    trial: Trial
+    classifier: Classifier
+    cells: Sequence[Cell]
+    presets: Sequence[Preset]
+    settings: ExaminationSettings
+    parts: Callable[[str], Any]
+
+    @property
+    def model(self) -> str:
+        """What tables call the classifier."""
+        return str(self.classifier.card["model"])
+
+    @property
+    def scope(self) -> Facts:
+        """Cohort, protocol, model, seed and defence, as facts about the classifier tell them."""
+        return {**self.trial.scope, "model": self.model, "seed": self.trial.split.seed}
+
+    @property
+    def threat(self) -> Threat:
+        """What the attacker may do."""
+        return self.cells[0].setting.threat
+
+    @property
+    def each_decision(self) -> list[OneDecision]:
+        """Every decision that the classifier makes about the trial's images, as one between classes."""
+        if self.classifier.findings is None:
+            return [OneDecision("", self.trial, self.classifier)]
+        return [
+            OneDecision(name, self.trial.of_finding(name), self.classifier.deciding(name))
+            for name in self.classifier.classes
+        ]
+
+    def cells_of(self, preset: str) -> list[Cell]:
+        """Return the cells of one preset."""
+        return [cell for cell in self.cells if cell.setting.preset.name == preset]
+
+
+class Question(NamedTuple):
+    """One question about a classifier.
+
+    Attributes:
+        title: what the user reads while it is answered.
+        key: all that the answer depends on, beside classifier, test images and versions.
+        answer: finds facts, as JSON types.
+        beside: what each of these facts is told with, kept nowhere.
+    """
+
+    title: str
+    key: Sequence[str]
+    answer: Callable[[], Sequence[Facts]]
+    beside: Facts
+
+
+class Examination(NamedTuple):
+    """What a file of `examinations/known` has as its `ENTRY`, or another package's entry point names.
+
+    Its facts stand in the run's meta: under its name if `record.facts.Facts` knows that, else in `meta["examined"]`.
+    Sections read them there, and checks as `Trial.examined`.
+
+    Attributes:
+        note: what it measures, for `dosimeter list examinations`.
+        ask: yields its questions about a classifier; none where it has nothing to look at.
+        before: whether it is asked before the sweep, so that a user reads of a broken network at once.
+        version: raised when the same question would be answered otherwise.
+    """
+
+    note: str
+    ask: Callable[[Examined], Iterator[Question]]
+    before: bool = False
+    version: int = 1
 
 
 class Examinations:
-    """The examinations of one study.
+    """The examinations of one study: asks what was not asked before, and keeps every answer in the run."""
 
-    Args:
-        presets: what is swept.
-    """
-
-    def __init__(self, settings: ExaminationSettings, run: Run, progress: Progress, presets: Sequence[Preset]) -> None:
-        self._settings = settings
+    def __init__(self, run: Run, progress: Progress) -> None:
         self._run = run
         self._progress = progress
-        self._presets = presets
 
-    def preflights(self, trial: Trial, classifier: Classifier, threat: Threat) -> list[Facts]:
-        """Return what `preflight.examine` finds for the paper's loss and for the sound one, if attacks climb them."""
-        names = {preset.name for preset in self._presets}
-        losses = [PRESETS["paper"]] * ("paper" in names) + [PRESETS["sound"]] * bool(names - {"paper"})
-        return [
-            {**self._preflight(preset, each.trial, each.classifier, threat), **each.told}
-            for each in each_decision(trial, classifier)
-            for preset in losses
-        ]
-
-    def _preflight(self, preset: Preset, trial: Trial, classifier: Classifier, threat: Threat) -> Facts:
-        limits = replace(threat, native=False)  # it looks at images on the classifier's grid
-        model, declared = classifier.card["model"], self._settings.declared_accuracy
-        options: dict[str, Any] = {
-            "loss": preset.attack.loss,
-            "channels": preset.attack.channels,
-            "declared_accuracy": declared.get(f"{model}@{trial.cohort.name}", declared.get(model)),
-            "n_images": N_IMAGES[self._settings.effort],
-            "seed": trial.split.seed,
-        }
-
-        def compute() -> Facts:
-            self._progress.begin(f"{model}: examining its gradients", 0)
-            return examine(classifier, trial.split.test, threat=limits, **options)
-
-        asked = [str(options), *([str(limits.identity)] if limits.limits else [])]
-        key = digest_of([str(VERSION), classifier.fingerprint, trial.split.test.sha256, *asked, torch.__version__])
-        facts = self._kept("preflight", key, compute, {**trial.scope, "model": model})
-        return {**facts, **trial.scope, "evaluation": preset.name, "sampled": self._settings.sampled}
-
-    def convergence(self, trial: Trial, classifier: Classifier, cells: Sequence[Cell]) -> list[Facts]:
-        """Return whether more of an attack would have broken more, where it says what more is and left an image."""
-        found: list[Facts] = []
-        if classifier.findings is not None and cells[0].setting.threat.goal != GOALS[0]:
-            return found  # what is after several findings at once has no loss of its own to climb further
-        for each in each_decision(trial, classifier):
-            for preset in self._presets:
-                if not isinstance(preset.attack, Escalating):
-                    continue
-                facts = self._converged(preset.attack, preset.name, each, cells)
-                if facts:
-                    scope = {**trial.scope, "model": classifier.card["model"], "seed": trial.split.seed}
-                    found.append({**scope, "preset": preset.name, **facts, **each.told})
+    def of(self, examined: Examined, *, before: bool) -> dict[str, list[Facts]]:
+        """Return the facts that each examination found, by its name; of those asked before the sweep, or after it."""
+        found = {}
+        for name in registry.names("examinations"):
+            examination: Examination = registry.get("examinations", name)
+            if examination.before == before:
+                found[name] = [
+                    {**facts, **question.beside}
+                    for question in examination.ask(examined)
+                    for facts in self._answered(name, examination.version, examined, question)
+                ]
         return found
 
-    def _converged(self, attack: Escalating, name: str, one: "OneDecision", cells: Sequence[Cell]) -> Facts:
-        trial, classifier = one.trial, one.classifier
-        mine = [cell for cell in cells if cell.setting.preset.name == name]
-        parts = [self._run.part(cell.cell_id) for cell in mine]
-
-        def compute() -> Facts:
-            self._progress.begin(f"{classifier.card['model']}: {name} with twice the steps", 0)
-            rows = responses.read_parts(parts)
-            rows = rows[(rows["made_on"] == "") & (rows["storage"] == "float") & (rows["decision"] == one.name)]
-            return examine_convergence(attack, classifier, trial.split.test, rows, mine[0].setting) or {}
-
-        key = digest_of([*(part.stem for part in parts), *([one.name] if one.name else [])])
-        return self._kept("convergence", key, compute, {**trial.scope, "model": classifier.card["model"]})
-
-    def visibility(self, trial: Trial, classifier: Classifier, threat: Threat) -> list[Facts]:
-        """Return what a model observer detects of the sound preset, at the epsilons of the setting `visibility`."""
-        preset = next((preset for preset in self._presets if preset.name == "sound"), None)
-        epsilons = self._settings.epsilons
-        if preset is None or not epsilons or threat.native or classifier.findings is not None:
-            return []  # it looks at perturbations on the classifier's grid, and at one decision
-        attack = preset.attack
-        assert isinstance(attack, DirectionAttack)
-        model = classifier.card["model"]
-
-        def compute() -> Facts:
-            self._progress.begin(f"{model}: a model observer", 0)
-            return {"found": observe(attack, classifier, trial.split.test, epsilons, threat=threat)}
-
-        settings = [str(epsilons), *([str(threat.identity)] if threat.limits else [])]
-        key = digest_of([classifier.fingerprint, trial.split.test.sha256, *settings, torch.__version__])
-        facts = self._kept("visibility", key, compute, {**trial.scope, "model": model})
-        scope = {**trial.scope, "model": model, "seed": trial.split.seed, "preset": preset.name}
-        return [{**scope, **found} for found in facts["found"]]
-
-    def _kept(self, kind: str, key: str, compute: Callable[[], Facts], scope: Mapping[str, str]) -> Facts:
-        """Return the facts that the run holds under `key`, or compute them and keep them there."""
-        file = self._run.folder / "examined" / f"{kind}-{key}.json"
-        facts: Facts | None = kept(file)
-        if facts is None:
-            with self._run.stage(kind, **scope):
-                facts = compute()
-            keep(file, facts)
-        return facts
+    def _answered(self, name: str, version: int, examined: Examined, question: Question) -> list[Facts]:
+        """Return the answer that the run holds, or find it and keep it there."""
+        subject = [examined.classifier.fingerprint, examined.trial.split.test.sha256]
+        key = digest_of([str(version), *subject, *question.key, torch.__version__])
+        file = self._run.folder / "examined" / f"{name}-{key}.json"
+        answer: list[Facts] | None = kept(file)
+        if answer is None:
+            self._progress.begin(f"{examined.model}: {question.title}", 0)
+            with self._run.stage(name, **examined.trial.scope, model=examined.model):
+                answer = list(question.answer())
+            keep(file, answer)
+        return answer

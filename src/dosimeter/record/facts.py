@@ -299,6 +299,7 @@ class Facts(Typed):
     preflights: list[Preflight] = Field(default_factory=list)
     convergence: list[Convergence] = Field(default_factory=list)
     observer: list[Observed] = Field(default_factory=list)
+    examined: dict[str, list[dict[str, Any]]] = Field(default_factory=dict)  # by examinations of other packages
     partial: list[Partial] = Field(default_factory=list)
     stages: list[Stage] = Field(default_factory=list)
     exemplars: list[Exemplar] = Field(default_factory=list)

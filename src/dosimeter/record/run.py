@@ -56,7 +56,7 @@ class Manifest(Typed):
 class Run:
     """The folder of a run and its manifest.
 
-    `config.toml manifest.json parts/*.parquet pictures/ classifiers/ responses.parquet tables/ figures/ summary.json
+    `config.toml manifest.json parts/*.parquet examined/ classifiers/ responses.parquet tables/ figures/ summary.json
     report.html log.txt`. Work that is done lies there as files that are whole or absent, so the same command
     continues where the last one stopped.
     """
@@ -64,7 +64,6 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.parts = folder / "parts"
-        self.pictures = folder / "pictures"
         self.classifiers = folder / "classifiers"
         self.responses = folder / "responses.parquet"
         self.report = folder / "report.html"
@@ -106,7 +105,6 @@ class Run:
             if not self._manifest_file.is_file():
                 self.save_manifest()
             self.parts.mkdir(exist_ok=True)
-            self.pictures.mkdir(exist_ok=True)
             handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise _unwritable(self.folder, error) from error

@@ -1,16 +1,19 @@
 """What a study tells beside its rows: the facts of responses.parquet, and of an interrupted run those so far."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 
 import dosimeter
+from dosimeter import registry
 from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import parameters
 from dosimeter.cohorts.trials import Trial, cohorts_of, describe
 from dosimeter.plain import without_folders
+from dosimeter.record.facts import Facts
 from dosimeter.record.provenance import digest_of, environment, peak_memory_mib
 from dosimeter.record.run import Run, keep
 from dosimeter.study.config import StudyConfig
@@ -19,15 +22,16 @@ from dosimeter.sweeps.plan import Cell
 
 
 class Swept(NamedTuple):
-    """One classifier's share of a study; of one whose sweep has begun, cells, card and engine."""
+    """One classifier's share of a study; of one whose sweep has begun, what is there so far.
+
+    Attributes:
+        examined: the facts that each examination found, by its name.
+    """
 
     cells: list[Cell]
     card: dict[str, Any]
     engine: dict[str, Any]
-    exemplars: Sequence[dict[str, Any]] = ()
-    preflights: Sequence[dict[str, Any]] = ()
-    convergence: Sequence[dict[str, Any]] = ()
-    observed: Sequence[dict[str, Any]] = ()
+    examined: Mapping[str, list[dict[str, Any]]] = MappingProxyType({})
 
 
 class Asked(NamedTuple):
@@ -71,14 +75,20 @@ def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
         "engines": [each.engine for each in swept],
         "attacks": attacks,
         "kinds": kinds_of([preset.attack for preset in asked.presets], _storages(asked), config.names),
-        "preflights": [facts for each in swept for facts in each.preflights],
-        "convergence": [facts for each in swept for facts in each.convergence],
-        "observer": [facts for each in swept for facts in each.observed],
         "incomplete": [without_folders(sentence) for sentence in asked.incomplete],
         "peak_memory_mib": peak_memory_mib(),
         "stages": [stage.model_dump() for stage in run.manifest.stages],
-        "exemplars": [exemplar for each in swept for exemplar in each.exemplars],
+        **_examined(swept),
     }
+
+
+def _examined(swept: Sequence[Swept]) -> dict[str, Any]:
+    """Return what examinations found: ours under their names, those of other packages by name in `examined`."""
+    found: dict[str, Any] = {}
+    for name in registry.names("examinations"):
+        place = found if name in Facts.model_fields else found.setdefault("examined", {})
+        place[name] = [facts for each in swept for facts in each.examined.get(name, ())]
+    return found
 
 
 def _storages(asked: Asked) -> list[str]:

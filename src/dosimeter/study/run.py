@@ -10,16 +10,14 @@ from typing import Any, NamedTuple
 import torch
 
 import dosimeter
-from dosimeter.analysis.exemplars import choose_exemplar
-from dosimeter.attacks.presets import PRESETS, choose
+from dosimeter.attacks.presets import choose
 from dosimeter.cohorts.contrast import flat_sentences
 from dosimeter.cohorts.split import copy_sentences
 from dosimeter.cohorts.trials import Trial, cohorts_of
 from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
-from dosimeter.examinations.base import Examinations, ExaminationSettings, each_decision
-from dosimeter.examinations.pictures import picture
+from dosimeter.examinations.base import Examinations, ExaminationSettings, Examined
 from dosimeter.executors.base import open_executor, pick_device
 from dosimeter.executors.local import Audience, Executor, FitJob
 from dosimeter.files import write_text
@@ -36,7 +34,7 @@ from dosimeter.record import table as responses
 from dosimeter.record.facts import Plan
 from dosimeter.record.model_card import name_of
 from dosimeter.record.provenance import digest_of
-from dosimeter.record.run import MERGING, RUNNING, Run, keep, kept
+from dosimeter.record.run import MERGING, RUNNING, Run
 from dosimeter.report import redraw
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.gathering import Asked, Swept, gather, leave, run_id_of
@@ -79,11 +77,6 @@ def run_study(config: StudyConfig, *, progress: Progress | None = None, command:
         return _Study(config, run, progress or Progress(), executor).execute(command)
 
 
-def _examined(config: StudyConfig) -> ExaminationSettings:
-    sampled = config.limit is not None or config.test_limit is not None
-    return ExaminationSettings(config.effort, config.declared_accuracy, sampled, config.costly_epsilons)
-
-
 class _Study:
     """One execution of a study; its attributes are what all stages share."""
 
@@ -94,7 +87,7 @@ class _Study:
         self.executor = executor
         self.device = pick_device(config.device)
         self.presets = choose(config.preset, config.attack, config.effort, config.storages)
-        self.examinations = Examinations(_examined(config), run, progress, self.presets)
+        self.examinations = Examinations(run, progress)
         self.swept: dict[tuple[int, int], Swept] = {}  # by the places of the model and of the trial
         self.waiting: dict[tuple[int, int], Classifier] = {}  # to be swept together, by the same places
         self.noted: set[str] = set()
@@ -214,7 +207,9 @@ class _Study:
         cells = list(plan_trial(self.config, self.run.folder, trial, classifier, plan, listeners))
         todo = [cell for cell in cells if not responses.is_done(self.run.part(cell.cell_id))]
         card = {**classifier.card, "classifier": classifier.name, "sha256": classifier.fingerprint}
-        begun = Swept(cells, card, {**scope, "seed": trial.split.seed, **plan.to_dict()})
+        examined = Examined(trial, classifier, cells, self.presets, self._examining(trial), self.run.part)
+        found = self.examinations.of(examined, before=True)
+        begun = Swept(cells, card, {**scope, "seed": trial.split.seed, **plan.to_dict()}, found)
         if todo or not self.run.is_settled:
             leave(self.asked, [*self._in_order, begun], self.run)
             self.run.save_manifest(status=RUNNING)
@@ -233,11 +228,15 @@ class _Study:
         self.run.save_manifest()
         n_recomputed = len({cell.cell_id for cell in cells} & set(self._recomputed))
         engine = {**begun.engine, "n_recomputed": n_recomputed}
-        exemplars = self._pictures(trial, classifier, cells)
-        examined = self.examinations.preflights(trial, classifier, cells[0].setting.threat)
-        converged = self.examinations.convergence(trial, classifier, cells)
-        observed = self.examinations.visibility(trial, classifier, cells[0].setting.threat)
-        return Swept(cells, card, engine, exemplars, examined, converged, observed)
+        found |= self.examinations.of(examined, before=False)
+        return Swept(cells, card, engine, found)
+
+    def _examining(self, trial: Trial) -> ExaminationSettings:
+        """Return what the settings say of examinations; the figures of single images show the first repeat."""
+        config = self.config
+        sampled = config.limit is not None or config.test_limit is not None
+        pictured = trial.split.seed == config.seed
+        return ExaminationSettings(config.effort, config.declared_accuracy, sampled, config.costly_epsilons, pictured)
 
     def _execute(self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan, audience: Audience) -> None:
         """Write the rows of `cells` as they are done."""
@@ -282,29 +281,6 @@ class _Study:
         decided[key] = Plan.model_validate(plan.to_dict())
         self.run.save_manifest()
         return plan
-
-    def _pictures(self, trial: Trial, classifier: Classifier, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-        """Return the images of the cases that the figures show, drawn once and kept beside the parts."""
-        if trial.split.seed != self.config.seed or self.config.native:
-            return []  # the figures of single images show the first repeat, on the classifier's grid
-        file = self.run.pictures / f"{digest_of([cell.cell_id for cell in cells])}.json"
-        drawn: list[dict[str, Any]] | None = kept(file)
-        if drawn is None:
-            rows = responses.read_parts([self.run.part(cell.cell_id) for cell in cells])
-            drawn = []
-            decisions = {each.name: each for each in each_decision(trial, classifier)}
-            for chosen in choose_exemplar(rows).to_dict("records"):
-                one = decisions.get(str(chosen.get("decision", "")))
-                if one is None:
-                    continue  # about several findings at once
-                keys = {key: str(chosen[key]) for key in ("cohort", "protocol", "model", "preset", "case_id")}
-                if keys["preset"] not in PRESETS:
-                    continue  # the figures of single images are the paper's
-                setting = next(cell.setting for cell in cells if cell.setting.preset.name == keys["preset"])
-                shown = picture(one.trial.split.test, keys["case_id"], one.classifier, setting)
-                drawn.append({**keys, **one.told, "seed": trial.split.seed, **shown})
-            keep(file, drawn)
-        return drawn
 
     @property
     def _in_order(self) -> list[Swept]:

@@ -26,7 +26,8 @@ class Trust(Section):
         preflights, convergence = (rows.meta.get(name) or [] for name in ("preflights", "convergence"))
         if not (rows.several or preflights or convergence):
             return {}
-        return {"evaluation": evaluate(rows.frame, preflights, convergence=convergence)}
+        others = rows.meta.get("examined") or {}
+        return {"evaluation": evaluate(rows.frame, preflights, convergence=convergence, examined=others)}
 
     def is_there(self, run: Reading) -> bool:
         """Whether anything was judged."""

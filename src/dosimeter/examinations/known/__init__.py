@@ -1,0 +1,1 @@
+"""The examinations of a study: every file one."""
