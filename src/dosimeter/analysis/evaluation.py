@@ -132,8 +132,10 @@ def _trials(rows: pd.DataFrame, measured: Measured) -> Iterator[tuple[dict[str, 
     """Yield every evaluation of one seed with its evidence."""
     seed = int(rows["seed"].iloc[0]) if len(rows) else None
     if len(rows):
-        decision = rows["decision"].iloc[0]
-        measured = _those(measured, lambda fact: fact.get("decision", "") == decision)
+        apart = {name: (usual, rows[name].iloc[0]) for name, usual in APART.items() if name != "seed"}
+        measured = _those(
+            measured, lambda fact: all(fact.get(name, each[0]) == each[1] for name, each in apart.items())
+        )
     floats = (rows["storage"] == "float") & rows["on_grid"] | (rows["status"] != "ok")
     tables = {tuple(names.values()): (names, group) for names, group in groups(rows, MODEL, floats)}
     for fact in measured[_PREFLIGHTS]:

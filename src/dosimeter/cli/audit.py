@@ -32,6 +32,7 @@ def audit(
     storage: Annotated[list[str] | None, typer.Option(help=described("storages"))] = None,
     target: Annotated[str | None, typer.Option(help=described("target"))] = None,
     native: Annotated[bool | None, typer.Option("--native", help=described("native"))] = None,
+    defence: Annotated[list[str] | None, typer.Option(help=described("defence"))] = None,
     transfer: Annotated[bool | None, typer.Option("--transfer", help=described("transfer"))] = None,
     visibility: Annotated[str, typer.Option(help=described("visibility"))] = "none",
     declared_accuracy: Annotated[
@@ -61,6 +62,7 @@ def audit(
         storages=joined(storage),
         target=target,
         native=native,
+        defence=joined(defence),
         transfer=transfer,
         visibility=visibility,
         declared_accuracy=pairs(declared_accuracy, "--declared-accuracy takes NAME=SHARE", "mine=0.93"),

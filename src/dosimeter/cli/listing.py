@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from dosimeter.attacks.presets import Preset
 
 
-_PLAIN = ("storages", "checks", "sections", "sources", "examinations")
+_PLAIN = ("storages", "checks", "sections", "sources", "examinations", "defences")
 """Kinds of the registry of which a name and a note is all to be listed."""
 
 

@@ -79,7 +79,9 @@ class Examined(NamedTuple):
     @property
     def scope(self) -> Facts:
         """Cohort, protocol, model, seed and defence, as facts about the classifier tell them."""
-        return {**self.trial.scope, "model": self.model, "seed": self.trial.split.seed}
+        defence = self.classifier.card.get("defence")
+        scope = {**self.trial.scope, "model": self.model, "seed": self.trial.split.seed}
+        return scope | ({"defence": defence} if defence else {})
 
     @property
     def threat(self) -> Threat:

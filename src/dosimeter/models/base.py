@@ -123,6 +123,8 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Return the base's feature map (batch, C, H, W) for images (batch, 3, size_px, size_px) in [0, 1]."""
+        if self.front is not None:
+            images = self.front(images)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         ready = self.preprocessing.apply(images).contiguous(memory_format=layout)
         maps: Tensor = self.base(_as_taken(ready, self.base, self.head))
@@ -139,8 +141,26 @@ class Classifier(nn.Module):
     def with_base(self, base: nn.Module) -> "Classifier":
         """Return this classifier with another computation of its base; preprocessing and head are shared."""
         other = copy.copy(self)
-        other._modules = {"base": freeze(base), "head": self.head}
+        other._modules = {**self._modules, "base": freeze(base)}
         other.declared_for = "" if self.identity is None else structure_of(other)
+        return other
+
+    def behind(self, transform: nn.Module) -> "Classifier":
+        """Return this classifier of images that go through `transform` before its base; all else is shared.
+
+        Args:
+            transform: images (batch, 3, size_px, size_px) in [0, 1] to images in [0, 1]; what a classifier already
+                stands behind comes before it. Attacks differentiate it, see `models.transforms.Transform`.
+        """
+        other = copy.copy(self)
+        stages = [transform] if self.front is None else [*self.front, transform]
+        other._modules = {**self._modules, "front": nn.Sequential(*map(freeze, stages))}
+        return other  # its structure is not what its identity was declared for, so that all of it is read
+
+    def with_card(self, **facts: Any) -> "Classifier":
+        """Return this classifier with more facts on its card; everything else is shared."""
+        other = copy.copy(self)
+        other.card = {**self.card, **facts}
         return other
 
     def deciding(self, finding: str) -> "Classifier":
@@ -154,7 +174,7 @@ class Classifier(nn.Module):
         place = self.findings.names.index(finding)
         other = copy.copy(self)
         head = nn.Sequential(self.head, Finding(place, self.findings.thresholds[place])).eval()
-        other._modules = {"base": self.base, "head": head}
+        other._modules = {**self._modules, "head": head}
         other.classes, other.findings = of_finding(finding), None
         other.declared_for = "" if self.identity is None else structure_of(other)
         return other
@@ -166,6 +186,11 @@ class Classifier(nn.Module):
         """
         image = torch.from_numpy(to_grid(Decoded(case.image, case.bits), size_px=self.size_px))
         return image.expand(3, -1, -1).contiguous()
+
+    @property
+    def front(self) -> nn.Sequential | None:
+        """What images go through before the base; None: nothing (see `behind`)."""
+        return self._modules.get("front")  # type: ignore[return-value]
 
     @property
     def decisions(self) -> Classes | Findings:

@@ -4,16 +4,14 @@ The network that an attack differentiates here gives exactly what the loader and
 is ours: that of the loader's filter, as if what it rounds were not rounded (straight-through).
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from dosimeter.cohorts.base import Case, Decoded
 from dosimeter.cohorts.images import grid_weights, to_grid
 from dosimeter.errors import DosimeterError
+from dosimeter.models.transforms import Transform
 
 MAX_NATIVE_PIXELS = 16_000_000
 """Width x height above which an image is not attacked at its own size: an attack holds many copies of it."""
@@ -62,27 +60,28 @@ class Shrinking(nn.Module):
     def __init__(self, network: nn.Module, *, size_px: int, bits: int) -> None:
         super().__init__()
         self.network = network
-        self.size_px = size_px
-        self.bits = bits
+        self.shrink = Shrink(size_px=size_px, bits=bits)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the network's logits (batch, n_classes) for the images on its grid."""
-        if images.shape[2:] == (self.size_px, self.size_px):
-            return self.network(images)  # type: ignore[no-any-return]
-        return self.network(_Shrink.apply(images, self.size_px, self.bits))  # type: ignore[no-any-return]
+        size_px = self.shrink.size_px
+        on_grid = images if images.shape[2:] == (size_px, size_px) else self.shrink(images)
+        return self.network(on_grid)  # type: ignore[no-any-return]
 
 
-class _Shrink(torch.autograd.Function):
+class Shrink(Transform):
     """`shrink` with the gradient of the filter."""
 
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, size_px: int, bits: int) -> Tensor:
-        ctx.shape = images.shape
-        return shrink(images, size_px=size_px, bits=bits)
+    def __init__(self, *, size_px: int, bits: int) -> None:
+        super().__init__()
+        self.size_px = size_px
+        self.bits = bits
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        size_px = gradient.shape[2]
-        down, across = (gradient.new_tensor(grid_weights(n, size_px=size_px)) for n in ctx.shape[2:])
-        return down.T @ gradient @ across, None, None  # (batch, 3, H, W)
+    def value(self, images: Tensor) -> Tensor:
+        """Return `images` on the grid."""
+        return shrink(images, size_px=self.size_px, bits=self.bits)
+
+    def pull_back(self, images: Tensor, gradient: Tensor) -> Tensor:
+        """Return the gradient of the filter, as if what it rounds were not rounded."""
+        down, across = (gradient.new_tensor(grid_weights(n, size_px=self.size_px)) for n in images.shape[2:])
+        return down.T @ gradient @ across  # (batch, 3, H, W)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dosimeter.cohorts.trials import Trial
+from dosimeter.defences.base import defend, defended_name
 from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
 from dosimeter.engines.choose import EnginePlan, build_engine
 from dosimeter.errors import DosimeterError
@@ -150,11 +151,11 @@ def _curves(folder: Path, config: StudyConfig, meta: Mapping[str, Any], known: s
             )
     device = pick_device(config.device)
     for trial in trials:
-        plans = {model: _plan(meta, trial, model) for model in config.names if _has(meta, trial, model)}
+        plans = {model: _plan(meta, trial, model) for model in _systems(config) if _has(meta, trial, model)}
         cards = {model: _card(meta, trial, model) for model in plans}
         for model, plan in plans.items():
-            classifier = _classifier(folder, config, cards[model], device)
-            others = [other for other in plans if other != model] if config.transfer else []
+            classifier = _classifier(folder, config, cards, model, trial, device)
+            others = [other for other in plans if _shows(cards[model], cards[other], transfer=config.transfer)]
             listeners = [(cards[other]["sha256"], plans[other]) for other in others]
             engine = _engine(plan, classifier)
             by_preset: dict[str, dict[str, Cell]] = {}
@@ -169,6 +170,17 @@ def _curves(folder: Path, config: StudyConfig, meta: Mapping[str, Any], known: s
             for preset, cells in by_preset.items():
                 key = CurveKey(trial.cohort.name, trial.split.protocol, trial.split.seed, model, preset)
                 yield Curve(key, trial, classifier, engine, cells)
+
+
+def _systems(config: StudyConfig) -> list[str]:
+    """Return what tables call every model, and after it the same behind each defence."""
+    return [name for model in config.names for name in (model, *(defended_name(model, d) for d in config.defence))]
+
+
+def _shows(card: Mapping[str, Any], other: Mapping[str, Any], *, transfer: bool) -> bool:
+    """Whether a classifier's adversarial images were shown to another, see `study.run.Place`."""
+    unaware = other.get("defence") is not None and other["model"] == defended_name(card["model"], other["defence"])
+    return card["model"] != other["model"] and (transfer or unaware)
 
 
 def _facts(entries: list[dict[str, Any]], trial: Trial, model: str) -> dict[str, Any] | None:
@@ -191,8 +203,17 @@ def _card(meta: Mapping[str, Any], trial: Trial, model: str) -> dict[str, Any]:
     return card
 
 
-def _classifier(folder: Path, config: StudyConfig, card: Mapping[str, Any], device: str) -> Classifier:
-    """Return the classifier of the run that `card` describes."""
+def _classifier(
+    folder: Path, config: StudyConfig, cards: Mapping[str, dict[str, Any]], model: str, trial: Trial, device: str
+) -> Classifier:
+    """Return the classifier of the run that tables call `model`, by the run's cards."""
+    card = cards[model]
+    if text := card.get("defence"):
+        bare = _classifier(folder, config, cards, model.removesuffix(defended_name("", text)), trial, device)
+        defended = defend(bare, text, trial.split.train, seed=trial.split.seed)
+        if defended.fingerprint != card["sha256"]:
+            raise DosimeterError(f"{folder}: the defence {text} gives another network now than the run was made with.")
+        return defended
     if config.brought:
         model = config.model[config.names.index(card["model"])]
         classifier = bring(model, trust=config.trust, device=device)

@@ -76,6 +76,11 @@ class StudyConfig(BaseModel):
         description="an attack goes on to the strongest image within each epsilon, instead of stopping at the first "
         "that fools the classifier; default: where images are stored or shown to other models",
     )
+    defence: Names = Field(
+        (),
+        description="defences, each judged beside none: NAME, NAME:SETTING, or several as A+B (see `dosimeter list "
+        "defences`)",
+    )
     transfer: bool = Field(False, description="also ask every other model about each model's adversarial images")
     target: str | None = Field(None, description="the class that images should be given; default: any but their own")
     mask: Path | None = Field(None, description="image file of the network's size, white where a pixel may move")
@@ -181,6 +186,15 @@ class StudyConfig(BaseModel):
                 raise DosimeterError(f"storage '{name}' is not known. {did_you_mean(name, known)}")
         return tuple(dict.fromkeys(("float", *value))) if value else ()  # what survives is told against floats
 
+    @field_validator("defence")
+    @classmethod
+    def _defences(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = registry.names("defences") if value else ()
+        for name in (part.strip().partition(":")[0] for text in value for part in text.split("+")):
+            if name not in known:
+                raise DosimeterError(f"defence '{name}' is not known. {did_you_mean(name, known)}")
+        return tuple(dict.fromkeys(value))
+
     @field_validator("declared_accuracy")
     @classmethod
     def _accuracies(cls, value: dict[str, float]) -> dict[str, float]:
@@ -239,6 +253,8 @@ class StudyConfig(BaseModel):
                 raise DosimeterError(
                     f"declared_accuracy must be of a model of the study, got one of {name}. Add --model."
                 )
+        if self.defence and self.executor != "local":
+            raise DosimeterError(f"defence must go with the executor local, got {self.executor}. Leave it out.")
         if self.seeds.stop > 2**31:
             raise DosimeterError(
                 f"seed and repeats must end at seed {2**31 - 1}, got {self.seeds.stop - 1}. Take a smaller seed."
@@ -282,8 +298,9 @@ class StudyConfig(BaseModel):
             settings["model"] = [
                 f"{name} {_digest_of(model)}" for name, model in zip(self.names, self.model, strict=True)
             ]
-        if self.patients == "list":
-            del settings["patients"]  # as in settings from before there was a choice
+        for name, usual in (("patients", "list"), ("defence", [])):
+            if settings[name] == usual:
+                del settings[name]  # as in settings from before there was a choice
         if self.mask is not None and self.mask.is_file():
             settings["mask"] = hashlib.sha256(self.mask.read_bytes()).hexdigest()[:12]
         return settings
@@ -297,6 +314,11 @@ class StudyConfig(BaseModel):
     def names(self) -> tuple[str, ...]:
         """What tables call the models."""
         return tuple(name_of(model) for model in self.model)
+
+    @property
+    def shares_images(self) -> bool:
+        """Whether one classifier's adversarial images are shown to others."""
+        return self.transfer or bool(self.defence)
 
     @property
     def costly_epsilons(self) -> tuple[float, ...]:
@@ -335,12 +357,15 @@ def costly_epsilons(epsilons: tuple[float, ...], visibility: tuple[float, ...] |
     return tuple(dose for dose in epsilons if dose and (visibility == "all" or dose in visibility))
 
 
-def fills(storages: Sequence[str], *, transfer: bool = False) -> bool:
+def fills(storages: Sequence[str], *, shown: bool = False) -> bool:
     """Return whether searches use the whole ball of each epsilon, where the user did not say: for what must last.
 
     An image that is to be stored, or shown to another model, should be the strongest of its ball.
+
+    Args:
+        shown: whether other models are asked about it.
     """
-    return transfer or any(storage != "float" for storage in storages)
+    return shown or any(storage != "float" for storage in storages)
 
 
 def check_native(*, mask: bool, attacks: Sequence[str]) -> None:

@@ -74,7 +74,7 @@ def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
         "classifiers": [each.card for each in swept],
         "engines": [each.engine for each in swept],
         "attacks": attacks,
-        "kinds": kinds_of([preset.attack for preset in asked.presets], _storages(asked), config.names),
+        "kinds": kinds_of([preset.attack for preset in asked.presets], _storages(asked), config.names, config.defence),
         "incomplete": [without_folders(sentence) for sentence in asked.incomplete],
         "peak_memory_mib": peak_memory_mib(),
         "stages": [stage.model_dump() for stage in run.manifest.stages],

@@ -57,7 +57,7 @@ def plan_trial(
 def threat_of(config: StudyConfig, classes: Sequence[str], size_px: int) -> Threat:
     """Return what the settings let an attacker do to images of `size_px` pixels a side, of `classes`."""
     declared = ThreatModel(config.target, config.mask, config.bits, config.native, config.fill)
-    fill = fills(config.storages, transfer=config.transfer)
+    fill = fills(config.storages, shown=config.shares_images)
     return declared.against(classes=classes, size_px=size_px, fill=fill, exhaustive=config.effort == "thorough")
 
 

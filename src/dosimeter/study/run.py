@@ -14,6 +14,7 @@ from dosimeter.attacks.presets import choose
 from dosimeter.cohorts.contrast import flat_sentences
 from dosimeter.cohorts.split import copy_sentences
 from dosimeter.cohorts.trials import Trial, cohorts_of
+from dosimeter.defences.base import defend, pipeline
 from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
@@ -47,6 +48,22 @@ from dosimeter.sweeps.plan import Cell
 log = logging.getLogger(__name__)
 
 MANIFEST_EVERY_S = 5.0
+
+
+class Place(NamedTuple):
+    """Where a classifier stands in a study: the places of its model, of its trial, and of its defence, 0 being none."""
+
+    model: int
+    trial: int
+    defence: int = 0
+
+    def shows(self, other: "Place", *, transfer: bool) -> bool:
+        """Whether the classifier here shows its adversarial images to the other.
+
+        An attacker who does not know a defence attacks without it; with `transfer` everyone shows them to everyone.
+        """
+        unaware = other.model == self.model and self.defence == 0
+        return other.trial == self.trial and other != self and (transfer or unaware)
 
 
 class Outcome(NamedTuple):
@@ -88,8 +105,8 @@ class _Study:
         self.device = pick_device(config.device)
         self.presets = choose(config.preset, config.attack, config.effort, config.storages)
         self.examinations = Examinations(run, progress)
-        self.swept: dict[tuple[int, int], Swept] = {}  # by the places of the model and of the trial
-        self.waiting: dict[tuple[int, int], Classifier] = {}  # to be swept together, by the same places
+        self.swept: dict[Place, Swept] = {}
+        self.waiting: dict[Place, Classifier] = {}  # to be swept once all are there to hear each other's images
         self.noted: set[str] = set()
         self.n_executed = 0  # cells whose rows were not there
         self.asked: Asked  # once images are read
@@ -112,6 +129,8 @@ class _Study:
         with self.run.stage("read"):
             trials, incomplete = plan_trials(self.config)
         check_limits(self.config, trials)
+        for text in self.config.defence:
+            pipeline(text)  # a mistake is said before anything is trained
         self.asked = Asked(self.config, command, self.presets, self.device, trials, incomplete)
         write_text(self.run.folder / "config.toml", self.config.to_toml())  # a mistake keeps the old one
         self.run.enter()
@@ -127,13 +146,14 @@ class _Study:
                 incomplete.append(str(error))
                 continue
             for trial_place, classifier in found:
-                if self.config.transfer:
-                    self.waiting[place, trial_place] = classifier  # until all are there to hear each other's images
-                else:
-                    self.swept[place, trial_place] = self._sweep(trials[trial_place], classifier)
-        for (place, trial_place), classifier in self.waiting.items():
-            others = [each for (_, trial), each in self.waiting.items() if trial == trial_place and each != classifier]
-            self.swept[place, trial_place] = self._sweep(trials[trial_place], classifier, others)
+                if not self.config.shares_images:
+                    self.swept[Place(place, trial_place)] = self._sweep(trials[trial_place], classifier)
+                    continue
+                for defence_place, each in enumerate(self._defended(classifier, trials[trial_place])):
+                    self.waiting[Place(place, trial_place, defence_place)] = each
+        for where, classifier in self.waiting.items():
+            others = [each for other, each in self.waiting.items() if where.shows(other, transfer=self.config.transfer)]
+            self.swept[where] = self._sweep(trials[where.trial], classifier, others)
         if not self.swept:
             raise DosimeterError("no model has weights. " + " ".join(incomplete))
         if self._finished(incomplete):
@@ -150,8 +170,16 @@ class _Study:
         threat_of(self.config, classifier.classes, classifier.size_px)
         for place, trial in enumerate(trials):
             require_classes(classifier, trial.cohort)
-            classifier.card |= {**trial.scope, "model": name_of(model), "seed": trial.split.seed}
-            yield place, classifier
+            yield place, classifier.with_card(**trial.scope, model=name_of(model), seed=trial.split.seed)
+
+    def _defended(self, classifier: Classifier, trial: Trial) -> Iterator[Classifier]:
+        """Yield the classifier, then the same behind each defence."""
+        yield classifier
+        for text in self.config.defence:
+            title = f"{classifier.card['model']}: defending it by {text}"
+            self.progress.begin(title, 0)
+            with self.run.stage("defence", **trial.scope, model=classifier.card["model"]):
+                yield defend(classifier, text, trial.split.train, seed=trial.split.seed)
 
     def _fitted(self, model: str, trials: Sequence[Trial]) -> Iterator[tuple[int, Classifier]]:
         return self._classifiers(model, self._weights(model), trials)

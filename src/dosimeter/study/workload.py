@@ -53,7 +53,7 @@ def work_of(preset: Preset, config: StudyConfig) -> Work:
     """Return what one test image asks for under `preset`, its other models in a study with `transfer` not counted."""
     doses = [epsilon for epsilon in config.epsilons if epsilon > 0]
     n_asked = len(doses) + 1
-    full = fills(config.storages, transfer=config.transfer) if config.fill is None else config.fill
+    full = fills(config.storages, shown=config.shares_images) if config.fill is None else config.fill
     gradients, climbs, queries = _attack(preset.attack, len(doses), full=full, exhaustive=config.effort == "thorough")
     known = entry_of(preset.attack)
     stops = known is not None and known.searches == "budget" and not full

@@ -17,6 +17,7 @@ from dosimeter.errors import READ_ERROR, TOO_LARGE, DosimeterError
 from dosimeter.models.base import Classifier
 from dosimeter.models.decisions import CLASS, Decided, decided
 from dosimeter.models.native import ImageTooLarge, Shrinking, native_image, shrink
+from dosimeter.record.compact import UNDEFENDED
 from dosimeter.sweeps.answers import Answer, Answers, CheckedAnswers, Question, Stopped, Target, as_stored
 from dosimeter.sweeps.flips import Bracket, bisect, first_bracket
 from dosimeter.sweeps.paths import Path, Ray, Still
@@ -362,7 +363,7 @@ def _common(cell: Cell, classifier: Classifier, name: str) -> Row:
         "split": cell.setting.split,
         "model": classifier.card.get("model", "classifier"),
         "classifier": name,
-        "defence": "none",
+        "defence": classifier.card.get("defence", UNDEFENDED),
         "preset": cell.setting.preset.name,
         "attack": attack.name,
         "loss": attack.loss,

@@ -6,16 +6,21 @@ from typing import Any
 from dosimeter import registry
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.registry import kind as attack_kind
+from dosimeter.defences.base import defended_name
 from dosimeter.models.backbones import get_backbone
 from dosimeter.storage.base import kind as storage_kind
 
 
-def kinds_of(attacks: Sequence[Attack], storages: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
-    """Return what a run tells of its attacks, storages and models (see `kinds.Kinds`)."""
+def kinds_of(
+    attacks: Sequence[Attack], storages: Sequence[str], models: Sequence[str], defences: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return what a run tells of its attacks, storages and models, each behind each defence too (see `kinds.Kinds`)."""
+    systems = [(model, _title(model)) for model in models]
+    systems += [(defended_name(name, text), f"{title} + {text}") for name, title in systems for text in defences]
     return {
         "attacks": [attack_kind(each) for each in {attack.name: attack for attack in attacks}.values()],
         "storages": [storage_kind(name) for name in storages],
-        "models": [{"name": model, "title": _title(model)} for model in models],
+        "models": [{"name": name, "title": title} for name, title in systems],
     }
 
 

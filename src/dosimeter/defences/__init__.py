@@ -1,0 +1,1 @@
+"""Defences: what is done to a classifier so that attacks succeed less."""
