@@ -1,8 +1,8 @@
 """Are masked classifiers told from honest ones? Writes docs/evaluation.md: `python benchmarks/confusion.py`.
 
-Small classifiers that hide their gradients, each in a known way, and honest ones (`tests/masked.py`) are examined,
-attacked and judged as a study would. Beside each verdict stands what the attacks leave, and what an attacker leaves who
-knows what is behind the mask: only where the second is less was accuracy under attack overstated.
+Small classifiers that hide their gradients, each in a known way, and honest ones (`tests/support/masked.py`) are
+examined, attacked and judged as a study would. Beside each verdict stands what the attacks leave, and what an attacker
+leaves who knows what is behind the mask: only where the second is less was accuracy under attack overstated.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import pandas as pd
 from markdown import table
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests"))
+sys.path.insert(0, str(HERE.parent / "tests" / "support"))
 
 from masked import HONEST, MASKED, Evidence, cohort_of, examined, stated, truth  # noqa: E402
 

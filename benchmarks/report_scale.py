@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-TESTS = Path(__file__).parent.parent / "tests"
+SUPPORT = Path(__file__).parent.parent / "tests" / "support"
 HEAD = """| rows | images | seconds | peak MiB | report MB |
 |---:|---:|---:|---:|---:|"""
 
@@ -47,7 +47,7 @@ def step(name: str, folder: Path, options: argparse.Namespace) -> str:
 
 
 def write(folder: Path, n_images: int, images_per_patient: int) -> None:
-    sys.path.insert(0, str(TESTS))
+    sys.path.insert(0, str(SUPPORT))
     from response_factory import EPSILONS, write_large_run
 
     epsilons = sorted({*EPSILONS, 0.02})  # 20

@@ -18,7 +18,7 @@ import pytest
 import tiny
 from filelock import FileLock
 from reader_study import make_study_folder
-from response_factory import make_responses, response_row
+from response_factory import make_responses, response_row, write_table
 from tiny import settings
 
 from dosimeter.cli import main
@@ -41,13 +41,6 @@ from dosimeter.report.build import build_tables
 from dosimeter.study.run import run_study
 
 Facts = dict[str, Any]
-
-
-def write_table(rows: pa.Table, meta: Facts, folder: Path) -> Path:
-    """Write a table as a study does: through a part."""
-    pq.write_table(rows, folder / "part.parquet")
-    responses.merge_parts([folder / "part.parquet"], folder / "responses.parquet", meta)
-    return folder / "responses.parquet"
 
 
 def rewrite(table: Path, change: Callable[[Facts], Any]) -> None:
@@ -270,7 +263,7 @@ SLOW = (
 def test_sigterm_ends_a_study_as_ctrl_c_does(image_folder: Path, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
     options = ["study", "--cohort", f"csv:{image_folder / 'cases.csv'}", "--epochs", "1", "--out", str(run)]
-    command = [sys.executable, "-c", SLOW, str(Path(__file__).parent), *options]
+    command = [sys.executable, "-c", SLOW, str(Path(tiny.__file__).parent), *options]
     process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(run.glob("parts/*.parquet")):
