@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import dosimeter.attacks.known
+import dosimeter.defences.known
 import dosimeter.examinations.known
 import dosimeter.models.known
 import dosimeter.sections
@@ -129,18 +130,42 @@ def ask(examined):
 
 ENTRY = Examination(note="how bright images are: {name}", ask=ask, before={before})
 """
+DEFENCE = """
+from dataclasses import dataclass
+
+from torch import nn
+
+from dosimeter.defences.base import Entry
+
+
+class Darker(nn.Module):
+    def forward(self, images):
+        return images * 0.9
+
+
+@dataclass(frozen=True)
+class Dark:
+    by: str = "{name}"
+
+    def apply(self, classifier, training, *, seed):
+        return classifier.behind(Darker())
+
+
+ENTRY = Entry(lambda setting: Dark(), "darker by a tenth: {name}", "{name}", "input", "a test")
+"""
 
 
 @pytest.fixture
 def additions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An attack, a backbone, a section and an examination as files of the folders, and one of each of another package.
+    """An attack, a backbone, a section, an examination and a defence, each as a file of its folder and of a package.
 
-    The other package brings a storage and a check, too.
+    The package brings a storage and a check, too.
     """
     for package, name, content in (
         (dosimeter.sections, "counted", SECTION.format(name="counted", title="Counted by a folder")),
         (dosimeter.attacks.known, "brighter", ATTACK.format(name="brighter", title="Brighter by a file")),
         (dosimeter.examinations.known, "bright", EXAMINATION.format(name="bright", before=True)),
+        (dosimeter.defences.known, "dusk", DEFENCE.format(name="dusk")),
         (dosimeter.models.known, "smallest", BACKBONE.format(name="smallest", title="Smallest by a file")),
     ):
         folder = tmp_path / name
@@ -157,12 +182,14 @@ def additions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         "[dosimeter.backbones]\nforeign = addition_backbone:ENTRY\n"
         "[dosimeter.checks]\nlucky = addition_check:ENTRY\n"
         "[dosimeter.examinations]\ndark = addition_examination:ENTRY\n"
+        "[dosimeter.defences]\nnight = addition_defence:ENTRY\n"
         "[dosimeter.sections]\ntallied = addition_section:ENTRY\n"
     )
     (site / "addition_attack.py").write_text(ATTACK.format(name="other", title="Brighter by a package"))
     (site / "addition_storage.py").write_text(STORAGE)
     (site / "addition_backbone.py").write_text(BACKBONE.format(name="foreign", title="Foreign by a package"))
     (site / "addition_examination.py").write_text(EXAMINATION.format(name="dark", before=False))
+    (site / "addition_defence.py").write_text(DEFENCE.format(name="night"))
     (site / "addition_check.py").write_text(CHECK)
     (site / "addition_section.py").write_text(SECTION.format(name="tallied", title="Tallied by a package"))
     monkeypatch.syspath_prepend(site)
@@ -170,7 +197,7 @@ def additions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     yield
     registry._brought.cache_clear()
     mine = ("addition_", *(f"dosimeter.{name}" for name in ("attacks.known.brighter", "models.known.smallest")))
-    mine += ("dosimeter.sections.counted", "dosimeter.examinations.known.bright")
+    mine += ("dosimeter.sections.counted", "dosimeter.examinations.known.bright", "dosimeter.defences.known.dusk")
     for name in [each for each in sys.modules if each.startswith(mine)]:
         del sys.modules[name]
 
@@ -182,7 +209,16 @@ def test_what_one_file_or_one_entry_point_adds_stands_everywhere(tmp_path: Path)
         app,
         [
             *("study", "--cohort", "phantom-xray", "--limit", "30", "--epochs", "1", "--protocol", "paper"),
-            *("--model", "smallest,foreign", "--attack", "brighter,other", "--storage", "png8-again"),
+            *(
+                "--model",
+                "smallest,foreign",
+                "--defence",
+                "dusk+night",
+                "--attack",
+                "brighter,other",
+                "--storage",
+                "png8-again",
+            ),
             *("--epsilons", "0.02,0.1,0.4", "--visibility", "none", "--out", str(run)),
         ],
     )
@@ -190,11 +226,13 @@ def test_what_one_file_or_one_entry_point_adds_stands_everywhere(tmp_path: Path)
     sections = {"counted": "Counted by a folder", "tallied": "Tallied by a package"}
     attacks, models = ("Brighter by a file", "Brighter by a package"), ("Smallest by a file", "Foreign by a package")
     page = (run / "report.html").read_text()
-    for title in (*attacks, *models, *sections.values(), "PNG of a test"):
+    for title in (*attacks, *models, *sections.values(), "PNG of a test", "Smallest by a file + dusk+night"):
         assert title in page
     robust = pd.read_csv(run / "tables" / "robust_accuracy.csv")
     assert {"brighter", "other"} <= set(robust["preset"])
-    assert {"smallest", "foreign"} == set(robust["model"])
+    systems = [name for model in ("smallest", "foreign") for name in (model, f"{model} + dusk+night")]
+    assert set(systems) == set(robust["model"])
+    assert {"none", "dusk+night"} == set(robust["defence"])
     assert "png8-again" in set(robust["storage"])
     figures = {path.name for path in (run / "figures").glob("*.svg")}
     assert any("security" in name for name in figures)
@@ -206,7 +244,7 @@ def test_what_one_file_or_one_entry_point_adds_stands_everywhere(tmp_path: Path)
         assert f"phantom-xray-paper-{name}.svg" in figures
         assert f'<section id="{name}"' in page
         assert f"{title}: phantom-xray, paper protocol" in page  # its figure's title
-        assert summary[name] == summary["results"][0]["n"] * len(models)
+        assert summary[name] == summary["results"][0]["n"] * len(systems)
         assert summary["results"][0]["attacks"][0][name] == summary["results"][0]["attacks"][0]["preset"]
     assert "lucky" in set(pd.read_csv(run / "tables" / "evaluation.csv")["id"])
     assert "Luck is small" in page
@@ -214,7 +252,7 @@ def test_what_one_file_or_one_entry_point_adds_stands_everywhere(tmp_path: Path)
     assert f"and {n_test} images examined, by a test." in page
     examined = responses.read_meta(run / "responses.parquet")["examined"]
     for name in ("bright", "dark"):
-        assert [fact["model"] for fact in examined[name]] == ["smallest", "foreign"]
+        assert [fact["model"] for fact in examined[name]] == systems
         assert all(fact["n"] == n_test and fact["by"] == name for fact in examined[name])
     evaluations = [each for result in summary["results"] for each in result["evaluations"]]
     assert all("Luck is small" in [check["title"] for check in each["checks"]] for each in evaluations)
@@ -232,6 +270,8 @@ def test_lists_name_what_was_added() -> None:
         ("checks", "lucky", "Luck is small: never passed"),
         ("examinations", "bright", "how bright images are: bright"),
         ("examinations", "dark", "how bright images are: dark"),
+        ("defences", "dusk", "darker by a tenth: dusk"),
+        ("defences", "night", "darker by a tenth: night"),
         ("sections", "counted", "images counted"),
         ("sections", "tallied", "images counted"),
     ):

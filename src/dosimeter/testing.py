@@ -1,4 +1,4 @@
-"""The contracts of attacks and classifiers as checks that any package can run in its own tests.
+"""The contracts of attacks, classifiers and defences as checks that any package can run in its own tests.
 
 ```python
 import pytest
@@ -21,7 +21,11 @@ from torch import Tensor, nn
 from dosimeter.attacks.adapters import adapt
 from dosimeter.attacks.base import BALL_TOLERANCE, Attack, BudgetAttack, DirectionAttack, Problem, perturb
 from dosimeter.attacks.registry import build
+from dosimeter.cohorts.arrays import cohort_of
+from dosimeter.cohorts.base import Cohort
+from dosimeter.defences.base import Defence, defend
 from dosimeter.models.base import Classifier
+from dosimeter.models.preprocessing import PREPROCESSINGS
 
 SIZE_PX = 24
 N_IMAGES = 4
@@ -29,7 +33,7 @@ EPSILONS = (0.004, 0.03, 0.3)
 
 
 class ContractBroken(AssertionError):
-    """An attack or a classifier does not keep to what the sweep relies on."""
+    """An attack, a classifier or a defence does not keep to what the sweep relies on."""
 
 
 def check_attack(attack: Attack | str, *, n_classes: int = 3) -> None:
@@ -111,6 +115,51 @@ def check_classifier(classifier: Classifier, *, n_images: int = N_IMAGES) -> Non
     looks = bool((logits >= 0).all()) and bool(torch.allclose(sums, torch.ones_like(sums), atol=1e-5))
     _require(not looks, classifier, "answers probabilities; hand over what goes into the softmax")
     _require(classifier.name == name, classifier, "has another name after it was asked")
+
+
+def check_defence(defence: Defence | str, training: Cohort | None = None) -> None:
+    """Raise `ContractBroken` unless a defence keeps the contract, on a small classifier.
+
+    What it returns must be a classifier of the same classes and size that keeps `check_classifier`, under a name of its
+    own that is the same when it is applied again; the classifier given must stay as it was; the defended one must be
+    another, by its answers or its gradients; and a gradient must reach the images, so that an attack that knows the
+    defence can be judged.
+
+    Args:
+        defence: an object, or a pipeline's text as "median:3+jpeg:75".
+        training: images of two classes, 24 x 24 or resized to that; by default a few of noise.
+
+    Raises:
+        ContractBroken: naming the rule.
+        DosimeterError: the text names no defence.
+
+    Example:
+        >>> check_defence("median:3+jpeg:75")
+    """
+    bare = Classifier(
+        _network(2), nn.Identity(), preprocessing=PREPROCESSINGS["unit"], size_px=SIZE_PX, classes=("clear", "opacity")
+    )
+    images, labels = _images(), torch.tensor([0, 1] * (N_IMAGES // 2))
+    training = training or cohort_of(images.numpy(), labels.tolist(), classes=bare.classes, name="noise")
+    before, name, answers = _state(bare), bare.name, bare(images).detach()
+
+    def applied() -> Classifier:
+        if isinstance(defence, str):
+            return defend(bare, defence, training, seed=1)
+        return defence.apply(bare, training, seed=1)
+
+    defended = applied()
+    _require(isinstance(defended, Classifier), defence, f"returns a {type(defended).__name__}, no Classifier")
+    same = (defended.classes, defended.size_px) == (bare.classes, bare.size_px)
+    _require(same, defence, "changes the classes or the size of the images")
+    check_classifier(defended)
+    _require(_same(before, _state(bare)) and bare.name == name, defence, "changed the classifier that it was given")
+    _require(bool(torch.equal(bare(images).detach(), answers)), defence, "changed the answers of the classifier given")
+    _require(defended.fingerprint != bare.fingerprint, defence, "gives a classifier with the undefended one's identity")
+    _require(applied().fingerprint == defended.fingerprint, defence, "gives another classifier when applied again")
+    problem = Problem(defended, images, labels)
+    _, _, gradient = problem.gradient(images, "margin", "free")
+    _require(bool((gradient != 0).any()), defence, "lets no gradient reach the images: see models.transforms.Transform")
 
 
 def _attacked(attack: Attack, given: Problem, epsilon: float) -> tuple[Tensor, Tensor]:

@@ -154,7 +154,7 @@ class Classifier(nn.Module):
         """
         other = copy.copy(self)
         stages = [transform] if self.front is None else [*self.front, transform]
-        other._modules = {**self._modules, "front": nn.Sequential(*map(freeze, stages))}
+        other._modules = {**self._modules, "front": freeze(nn.Sequential(*stages))}
         return other  # its structure is not what its identity was declared for, so that all of it is read
 
     def with_card(self, **facts: Any) -> "Classifier":

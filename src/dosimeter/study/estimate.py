@@ -51,6 +51,8 @@ class Cost(NamedTuple):
 def estimate(config: StudyConfig, trials: "Sequence[Trial]", progress: Progress | None = None) -> Iterator[Cost]:
     """Yield the cost of every model on every trial, on this machine and with nothing cached.
 
+    A defended classifier is taken to cost what the undefended one does; what a defence learns is not counted.
+
     Args:
         config: the study's settings, resolved.
         trials: what it runs on.
@@ -58,6 +60,7 @@ def estimate(config: StudyConfig, trials: "Sequence[Trial]", progress: Progress 
     """
     presets = choose(config.preset, config.attack, config.effort, config.storages)
     each = passes_of(presets, config)
+    n_systems = 1 + len(config.defence)
     device = pick_device(config.device)
     for model in config.model:
         (progress or Progress()).begin(f"{model}: timing a few passes of each engine", 0)
@@ -69,12 +72,12 @@ def estimate(config: StudyConfig, trials: "Sequence[Trial]", progress: Progress 
             stages = {
                 "features": (n_train + n_test) * pace.feature_s,
                 "training": _training(config, n_train, n_test, pace),
-                "engine": pace.again_s if place else pace.choosing_s,
-                "sweep": _sweeps(presets, n_test, config, pace, device),
-                "examinations": _examinations(config, presets, n_test, pace),
-                "report": REPORT_S,
+                "engine": n_systems * (pace.again_s if place else pace.choosing_s),
+                "sweep": n_systems * _sweeps(presets, n_test, config, pace, device),
+                "examinations": n_systems * _examinations(config, presets, n_test, pace),
+                "report": n_systems * REPORT_S,
             }
-            n_forward = round(n_train + n_test * (1 + each))
+            n_forward = round(n_train + n_test * (1 + n_systems * each))
             where = (trial.cohort.name, trial.split.protocol, trial.split.seed)
             yield Cost(*where, model, pace.engine, n_train, n_test, n_forward, stages)
 
@@ -99,9 +102,13 @@ def _image(work: Work, config: StudyConfig, pace: Pace) -> float:
     image_s += work.rows * pace.seen_s + work.costly * pace.costly_s
     if pace.engine != "torch":
         image_s += work.confirmed * pace.confirm_s
-    if config.transfer:
-        image_s += (len(config.model) - 1) * work.rows * pace.answer_s
-    return image_s
+    return image_s + _listeners(config) * work.rows * pace.answer_s
+
+
+def _listeners(config: StudyConfig) -> float:
+    """Return to how many others a classifier's images are shown, on average over a model and its defended forms."""
+    n_systems = 1 + len(config.defence)
+    return len(config.model) * n_systems - 1 if config.transfer else len(config.defence) / n_systems
 
 
 def _idle(config: StudyConfig, n_presets: int, n_test: int, device: str) -> float:

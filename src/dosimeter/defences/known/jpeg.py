@@ -27,7 +27,7 @@ class Compressed(Transform):
         return torch.stack([self._one(image) for image in images.cpu()]).to(images.device, images.dtype)
 
     def _one(self, image: Tensor) -> Tensor:
-        content = encode_jpeg(image.float().numpy(), quality=self.quality)
+        content = encode_jpeg(image.float().clamp(0, 1).numpy(), quality=self.quality)
         with Image.open(BytesIO(content)) as read:
             levels = np.asarray(read, dtype=np.float32) / 255
         planes = levels[None] if levels.ndim == 2 else levels.transpose(2, 0, 1)
