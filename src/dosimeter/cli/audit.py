@@ -7,15 +7,7 @@ from typing import Annotated
 import typer
 
 from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
-from dosimeter.study.config import load_config
-
-AUDIT = {
-    "preset": "sound",
-    "attack": "random_sign,pgd,fmn,square",
-    "epsilons": "0.0005,0.001,0.002,1/255,2/255,4/255,8/255",
-    "protocol": "whole",
-}
-"""What an audit asks unless it is told otherwise: one step, many steps, the nearest image, scores alone, and noise."""
+from dosimeter.study.config import AUDIT, load_config
 
 
 def audit(
@@ -28,7 +20,7 @@ def audit(
     trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
     attack: Annotated[list[str] | None, typer.Option(help=described("attack"))] = None,
     effort: Annotated[str, typer.Option(help=described("effort"))] = "quick",
-    epsilons: Annotated[str, typer.Option(help=described("epsilons"))] = AUDIT["epsilons"],
+    epsilons: Annotated[str, typer.Option(help=described("epsilons"))] = AUDIT.epsilons,
     storage: Annotated[list[str] | None, typer.Option(help=described("storages"))] = None,
     target: Annotated[str | None, typer.Option(help=described("target"))] = None,
     native: Annotated[bool | None, typer.Option("--native", help=described("native"))] = None,
@@ -54,9 +46,9 @@ def audit(
         model=joined(model),
         cohort=joined(data),
         trust=trust or None,
-        preset=AUDIT["preset"],
-        protocol=AUDIT["protocol"],
-        attack=joined(attack) or AUDIT["attack"],
+        preset=AUDIT.preset,
+        protocol=AUDIT.protocol,
+        attack=joined(attack) or AUDIT.attacks,
         effort=effort,
         epsilons=epsilons,
         storages=joined(storage),

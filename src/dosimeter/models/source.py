@@ -18,7 +18,7 @@ from dosimeter.models.decisions import Findings
 from dosimeter.models.outputs import OneLogit, Probabilities
 from dosimeter.models.preprocessing import Preprocessing
 from dosimeter.models.saved import load_classifier
-from dosimeter.record.model_card import ModelCard, checked, read_model_card
+from dosimeter.record.model_card import MEMORY, ModelCard, checked, name_of, read_model_card
 
 N_COMPARED = 5
 """Keys that a sentence names of tensors that do not fit."""
@@ -73,6 +73,8 @@ def bring(model: str | Path, *, trust: bool = False, device: str = "cpu") -> Cla
     Raises:
         DosimeterError: the card, its file or its network cannot be used; or it needs `trust`.
     """
+    if str(model).startswith(MEMORY):
+        raise DosimeterError(f"the model '{name_of(str(model))}' is of a Python session: audit it there again.")
     path = Path(model)
     if path.suffix != ".toml":
         return load_classifier(path, device=device)

@@ -111,13 +111,23 @@ def checked(facts: dict[str, Any], where: str) -> ModelCard:
         raise DosimeterError(f"{where}: {said}{got}.") from error
 
 
+MEMORY = "memory:"
+"""What begins the name of a classifier or a cohort that a Python session brings (see `study.subjects`)."""
+
+
 def is_brought(model: str) -> bool:
-    """Whether a name of a model means a trained one that somebody brings: a model card, or a saved classifier."""
-    return model.endswith(".toml") or "/" in model or "\\" in model or Path(model, "card.json").is_file()
+    """Whether a name means a trained network: a model card, a saved classifier, or one of a Python session."""
+    return (
+        model.startswith(MEMORY)
+        or model.endswith(".toml")
+        or "/" in model
+        or "\\" in model
+        or Path(model, "card.json").is_file()
+    )
 
 
 def name_of(model: str) -> str:
     """Return what tables call a model: its own name, or that in its card."""
-    if not is_brought(model):
-        return model
+    if not is_brought(model) or model.startswith(MEMORY):
+        return model.removeprefix(MEMORY)
     return read_model_card(Path(model)).name if model.endswith(".toml") else Path(model).name

@@ -79,16 +79,22 @@ def write_figures(
     one = f"This is seed {every[0]}, the first of {len(every)}." if len(every) > 1 else ""
     mark = "PARTIAL" if responses.meta.get("partial") else ""
     progress = progress or Progress()
-    drawings = [(panel, *each) for panel in _panels(responses, tables) for each in _drawings(panel)]
-    progress.begin("figures", len(drawings))
+    drawn = [(panel, *each) for panel in _panels(responses, tables) for each in _drawings(panel)]
+    progress.begin("figures", len(drawn))
     written = []
-    for panel, section, drawing in drawings:
+    for panel, section, drawing in drawn:
         name, title = _name(panel, drawing), _title(panel, drawing)
         text = " ".join(filter(None, [caption(drawing, panel.tables), one if drawing.of_seed else ""]))
         svg, png = save(drawing.draw(), directory / name, mark=mark)
         written.append(FigureFile(name, title, text, panel.cohort, panel.protocol, svg, png, section))
         progress.advance()
     return written
+
+
+def drawings(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Drawing]]:
+    """Yield every figure that `write_figures` would draw, by the name of its files."""
+    for panel in _panels(responses, tables):
+        yield from ((_name(panel, drawing), drawing) for _, drawing in _drawings(panel))
 
 
 def _drawings(panel: Panel) -> Iterator[tuple[str, Drawing]]:

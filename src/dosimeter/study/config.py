@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -342,6 +342,19 @@ class StudyConfig(BaseModel):
     def to_toml(self) -> str:
         """Return the settings as a TOML file that gives them again."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+class _Audit(NamedTuple):
+    """What an audit asks unless it is told otherwise."""
+
+    preset: str = "sound"
+    attacks: str = "random_sign,pgd,fmn,square"
+    epsilons: str = "0.0005,0.001,0.002,1/255,2/255,4/255,8/255"
+    protocol: str = "whole"
+
+
+AUDIT = _Audit()
+"""One step, many steps, the nearest image, scores alone, and noise."""
 
 
 def _digest_of(model: str) -> str:

@@ -40,6 +40,7 @@ from dosimeter.report import redraw
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.gathering import Asked, Swept, gather, leave, run_id_of
 from dosimeter.study.planning import check_limits, plan_trial, require_classes, threat_of
+from dosimeter.study.subjects import NOBODY, Subjects
 from dosimeter.study.trials import plan_trials
 from dosimeter.study.workload import passes_of
 from dosimeter.surroundings import plain_torch
@@ -75,13 +76,16 @@ class Outcome(NamedTuple):
 
 
 @plain_torch()
-def run_study(config: StudyConfig, *, progress: Progress | None = None, command: str = "") -> Outcome:
+def run_study(
+    config: StudyConfig, *, progress: Progress | None = None, command: str = "", subjects: Subjects = NOBODY
+) -> Outcome:
     """Run the whole study, or what is missing of it, and draw its report.
 
     Args:
         config: its settings.
         progress: told of every stage.
         command: the command line, for the record.
+        subjects: what the settings name that a Python session has.
 
     Raises:
         DosimeterError: a setting, a cohort or every model's weights are unusable.
@@ -91,13 +95,16 @@ def run_study(config: StudyConfig, *, progress: Progress | None = None, command:
     run = Run(config.out)
     with run.open(), open_executor(config.executor, workers=config.workers, address=config.address) as executor:
         run.begin(settings=config.digest())
-        return _Study(config, run, progress or Progress(), executor).execute(command)
+        return _Study(config, run, progress or Progress(), executor, subjects).execute(command)
 
 
 class _Study:
     """One execution of a study; its attributes are what all stages share."""
 
-    def __init__(self, config: StudyConfig, run: Run, progress: Progress, executor: Executor) -> None:
+    def __init__(
+        self, config: StudyConfig, run: Run, progress: Progress, executor: Executor, subjects: Subjects
+    ) -> None:
+        self.subjects = subjects
         self.config = config
         self.run = run
         self.progress = progress
@@ -127,7 +134,7 @@ class _Study:
         """Leave all rows in responses.parquet; return what they lack, and whether the run was finished already."""
         self.progress.begin("reading images", 0)
         with self.run.stage("read"):
-            trials, incomplete = plan_trials(self.config)
+            trials, incomplete = plan_trials(self.config, self.subjects)
         check_limits(self.config, trials)
         for text in self.config.defence:
             pipeline(text)  # a mistake is said before anything is trained
@@ -166,7 +173,8 @@ class _Study:
         """Yield each trial's place and the trained classifier of a card, or of a folder, as it is asked there."""
         self.progress.begin(f"{name_of(model)}: loading", 0)
         with self.run.stage("load", model=name_of(model)):
-            classifier = bring(model, trust=self.config.trust, device=self.device)
+            own = self.subjects.classifiers.get(model)
+            classifier = own or bring(model, trust=self.config.trust, device=self.device)
         threat_of(self.config, classifier.classes, classifier.size_px)
         for place, trial in enumerate(trials):
             require_classes(classifier, trial.cohort)

@@ -6,14 +6,19 @@ from dosimeter.cohorts.split import draw_tests, require_apart, split
 from dosimeter.cohorts.trials import Trial
 from dosimeter.errors import DosimeterError
 from dosimeter.study.config import StudyConfig
+from dosimeter.study.subjects import NOBODY, Subjects
 
 
-def plan_trials(config: StudyConfig) -> tuple[list[Trial], list[str]]:
-    """Load the cohorts and split them; return the trials and a sentence for each that could not be made."""
+def plan_trials(config: StudyConfig, subjects: Subjects = NOBODY) -> tuple[list[Trial], list[str]]:
+    """Load the cohorts and split them; return the trials and a sentence for each that could not be made.
+
+    Args:
+        subjects: cohorts that need not be loaded.
+    """
     trials: list[Trial] = []
     notes: list[str] = []
     for name in config.cohort:
-        cohort = load_cohort(
+        cohort = subjects.cohorts.get(name) or load_cohort(
             name,
             data=config.data,
             limit=config.limit,

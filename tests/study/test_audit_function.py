@@ -1,0 +1,136 @@
+"""`dosimeter.audit`: from a network to a report in a few lines, with what the command gives."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import dosimeter as dm
+from dosimeter.cli.app import app
+from dosimeter.errors import DosimeterError
+
+SIZE_PX = 16
+CLASSES = ("dark", "bright")
+ASKED = {"attacks": "pgd", "epsilons": ["4/255", "64/255"]}
+
+
+def brightness(scale: float = 20.0, *, name: str = "brightness") -> dm.Classifier:
+    """A linear classifier of an image's mean, whose worst case is an image moved by epsilon everywhere."""
+    layer = nn.Linear(SIZE_PX**2, 2)
+    layer.weight.data = torch.stack([-torch.ones(SIZE_PX**2), torch.ones(SIZE_PX**2)]) * scale / SIZE_PX**2
+    layer.bias.data = torch.tensor([0.5, -0.5]) * scale
+    net = nn.Sequential(nn.Flatten(), layer)
+    return dm.classifier(net, size_px=SIZE_PX, classes=CLASSES, channels=1, name=name)
+
+
+def cohort(n: int = 12) -> dm.Cohort:
+    """Flat images 0.1 beside the boundary, and a little texture that moves no mean."""
+    generator = torch.Generator().manual_seed(0)
+    texture = torch.rand(n, 1, SIZE_PX, SIZE_PX, generator=generator) * 0.2
+    levels = torch.tensor([0.4, 0.6] * (n // 2))[:, None, None, None]
+    images = texture - texture.mean(dim=(1, 2, 3), keepdim=True) + levels
+    return dm.cohort_of(images.numpy(), [0, 1] * (n // 2), CLASSES)
+
+
+@pytest.fixture(scope="module")
+def result() -> "dm.study.audit.Audit":  # type: ignore[name-defined]
+    return dm.audit(brightness(), cohort(), **ASKED)
+
+
+def test_it_answers_as_the_closed_form_does(result) -> None:  # type: ignore[no-untyped-def]
+    table = result.table()
+    pgd = table[(table["preset"] == "pgd") & (table["storage"] == "float")].set_index("epsilon")["accuracy"]
+    assert [round(share, 6) for share in pgd] == [1.0, 1.0, 0.0]  # 0.1 lies between 4/255 and 64/255
+    assert str(result).startswith("PASS: brightness on arrays (whole protocol, 12 images): epsilon50 0.1")
+    assert repr(result) == str(result)
+
+
+def test_it_shows_itself_in_a_notebook(result) -> None:  # type: ignore[no-untyped-def]
+    shown = result._repr_html_()
+    assert "PASS: brightness" in shown
+    assert "<svg" in shown
+    assert "<table" in shown
+    assert "<?xml" not in shown
+
+
+@pytest.mark.usefixtures("drawn")
+def test_report_figures_and_rows_are_the_studys(result, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    page = result.report(tmp_path / "audit.html").read_text()
+    assert "brightness" in page
+    assert "Not a medical device" in page or "not a medical" in page.lower()
+    files = {file.stem for file in (result.folder / "figures").glob("*.svg")}
+    assert set(result.figures) == files
+    assert result.figure(sorted(files)[0]).axes
+    with pytest.raises(DosimeterError, match="there is no figure 'nothing'"):
+        result.figure("nothing")
+    assert set(result.responses.frame["model"]) == {"brightness"}
+
+
+def test_a_saved_run_can_be_reported(result, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from typer.testing import CliRunner
+
+    run = result.save(tmp_path / "run")
+    assert CliRunner().invoke(app, ["report", str(run)]).exit_code == 0
+    before, after = (json.loads((each / "summary.json").read_text()) for each in (result.folder, run))
+    assert before == after
+    with pytest.raises(DosimeterError, match="must not exist yet"):
+        result.save(run)
+
+
+def test_adversarial_images_are_tensors_within_the_budget(result) -> None:  # type: ignore[no-untyped-def]
+    found = result.adversarial("pgd", "64/255")
+    assert found.images.shape == (2, 12, 3, SIZE_PX, SIZE_PX)
+    assert float((found.images[1] - found.images[0]).abs().max()) <= 64 / 255 + 1e-6
+    assert bool(found.success[1].all())
+    with pytest.raises(DosimeterError, match="there is no model 'x'"):
+        result.adversarial(model="x")
+
+
+def test_several_classifiers_are_ranked_in_one_report() -> None:
+    result = dm.audit([brightness(), brightness(5.0, name="flat")], cohort(), **ASKED, visibility="none")
+    assert set(result.table()["model"]) == {"brightness", "flat"}
+    assert len(str(result).splitlines()) == 2
+    paired = pd.read_csv(result.folder / "tables" / "paired.csv")
+    assert "flat" in set(paired["model"]) | set(paired["against"])
+    with pytest.raises(DosimeterError, match="two are called 'brightness'"):
+        dm.audit([brightness(), brightness(5.0)], cohort())
+
+
+def test_the_same_folder_continues(tmp_path: Path) -> None:
+    first = dm.audit(brightness(), cohort(), **ASKED, out=tmp_path / "run")
+    stamp = (tmp_path / "run" / "responses.parquet").stat().st_mtime_ns
+    again = dm.audit(brightness(), cohort(), **ASKED, out=tmp_path / "run")
+    assert (tmp_path / "run" / "responses.parquet").stat().st_mtime_ns == stamp
+    assert str(first) == str(again)
+    other = dm.audit(brightness(40.0), cohort(), **ASKED, out=tmp_path / "run")
+    assert (tmp_path / "run" / "responses.parquet").stat().st_mtime_ns != stamp  # another network's rows are not its
+    assert str(other).startswith("PASS")
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "said"),
+    [
+        (nn.Linear(2, 2), None, "model must be a dosimeter.Classifier"),
+        (None, None, "data must be given"),
+        (None, "phantom-oops", "there is no cohort"),
+    ],
+)
+def test_bad_input_is_one_sentence(model: object, data: object, said: str) -> None:
+    with pytest.raises(DosimeterError, match=said) as caught:
+        dm.audit([brightness() if model is None else model], data)  # type: ignore[list-item]
+    assert "\n" not in str(caught.value)
+
+
+def test_images_and_labels_will_do() -> None:
+    images = torch.rand(6, 1, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(1))
+    result = dm.audit(brightness(), (images.numpy(), [0, 1, 0, 1, 0, 1]), attacks="random_sign", epsilons=["1/255"])
+    assert set(result.table()["n"]) == {6}
+
+
+def test_the_former_audit_of_a_cohort_still_works() -> None:
+    with pytest.warns(DeprecationWarning, match="audit_cohort"):
+        findings = dm.audit(cohort())
+    assert any(finding.check == "classes" for finding in findings)
