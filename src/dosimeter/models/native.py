@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dosimeter.cohorts.base import Case, Decoded
-from dosimeter.cohorts.images import grid_weights, to_grid
+from dosimeter.cohorts.grids import Grid
 from dosimeter.errors import DosimeterError
 
 MAX_NATIVE_PIXELS = 16_000_000
@@ -38,16 +38,16 @@ def native_image(case: Case) -> Tensor:
     return torch.from_numpy(case.image).expand(3, -1, -1).contiguous()
 
 
-def shrink(images: Tensor, *, size_px: int, bits: int) -> Tensor:
-    """Return `images` (batch, 3, H, W) on the classifier's grid (batch, 3, size_px, size_px), as the loader gives them.
+def shrink(images: Tensor, *, grid: Grid, bits: int) -> Tensor:
+    """Return `images` (batch, 3, H, W) on the classifier's grid (batch, 3, *grid.shape), as the loader gives them.
 
     Args:
         bits: depth to which the loader rounds what it resized. What has the size already is left as it is.
     """
-    if images.shape[2:] == (size_px, size_px):
+    if grid.leaves(*images.shape[2:]):
         return images
     pixels = images.detach().cpu().numpy()
-    resized = np.stack([to_grid(Decoded(image, bits), size_px=size_px) for image in pixels])
+    resized = np.stack([grid.put(Decoded(image, bits)) for image in pixels])
     return torch.from_numpy(resized).to(images.device)
 
 
@@ -55,34 +55,33 @@ class Shrinking(nn.Module):
     """A network behind `shrink`: images (batch, 3, H, W) in [0, 1] to logits; differentiable once.
 
     Args:
-        network: takes images of `size_px`.
+        network: takes images on `grid`.
         bits: see `shrink`.
     """
 
-    def __init__(self, network: nn.Module, *, size_px: int, bits: int) -> None:
+    def __init__(self, network: nn.Module, *, grid: Grid, bits: int) -> None:
         super().__init__()
         self.network = network
-        self.size_px = size_px
+        self.grid = grid
         self.bits = bits
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the network's logits (batch, n_classes) for the images on its grid."""
-        if images.shape[2:] == (self.size_px, self.size_px):
+        if self.grid.leaves(*images.shape[2:]):
             return self.network(images)  # type: ignore[no-any-return]
-        return self.network(_Shrink.apply(images, self.size_px, self.bits))  # type: ignore[no-any-return]
+        return self.network(_Shrink.apply(images, self.grid, self.bits))  # type: ignore[no-any-return]
 
 
 class _Shrink(torch.autograd.Function):
     """`shrink` with the gradient of the filter."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, size_px: int, bits: int) -> Tensor:
-        ctx.shape = images.shape
-        return shrink(images, size_px=size_px, bits=bits)
+    def forward(ctx: Any, images: Tensor, grid: Grid, bits: int) -> Tensor:
+        ctx.shape, ctx.grid = images.shape, grid
+        return shrink(images, grid=grid, bits=bits)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        size_px = gradient.shape[2]
-        down, across = (gradient.new_tensor(grid_weights(n, size_px=size_px)) for n in ctx.shape[2:])
+        down, across = (gradient.new_tensor(weights) for weights in ctx.grid.weights(*ctx.shape[2:]))
         return down.T @ gradient @ across, None, None  # (batch, 3, H, W)

@@ -7,7 +7,8 @@ from pathlib import Path
 from torch import nn
 
 from dosimeter.errors import DosimeterError, in_a_line
-from dosimeter.models.source import Brought, Source, fill_tensors
+from dosimeter.models.source import Brought, Source
+from dosimeter.models.tensors import fill_tensors
 from dosimeter.record.model_card import ModelCard
 
 
