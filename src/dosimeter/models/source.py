@@ -17,7 +17,7 @@ from dosimeter.models.outputs import OneLogit, Probabilities
 from dosimeter.models.preprocessing import Preprocessing
 from dosimeter.models.proof import check_answers, check_references
 from dosimeter.models.saved import load_classifier
-from dosimeter.plain import shown
+from dosimeter.plain import named, shown
 from dosimeter.record.model_card import ModelCard, checked, read_model_card
 from dosimeter.record.resizing import Interpolation, Resize
 
@@ -183,7 +183,7 @@ def classifier_of(card: ModelCard, brought: Brought, *, copy: bool = False) -> C
     grid = _grid_of(card, brought)
     thresholds = card.thresholds or brought.thresholds or ()
     made = Classifier(
-        nn.Sequential(*layers, brought.network if copy else brought.network.eval()),
+        nn.Sequential(*layers, brought.network),
         heads.get(outputs, nn.Identity()),
         preprocessing=preprocessing,
         size_px=grid,
@@ -210,6 +210,21 @@ def _grid_of(card: ModelCard, brought: Brought) -> Grid:
     size_px = card.size_px or brought.size_px
     assert size_px is not None
     return grid_of(size_px, **{key: value for key, value in said.items() if value is not None})
+
+
+def file_of(card: ModelCard) -> Path:
+    """Return the file that a card names.
+
+    Raises:
+        DosimeterError: it names none, or there is none.
+    """
+    if card.weights is None:
+        raise DosimeterError(f"the model card of {card.name} must name its weights, a file beside it.")
+    if not card.weights.is_file():
+        raise DosimeterError(
+            f"the weights {named(card.weights.name)} are not beside the model card. Put the file there."
+        )
+    return card.weights
 
 
 class Grey(nn.Module):

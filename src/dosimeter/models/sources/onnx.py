@@ -15,6 +15,7 @@ from dosimeter.cohorts.grids import grid_of
 from dosimeter.cohorts.images import read_image
 from dosimeter.errors import DosimeterError, in_a_line
 from dosimeter.files import digest_of_file
+from dosimeter.models.batches import any_batch
 from dosimeter.models.identity import probes
 from dosimeter.models.preprocessing import Preprocessing
 from dosimeter.models.source import Brought, Source
@@ -130,18 +131,6 @@ CONVERTERS: dict[str, Callable[[Path], nn.Module]] = {"onnx2pytorch": _onnx2pyto
 """What makes a torch network of a file, in the order in which they are tried."""
 
 
-class OneByOne(nn.Module):
-    """A network whose batch is fixed at one image, asked image by image."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return outputs (n, n_outputs) for images (n, channels, H, W)."""
-        return torch.cat([self.network(image[None]) for image in images])
-
-
 def _missing(error: ImportError) -> DosimeterError:
     return DosimeterError(f"the source onnx needs {error.name}: pip install 'dosimeter[onnx]'.")
 
@@ -174,12 +163,9 @@ def _asked(session: Any, image: Tensor) -> FloatImage:
 
 def _compared(network: nn.Module, images: Tensor, wanted: FloatImage) -> tuple[nn.Module, float]:
     """Return a network of any batch, and its largest difference from onnxruntime, as a share of the outputs' spread."""
+    network = any_batch(network, images)
     with torch.inference_mode():
-        try:
-            found = network(images).numpy()
-        except RuntimeError:  # its batch is fixed
-            network = OneByOne(network)
-            found = network(images).numpy()
+        found = network(images).numpy()
     if found.shape != wanted.shape:
         return network, float("inf")
     return network, float(np.nan_to_num(np.abs(found - wanted), nan=np.inf).max()) / (float(np.ptp(wanted)) or 1.0)

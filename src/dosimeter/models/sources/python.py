@@ -2,6 +2,8 @@
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import nn
@@ -12,22 +14,30 @@ from dosimeter.models.tensors import fill_tensors
 from dosimeter.record.model_card import ModelCard
 
 
-def load(card: ModelCard) -> Brought:
-    """Return what the function `card.architecture` returns, with the tensors of `card.weights` if there are any."""
-    module, colon, name = card.architecture.partition(":")
-    if not (module and colon and name):
-        raise DosimeterError(f"architecture must be MODULE:FUNCTION of the source python, got '{card.architecture}'.")
+@contextmanager
+def importing_from_here() -> Iterator[None]:
+    """Find modules in the working folder too while the block runs."""
     here = str(Path.cwd())
     added = here not in sys.path
     if added:
         sys.path.insert(0, here)
     try:
-        network = getattr(importlib.import_module(module), name)()
-    except Exception as error:  # the user's code may raise anything
-        raise DosimeterError(f"{card.architecture} cannot be called ({in_a_line(error)[:200]}).") from error
+        yield
     finally:
         if added:
             sys.path.remove(here)
+
+
+def load(card: ModelCard) -> Brought:
+    """Return what the function `card.architecture` returns, with the tensors of `card.weights` if there are any."""
+    module, colon, name = card.architecture.partition(":")
+    if not (module and colon and name):
+        raise DosimeterError(f"architecture must be MODULE:FUNCTION of the source python, got '{card.architecture}'.")
+    try:
+        with importing_from_here():
+            network = getattr(importlib.import_module(module), name)()
+    except Exception as error:  # the user's code may raise anything
+        raise DosimeterError(f"{card.architecture} cannot be called ({in_a_line(error)[:200]}).") from error
     if not isinstance(network, nn.Module):
         raise DosimeterError(f"{card.architecture} must return a torch.nn.Module, got {type(network).__name__}.")
     if card.weights is not None:
