@@ -15,8 +15,11 @@ N_COMPARED = 5
 """Keys that a sentence names of tensors that do not fit."""
 
 
-def fill_tensors(network: nn.Module, card: ModelCard) -> None:
+def fill_tensors(network: nn.Module, card: ModelCard, read: Callable[[Path], dict[str, Tensor]] | None = None) -> None:
     """Load the tensors of a card's file, read without running code, into a network; or leave random ones.
+
+    Args:
+        read: what reads the file; by default `read_tensors`.
 
     Raises:
         DosimeterError: there is no file, it cannot be read without running code, or its tensors are not the network's.
@@ -27,7 +30,7 @@ def fill_tensors(network: nn.Module, card: ModelCard) -> None:
         raise DosimeterError(
             f"the model card of {card.name} must name its weights, a file beside it; or say random_weights = true."
         )
-    found = unprefixed(read_tensors(card.weights))
+    found = unprefixed((read or read_tensors)(card.weights))
     own = network.state_dict()
     missing, unknown = sorted(own.keys() - found.keys()), sorted(found.keys() - own.keys())
     shapes = [
