@@ -64,11 +64,13 @@ class Source:
         load: makes the network that a card describes.
         trust: why it runs code of the user's, so that it is asked for with --trust; "" if it runs none; or a function
             that says so of a card, without running any.
+        takes_arguments: whether it hands a card's `arguments` to the network's constructor.
     """
 
     note: str
     load: Callable[[ModelCard], Brought]
     trust: str | Callable[[ModelCard], str] = ""
+    takes_arguments: bool = False
 
 
 def bring(model: str | Path, *, trust: bool = False, device: str = "cpu") -> Classifier:
@@ -88,6 +90,8 @@ def bring(model: str | Path, *, trust: bool = False, device: str = "cpu") -> Cla
         return load_classifier(path, device=device)
     card = read_model_card(path)
     source: Source = registry.get("sources", card.source)
+    if card.arguments and not source.takes_arguments:
+        raise DosimeterError(f"the model card {path.name} has arguments, which the source {card.source} does not take.")
     reason = source.trust if isinstance(source.trust, str) else source.trust(card)
     if reason and not trust:
         raise DosimeterError(f"the model card {path.name} must be trusted: {reason} Add --trust if you do.")

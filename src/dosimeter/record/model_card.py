@@ -57,6 +57,7 @@ class ModelCard(BaseModel):
         name: of the model, in tables and reports.
         source: what the network is built by (`dosimeter list sources`).
         architecture: the source's name for it: of torchvision and timm a network, of python MODULE:FUNCTION.
+        arguments: of the network's constructor, for sources that take them (monai, timm, python).
         weights: its file, beside the card unless it is absolute; the source says which kinds it reads.
         random_weights: a network without weights of its own, to try the instrument.
         classes: names, in the order of its outputs; of outputs "findings" those of the findings.
@@ -84,6 +85,7 @@ class ModelCard(BaseModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ +-]{0,63}$")]
     source: str
     architecture: str = ""
+    arguments: dict[str, Any] = Field(default_factory=dict)
     weights: Path | None = None
     random_weights: bool = False
     classes: Annotated[tuple[str, ...], Field(min_length=2)]

@@ -35,7 +35,7 @@ def load(card: ModelCard) -> Brought:
         raise DosimeterError(f"architecture must be MODULE:FUNCTION of the source python, got '{card.architecture}'.")
     try:
         with importing_from_here():
-            network = getattr(importlib.import_module(module), name)()
+            network = getattr(importlib.import_module(module), name)(**card.arguments)
     except Exception as error:  # the user's code may raise anything
         raise DosimeterError(f"{card.architecture} cannot be called ({in_a_line(error)[:200]}).") from error
     if not isinstance(network, nn.Module):
@@ -49,4 +49,5 @@ ENTRY = Source(
     "what a function returns (architecture = MODULE:FUNCTION); with --trust",
     load,
     trust="the source python imports a module of yours and calls it, and code may do anything.",
+    takes_arguments=True,
 )

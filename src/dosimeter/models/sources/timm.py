@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from dosimeter.cohorts.grids import FILTERS
-from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.errors import DosimeterError, did_you_mean, in_a_line
 from dosimeter.models.source import Brought, Source
 from dosimeter.models.tensors import fill_tensors, seeded
 from dosimeter.record.model_card import ModelCard
@@ -24,15 +24,26 @@ def load(card: ModelCard) -> Brought:
             f"architecture '{card.architecture}' is none of timm's. {did_you_mean(card.architecture, known)}"
         )
 
+    for argument in ("pretrained", "checkpoint_path", "num_classes", "in_chans"):
+        if argument in card.arguments:
+            raise DosimeterError(
+                f"arguments of {card.architecture} must not have {argument}: the card says it elsewhere."
+            )
+
     def build(**options: Any) -> nn.Module:
-        options |= {"num_classes": card.n_outputs, "in_chans": card.channels}
+        options |= card.arguments | {"num_classes": card.n_outputs, "in_chans": card.channels}
         made: nn.Module = timm.create_model(card.architecture, pretrained=False, **options)
         return made
 
     try:
-        network = seeded(lambda: build(**({} if card.size_px is None else {"img_size": card.size_px})))
-    except TypeError:  # a convolutional network, which takes images of any size
-        network = seeded(build)
+        try:
+            network = seeded(lambda: build(**({} if card.size_px is None else {"img_size": card.size_px})))
+        except TypeError:  # a convolutional network, which takes images of any size
+            network = seeded(build)
+    except Exception as error:  # constructors raise nearly anything about arguments
+        raise DosimeterError(
+            f"{card.architecture} cannot be made of the card's size_px and arguments ({in_a_line(error)[:160]})."
+        ) from error
     fill_tensors(network, card)
     config = timm.data.resolve_data_config({}, model=network)
     return Brought(
@@ -71,4 +82,4 @@ def _left_out(config: dict[str, Any]) -> str:
     )
 
 
-ENTRY = Source("a network of timm's (architecture), tensors in .safetensors, .pt or .pth", load)
+ENTRY = Source("a network of timm's (architecture), tensors in .safetensors, .pt or .pth", load, takes_arguments=True)
