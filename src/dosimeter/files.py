@@ -48,6 +48,15 @@ def digest_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file; of a folder that of its files' names and digests."""
+    if not path.is_dir():
+        return digest_of_file(path)
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    lines = [f"{each.relative_to(path).as_posix()} {digest_of_file(each)}\n" for each in files]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 LEFT = re.compile(r"\.\d+-\d+\.tmp$|^\.redraw-|^\.unfinished-")
 """Names that only a process that was killed leaves behind."""
 

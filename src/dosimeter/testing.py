@@ -96,7 +96,7 @@ def check_classifier(classifier: Classifier, *, n_images: int = N_IMAGES) -> Non
     training = [name for name, module in classifier.named_modules() if module.training]
     _require(not training, classifier, f"is in training mode ({', '.join(training[:3]) or 'itself'})")
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(n_images, 3, classifier.size_px, classifier.size_px, generator=generator)
+    images = torch.rand(n_images, 3, *classifier.grid.shape, generator=generator)
     images = images.to(classifier.device)
     name, given = classifier.name, images.clone()
     with torch.no_grad():

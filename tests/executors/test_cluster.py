@@ -81,11 +81,11 @@ def timeless(rows: Any) -> list[Row]:
 def test_a_portable_cell_has_the_same_rows_and_names_nobody(caplog: pytest.LogCaptureFixture) -> None:
     classifier = convolutional_classifier()
     for cell in plan(classifier):
-        travelled = pickle.loads(pickle.dumps(portable_cell(cell, size_px=classifier.size_px)))
+        travelled = pickle.loads(pickle.dumps(portable_cell(cell, grid=classifier.grid)))
         assert timeless(execute_cell(travelled, classifier)) == timeless(execute_cell(cell, classifier))
     assert b"name-0" in pickle.dumps(cell.setting)
     for private in (b"name-", b"smith", b"ana"):
-        assert private not in pickle.dumps(portable_cell(cell, size_px=classifier.size_px))
+        assert private not in pickle.dumps(portable_cell(cell, grid=classifier.grid))
     assert "smith" in caplog.text  # the driver's log tells what was wrong
 
 

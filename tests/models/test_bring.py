@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 
 import dosimeter as dm
 from dosimeter.cli.app import app
+from dosimeter.cohorts.grids import Grid
 from dosimeter.errors import DosimeterError
 from dosimeter.models.outputs import Probabilities
-from dosimeter.models.source import bring, read_tensors
+from dosimeter.models.source import bring
+from dosimeter.models.tensors import read_tensors
 from dosimeter.record.model_card import is_brought, name_of, read_model_card
 from dosimeter.replay.replay import Replay
 
@@ -283,7 +285,7 @@ def test_a_network_of_timm_knows_its_normalisation(here: Path) -> None:
     config = timm.data.resolve_data_config({}, model=timm.create_model("test_vit"))
     assert classifier.size_px == config["input_size"][-1]
     assert classifier.preprocessing.mean == config["mean"]
-    assert "timm's own evaluation" in classifier.card["weights"]["note"]
+    assert classifier.grid == Grid(160, 160, "crop", config["interpolation"], crop_pct=config["crop_pct"])
     assert classifier.fingerprint == bring(card).fingerprint
     assert not isinstance(classifier.base[0], nn.Identity)
 

@@ -20,6 +20,7 @@ from dosimeter.attacks.presets import PRESETS, Preset
 from dosimeter.attacks.registry import build
 from dosimeter.attacks.threat import Threat
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pseudonymise
+from dosimeter.cohorts.grids import Grid
 from dosimeter.cohorts.images import decode_image, grid_weights, to_grid
 from dosimeter.errors import TOO_LARGE, DosimeterError
 from dosimeter.examinations.convergence import examine_convergence
@@ -88,16 +89,16 @@ def test_the_network_behind_the_resize_is_the_loader_and_the_network(bits: int) 
     classifier = convolutional_classifier()
     images = torch.rand(2, 3, 61, 47, generator=torch.Generator().manual_seed(0))
     loaded = [torch.from_numpy(to_grid(Decoded(image.numpy(), bits), size_px=32)) for image in images]
-    network = Shrinking(classifier, size_px=32, bits=bits)
+    network = Shrinking(classifier, grid=Grid(32, 32), bits=bits)
     assert torch.equal(network(images.requires_grad_(True)), classifier(torch.stack(loaded)))
-    assert torch.equal(shrink(images, size_px=32, bits=bits), torch.stack(loaded))
+    assert torch.equal(shrink(images, grid=Grid(32, 32), bits=bits), torch.stack(loaded))
 
 
 @pytest.mark.parametrize(("height", "width"), [(37, 53), (12, 53), (16, 16), (16, 40)])
 def test_its_gradient_is_what_finite_differences_are(height: int, width: int) -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(3, 16, 16, generator=generator)
-    network = Shrinking(linear_classifier(weight), size_px=16, bits=16)
+    network = Shrinking(linear_classifier(weight), grid=Grid(16, 16), bits=16)
     images = 0.3 + 0.4 * torch.rand(1, 3, height, width, generator=generator)
     images.requires_grad_(True)
     (gradient,) = torch.autograd.grad(network(images)[0, 1], images)
@@ -207,7 +208,7 @@ def test_a_portable_cell_carries_images_of_their_own_size() -> None:
     classifier = convolutional_classifier()
     setting = Setting("paper", PRESETS["sound"], (0.0, 0.003, 0.02), 0, {}, threat=Threat(native=True))
     for cell in plan_cells(odd(), classifier, setting):
-        travelled = pickle.loads(pickle.dumps(portable_cell(cell, size_px=classifier.size_px)))
+        travelled = pickle.loads(pickle.dumps(portable_cell(cell, grid=classifier.grid)))
         assert travelled.shard[0].image.shape == cell.shard[0].image.shape
         rows = [execute_cell(each, classifier) for each in (travelled, cell)]
         pd.testing.assert_frame_equal(plain(rows[0]), plain(rows[1]))

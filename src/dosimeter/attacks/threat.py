@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
 from dosimeter.attacks.base import Problem
+from dosimeter.cohorts.grids import grid_of
 from dosimeter.errors import DosimeterError, did_you_mean
 
 GOALS = ("finding", "any", "hide", "fabricate")
@@ -114,8 +115,10 @@ class ThreatModel:
     fill: bool | None = None
     goal: str = GOALS[0]
 
-    def against(self, *, classes: Sequence[str], size_px: int, fill: bool, exhaustive: bool) -> Threat:
-        """Return the threat to a classifier of `classes` that looks at `size_px` pixels a side.
+    def against(
+        self, *, classes: Sequence[str], size_px: int | tuple[int, int], fill: bool, exhaustive: bool
+    ) -> Threat:
+        """Return the threat to a classifier of `classes` that looks at `size_px` pixels a side, or (height, width).
 
         Args:
             fill: what is taken where the user declared none.
@@ -138,26 +141,29 @@ class ThreatModel:
         )
 
 
-def as_mask(mask: ArrayLike | None, size_px: int) -> Tensor | None:
-    """Return a mask (1, size_px, size_px), True where a pixel may move; None stays None.
+def as_mask(mask: ArrayLike | None, size_px: int | tuple[int, int]) -> Tensor | None:
+    """Return a mask (1, H, W), True where a pixel may move; None stays None.
 
     Args:
-        mask: (size_px, size_px), what is not zero may move.
+        mask: (H, W), what is not zero may move.
+        size_px: H and W of a square, or both.
 
     Raises:
         DosimeterError: it has another size, or lets nothing move.
     """
     if mask is None:
         return None
+    shape = grid_of(size_px).shape
+    size = " x ".join(map(str, shape))
     try:
         pixels = np.asarray(mask)
     except ValueError as error:
-        raise DosimeterError(f"mask must be an array of {size_px} x {size_px} pixels ({error}).") from error
+        raise DosimeterError(f"mask must be an array of {size} pixels ({error}).") from error
     if pixels.dtype.kind not in "biuf":
         raise DosimeterError(f"mask must be an array of numbers, got {mask!r}. Read the image file first.")
-    if pixels.shape != (size_px, size_px):
+    if pixels.shape != shape:
         raise DosimeterError(
-            f"mask must have the size of the classifier's images, {size_px} x {size_px}, got "
+            f"mask must have the size of the classifier's images, {size}, got "
             f"{' x '.join(map(str, pixels.shape))}. Resize it with nearest-neighbour interpolation."
         )
     if not np.isfinite(pixels).all():
@@ -169,7 +175,7 @@ def as_mask(mask: ArrayLike | None, size_px: int) -> Tensor | None:
     return torch.from_numpy(pixels != 0)[None]
 
 
-def read_mask(path: Path | None, size_px: int) -> Tensor | None:
+def read_mask(path: Path | None, size_px: int | tuple[int, int]) -> Tensor | None:
     """Return the mask in an image file, white where a pixel may move; None without a file.
 
     Raises:

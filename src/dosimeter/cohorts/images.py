@@ -2,7 +2,6 @@
 
 import io
 import sys
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from dosimeter.cohorts.base import Decoded, Facts, FloatImage
+from dosimeter.cohorts.base import Decoded, Facts
+from dosimeter.cohorts.grids import grid_weights, on_levels, to_grid
 from dosimeter.cohorts.limits import LIMIT_VARIABLE, ImageError, check_size, one_at_a_time, pixel_limit
-from dosimeter.errors import DosimeterError
 
 __all__ = [
     "ImageError",
@@ -31,8 +30,6 @@ _ORIENTATION = 274  # the EXIF and TIFF tag
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags and a value
 _WITHOUT_ALPHA = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
 _WITH_ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
-_BILINEAR = Image.Resampling.BILINEAR
-_BLOCK_PX = 256  # of an identity matrix that is held at once
 _GREY_16 = {"I;16", "I;16B", "I;16L", "I;16N"}
 
 Samples = npt.NDArray[np.integer[Any]]
@@ -100,7 +97,7 @@ def decode_with_padding(content: bytes, *, name: str, max_pixels: int | None = N
         raise ImageError(name, _reason(error)) from error
     if samples.shape[2] == 3 and (samples == samples[:, :, :1]).all():
         samples = samples[:, :, :1]
-    return Decoded(_to_image(samples.transpose(2, 0, 1), bits), bits), None
+    return Decoded(on_levels(samples.transpose(2, 0, 1), bits), bits), None
 
 
 def _reason(error: Exception) -> str:
@@ -128,60 +125,6 @@ def _is_dicom(content: bytes) -> bool:
     from dosimeter.cohorts.dicom_file import is_dicom
 
     return is_dicom(content)
-
-
-def to_grid(decoded: Decoded, *, size_px: int) -> FloatImage:
-    """Resize to a square and round to the source's grid, as if the resized image had been stored in a file.
-
-    The filter is Pillow's bilinear one, which averages when it shrinks (no aliasing). The aspect ratio is not
-    kept. An image that has the size already is not resampled.
-
-    Args:
-        decoded: pixels (C, H, W) and their depth.
-        size_px: height and width of the result.
-
-    Returns:
-        Float32 (C, size_px, size_px); every value is float32(k / (2**bits - 1)) for an integer k.
-    """
-    if size_px < 1:
-        raise DosimeterError(f"size_px must be at least 1, got {size_px}; the backbones expect 224.")
-    image, bits = decoded
-    if image.shape[1:] == (size_px, size_px):
-        return image.copy()
-    shape = (size_px, size_px)
-    planes = [Image.fromarray(np.ascontiguousarray(plane)).resize(shape, _BILINEAR) for plane in image]
-    resized = np.stack([np.asarray(plane, dtype=np.float64) for plane in planes])  # (C, size_px, size_px)
-    return _to_image(np.rint(resized.clip(0, 1) * (2**bits - 1)).astype(np.int64), bits)
-
-
-@lru_cache(maxsize=8)
-def grid_weights(n_px: int, *, size_px: int) -> FloatImage:
-    """Return the weights (size_px, n_px) by which `to_grid` averages `n_px` rows, or columns, before it rounds.
-
-    They are read off what the filter makes of the identity.
-    """
-    blocks = []
-    for start in range(0, n_px, _BLOCK_PX):
-        block = np.eye(n_px, min(_BLOCK_PX, n_px - start), -start, dtype=np.float32)
-        blocks.append(np.asarray(Image.fromarray(block).resize((block.shape[1], size_px), _BILINEAR)))
-    weights: FloatImage = np.concatenate(blocks, axis=1)
-    weights.flags.writeable = False
-    return weights
-
-
-def _to_image(samples: Samples, bits: int) -> FloatImage:
-    """Return every sample k as float32(k / (2**bits - 1))."""
-    image: FloatImage = np.take(_values(bits), samples)
-    return image
-
-
-@lru_cache(maxsize=4)
-def _values(bits: int) -> FloatImage:
-    """All values that a sample of `bits` bits can stand for, shape (2**bits,)."""
-    top = 2**bits - 1
-    values: FloatImage = (np.arange(top + 1) / top).astype(np.float32)
-    values.flags.writeable = False
-    return values
 
 
 def _open(content: bytes, name: str, limit: int) -> Image.Image:

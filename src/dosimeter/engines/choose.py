@@ -1,6 +1,7 @@
 """Which engine computes a sweep: those that agree with torch on the user's own images, and of them the fastest."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -145,8 +146,7 @@ def build_engine(name: str, classifier: Classifier, *, threads: int) -> Engine:
     with _refusing(name):
         engine = ENGINES[name][0](classifier, threads)
         if name != TorchEngine.name:
-            size = classifier.size_px
-            image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+            image = torch.rand(1, 3, *classifier.grid.shape, generator=torch.Generator().manual_seed(0))
             _agree(name, engine.logits(image), TorchEngine(classifier).logits(image))
     return engine
 
@@ -234,7 +234,7 @@ def find_batch_size(classifier: Classifier) -> int:
     Layers of a scripted or traced graph cannot be watched: the largest is then taken for VGG16's, 64 maps in and out.
     """
     graphs = any(isinstance(layer, torch.jit.ScriptModule | fx.GraphModule) for layer in classifier.modules())
-    largest = 2 * 64 * 4 * classifier.size_px**2 if graphs else 1
+    largest = 2 * 64 * 4 * math.prod(classifier.grid.shape) if graphs else 1
 
     def note(layer: nn.Module, inputs: Any, output: Any) -> None:
         nonlocal largest
@@ -246,7 +246,7 @@ def find_batch_size(classifier: Classifier) -> int:
     hooks = [layer.register_forward_hook(note) for layer in leaves]
     try:
         with torch.inference_mode():
-            classifier(torch.zeros(1, 3, classifier.size_px, classifier.size_px, device=classifier.device))
+            classifier(torch.zeros(1, 3, *classifier.grid.shape, device=classifier.device))
     finally:
         for hook in hooks:
             hook.remove()

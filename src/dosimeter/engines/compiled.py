@@ -16,9 +16,8 @@ class CompiledEngine:
         self.network = classifier
         self._device = classifier.device
         self._forward = torch.compile(classifier.forward)
-        size = classifier.size_px
         try:
-            self.logits(torch.zeros(1, 3, size, size))
+            self.logits(torch.zeros(1, 3, *classifier.grid.shape))
         except Exception as error:  # a missing compiler, or code it cannot follow, raises anything
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise EngineUnavailable(

@@ -80,9 +80,8 @@ class NcnnEngine:
         self._gradients = _gradients(classifier)
         self._classifier = classifier
         self._ncnn = tools.ncnn
-        size = classifier.size_px
-        image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-        ready = classifier.preprocessing.apply(image)  # (1, 3, size, size)
+        image = torch.rand(1, 3, *classifier.grid.shape, generator=torch.Generator().manual_seed(0))
+        ready = classifier.preprocessing.apply(image)  # (1, 3, H, W)
         traced = _trace(classifier.base, ready)
         root = folder or cache_dir() / "engines" / "ncnn"
         converted = _converted(traced, ready, tools, root / _digest(traced, ready, tools))

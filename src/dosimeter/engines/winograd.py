@@ -259,7 +259,7 @@ def _chosen(classifier: Classifier) -> list[str]:
     if classifier.device.type != "cpu":
         raise EngineUnavailable("The winograd engine runs on a CPU only. Use --engine torch.")
     load_kernels()
-    sample = classifier.preprocessing.apply(torch.zeros(1, 3, classifier.size_px, classifier.size_px))
+    sample = classifier.preprocessing.apply(torch.zeros(1, 3, *classifier.grid.shape))
     chosen = [name for name, gain in _gains(classifier.base, sample).items() if gain >= MIN_GAIN]
     if not chosen:
         raise EngineUnavailable(

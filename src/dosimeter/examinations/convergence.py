@@ -71,7 +71,7 @@ def _broken(
     images = torch.stack(ready).to(classifier.device)
     network: nn.Module = classifier
     if setting.threat.native:
-        network = Shrinking(classifier, size_px=classifier.size_px, bits=cases[0].bits)
+        network = Shrinking(classifier, grid=classifier.grid, bits=cases[0].bits)
     labels = torch.tensor([case.label for case in cases], device=classifier.device)
     problem = setting.problem(network, images, labels)
     return int(attack.perturb(problem, torch.full((len(cases),), epsilon, device=images.device)).found.sum())

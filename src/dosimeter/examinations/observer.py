@@ -45,7 +45,7 @@ def observe(
         patches; auc, of d_holdout; d_image, the root of the sum of an image's squared hold-out d', patches taken as
         independent, median over images; auc_image. Nothing if there are fewer than two images or they are too small.
     """
-    patch_px = min(PATCH_PX, classifier.size_px // 4)
+    patch_px = min(PATCH_PX, min(classifier.grid.shape) // 4)
     pairs = _directions(attack, classifier, cohort, threat) if epsilons and patch_px >= LEAST_PATCH_PX else []
     if len(pairs) < 2:
         return []

@@ -114,7 +114,7 @@ class RayExecutor:
         served = Served(classifier.fingerprint, [self._ray.put(portable)], plan.name, device)
 
         def hand_out(worker: Any, cell: Cell) -> Any:
-            return worker.sweep.remote(portable_cell(cell, size_px=classifier.size_px), served)
+            return worker.sweep.remote(portable_cell(cell, grid=classifier.grid), served)
 
         for place, (rows, notes) in crew.share(cells, hand_out, ahead=AHEAD):
             yield Done(cells[place], rows, notes)

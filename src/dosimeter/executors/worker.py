@@ -21,7 +21,7 @@ import torch
 
 import dosimeter
 from dosimeter.cohorts.base import Cohort, Decoded, Record
-from dosimeter.cohorts.images import to_grid
+from dosimeter.cohorts.grids import Grid, grid_of
 from dosimeter.cohorts.limits import left_out_because
 from dosimeter.engines.base import Engine, EngineUnavailable
 from dosimeter.engines.choose import ENGINES, build_engine, engine_versions
@@ -159,17 +159,17 @@ def _node() -> str:
 # --- what travels -------------------------------------------------------------------------------------------
 
 
-def portable_cell(cell: Cell, *, size_px: int) -> Cell:
-    """Return `cell` with its images in it, on the grid of `size_px` unless they are attacked at their own size.
+def portable_cell(cell: Cell, *, grid: Grid) -> Cell:
+    """Return `cell` with its images in it, on `grid` unless they are attacked at their own size.
 
-    Pseudonyms stand in place of patient ids.
+    Those that the classifier would crop once more travel as they are. Pseudonyms stand in place of patient ids.
 
     Its rows are those of `cell`: an image on its grid is not resized again, and one that cannot be read fails again.
     """
     records, pseudonyms = [], {}
     for index, record in enumerate(cell.shard.records):
         try:
-            image = _on_grid(cell.shard, index, size_px=None if cell.setting.threat.native else size_px)
+            image = _on_grid(cell.shard, index, None if cell.setting.threat.native else grid)
         except (DosimeterError, OSError, ValueError) as error:
             log.warning("case %s left out: %s", record.case_id, left_out_because(error))
             image = None
@@ -189,7 +189,7 @@ class ImageStore:
     """
 
     def __init__(self, *, size_px: int) -> None:
-        self._size_px = size_px
+        self._grid = grid_of(size_px)
         self._put: dict[int, tuple[Record, _InStore]] = {}  # by identity, which lasts while the record is held
 
     def portable(self, cohort: Cohort) -> Cohort:
@@ -197,7 +197,7 @@ class ImageStore:
         new = [index for index, record in enumerate(cohort.records) if id(record) not in self._put]
         for start in range(0, len(new), BLOCK):
             block = new[start : start + BLOCK]
-            ref = import_ray().put([_on_grid(cohort, index, size_px=self._size_px) for index in block])
+            ref = import_ray().put([_on_grid(cohort, index, self._grid) for index in block])
             for place, index in enumerate(block):
                 record = cohort.records[index]
                 self._put[id(record)] = record, _InStore([ref], place)
@@ -209,12 +209,11 @@ def _portable(record: Record, read: Callable[[], Decoded], patient_id: str | Non
     return Record(record.case_id, record.label, record.sha256, read, patient_id, findings=record.findings)
 
 
-def _on_grid(cohort: Cohort, index: int, *, size_px: int | None) -> Decoded:
-    """Return a case's image, resized unless `size_px` is None."""
+def _on_grid(cohort: Cohort, index: int, grid: Grid | None) -> Decoded:
+    """Return a case's image, on a grid where it stays as it is when it is put there again."""
     case = cohort[index]
-    if size_px is None:
-        return Decoded(case.image, case.bits)
-    return Decoded(to_grid(Decoded(case.image, case.bits), size_px=size_px), case.bits)
+    decoded = Decoded(case.image, case.bits)
+    return decoded if grid is None or grid != grid.settled else Decoded(grid.put(decoded), case.bits)
 
 
 def _nameless(cohort: Cohort, records: list[Record]) -> Cohort:

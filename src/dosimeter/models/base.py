@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from dosimeter.cohorts.base import Case, Decoded, of_finding
-from dosimeter.cohorts.images import to_grid
+from dosimeter.cohorts.grids import Grid, grid_of
 from dosimeter.errors import DosimeterError, did_you_mean, in_a_line
 from dosimeter.models.decisions import Classes, Findings
 from dosimeter.models.identity import identify, structure_of
@@ -45,7 +45,7 @@ class Classifier(nn.Module):
         base: images after preprocessing -> feature map (batch, C, H, W), or whatever the head takes.
         head: feature map -> logits (batch, n_classes).
         preprocessing: what the base's weights expect, applied inside `forward`.
-        size_px: side of the square image grid.
+        size_px: side of the square image grid; or height and width; or a `Grid`, which says how images are resized.
         classes: names of the logits; or `models.decisions.Findings`, of which each is there or not.
         card: what is known of its making (see `fit`), saved beside the weights.
         identity: a name and version of all that determines the answers beside tensors, preprocessing, size and classes.
@@ -76,7 +76,7 @@ class Classifier(nn.Module):
         head: nn.Module,
         *,
         preprocessing: Preprocessing,
-        size_px: int,
+        size_px: int | tuple[int, int] | Grid,
         classes: Sequence[str] | Classes | Findings,
         card: dict[str, Any] | None = None,
         identity: str | None = None,
@@ -85,12 +85,13 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         decided = classes if isinstance(classes, Classes | Findings) else Classes(tuple(classes))
-        _check_making(preprocessing, size_px, decided.names)
+        _check_making(preprocessing, decided.names)
+        self.grid = grid_of(size_px)
         with torch.inference_mode(False):  # a caller's: what is made inside is of no use to gradients
             check_parts(base, head)
             self.base, self.head = (freeze(base), freeze(head)) if adopt else private_copy(base, head)
         self.preprocessing = preprocessing
-        self.size_px = size_px
+        self.size_px = self.grid.size_px
         self.classes = decided.names
         self.findings = decided if isinstance(decided, Findings) else None
         self.card = dict(card or {})
@@ -117,12 +118,12 @@ class Classifier(nn.Module):
             ) from error
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (batch, n_classes) for images (batch, 3, size_px, size_px) in [0, 1]."""
+        """Return logits (batch, n_classes) for images (batch, 3, *grid.shape) in [0, 1]."""
         logits: Tensor = self.head(_as_taken(self.features(images), self.head))
         return logits
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the base's feature map (batch, C, H, W) for images (batch, 3, size_px, size_px) in [0, 1]."""
+        """Return the base's feature map (batch, C, H, W) for images (batch, 3, *grid.shape) in [0, 1]."""
         if self.front is not None:
             images = self.front(images)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
@@ -163,6 +164,19 @@ class Classifier(nn.Module):
         other.card = {**self.card, **facts}
         return other
 
+    def on(self, grid: Grid) -> "Classifier":
+        """Return this classifier with images resized otherwise to the same height and width."""
+        assert grid.shape == self.grid.shape, (grid, self.grid)
+        other = copy.copy(self)
+        other.grid = grid
+        return other
+
+    def normalised(self, preprocessing: Preprocessing) -> "Classifier":
+        """Return this classifier with other preprocessing."""
+        other = copy.copy(self)
+        other.preprocessing = preprocessing
+        return other
+
     def deciding(self, finding: str) -> "Classifier":
         """Return the classifier of two classes that one of its findings makes, with the same base and head.
 
@@ -180,11 +194,11 @@ class Classifier(nn.Module):
         return other
 
     def prepare(self, case: Case) -> Tensor:
-        """Return a case's image on the classifier's grid, (3, size_px, size_px) in [0, 1].
+        """Return a case's image on the classifier's grid, (3, *grid.shape) in [0, 1].
 
         Resized like a stored image: the result is rounded to the source's own 8 or 16 bits.
         """
-        image = torch.from_numpy(to_grid(Decoded(case.image, case.bits), size_px=self.size_px))
+        image = torch.from_numpy(self.grid.put(Decoded(case.image, case.bits)))
         return image.expand(3, -1, -1).contiguous()
 
     @property
@@ -238,15 +252,13 @@ class Classifier(nn.Module):
         return f"<table><caption>{self.name}</caption>{rows}</table>"
 
 
-def _check_making(preprocessing: object, size_px: object, classes: Sequence[str]) -> None:
+def _check_making(preprocessing: object, classes: Sequence[str]) -> None:
     """Raise DosimeterError unless a classifier can be made of them."""
     if not isinstance(preprocessing, Preprocessing):
         raise DosimeterError(
             f"preprocessing must be a Preprocessing, got {type(preprocessing).__name__}. Take one of "
             "dosimeter.models.preprocessing: get_preprocessing('unit')."
         )
-    if isinstance(size_px, bool) or not isinstance(size_px, int) or size_px < 1:
-        raise DosimeterError(f"size_px must be a whole number, 1 or more, got {size_px!r}: the side of the images.")
     if len(classes) > MAX_CLASSES:
         raise DosimeterError(f"classes must be at most {MAX_CLASSES}, got {len(classes)}. Group them.")
 
@@ -260,7 +272,7 @@ def _as_taken(value: Tensor, *networks: nn.Module) -> Tensor:
 
 
 def answer(classifier: Classifier, images: Tensor) -> Tensor:
-    """Return the logits (n, n_classes) of images (n, 3, size_px, size_px), float32 on the CPU.
+    """Return the logits (n, n_classes) of images (n, 3, *grid.shape), float32 on the CPU.
 
     Raises:
         DosimeterError: the classifier, which a user may have made, fails or answers something else.

@@ -29,8 +29,8 @@ DIGITS = 3
 """Of the largest logit, to which answers are rounded."""
 
 N_ASKED = 4
-_NOT_READ = frozenset({"card", "identity", "token", "declared_for", "findings"})  # a classifier's own, that answer
-# nothing, or are read apart
+_NOT_READ = frozenset({"card", "identity", "token", "declared_for", "findings", "grid"})
+# a classifier's own, that answer nothing, or are read apart
 _OURS = ("torch.", "dosimeter.")  # whose settings no pass changes
 
 
@@ -58,6 +58,8 @@ def identify(classifier: "Classifier") -> Identity:
             entries, unknown = entries | {f"read {place}": digest for place, digest in found.items()}, unknown + more
     if classifier.findings is not None:
         entries = entries | {"findings": repr(classifier.findings)}
+    if not classifier.grid.is_plain:
+        entries = entries | {"grid": repr(classifier.grid)}
     if unknown:
         entries = entries | {"unknown": classifier.token}
     return Identity(_digest(str(sorted(entries.items()))), tuple(unknown))
@@ -90,7 +92,7 @@ def _declared(classifier: "Classifier") -> Reader:
 
 def _read_and_asked(classifier: "Classifier") -> tuple[dict[str, str], list[str]]:
     """Return a digest of each part of the classifier that stays as it is while it answers, and what is unknown."""
-    images = probes(classifier.size_px)
+    images = probes(*classifier.grid.shape)
     first = _asked(classifier, images[:1])  # what a first pass makes is made
     before = _read(classifier)
     answers = _asked(classifier, images)
@@ -114,14 +116,15 @@ def _read(classifier: "Classifier") -> Reader:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
-def probes(size_px: int) -> Tensor:
-    """Return the images that every classifier is asked about, (N_ASKED, 3, size_px, size_px) in [0, 1].
+def probes(height_px: int, width_px: int | None = None) -> Tensor:
+    """Return the images that every classifier is asked about, (N_ASKED, 3, height_px, width_px) in [0, 1].
 
-    A ramp downwards, a pattern of stripes, noise of full and of little contrast; in colour, so that the order of
-    channels matters.
+    They are square without a width. A ramp downwards, a pattern of stripes, noise of full and of little contrast; in
+    colour, so that the order of channels matters.
     """
-    rows, columns = np.meshgrid(*[(np.arange(size_px) + 0.5) / size_px] * 2, indexing="ij")
-    noise = np.random.default_rng(0).random((3, size_px, size_px))
+    sides = height_px, height_px if width_px is None else width_px
+    rows, columns = np.meshgrid(*((np.arange(side) + 0.5) / side for side in sides), indexing="ij")
+    noise = np.random.default_rng(0).random((3, *sides))
     tint = np.array([1.0, 0.8, 0.6])[:, None, None]
     found = (tint * rows, tint * (0.5 + 0.5 * np.sin(12 * columns + 5 * rows)), noise, 0.45 + 0.1 * noise)
     return torch.from_numpy(np.stack(found).astype(np.float32))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dosimeter.cohorts.base import Case, Decoded
-from dosimeter.cohorts.images import grid_weights, to_grid
+from dosimeter.cohorts.grids import Grid
 from dosimeter.errors import DosimeterError
 from dosimeter.models.transforms import Transform
 
@@ -36,16 +36,16 @@ def native_image(case: Case) -> Tensor:
     return torch.from_numpy(case.image).expand(3, -1, -1).contiguous()
 
 
-def shrink(images: Tensor, *, size_px: int, bits: int) -> Tensor:
-    """Return `images` (batch, 3, H, W) on the classifier's grid (batch, 3, size_px, size_px), as the loader gives them.
+def shrink(images: Tensor, *, grid: Grid, bits: int) -> Tensor:
+    """Return `images` (batch, 3, H, W) on the classifier's grid (batch, 3, *grid.shape), as the loader gives them.
 
     Args:
         bits: depth to which the loader rounds what it resized. What has the size already is left as it is.
     """
-    if images.shape[2:] == (size_px, size_px):
+    if grid.leaves(*images.shape[2:]):
         return images
     pixels = images.detach().cpu().numpy()
-    resized = np.stack([to_grid(Decoded(image, bits), size_px=size_px) for image in pixels])
+    resized = np.stack([grid.put(Decoded(image, bits)) for image in pixels])
     return torch.from_numpy(resized).to(images.device)
 
 
@@ -53,35 +53,34 @@ class Shrinking(nn.Module):
     """A network behind `shrink`: images (batch, 3, H, W) in [0, 1] to logits; differentiable once.
 
     Args:
-        network: takes images of `size_px`.
+        network: takes images on `grid`.
         bits: see `shrink`.
     """
 
-    def __init__(self, network: nn.Module, *, size_px: int, bits: int) -> None:
+    def __init__(self, network: nn.Module, *, grid: Grid, bits: int) -> None:
         super().__init__()
         self.network = network
-        self.shrink = Shrink(size_px=size_px, bits=bits)
+        self.shrink = Shrink(grid=grid, bits=bits)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the network's logits (batch, n_classes) for the images on its grid."""
-        size_px = self.shrink.size_px
-        on_grid = images if images.shape[2:] == (size_px, size_px) else self.shrink(images)
+        on_grid = images if self.shrink.grid.leaves(*images.shape[2:]) else self.shrink(images)
         return self.network(on_grid)  # type: ignore[no-any-return]
 
 
 class Shrink(Transform):
     """`shrink` with the gradient of the filter."""
 
-    def __init__(self, *, size_px: int, bits: int) -> None:
+    def __init__(self, *, grid: Grid, bits: int) -> None:
         super().__init__()
-        self.size_px = size_px
+        self.grid = grid
         self.bits = bits
 
     def value(self, images: Tensor) -> Tensor:
         """Return `images` on the grid."""
-        return shrink(images, size_px=self.size_px, bits=self.bits)
+        return shrink(images, grid=self.grid, bits=self.bits)
 
     def pull_back(self, images: Tensor, gradient: Tensor) -> Tensor:
         """Return the gradient of the filter, as if what it rounds were not rounded."""
-        down, across = (gradient.new_tensor(grid_weights(n, size_px=self.size_px)) for n in images.shape[2:])
+        down, across = (gradient.new_tensor(weights) for weights in self.grid.weights(*images.shape[2:]))
         return down.T @ gradient @ across  # (batch, 3, H, W)

@@ -3,13 +3,51 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.files import read_toml
 from dosimeter.plain import named, shown
+from dosimeter.record.resizing import Interpolation, Resize
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+MAX_SIDE_PX = 4096
+
+
+def _as_size(value: object) -> object:
+    """Return a number, or a list of height and width as a tuple; what is neither is refused."""
+    sides = value if isinstance(value, list | tuple) else [value]
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= MAX_SIDE_PX for side in sides)
+    if not whole or len(sides) not in (1, 2):
+        raise ValueError(f"it must be a number from 1 to {MAX_SIDE_PX}, or [height, width] of such, got {shown(value)}")
+    return tuple(sides) if len(sides) == 2 else sides[0]
+
+
+Size = Annotated[int | tuple[int, int], BeforeValidator(_as_size)]
+
+
+class Reference(BaseModel):
+    """What a model is known to answer about an image: whoever trained it says so, and it is checked before all else.
+
+    Attributes:
+        image: a file, beside the card unless it is absolute.
+        scores: what the network itself gives, as `outputs` says: logits, or probabilities.
+        probabilities: instead, a probability for each class or finding.
+        tolerance: how far each number may be off; by default 0.01 for probabilities, 0.1 for logits.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image: Path
+    scores: Annotated[tuple[Finite, ...], Field(min_length=1)] | None = None
+    probabilities: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None
+    tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.scores is None) == (self.probabilities is None):
+            raise ValueError("a reference must have scores or probabilities, one of them")
+        return self
 
 
 class ModelCard(BaseModel):
@@ -19,11 +57,17 @@ class ModelCard(BaseModel):
         name: of the model, in tables and reports.
         source: what the network is built by (`dosimeter list sources`).
         architecture: the source's name for it: of torchvision and timm a network, of python MODULE:FUNCTION.
+        arguments: of the network's constructor, for sources that take them (monai, timm, python).
         weights: its file, beside the card unless it is absolute; the source says which kinds it reads.
         random_weights: a network without weights of its own, to try the instrument.
         classes: names, in the order of its outputs; of outputs "findings" those of the findings.
         positive: the class that counts as positive, if one does.
-        size_px: side of its square input.
+        size_px: side of its square input, or [height, width].
+        resize: how an image gets that size, as it did when the network was trained: "squash" (the default), "crop" or
+            "letterbox" (see `cohorts.grids.Grid`).
+        interpolation: "bilinear" (the default), "nearest", "box", "bicubic" or "lanczos".
+        antialias: whether an image that shrinks is averaged, as Pillow does; by default true.
+        crop_pct: the share of the resized image that is kept, its middle; by default 1.
         channels: 1 for a network of grey images; it gets the mean of the three planes.
         scale: white, as it was trained: 1 or 255.
         mean, std: by channel, on that scale, in the network's own order of channels.
@@ -33,6 +77,7 @@ class ModelCard(BaseModel):
         thresholds: of findings, the probability from which each counts as there; by default 0.5.
         licence: of the weights.
         note: what readers of the report should know.
+        reference: predictions that are known, checked first.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,11 +85,16 @@ class ModelCard(BaseModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ +-]{0,63}$")]
     source: str
     architecture: str = ""
+    arguments: dict[str, Any] = Field(default_factory=dict)
     weights: Path | None = None
     random_weights: bool = False
     classes: Annotated[tuple[str, ...], Field(min_length=2)]
     positive: str | None = None
-    size_px: Annotated[int, Field(ge=1, le=4096)] | None = None
+    size_px: Size | None = None
+    resize: Resize | None = None
+    interpolation: Interpolation | None = None
+    antialias: bool | None = None
+    crop_pct: Annotated[float, Field(gt=0, le=1)] | None = None
     channels: Literal[1, 3] = 3
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     mean: tuple[Finite, Finite, Finite] | None = None
@@ -54,6 +104,7 @@ class ModelCard(BaseModel):
     thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     licence: str = "not stated"
     note: str = ""
+    reference: tuple[Reference, ...] = ()
 
     @property
     def n_outputs(self) -> int:
@@ -80,13 +131,16 @@ class ModelCard(BaseModel):
 
 
 def read_model_card(path: Path) -> ModelCard:
-    """Return the card in a TOML file; its `weights` become a path from here.
+    """Return the card in a TOML file; its `weights` and the images of its references become paths from here.
 
     Raises:
         DosimeterError: the file cannot be read, or a key or value is none of a card.
     """
     card = checked(read_toml(path, "model card"), f"the model card {named(path)}")
-    return card if card.weights is None else card.model_copy(update={"weights": path.parent / card.weights})
+    here = path.parent
+    known = tuple(each.model_copy(update={"image": here / each.image}) for each in card.reference)
+    weights = None if card.weights is None else here / card.weights
+    return card.model_copy(update={"weights": weights, "reference": known})
 
 
 def checked(facts: dict[str, Any], where: str) -> ModelCard:
@@ -104,7 +158,7 @@ def checked(facts: dict[str, Any], where: str) -> ModelCard:
         return ModelCard.model_validate(facts)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"][:2])
+        key = ".".join(str(part) for part in first["loc"][: 3 if first["loc"][:1] == ("reference",) else 2])
         rule = first["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
         got = "" if first["type"] in ("missing", "value_error") else f", got {shown(first['input'])}"
         said = f"{key}: {rule}" if key else rule

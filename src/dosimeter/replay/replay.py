@@ -81,7 +81,8 @@ class Curve:
         Args:
             bits: depth of its source (`Target.bits`), which matters to floats that are not on the classifier's grid.
         """
-        shown = on_grid(image, storage, size_px=self.classifier.size_px, bits=bits)
+        grid = self.classifier.grid if self.setting.threat.native else self.classifier.grid.settled
+        shown = on_grid(image, storage, grid=grid, bits=bits)
         with torch.inference_mode():
             logits = self.classifier(shown[None].to(self.classifier.device))[0].double().cpu()
         probabilities: list[float] = torch.softmax(logits, dim=0).tolist()

@@ -85,6 +85,7 @@ def attack(
         raise DosimeterError(f"images must be square, got {images.shape[2]} x {images.shape[3]}.")
     check_effort(effort)
     subject = network if isinstance(network, Classifier) else _classifier(network, images)
+    subject = subject.on(subject.grid.settled)  # these images are on it
     cohort = cohort_of(images.detach().cpu().float().numpy(), labels.cpu(), subject.classes, bits=16)
     chosen = build(attack, effort) if isinstance(attack, str) else adapt(attack)
     if isinstance(chosen, Learner):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dosimeter.attacks.base import Problem
 from dosimeter.attacks.presets import choose
 from dosimeter.cache import temporary_cache
+from dosimeter.cohorts.grids import Grid
 from dosimeter.cohorts.trials import Trial
 from dosimeter.engines.base import TorchEngine
 from dosimeter.engines.choose import N_CHECKED, build_engine, plan_engine
@@ -126,7 +127,7 @@ def measure(
         else rate(lambda: climb(engine.network, few, true), len(few)),
         alone_s=min(alone_s, ALONE * confirm_s),
         alone_gradient_s=min(alone_gradient_s, ALONE * gradient_s),
-        asked_s={name: _asking(images[0], name, classifier.size_px, workers) for name in _storages(config)},
+        asked_s={name: _asking(images[0], name, classifier.grid, workers) for name in _storages(config)},
         seen_s=seen_s,
         costly_s=costly_s,
         step_s=step_s,
@@ -174,10 +175,8 @@ def _images(classifier: Classifier, trial: Trial) -> tuple[Tensor, Tensor]:
         if len(found) == N_CHECKED:
             break
     if not found:
-        side = classifier.size_px
-        return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)), torch.zeros(
-            1, dtype=torch.long
-        )
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(1, 3, *classifier.grid.shape, generator=generator), torch.zeros(1, dtype=torch.long)
     return torch.stack(found), torch.tensor(labels)
 
 
@@ -201,13 +200,13 @@ def _alone(function: Callable[[], object]) -> float:
     return sorted(taken)[ROUNDS // 2]
 
 
-def _asking(image: Tensor, storage: str, size_px: int, workers: int) -> float:
+def _asking(image: Tensor, storage: str, grid: Grid, workers: int) -> float:
     """Return the seconds for one question beside its forward pass."""
     signs = torch.randint(0, 2, image.shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1
     target = Target("", 0, image, Ray(signs))
 
     def ask() -> object:
-        answers = Answers(_Nothing(), attack="fgsm", batch_size=1, size_px=size_px)
+        answers = Answers(_Nothing(), attack="fgsm", batch_size=1, grid=grid)
         return answers.ask([Question(target, storage, STEP), Question(target, storage, 2 * STEP)])
 
     return _seconds(ask, workers) / 3  # two, and the unperturbed image

@@ -54,7 +54,7 @@ def plan_trial(
         yield from plan_cells(trial.split.test, classifier, setting.computed_by(plan))
 
 
-def threat_of(config: StudyConfig, classes: Sequence[str], size_px: int) -> Threat:
+def threat_of(config: StudyConfig, classes: Sequence[str], size_px: int | tuple[int, int]) -> Threat:
     """Return what the settings let an attacker do to images of `size_px` pixels a side, of `classes`."""
     declared = ThreatModel(config.target, config.mask, config.bits, config.native, config.fill)
     fill = fills(config.storages, shown=config.shares_images)

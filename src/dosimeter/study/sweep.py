@@ -181,7 +181,7 @@ def _check_subjects(classifier: object, cohort: object) -> None:
             f"label must be an index into the classes {cohort.classes}, got {wrong[0]} ({len(wrong)} such). Number the "
             "classes from 0."
         )
-    answer(classifier, torch.full((2, 3, classifier.size_px, classifier.size_px), 0.5))
+    answer(classifier, torch.full((2, 3, *classifier.grid.shape), 0.5))
 
 
 def _is_whole(value: object) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dosimeter.attacks.base import Dose, check, measure
+from dosimeter.cohorts.grids import Grid
 from dosimeter.engines.base import Engine
 from dosimeter.models.decisions import CLASS, Decision
 from dosimeter.models.native import shrink
@@ -85,17 +86,17 @@ class Answers:
         attack: its name, for the message if its images leave the ball.
         batch_size: images per forward pass.
         stop: raises `Stopped` at the next batch once it is set.
-        size_px: of the classifier's grid, to which images of other sizes are resized; None: there are none.
+        grid: the classifier's, on which images of other sizes are put; None: there are none.
     """
 
     def __init__(
-        self, engine: Engine, *, attack: str, batch_size: int, stop: Event | None = None, size_px: int | None = None
+        self, engine: Engine, *, attack: str, batch_size: int, stop: Event | None = None, grid: Grid | None = None
     ) -> None:
         self._engine = engine
         self._attack = attack
         self._batch_size = batch_size
         self._stop = stop
-        self._size_px = size_px
+        self._grid = grid
         self._known: dict[bytes, Tensor] = {}  # digest of the stored image, on the grid -> outputs, of every decision
         self._unperturbed: dict[tuple[str, str], bytes] = {}  # case and storage -> digest of its stored image
         self.n_forward = 0
@@ -119,8 +120,7 @@ class Answers:
 
     def outputs(self, image: Tensor, *, bits: int) -> Tensor:
         """Return all outputs (n_outputs,) about an unperturbed image (3, H, W); they are not asked again."""
-        size_px = self._size_px or image.shape[-1]
-        shown = image if image.shape[1:] == (size_px, size_px) else on_grid(image, "float", size_px=size_px, bits=bits)
+        shown = image if self._grid is None else on_grid(image, "float", grid=self._grid, bits=bits)
         digest = _digest(shown)
         self._forward({} if digest in self._known else {digest: shown})
         return self._known[digest]
@@ -137,9 +137,7 @@ class Answers:
 
     def _on_grid(self, image: Tensor, target: Target, storage: str) -> Tensor:
         """Return a stored image as the classifier is given it; itself, if it has that size."""
-        if self._size_px is None or image.shape[1:] == (self._size_px, self._size_px):
-            return image
-        return on_grid(image, storage, size_px=self._size_px, bits=target.bits)
+        return image if self._grid is None else on_grid(image, storage, grid=self._grid, bits=target.bits)
 
     def _unchanged(self, target: Target, storage: str) -> bytes:
         """Return the digest of the unperturbed image, stored; its logits are known if the attack computed them."""
@@ -167,13 +165,15 @@ def as_stored(image: Tensor, storage: str) -> Tensor:
     return torch.from_numpy(get_storage(storage).store(image.numpy()))
 
 
-def on_grid(image: Tensor, storage: str, *, size_px: int, bits: int) -> Tensor:
-    """Return a stored image (3, H, W) on a classifier's grid, as the loader resizes what it reads of a file.
+def on_grid(image: Tensor, storage: str, *, grid: Grid, bits: int) -> Tensor:
+    """Return a stored image (3, H, W) on a classifier's grid, as the loader resizes what it reads of a file; or itself.
 
     Args:
         bits: depth of the image's source: what floats are rounded to.
     """
-    return shrink(image[None], size_px=size_px, bits=get_storage(storage).bits or bits)[0]
+    if grid.leaves(*image.shape[1:]):
+        return image
+    return shrink(image[None], grid=grid, bits=get_storage(storage).bits or bits)[0]
 
 
 def _digest(image: Tensor) -> bytes:

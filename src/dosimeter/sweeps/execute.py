@@ -109,7 +109,7 @@ class _Execution:
             "attack": self._attack.name,
             "batch_size": self._cell.setting.batch_size,
             "stop": self._stop,
-            "size_px": listener.classifier.size_px,
+            "grid": listener.classifier.grid if self._cell.setting.threat.native else listener.classifier.grid.settled,
         }
         fast = Answers(listener.engine, **options)
         if listener.engine.name == TorchEngine.name:
@@ -228,12 +228,12 @@ class _Execution:
     def _behind_resize(self, targets: Sequence[Target]) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
         """Return what is differentiated and what answers, both behind the loader's resize."""
         (bits,) = {target.bits for target in targets}  # one image: it has a cell for itself
-        size_px = self._classifier.size_px
+        grid = self._classifier.grid
 
         def answers(images: Tensor) -> Tensor:
-            return self._engine.logits(shrink(images, size_px=size_px, bits=bits))
+            return self._engine.logits(shrink(images, grid=grid, bits=bits))
 
-        return Shrinking(self._network, size_px=size_px, bits=bits), answers
+        return Shrinking(self._network, grid=grid, bits=bits), answers
 
     def _tick(self) -> None:
         if self._stop is not None and self._stop.is_set():

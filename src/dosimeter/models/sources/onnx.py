@@ -1,19 +1,36 @@
 """An ONNX file, made a torch network again, and checked against what onnxruntime answers."""
 
+import warnings
+from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dosimeter.cohorts.base import FloatImage
+from dosimeter.cohorts.grids import grid_of
+from dosimeter.cohorts.images import read_image
 from dosimeter.errors import DosimeterError, in_a_line
 from dosimeter.files import digest_of_file
+from dosimeter.models.batches import any_batch
+from dosimeter.models.identity import probes
+from dosimeter.models.preprocessing import Preprocessing
 from dosimeter.models.source import Brought, Source
 from dosimeter.record.model_card import ModelCard
 
 TOLERANCE = 1e-3
-"""Largest difference from onnxruntime's outputs, as a share of their spread, on images of random pixels."""
+"""Largest difference from onnxruntime's outputs, as a share of their spread, on patterns and the card's references."""
+
+
+class Conversion(NamedTuple):
+    """What a converter made of a file: a network that answers as onnxruntime does, or why there is none."""
+
+    network: nn.Module | None
+    by: str
+    failures: tuple[str, ...]
 
 
 def load(card: ModelCard) -> Brought:
@@ -22,16 +39,33 @@ def load(card: ModelCard) -> Brought:
     Raises:
         DosimeterError: packages are missing, the file has several inputs, cannot be converted or answers otherwise.
     """
+    session = open_session(card)
+    size_px = _size(card, session)
+    made = convert(card, session, size_px)
+    assert card.weights is not None
+    if made.network is None:
+        raise DosimeterError(
+            f"{card.weights.name} cannot be made a torch network that answers as onnxruntime does "
+            f"({'; '.join(made.failures)}), so it has no gradients. Export it again with "
+            "torch.onnx.export(network, (images,), FILE, dynamo=True)."
+        )
+    identity = f"{digest_of_file(card.weights)} by {made.by}"
+    return Brought(made.network, size_px=size_px, built_by=made.by, identity=identity)
+
+
+def open_session(card: ModelCard) -> Any:
+    """Return what onnxruntime answers with, of a file with one image as its input.
+
+    Raises:
+        DosimeterError: there is no such file, or no such package.
+    """
     try:
-        import onnx
         import onnxruntime
-        from onnx2pytorch import ConvertModel
     except ImportError as error:
-        raise DosimeterError(f"the source onnx needs {error.name}: pip install 'dosimeter[onnx]'.") from error
+        raise _missing(error) from error
     if card.weights is None or not card.weights.is_file():
         raise DosimeterError(f"the model card of {card.name} must name its weights, an .onnx file beside it.")
     try:
-        graph = onnx.load(card.weights)
         session = onnxruntime.InferenceSession(str(card.weights), providers=["CPUExecutionProvider"])
     except Exception as error:
         raise DosimeterError(f"{card.weights.name} cannot be read as ONNX ({in_a_line(error)[:200]}).") from error
@@ -41,63 +75,100 @@ def load(card: ModelCard) -> Brought:
             f"{card.weights.name} must take one input (n, channels, height, width), got "
             f"{[each.shape for each in inputs]}."
         )
-    sides = [side for side in inputs[0].shape[2:] if isinstance(side, int)]
-    if len(set(sides)) > 1:
-        raise DosimeterError(f"{card.weights.name} must take square images, got {sides[0]} x {sides[1]}.")
-    size_px = sides[0] if sides else card.size_px
-    if size_px is None:
-        raise DosimeterError(f"the model card of {card.name} must say size_px: {card.weights.name} takes any.")
     channels = inputs[0].shape[1]
     if isinstance(channels, int) and channels != card.channels:
         raise DosimeterError(f"the model card of {card.name} says channels {card.channels}, its file {channels}.")
-    try:
-        network: nn.Module = ConvertModel(graph, experimental=True).eval()
-        off = _off(network, session, inputs[0].name, (card.channels, size_px, size_px))
-        if off is None:  # its batch is fixed
-            network = OneByOne(network)
-            off = _off(network, session, inputs[0].name, (card.channels, size_px, size_px))
-    except Exception as error:
-        raise DosimeterError(
-            f"{card.weights.name} cannot be made a torch network ({in_a_line(error)[:200]}). Export it again with "
-            "torch.onnx.export(network, (images,), FILE, dynamo=True)."
-        ) from error
-    if off is None or not off <= TOLERANCE:
-        raise DosimeterError(
-            f"{card.name} as a torch network answers otherwise than onnxruntime, by {off} of its outputs' spread (at "
-            f"most {TOLERANCE:g}): its gradients would be another network's. Export it again."
-        )
-    built_by = f"onnx2pytorch {version('onnx2pytorch')}"
-    return Brought(
-        network, size_px=size_px, built_by=built_by, identity=f"{digest_of_file(card.weights)} by {built_by}"
-    )
+    return session
 
 
-class OneByOne(nn.Module):
-    """A network whose batch is fixed at one image, asked image by image."""
+def convert(card: ModelCard, session: Any, size_px: int | tuple[int, int]) -> Conversion:
+    """Return what the first converter makes whose network answers as onnxruntime does.
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
+    Where there is none, `session` still answers with scores: a classifier without gradients begins here.
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return outputs (n, n_outputs) for images (n, channels, H, W)."""
-        return torch.cat([self.network(image[None]) for image in images])
-
-
-def _off(network: nn.Module, session: Any, name: str, shape: tuple[int, ...]) -> float | None:
-    """Return the largest difference from onnxruntime on two images, as a share of the outputs' spread.
-
-    None if the network does not take two images at once.
+    Raises:
+        DosimeterError: no converter is installed.
     """
-    images = np.random.default_rng(0).random((2, *shape), dtype=np.float32)
-    wanted = np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
-    try:
-        with torch.inference_mode():
-            found = network(torch.from_numpy(images)).numpy()
-    except RuntimeError:
-        return None
-    spread = float(np.ptp(wanted)) or 1.0
-    return float(np.abs(found - wanted).max()) / spread if found.shape == wanted.shape else None
+    assert card.weights is not None
+    images = _images(card, size_px)
+    wanted = np.concatenate([_asked(session, image) for image in images])
+    failures, missing = [], []
+    for name, build in CONVERTERS.items():
+        try:
+            network, off = _compared(build(card.weights).eval(), images, wanted)
+        except ImportError as error:
+            missing.append(error)
+            continue
+        except Exception as error:  # a converter may raise anything about what it does not know
+            failures.append(f"{name}: {in_a_line(error)[:160]}")
+            continue
+        if off <= TOLERANCE:
+            return Conversion(network, f"{name} {version(name)}", tuple(failures))
+        failures.append(f"{name}: off by {off:.2g} of the outputs' spread")
+    if not failures:
+        raise _missing(missing[0])
+    return Conversion(None, "", (*failures, *(f"{error.name} is not installed" for error in missing)))
+
+
+def _onnx2pytorch(path: Path) -> nn.Module:
+    import onnx
+    from onnx2pytorch import ConvertModel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of how experimental it is: its answers are compared
+        network: nn.Module = ConvertModel(onnx.load(path), experimental=True)
+    return network
+
+
+def _onnx2torch(path: Path) -> nn.Module:
+    from onnx2torch import convert as converted
+
+    network: nn.Module = converted(str(path))
+    return network
+
+
+CONVERTERS: dict[str, Callable[[Path], nn.Module]] = {"onnx2pytorch": _onnx2pytorch, "onnx2torch": _onnx2torch}
+"""What makes a torch network of a file, in the order in which they are tried."""
+
+
+def _missing(error: ImportError) -> DosimeterError:
+    return DosimeterError(f"the source onnx needs {error.name}: pip install 'dosimeter[onnx]'.")
+
+
+def _size(card: ModelCard, session: Any) -> int | tuple[int, int]:
+    """Return the size that the file says, else the card."""
+    height, width = (side if isinstance(side, int) else None for side in session.get_inputs()[0].shape[2:])
+    if height and width:
+        return height if height == width else (height, width)
+    if card.size_px is None:
+        assert card.weights is not None
+        raise DosimeterError(f"the model card of {card.name} must say size_px: {card.weights.name} takes any.")
+    return card.size_px
+
+
+def _images(card: ModelCard, size_px: int | tuple[int, int]) -> Tensor:
+    """Return patterns, and the card's references, as the network is given them, (n, channels, H, W)."""
+    grid = grid_of(size_px)
+    known = [torch.from_numpy(grid.put(read_image(each.image))).expand(3, -1, -1) for each in card.reference]
+    images = torch.stack([*probes(*grid.shape), *known])
+    if card.mean and card.std:
+        images = Preprocessing("", card.scale or 1.0, card.mean, card.std, card.channel_order).apply(images)
+    return images.mean(dim=1, keepdim=True) if card.channels == 1 else images
+
+
+def _asked(session: Any, image: Tensor) -> FloatImage:
+    answer: FloatImage = session.run(None, {session.get_inputs()[0].name: image[None].numpy()})[0]
+    return answer
+
+
+def _compared(network: nn.Module, images: Tensor, wanted: FloatImage) -> tuple[nn.Module, float]:
+    """Return a network of any batch, and its largest difference from onnxruntime, as a share of the outputs' spread."""
+    network = any_batch(network, images)
+    with torch.inference_mode():
+        found = network(images).numpy()
+    if found.shape != wanted.shape:
+        return network, float("inf")
+    return network, float(np.nan_to_num(np.abs(found - wanted), nan=np.inf).max()) / (float(np.ptp(wanted)) or 1.0)
 
 
 ENTRY = Source("an ONNX file (weights), verified against onnxruntime", load)

@@ -5,7 +5,8 @@ import torchvision
 from torch import nn
 
 from dosimeter.errors import DosimeterError, did_you_mean
-from dosimeter.models.source import Brought, Source, fill_tensors, seeded
+from dosimeter.models.source import Brought, Source
+from dosimeter.models.tensors import fill_tensors, seeded
 from dosimeter.record.model_card import ModelCard
 
 

@@ -1,0 +1,227 @@
+"""A network of MONAI's with its tensors, or a bundle, whose metadata.json is read as a card.
+
+A bundle's configuration is code: `$` begins an expression, `_target_` names what is called. Only a network of
+`monai.networks.nets` with literal arguments is built here; for anything else trust is asked for.
+"""
+
+import inspect
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dosimeter.errors import DosimeterError, did_you_mean, in_a_line
+from dosimeter.models.source import Brought, Source
+from dosimeter.models.tensors import fill_tensors, seeded
+from dosimeter.plain import named, shown
+from dosimeter.record.model_card import ModelCard
+
+NETS = "monai.networks.nets"
+METADATA = Path("configs", "metadata.json")
+CONFIGS = tuple(Path("configs", name) for name in ("inference.json", "evaluate.json", "train.json"))
+TENSORS = tuple(Path("models", name) for name in ("model.safetensors", "model.pt", "model.pth"))
+FETCHES = ("pretrained", "weights")
+"""Arguments by which a constructor of MONAI's would fetch tensors."""
+
+
+def load(card: ModelCard) -> Brought:
+    """Return a network of `monai.networks.nets`, or that of the bundle in the folder `card.weights`.
+
+    Raises:
+        DosimeterError: MONAI is missing, there is no such network, its tensors are another's, or the card contradicts
+            the bundle.
+    """
+    if card.weights is not None and card.weights.is_dir():
+        return _bundle(card, card.weights)
+    network = _build(card.architecture, card.arguments, card)
+    fill_tensors(network, card)
+    return Brought(First(network), built_by=_version(card.architecture))
+
+
+class First(nn.Module):
+    """The first of several outputs, of networks that also return what is within."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Any) -> Any:
+        """Return outputs (n, n_outputs) for images (n, channels, H, W)."""
+        outputs = self.network(images)
+        return outputs[0] if isinstance(outputs, tuple | list) else outputs
+
+
+def import_nets() -> Any:
+    """Return `monai.networks.nets`, or raise DosimeterError."""
+    try:
+        import monai.networks.nets
+    except ImportError as error:
+        raise DosimeterError(f"the source monai needs {error.name}: pip install 'dosimeter[monai]'.") from error
+    return monai.networks.nets
+
+
+def _version(name: str) -> str:
+    import monai
+
+    return f"monai {monai.__version__}, {name}"
+
+
+def _build(name: str, arguments: dict[str, Any], card: ModelCard) -> nn.Module:
+    """Return a network by its name, with random tensors; what a card says of it fills the arguments of that name."""
+    nets = import_nets()
+    known = {each for each in dir(nets) if _is_network(getattr(nets, each))}
+    if name not in known:
+        raise DosimeterError(f"architecture '{named(name)}' is none of {NETS}. {did_you_mean(name, known)}")
+    for argument in FETCHES:
+        if arguments.get(argument):
+            raise DosimeterError(f"arguments of {name} must not fetch tensors, got {argument}. Name a file as weights.")
+    made = getattr(nets, name)
+    taken = inspect.signature(made).parameters
+    said: dict[str, Any] = {"spatial_dims": 2, "pretrained": False, "img_size": card.size_px}
+    said |= dict.fromkeys(("in_channels", "n_input_channels"), card.channels)
+    said |= dict.fromkeys(("out_channels", "num_classes"), card.n_outputs)
+    options = {key: value for key, value in said.items() if key in taken and value is not None} | arguments
+    try:
+        network: nn.Module = seeded(lambda: made(**options))
+    except Exception as error:  # constructors raise nearly anything about arguments
+        raise DosimeterError(
+            f"{name} cannot be made with arguments {shown(options)} ({in_a_line(error)[:160]}). Mend them in the card."
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise DosimeterError(f"{name} must make a torch.nn.Module, got {type(network).__name__}.")
+    return network
+
+
+def _is_network(value: Any) -> bool:
+    if not str(getattr(value, "__module__", "")).startswith(NETS):
+        return False
+    return issubclass(value, nn.Module) if inspect.isclass(value) else inspect.isfunction(value)
+
+
+# --- bundles ----------------------------------------------------------------------------------------------------------
+
+
+def why_trust(card: ModelCard) -> str:
+    """Return why a bundle's code would run, "" if it holds a literal network; nothing of it is built."""
+    if card.weights is None or not card.weights.is_dir():
+        return ""
+    definition = network_of(card.weights)
+    found = next(_code(definition, top=True), "")
+    return f"the bundle's network_def has {found}, and a configuration of MONAI's is code." if found else ""
+
+
+def network_of(folder: Path) -> dict[str, Any]:
+    """Return the `network_def` of a bundle.
+
+    Raises:
+        DosimeterError: it has none in JSON.
+    """
+    for place in CONFIGS:
+        definition = read_json(folder / place).get("network_def") if (folder / place).is_file() else None
+        if isinstance(definition, dict):
+            return definition
+    raise DosimeterError(
+        f"{named(folder.name)} must be a bundle with a network_def in {', '.join(place.name for place in CONFIGS)}."
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds, or raise DosimeterError."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DosimeterError(f"{path.name} cannot be read as JSON ({in_a_line(error)[:160]}).") from error
+    if not isinstance(found, dict):
+        raise DosimeterError(f"{path.name} must be a JSON object, got {type(found).__name__}.")
+    return found
+
+
+def _code(value: Any, *, top: bool = False) -> Iterator[str]:
+    """Yield what would be called or evaluated in a definition, beside one network of `monai.networks.nets`."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            target = str(each)
+            literal = top and key == "_target_" and target.removeprefix(f"{NETS}.").isidentifier()
+            if str(key).startswith("_") and not literal:
+                yield f"{named(key)} {named(target)}"
+            elif not literal:
+                yield from _code(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _code(each)
+    elif isinstance(value, str) and value.startswith(("$", "@", "%")):
+        yield named(value)
+
+
+def _bundle(card: ModelCard, folder: Path) -> Brought:
+    definition = network_of(folder)
+    if why_trust(card):
+        network, name = _trusted(folder), "bundle"
+    else:
+        name = str(definition["_target_"]).removeprefix(f"{NETS}.")
+        arguments = {key: value for key, value in definition.items() if key != "_target_"}
+        network = _build(name, arguments, card)
+    tensors = next((folder / place for place in TENSORS if (folder / place).is_file()), None)
+    if tensors is None and not card.random_weights:
+        raise DosimeterError(
+            f"{named(folder.name)} has no tensors: put them into {' or '.join(str(place) for place in TENSORS)}."
+        )
+    fill_tensors(network, card.model_copy(update={"weights": tensors, "architecture": name}))
+    return Brought(First(network), **read_metadata(folder), built_by=_version(name))
+
+
+def _trusted(folder: Path) -> nn.Module:
+    """Return the network that a bundle's own configuration makes: its code runs."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    place = next(place for place in CONFIGS if (folder / place).is_file())
+    try:
+        parser.read_config(str(folder / place))
+        parser["bundle_root"] = str(folder)
+        network = seeded(lambda: parser.get_parsed_content("network_def"))
+    except Exception as error:  # the bundle's code may raise anything
+        raise DosimeterError(f"{place.name}: network_def cannot be made ({in_a_line(error)[:200]}).") from error
+    return network
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """Return what a bundle's metadata.json says, as `Brought` has it: size, range of values, classes.
+
+    Raises:
+        DosimeterError: it cannot be read.
+    """
+    if not (folder / METADATA).is_file():
+        return {}
+    data = read_json(folder / METADATA).get("network_data_format", {})
+    image, output = (_first(data, key) for key in ("inputs", "outputs"))
+    found: dict[str, Any] = {}
+    shape = image.get("spatial_shape")
+    if isinstance(shape, list) and len(shape) == 2 and all(isinstance(side, int) for side in shape):
+        found["size_px"] = shape[0] if shape[0] == shape[1] else tuple(shape)
+    limits = image.get("value_range")
+    if isinstance(limits, list) and len(limits) == 2 and limits[0] < limits[1]:
+        low, width = float(limits[0]), float(limits[1]) - float(limits[0])
+        found |= {"mean": (-low / width or 0.0,), "std": (1 / width,)}
+    names = output.get("channel_def")
+    if isinstance(names, dict) and all(str(key).isdecimal() for key in names) and len(names) > 1:
+        found["classes"] = tuple(str(names[key]) for key in sorted(names, key=int))
+    return found
+
+
+def _first(data: Any, key: str) -> dict[str, Any]:
+    """Return the first of the inputs or outputs that a metadata.json describes; {} if there is none."""
+    described = data.get(key) if isinstance(data, dict) else None
+    found = next(iter(described.values()), None) if isinstance(described, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+ENTRY = Source(
+    "a network of monai.networks.nets (architecture, arguments) with its tensors, or a bundle's folder (weights); a "
+    "bundle that is code with --trust",
+    load,
+    trust=why_trust,
+    takes_arguments=True,
+)

@@ -1,0 +1,168 @@
+"""Keras files: what Keras itself answers, as logits, with gradients; and no code of theirs runs."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cards import write_card
+
+from dosimeter.errors import DosimeterError
+from dosimeter.models.source import bring
+from dosimeter.models.sources.keras import import_keras
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+pytest.importorskip("h5py")
+pytest.importorskip("keras")
+THREE = ["clear", "opacity", "effusion"]
+
+
+@pytest.fixture(scope="module")
+def keras() -> Any:
+    return import_keras()
+
+
+def model_of(keras: Any, *, units: int = 3, activation: str | None = "softmax", shape: Any = (16, 20, 3)) -> Any:
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            layers.Rescaling(2.0, offset=-1.0),
+            layers.Conv2D(4, 3, strides=2, activation="relu"),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dropout(0.5),
+            layers.Dense(units, activation=activation),
+        ]
+    )
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+@pytest.mark.parametrize(
+    ("activation", "outputs", "units"),
+    [
+        ("softmax", "probabilities", 3),
+        ("sigmoid", "one probability", 1),
+        ("sigmoid", "findings", 3),
+        (None, "logits", 3),
+    ],
+)
+def test_a_file_answers_as_keras_does_with_logits(
+    keras: Any, tmp_path: Path, suffix: str, activation: str | None, outputs: str, units: int
+) -> None:
+    model = model_of(keras, units=units, activation=activation)
+    model.save(tmp_path / f"a.{suffix}")
+    facts = {"source": "keras", "weights": f"a.{suffix}", "outputs": outputs}
+    classes = THREE if units == 3 else ["clear", "opacity"]
+    classifier = bring(write_card(tmp_path, **facts, classes=classes))
+    images = torch.rand(4, 3, 16, 20, requires_grad=True)
+    wanted = torch.from_numpy(model.predict(images.detach().permute(0, 2, 3, 1).numpy(), verbose=0))
+    logits = classifier(images)
+    found = {
+        "probabilities": lambda: logits.softmax(dim=1),
+        "one probability": lambda: logits.softmax(dim=1)[:, 1:],
+        "findings": logits.sigmoid,
+        "logits": lambda: logits,
+    }[outputs]()
+    torch.testing.assert_close(found.detach(), wanted, atol=1e-5, rtol=1e-4)
+    assert classifier.size_px == (16, 20)
+    assert float(torch.autograd.grad(logits.sum(), images)[0].abs().sum()) > 0
+    assert classifier.train(True)(images).equal(classifier.train(False)(images))  # a dropout that stays off
+    assert ("left out" in classifier.card["weights"]["note"]) == (activation is not None)
+
+
+def test_an_identity_is_the_file_s(keras: Any, tmp_path: Path) -> None:
+    model_of(keras).save(tmp_path / "a.keras")
+    card = write_card(tmp_path, source="keras", weights="a.keras", classes=THREE, outputs="probabilities")
+    first = bring(card).fingerprint
+    assert bring(card).fingerprint == first
+    model = model_of(keras)
+    model.layers[-1].kernel.assign(model.layers[-1].kernel + 0.5)
+    model.save(tmp_path / "a.keras")
+    assert bring(card).fingerprint != first
+
+
+def test_a_softmax_layer_of_its_own_and_a_model_within_are_found(keras: Any, tmp_path: Path) -> None:
+    inner = model_of(keras, activation=None)
+    model = keras.Sequential([inner, keras.layers.Softmax()])
+    model.save(tmp_path / "a.keras")
+    facts = {"source": "keras", "weights": "a.keras", "classes": THREE, "outputs": "probabilities"}
+    images = torch.rand(2, 3, 16, 20)
+    wanted = torch.from_numpy(inner.predict(images.permute(0, 2, 3, 1).numpy(), verbose=0))
+    torch.testing.assert_close(bring(write_card(tmp_path, **facts))(images), wanted, atol=1e-5, rtol=1e-4)
+    nested = keras.Sequential([keras.Input((16, 20, 3)), model_of(keras)])
+    nested.save(tmp_path / "a.keras")
+    classifier = bring(write_card(tmp_path, **facts))
+    shares = torch.from_numpy(nested.predict(images.permute(0, 2, 3, 1).numpy(), verbose=0))
+    torch.testing.assert_close(classifier(images).softmax(dim=1), shares, atol=1e-5, rtol=1e-4)
+
+
+def test_a_grey_file_gets_the_mean_of_the_planes(keras: Any, tmp_path: Path) -> None:
+    model = model_of(keras, shape=(16, 16, 1), activation=None)
+    model.save(tmp_path / "a.keras")
+    card = write_card(tmp_path, source="keras", weights="a.keras", classes=THREE, channels=1)
+    images = torch.rand(2, 3, 16, 16)
+    wanted = torch.from_numpy(model.predict(images.mean(dim=1)[..., None].numpy(), verbose=0))
+    torch.testing.assert_close(bring(card)(images), wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"outputs": "logits"}, "says outputs 'logits', but its file ends in a softmax: say probabilities"),
+        ({"outputs": "findings"}, "ends in a softmax"),
+        ({"classes": ["a", "b"]}, "says 2 outputs .* its network gives 3"),
+        ({"channels": 1}, "says channels 1, its file 3"),
+        ({"size_px": 16}, r"says size_px 16, its file \[16, 20\]"),
+        ({"weights": "gone.keras"}, "must name its weights, a .keras or .h5 file"),
+        ({"weights": "b.keras"}, "b.keras cannot be read as a Keras file"),
+        ({"weights": "w.h5"}, "holds weights without their model"),
+    ],
+)
+def test_what_the_file_contradicts_is_one_sentence(
+    keras: Any, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    model_of(keras).save(tmp_path / "a.keras")
+    (tmp_path / "b.keras").write_bytes(b"no model")
+    model_of(keras).save_weights(tmp_path / "w.weights.h5")
+    (tmp_path / "w.weights.h5").rename(tmp_path / "w.h5")
+    facts = {"source": "keras", "weights": "a.keras", "classes": THREE, "outputs": "probabilities"}
+    with pytest.raises(DosimeterError, match=said) as caught:
+        bring(write_card(tmp_path, **(facts | changes)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_lambda_does_not_run(keras: Any, tmp_path: Path, suffix: str) -> None:
+    ran = tmp_path / "ran"
+    place = str(ran)
+    inputs = keras.Input((16, 20, 3))
+    touched = keras.layers.Lambda(lambda images: (Path(place).touch(), images)[1])(inputs)
+    keras.Model(inputs, model_of(keras)(touched)).save(tmp_path / f"a.{suffix}")
+    ran.unlink(missing_ok=True)
+    facts = {"source": "keras", "weights": f"a.{suffix}", "classes": THREE, "outputs": "probabilities"}
+    with pytest.raises(DosimeterError, match=r"must hold Keras's own layers alone, got (__lambda__|Lambda)"):
+        bring(write_card(tmp_path, **facts))
+    assert not ran.exists()
+
+
+def test_a_class_of_another_package_is_not_built(keras: Any, tmp_path: Path) -> None:
+    model_of(keras).save(tmp_path / "a.keras")
+    with zipfile.ZipFile(tmp_path / "a.keras") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    described = json.loads(files["config.json"])
+    layers = described["config"]["layers"]
+    layers[1] |= {"module": "os", "class_name": "system", "config": {"command": f"touch {tmp_path / 'ran'}"}}
+    with zipfile.ZipFile(tmp_path / "b.keras", "w") as archive:
+        for name, content in (files | {"config.json": json.dumps(described).encode()}).items():
+            archive.writestr(name, content)
+    facts = {"source": "keras", "weights": "b.keras", "classes": THREE, "outputs": "probabilities"}
+    with pytest.raises(DosimeterError, match="got system of os, whose code would run"):
+        bring(write_card(tmp_path, **facts))
+    assert not (tmp_path / "ran").exists()
+    assert np.isfinite(model_of(keras).predict(np.zeros((1, 16, 20, 3)), verbose=0)).all()

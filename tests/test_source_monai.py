@@ -1,0 +1,135 @@
+"""MONAI's networks and bundles: literal ones are built, metadata.json is read as a card, code asks for trust."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cards import write_card
+from safetensors.torch import save_file
+
+from dosimeter.errors import DosimeterError
+from dosimeter.models.source import bring
+
+nets = pytest.importorskip("monai.networks.nets")
+SMALL: dict[str, Any] = {"init_features": 8, "growth_rate": 4, "block_config": [1, 1]}
+THREE = ["clear", "opacity", "effusion"]
+METADATA = {
+    "network_data_format": {
+        "inputs": {"image": {"num_channels": 1, "spatial_shape": [32, 40], "value_range": [-1, 1]}},
+        "outputs": {"pred": {"channel_def": {"0": "clear", "1": "opacity", "2": "effusion"}}},
+    }
+}
+
+
+def network_of() -> Any:
+    torch.manual_seed(1)
+    network = nets.DenseNet(spatial_dims=2, in_channels=1, out_channels=3, **SMALL)
+    network.train()(torch.rand(4, 1, 32, 40))
+    return network.eval()
+
+
+def card(here: Path, **changes: Any) -> Path:
+    facts = {"source": "monai", "architecture": "DenseNet", "arguments": SMALL, "weights": "net.safetensors"}
+    return write_card(here, **(facts | {"classes": THREE, "channels": 1, "size_px": [32, 40]} | changes))
+
+
+def bundle(folder: Path, definition: dict[str, Any] | None = None, **metadata: Any) -> Any:
+    network = network_of()
+    literal = {"_target_": "DenseNet", "spatial_dims": 2, "in_channels": 1, "out_channels": 3} | SMALL
+    for part in ("configs", "models"):
+        (folder / part).mkdir(parents=True)
+    (folder / "configs" / "metadata.json").write_text(json.dumps(METADATA | metadata))
+    (folder / "configs" / "inference.json").write_text(json.dumps({"network_def": literal | (definition or {})}))
+    torch.save(network.state_dict(), folder / "models" / "model.pt")
+    return network
+
+
+def of_bundle(here: Path, **changes: Any) -> Path:
+    unsaid = dict.fromkeys(("architecture", "arguments", "size_px", "mean", "std"))
+    return card(here, **(unsaid | {"weights": "bundle"} | changes))
+
+
+def test_a_network_answers_as_it_does_by_itself(tmp_path: Path) -> None:
+    network = network_of()
+    save_file(network.state_dict(), tmp_path / "net.safetensors")
+    images = torch.rand(2, 3, 32, 40)
+    torch.testing.assert_close(bring(card(tmp_path))(images), network(images.mean(dim=1, keepdim=True)))
+
+
+def test_a_network_that_also_returns_what_is_within_answers(tmp_path: Path) -> None:
+    arguments = {"patch_size": 8, "hidden_size": 16, "mlp_dim": 16, "num_layers": 1, "num_heads": 2}
+    facts = {"architecture": "ViT", "arguments": arguments | {"classification": True}, "random_weights": True}
+    classifier = bring(card(tmp_path, **facts, weights=None, size_px=32))
+    assert classifier(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+
+
+def test_the_metadata_of_a_bundle_is_its_card(tmp_path: Path) -> None:
+    network = bundle(tmp_path / "bundle")
+    classifier = bring(of_bundle(tmp_path))
+    images = torch.rand(2, 3, 32, 40)
+    assert classifier.size_px == (32, 40)
+    torch.testing.assert_close(classifier(images), network(images.mean(dim=1, keepdim=True) * 2 - 1))
+    with pytest.raises(DosimeterError, match=r"says classes \['effusion', 'opacity', 'clear'\], its file \['clear'"):
+        bring(of_bundle(tmp_path, classes=THREE[::-1]))
+    with pytest.raises(DosimeterError, match=r"says size_px 64, its file \[32, 40\]"):
+        bring(of_bundle(tmp_path, size_px=64))
+
+
+@pytest.mark.parametrize(
+    ("definition", "said"),
+    [
+        ({"_target_": "os.system"}, "_target_ os.system"),
+        ({"_target_": "monai.networks.nets.DenseNet.from_file"}, "_target_ monai.networks.nets.DenseNet.from_file"),
+        ({"growth_rate": "$open('ran', 'w') and 4"}, r"\$open"),
+        ({"growth_rate": "@rate"}, "@rate"),
+        ({"act": {"_target_": "pathlib.Path.touch", "self": "ran"}}, "_target_ pathlib.Path.touch"),
+        ({"act": [["$__import__('os')"]]}, r"\$__import__"),
+        ({"_requires_": "$open('ran', 'w')"}, "_requires_"),
+    ],
+)
+def test_a_bundle_that_is_code_asks_for_trust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, definition: dict[str, Any], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle(tmp_path / "bundle", definition)
+    with pytest.raises(DosimeterError, match=rf"must be trusted: the bundle's network_def has {said}.* Add --trust"):
+        bring(of_bundle(tmp_path))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_trusted_bundle_answers(tmp_path: Path) -> None:
+    network = bundle(tmp_path / "bundle", {"growth_rate": "$2 + 2"})
+    images = torch.rand(2, 3, 32, 40)
+    classifier = bring(of_bundle(tmp_path), trust=True)
+    torch.testing.assert_close(classifier(images), network(images.mean(dim=1, keepdim=True) * 2 - 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"architecture": "DenseNet12"}, "none of monai.networks.nets. Did you mean 'densenet121'"),
+        ({"architecture": "os"}, "architecture 'os' is none of monai.networks.nets"),
+        ({"arguments": SMALL | {"pretrained": True}}, "must not fetch tensors, got pretrained"),
+        ({"arguments": SMALL | {"growth": 3}}, "DenseNet cannot be made with arguments"),
+        ({"arguments": SMALL | {"growth_rate": 8}}, "does not hold the tensors of DenseNet"),
+        ({"arguments": SMALL | {"spatial_dims": 3}}, "does not hold the tensors of DenseNet .* of other shapes"),
+        ({"weights": "code.pt"}, "code.pt cannot be read as tensors alone"),
+        ({"source": "onnx", "weights": "a.onnx"}, "has arguments, which the source onnx does not take"),
+        ({"weights": "empty", "arguments": None}, "must be a bundle with a network_def"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "code.pt").write_bytes(pickle.dumps(Payload()))
+    save_file(network_of().state_dict(), tmp_path / "net.safetensors")
+    with pytest.raises(DosimeterError, match=said) as caught:
+        bring(card(tmp_path, **changes))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,126 @@
+"""ONNX files: two converters, each believed only where it answers as onnxruntime; and packages that are not there."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cards import write_card, write_image
+from torch import nn
+
+from dosimeter.errors import DosimeterError
+from dosimeter.models.source import bring
+from dosimeter.models.sources import onnx as source
+
+for name in ("onnxruntime", "onnx2pytorch", "onnx2torch", "onnxscript"):
+    pytest.importorskip(name)
+
+
+def network() -> nn.Module:
+    """No convolution swallows its batch normalisation, over which onnx2pytorch stumbles in old exports."""
+    torch.manual_seed(1)
+    layers = nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 5, stride=4), nn.Flatten(), nn.Linear(4 * 3 * 4, 2)
+    made = nn.Sequential(*layers)
+    made.train()(torch.rand(8, 3, 16, 20))
+    return made.eval()
+
+
+def save(path: Path, *, dynamo: bool = True) -> nn.Module:
+    made = network()
+    how: dict[str, Any] = {"dynamo": True, "verbose": False} if dynamo else {"dynamo": False, "opset_version": 17}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(made, (torch.randn(1, 3, 16, 20),), path, **how)
+    return made
+
+
+def card(here: Path, **changes: Any) -> Path:
+    return write_card(here, **({"source": "onnx", "weights": "net.onnx"} | changes))
+
+
+@pytest.mark.parametrize(("dynamo", "converter"), [(True, "onnx2pytorch"), (False, "onnx2torch")])
+def test_the_first_converter_that_answers_rightly_is_taken(tmp_path: Path, dynamo: bool, converter: str) -> None:
+    made = save(tmp_path / "net.onnx", dynamo=dynamo)
+    write_image(tmp_path / "a.png", colour=True)
+    classifier = bring(card(tmp_path))
+    images = torch.rand(3, 3, 16, 20, requires_grad=True)
+    own = images.detach().clone().requires_grad_()
+    logits, wanted = classifier(images), made(own)
+    torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=1e-4)
+    (gradient,), (right,) = (torch.autograd.grad(each.sum(), x) for each, x in ((logits, images), (wanted, own)))
+    torch.testing.assert_close(gradient, right, atol=1e-5, rtol=1e-4)
+    assert classifier.card["built_by"].startswith(converter)
+    assert classifier.size_px == (16, 20)
+
+
+def test_a_converter_that_answers_otherwise_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "net.onnx")
+    other = nn.Sequential(network(), nn.Hardtanh(-0.01, 0.01))
+
+    def fails(path: Path) -> nn.Module:
+        raise NotImplementedError("operator Mystery")
+
+    monkeypatch.setattr(source, "CONVERTERS", {"onnx2pytorch": fails, "onnx2torch": lambda path: other})
+    with pytest.raises(
+        DosimeterError, match=r"onnx2pytorch: NotImplementedError: operator Mystery; onnx2torch: off by"
+    ):
+        bring(card(tmp_path))
+    monkeypatch.setattr(source, "CONVERTERS", {"onnx2pytorch": fails, "onnx2torch": lambda path: network()})
+    assert bring(card(tmp_path)).card["built_by"].startswith("onnx2torch")
+
+
+def test_references_are_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that answers otherwise about the reference alone is found."""
+    made = save(tmp_path / "net.onnx")
+    write_image(tmp_path / "a.png", colour=True)
+    shapes = []
+
+    class Seen(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            shapes.append(len(images))
+            outputs = made(images)
+            outputs[4:] += 1
+            return outputs
+
+    monkeypatch.setattr(source, "CONVERTERS", {"onnx2pytorch": lambda path: Seen()})
+    known = [{"image": "a.png", "scores": [0.0, 0.0], "tolerance": 100.0}]
+    with pytest.raises(DosimeterError, match="onnx2pytorch: off by"):
+        bring(card(tmp_path, reference=known))
+    assert shapes[0] == 5
+    assert bring(card(tmp_path)).card["built_by"].startswith("onnx2pytorch")
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing", "extra"),
+    [
+        ({"source": "onnx"}, "onnxruntime", "onnx"),
+        ({"source": "keras"}, "keras", "keras"),
+        ({"source": "timm", "architecture": "resnet18"}, "timm", "timm"),
+        ({"source": "huggingface", "weights": "net"}, "transformers", "huggingface"),
+        ({"source": "monai", "architecture": "DenseNet121"}, "monai.networks.nets", "monai"),
+        ({"source": "torchxrayvision", "architecture": "all"}, "torchxrayvision", "xrv"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], missing: str, extra: str
+) -> None:
+    for each in [name for name in sys.modules if name == missing or name.startswith(f"{missing}.")]:
+        monkeypatch.delitem(sys.modules, each)
+    monkeypatch.setitem(sys.modules, missing, None)
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "config.json").write_text("{}")
+    (tmp_path / "net.keras").write_bytes(b"")
+    (tmp_path / "net.onnx").write_bytes(b"")
+    weights = "net.keras" if extra == "keras" else "net.onnx"
+    with pytest.raises(DosimeterError, match=rf"needs .*: pip install 'dosimeter\[{extra}\]'"):
+        bring(card(tmp_path, **({"weights": weights} | changes)))
+
+
+def test_neither_converter_installed_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "net.onnx")
+    for each in ("onnx2pytorch", "onnx2torch"):
+        monkeypatch.setitem(sys.modules, each, None)
+    with pytest.raises(DosimeterError, match=r"needs onnx2pytorch: pip install 'dosimeter\[onnx\]'"):
+        bring(card(tmp_path))
