@@ -132,6 +132,11 @@ class Trial:
         return dict(fact) if fact and fact["n"] else None
 
     @property
+    def has_gradients(self) -> bool:
+        """Whether an attacker can have gradients of the classifier, and not scores or labels alone."""
+        return bool((self.measured("graph") or {}).get("access", "gradients") == "gradients")
+
+    @property
     def clean(self) -> Clean | None:
         """Return how the unperturbed images are answered: all that were attacked, else the pre-flight's sample."""
         if self.accuracy is not None or (fact := self.measured("accuracy")) is None:

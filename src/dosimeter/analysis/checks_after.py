@@ -76,7 +76,8 @@ def zero_gradient(trial: Trial) -> Finding | None:
 
 @check(
     "More than one step was tried",
-    rule="CAUTION if no attack of the evaluation follows the gradient for more than one step",
+    rule="CAUTION if no attack of the evaluation follows the gradient for more than one step; of a classifier that can "
+    "only be asked, if none searches by its answers",
     source=f"{CARLINI}, section 5",
     remedy="Add iterative attacks, `--attack pgd --attack apgd`, and a black box, `--attack square`.",
 )
@@ -85,7 +86,7 @@ def attacks(trial: Trial) -> Finding | None:
     if not trial.attacks:
         return None
     names = sorted({curve.attack for curve in trial.attacks})
-    further = trial.many_steps or trial.of("other")
+    further = trial.many_steps or trial.of("other") or (not trial.has_gradients and trial.of("black box"))
     return Finding(PASS if further else CAUTION, f"Tried: {', '.join(names)}{'' if further else ' only'}.")
 
 

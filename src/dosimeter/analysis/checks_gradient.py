@@ -24,7 +24,8 @@ def is_constant(trial: Trial) -> bool:
 
 @check(
     "A gradient reaches the image",
-    rule="UNRELIABLE if not (CAUTION if all images get the same logits: then there is none to reach them)",
+    rule="UNRELIABLE if not (CAUTION if all images get the same logits: then there is none to reach them; CAUTION if "
+    "the classifier can only be asked for scores or labels: no attacker of it has one)",
     source=INDICATORS,
     remedy="Make the layer that stops it differentiable, or let it pass the gradient on unchanged (BPDA, arXiv "
     "1802.00420); until then only black-box attacks say anything.",
@@ -33,6 +34,13 @@ def gradient(trial: Trial) -> Finding | None:
     """Judge whether there is a gradient at all."""
     if (fact := trial.measured("graph")) is None:
         return None
+    if not trial.has_gradients:
+        gives = "scores" if fact["access"] == "scores" else "labels"
+        return Finding(
+            CAUTION,
+            f"It is only asked, and gives {gives}: attacks were those that need no more. One who has its network may "
+            "do better.",
+        )
     if fact["error"] and is_constant(trial):
         return Finding(
             CAUTION, f"There is no gradient from logits to image, and {fact['n']} images get the same logits."

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -109,6 +109,36 @@ def entry(name: str) -> Entry:
 def entry_of(attack: Attack) -> Entry | None:
     """Return the entry of an attack, None if it is an object of the user's."""
     return entry(attack.name) if attack.name in names() else None
+
+
+def fits(name: str, access: str) -> bool:
+    """Whether an attack can do with what a classifier gives: "gradients", "scores" or "decisions"."""
+    return _ACCESS.index(entry(name).access) <= _ACCESS.index(access)
+
+
+_ACCESS = ("nothing", "decisions", "scores", "gradients")
+
+
+def require_access(attacks: Sequence[Attack], access: str, who: str) -> None:
+    """Raise DosimeterError if an attack needs more of a classifier, called `who`, than it gives."""
+    known = [attack.name for attack in attacks if entry_of(attack) is not None]
+    lacking = [name for name in dict.fromkeys(known) if not fits(name, access)]
+    if lacking:
+        ours = [name for name in names() if name in registry.names(KIND) and _loads(name) and fits(name, access)]
+        gives = {"scores": "scores and no gradient", "decisions": "labels alone"}[access]
+        raise DosimeterError(
+            f"{who} gives {gives}, which {', '.join(lacking)} cannot attack. Use {', '.join(ours)}; a study takes "
+            "them alone with --preset none."
+        )
+
+
+def _loads(name: str) -> bool:
+    """Whether an attack of another package can be imported."""
+    try:
+        entry(name)
+    except DosimeterError:
+        return False
+    return True
 
 
 def kind(attack: Attack) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
-from dosimeter.study.config import AUDIT, load_config
+from dosimeter.record.model_card import access_of
+from dosimeter.study.config import AUDIT, audit_of, load_config
 
 
 def audit(
@@ -20,7 +21,7 @@ def audit(
     trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
     attack: Annotated[list[str] | None, typer.Option(help=described("attack"))] = None,
     effort: Annotated[str, typer.Option(help=described("effort"))] = "quick",
-    epsilons: Annotated[str, typer.Option(help=described("epsilons"))] = AUDIT.epsilons,
+    epsilons: Annotated[str, typer.Option(help=described("epsilons"))] = AUDIT["gradients"].epsilons,
     storage: Annotated[list[str] | None, typer.Option(help=described("storages"))] = None,
     target: Annotated[str | None, typer.Option(help=described("target"))] = None,
     native: Annotated[bool | None, typer.Option("--native", help=described("native"))] = None,
@@ -31,6 +32,7 @@ def audit(
         list[str] | None, typer.Option(help=described("declared_accuracy") + ", as NAME=SHARE")
     ] = None,
     positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
+    allow_flat: Annotated[bool, typer.Option("--allow-flat", help=described("allow_flat"))] = False,
     images: Annotated[int | None, typer.Option(help="test images drawn of the data; default: all")] = None,
     seed: Annotated[int | None, typer.Option(help=described("seed"))] = None,
     device: Annotated[str | None, typer.Option(help=described("device"))] = None,
@@ -42,13 +44,14 @@ def audit(
 
     The same command again continues where it stopped; `report`, `export`, `serve` and `readers` take its folder.
     """
+    asked = audit_of(access_of(each) for each in (joined(model) or "").split(","))
     settings = load_config(
         model=joined(model),
         cohort=joined(data),
         trust=trust or None,
-        preset=AUDIT.preset,
-        protocol=AUDIT.protocol,
-        attack=joined(attack) or AUDIT.attacks,
+        preset=asked.preset,
+        protocol=asked.protocol,
+        attack=joined(attack) or asked.attacks,
         effort=effort,
         epsilons=epsilons,
         storages=joined(storage),
@@ -59,6 +62,7 @@ def audit(
         visibility=visibility,
         declared_accuracy=pairs(declared_accuracy, "--declared-accuracy takes NAME=SHARE", "mine=0.93"),
         positive=positive,
+        allow_flat=allow_flat or None,
         test_limit=images,
         seed=seed,
         device=device,

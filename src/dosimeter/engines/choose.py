@@ -195,7 +195,8 @@ def plan_engine(name: str, classifier: Classifier, cohort: Cohort, *, n_passes: 
         EngineUnavailable: the engine asked for by name is not available here, or does not agree with torch.
     """
     batch_size = find_batch_size(classifier)
-    if name == "torch" or (name == "auto" and classifier.device.type != "cpu"):
+    alone = classifier.device.type != "cpu" or classifier.access != "gradients"
+    if name == "torch" or (name == "auto" and alone):
         return EnginePlan("torch", batch_size)
     with torch_threads(1):
         sample = _take_sample(classifier, cohort)

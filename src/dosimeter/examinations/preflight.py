@@ -102,7 +102,7 @@ def examine(
             "n_answers": len(logits.argmax(dim=1).unique()),
             "declared": declared_accuracy,
         },
-        "graph": {"n": len(attacked.images), "error": climbed.error},
+        "graph": {"n": len(attacked.images), "error": climbed.error, "access": classifier.access},
         "identity": _identity(logits[places], climbed),
         "gradient": gradients_there(climbed, right[places], channels, threat.mask),
         "repeated_gradient": repeated_gradient(subject, margins),

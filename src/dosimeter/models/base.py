@@ -4,7 +4,7 @@ import copy
 import logging
 import secrets
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from dosimeter.models.identity import identify, structure_of
 from dosimeter.models.outputs import Finding
 from dosimeter.models.preprocessing import Preprocessing
 from dosimeter.models.private import check_parts, freeze, private_copy, set_mode
+from dosimeter.models.queried import access_of
 
 log = logging.getLogger(__name__)
 
@@ -210,6 +211,11 @@ class Classifier(nn.Module):
     def decisions(self) -> Classes | Findings:
         """What its outputs decide."""
         return Classes(self.classes) if self.findings is None else self.findings
+
+    @property
+    def access(self) -> Literal["gradients", "scores", "decisions"]:
+        """What an attacker can have of it: gradients, unless it is only asked (see `models.queried`)."""
+        return access_of(self)
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dosimeter import registry
+from dosimeter.cohorts.base import FloatImage
 from dosimeter.cohorts.grids import Grid, grid_of
 from dosimeter.errors import DosimeterError
 from dosimeter.files import digest_of
@@ -16,6 +17,7 @@ from dosimeter.models.decisions import Findings
 from dosimeter.models.outputs import OneLogit, Probabilities
 from dosimeter.models.preprocessing import Preprocessing
 from dosimeter.models.proof import check_answers, check_references
+from dosimeter.models.queried import Access, Labels, Queried
 from dosimeter.models.saved import load_classifier
 from dosimeter.plain import named, shown
 from dosimeter.record.model_card import MEMORY, ModelCard, checked, name_of, read_model_card
@@ -104,7 +106,7 @@ def bring(model: str | Path, *, trust: bool = False, device: str = "cpu") -> Cla
 
 
 def classifier(
-    network: nn.Module,
+    network: nn.Module | Callable[[FloatImage], Any],
     *,
     size_px: int | tuple[int, int],
     classes: Sequence[str],
@@ -120,13 +122,15 @@ def classifier(
     outputs: str = "logits",
     thresholds: Sequence[float] = (),
     name: str = "classifier",
+    identity: str | None = None,
 ) -> Classifier:
     """Return a network of your own as a classifier of images in [0, 1], for `sweep`, `examine` and `attack`.
 
     The network is copied; yours is left as it is.
 
     Args:
-        network: images (n, channels, H, W) to outputs (n, n_classes), or (n, 1).
+        network: images (n, channels, H, W) to outputs (n, n_classes), or (n, 1). Or any function of such arrays, also
+            a MAITE model: it has no gradient, and attacks that need answers alone are left.
         size_px: side of its square input, or (height, width); larger and smaller images are resized.
         resize: how: "squash", "crop" or "letterbox" (see `cohorts.grids.Grid`).
         interpolation: "bilinear", "nearest", "box", "bicubic" or "lanczos".
@@ -137,9 +141,11 @@ def classifier(
         scale: white, as it was trained: 1 or 255.
         mean, std: by channel, on that scale, in the network's own order of channels; by default pixels as they are.
         channel_order: "rgb" or "bgr".
-        outputs: "logits", "probabilities", "one logit", "one probability", or of a multi-label network "findings".
+        outputs: "logits", "probabilities", "one logit", "one probability", of a multi-label network "findings", or
+            of a function that tells no scores "labels", places of classes.
         thresholds: of findings, the probability from which each counts as there; by default 0.5.
         name: in tables.
+        identity: of a function that asks something else: what answers, by name and version (see `Classifier`).
 
     Raises:
         DosimeterError: an argument is unusable, or the network cannot be copied.
@@ -149,14 +155,20 @@ def classifier(
         >>> classifier(net, size_px=32, classes=("clear", "opacity"), channels=1)(torch.rand(5, 3, 32, 32)).shape
         torch.Size([5, 2])
     """
-    if not isinstance(network, nn.Module):
-        raise DosimeterError(f"network must be a torch.nn.Module, got {type(network).__name__}.")
+    if not callable(network):
+        raise DosimeterError(f"network must be a torch.nn.Module or a function, got {type(network).__name__}.")
     images = {"size_px": size_px, "channels": channels, "channel_order": channel_order}
     resized = {"resize": resize, "interpolation": interpolation, "antialias": antialias, "crop_pct": crop_pct}
     values = {"scale": scale, "mean": tuple(mean), "std": tuple(std)}
     answers = {"classes": tuple(classes), "outputs": outputs, "thresholds": tuple(thresholds)}
     card = checked({"name": name, "source": "memory", **images, **resized, **values, **answers}, "classifier(...)")
-    return classifier_of(card, Brought(network, built_by=type(network).__name__), copy=True)
+    built_by, is_network = type(network).__name__, isinstance(network, nn.Module)
+    asked = network if isinstance(network, nn.Module) else Queried(network, _told(card))
+    return classifier_of(card, Brought(asked, built_by=built_by, identity=identity or ""), copy=is_network)
+
+
+def _told(card: ModelCard) -> Access:
+    return "decisions" if card.outputs == "labels" else "scores"
 
 
 def classifier_of(card: ModelCard, brought: Brought, *, copy: bool = False) -> Classifier:
@@ -184,7 +196,12 @@ def classifier_of(card: ModelCard, brought: Brought, *, copy: bool = False) -> C
         f"{card.name}'s own", card.scale or brought.scale or 1.0, _three(mean), _three(std), card.channel_order
     )
     layers = [Grey()] if card.channels == 1 else []
-    heads = {"one logit": OneLogit(), "one probability": Probabilities(), "probabilities": Probabilities()}
+    heads = {
+        "labels": Labels(len(card.classes)),
+        "one logit": OneLogit(),
+        "one probability": Probabilities(),
+        "probabilities": Probabilities(),
+    }
     outputs = brought.outputs or card.outputs
     grid = _grid_of(card, brought)
     thresholds = card.thresholds or brought.thresholds or ()

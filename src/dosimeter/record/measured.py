@@ -90,8 +90,10 @@ class Accuracy(Measurement):
 
 
 class Graph(Measurement):
-    """Why no gradient reaches the images, None if one does."""
+    """Why no gradient reaches the images, None if one does; `access` says what an attacker can have at all."""
 
+    later = ("access",)
+    access: Literal["gradients", "scores", "decisions"] = "gradients"
     error: str | None = None
 
 

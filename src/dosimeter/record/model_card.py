@@ -50,6 +50,34 @@ class Reference(BaseModel):
         return self
 
 
+class Endpoint(BaseModel):
+    """How a classifier behind HTTP is asked: each image with a POST of its own.
+
+    Attributes:
+        url: where.
+        send: what of an image: "png", of 8 bits; "png16", grey, of 16; "json", {"image": [[[...]]]} of floats.
+        field: the form field that a PNG stands in; "": the PNG is the whole body.
+        answer: where in its JSON the answer stands, as "predictions.0.scores"; "": it is the whole.
+        budget: queries at most, in all sessions together.
+        per_second: queries at most.
+        timeout_s: how long one may take.
+        retries: tries after the first, where the endpoint is down, busy or too slow.
+        token: the environment variable that holds a bearer token.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]
+    send: Literal["png", "png16", "json"] = "png"
+    field: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
+    answer: str = ""
+    budget: Annotated[int, Field(ge=1)] = 100_000
+    per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    retries: Annotated[int, Field(ge=0, le=100)] = 3
+    token: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$|^$")] = ""
+
+
 class ModelCard(BaseModel):
     """What cannot be read from a network's file, declared by who brings it.
 
@@ -73,11 +101,12 @@ class ModelCard(BaseModel):
         mean, std: by channel, on that scale, in the network's own order of channels.
         channel_order: that order.
         outputs: logits or probabilities, one for each class, or one of the positive class alone; findings: a logit
-            for each of several findings, which an image may have or not.
+            for each of several findings, which an image may have or not; labels: a class alone, without scores.
         thresholds: of findings, the probability from which each counts as there; by default 0.5.
         licence: of the weights.
         note: what readers of the report should know.
         reference: predictions that are known, checked first.
+        endpoint: of the source http.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -100,16 +129,24 @@ class ModelCard(BaseModel):
     mean: tuple[Finite, Finite, Finite] | None = None
     std: tuple[Finite, Finite, Finite] | None = None
     channel_order: Literal["rgb", "bgr"] = "rgb"
-    outputs: Literal["logits", "probabilities", "one logit", "one probability", "findings"] = "logits"
+    outputs: Literal["logits", "probabilities", "one logit", "one probability", "findings", "labels"] = "logits"
     thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     licence: str = "not stated"
     note: str = ""
     reference: tuple[Reference, ...] = ()
+    endpoint: Endpoint | None = None
 
     @property
     def n_outputs(self) -> int:
         """How many outputs its network has."""
-        return 1 if self.outputs.startswith("one ") else len(self.classes)
+        return 1 if self.outputs.startswith("one ") or self.outputs == "labels" else len(self.classes)
+
+    @property
+    def access(self) -> str:
+        """What an attacker has of it, as far as the card tells: "gradients", "scores" or "decisions"."""
+        if self.outputs == "labels":
+            return "decisions"
+        return "scores" if self.source == "http" else "gradients"
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -178,6 +215,11 @@ def is_brought(model: str) -> bool:
         or "\\" in model
         or Path(model, "card.json").is_file()
     )
+
+
+def access_of(model: str) -> str:
+    """Return what an attacker has of a trained network, as far as its name and card tell."""
+    return read_model_card(Path(model)).access if model.endswith(".toml") else "gradients"
 
 
 def name_of(model: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dosimeter.analysis import names
-from dosimeter.analysis.names import PUBLISHED, WORST_CASE, attack_title, model_name
+from dosimeter.analysis.names import PUBLISHED, WORST_CASE, attack_title, family, model_name
 from dosimeter.analysis.wording import TO_A_STEP
 from dosimeter.errors import DosimeterError
 
@@ -52,7 +52,8 @@ def _line(result: Mapping[str, Any]) -> str:
 def _chosen(attacks: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Return the attack whose epsilon50 counts: the worst case, else the sound preset, else the first of floats."""
     floats = {each["preset"]: each for each in attacks if each["storage"] == "float"}
-    return next((floats[name] for name in (WORST_CASE, "sound", *floats) if name in floats), None)
+    attacks = [name for name in floats if family(name) != "control"]  # of controls alone there is no answer
+    return next((floats[name] for name in (WORST_CASE, "sound", *attacks) if name in floats), None)
 
 
 def _half(attack: Mapping[str, Any] | None) -> str:

@@ -21,14 +21,14 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.source import bring
 from dosimeter.presentation.section import Drawing
 from dosimeter.progress import Progress
-from dosimeter.record.model_card import MEMORY, name_of
+from dosimeter.record.model_card import MEMORY, access_of, name_of
 from dosimeter.record.table import Responses, read, read_compact
 from dosimeter.report.answer import answer
 from dosimeter.report.build import build_tables
 from dosimeter.report.decisions import by_finding
 from dosimeter.report.figures import drawings
 from dosimeter.study.attack import Adversarial, attack
-from dosimeter.study.config import AUDIT, load_config
+from dosimeter.study.config import AUDIT, audit_of, load_config
 from dosimeter.study.run import run_study
 from dosimeter.study.subjects import Subjects
 
@@ -40,9 +40,9 @@ def audit(
     model: Classifier | str | Path | Sequence[Classifier | str | Path],
     data: Any = None,
     *,
-    attacks: str | Sequence[str] = AUDIT.attacks,
+    attacks: str | Sequence[str] | None = None,
     effort: str = "quick",
-    epsilons: str | Sequence[float | str] = AUDIT.epsilons,
+    epsilons: str | Sequence[float | str] = AUDIT["gradients"].epsilons,
     storages: str | Sequence[str] = (),
     defences: str | Sequence[str] = (),
     visibility: Sequence[float] | str = "none",
@@ -58,7 +58,8 @@ def audit(
         model: a `Classifier` (see `dosimeter.classifier` for a network of your own), a model card's path, or several.
         data: a `Cohort`; (images, labels) as `cohort_of` takes them; what else `cohort_of` takes; or the name of a
             cohort, as "csv:films/list.csv".
-        attacks: beside FGSM with the margin loss.
+        attacks: beside FGSM with the margin loss; by default those that fit what the classifier gives: gradients,
+            scores or labels.
         effort: of the attacks: "quick", "standard" or "thorough".
         epsilons: fractions of the image range, numbers or text such as "4/255".
         storages: files that images are written to and read from.
@@ -88,15 +89,16 @@ def audit(
     models = [model] if isinstance(model, Classifier | str | Path) else list(model)
     classifiers = dict(_named(models))
     cohort = _cohort(data, classifiers, models)
+    asked = audit_of(each.access if isinstance(each, Classifier) else access_of(str(each)) for each in models)
     subjects = Subjects(classifiers, {} if isinstance(cohort, str) else {f"{MEMORY}{cohort.name}": cohort})
     temporary = None if out is not None else tempfile.TemporaryDirectory(prefix="dosimeter-audit-")
     config = load_config(
         **{
             "model": [*classifiers, *(str(each) for each in models if not isinstance(each, Classifier))],
             "cohort": [cohort if isinstance(cohort, str) else f"{MEMORY}{cohort.name}"],
-            "preset": AUDIT.preset,
-            "protocol": AUDIT.protocol,
-            "attack": attacks,
+            "preset": asked.preset,
+            "protocol": asked.protocol,
+            "attack": asked.attacks if attacks is None else attacks,
             "effort": effort,
             "epsilons": epsilons,
             "storages": storages,

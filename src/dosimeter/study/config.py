@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -64,7 +64,7 @@ class StudyConfig(BaseModel):
         (), description="paper, patient, official, or of trained models whole: every image is tested; empty: what fits"
     )
     preset: Names = Field(
-        PRESETS, description="settings of FGSM: paper, as published, and sound, whose loss does not vanish"
+        PRESETS, description="settings of FGSM: paper, as published, and sound, whose loss does not vanish; or none"
     )
     attack: Names = Field((), description="further attacks, or `all` (see `dosimeter list attacks`)")
     effort: str = Field("standard", description="of those attacks: quick, standard or thorough")
@@ -159,12 +159,14 @@ class StudyConfig(BaseModel):
     def _known(cls, value: tuple[str, ...], info: Any) -> tuple[str, ...]:
         known = {"protocol": PROTOCOLS, "preset": PRESETS}
         choices = registry.names("backbones") if info.field_name == "model" else known[info.field_name]
+        if info.field_name == "preset" and value == ("none",):
+            return ()
         for name in value:
             if info.field_name == "model" and is_brought(name):
                 name_of(name)  # a card that cannot be read is a mistake of now
             elif name not in choices:
                 raise DosimeterError(f"{info.field_name} '{name}' is not known. {did_you_mean(name, choices)}")
-        if info.field_name != "protocol" and not value:
+        if info.field_name == "model" and not value:
             raise DosimeterError(f"{info.field_name} must name at least one of: {', '.join(choices)}.")
         return tuple(dict.fromkeys(value))
 
@@ -240,6 +242,8 @@ class StudyConfig(BaseModel):
     @model_validator(mode="after")
     def _nothing_in_vain(self) -> "StudyConfig":
         """What is asked for and cannot be had is a mistake, not silence."""
+        if not self.preset and not self.attack:
+            raise DosimeterError("preset none must come with another attack. Name one with --attack.")
         if self.transfer and len(self.model) < 2:
             raise DosimeterError(
                 f"transfer must have two models or more, got {self.model[0]} alone. Add another with --model."
@@ -344,17 +348,26 @@ class StudyConfig(BaseModel):
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
-class _Audit(NamedTuple):
+class Asked(NamedTuple):
     """What an audit asks unless it is told otherwise."""
 
-    preset: str = "sound"
-    attacks: str = "random_sign,pgd,fmn,square"
+    preset: str
+    attacks: str
     epsilons: str = "0.0005,0.001,0.002,1/255,2/255,4/255,8/255"
     protocol: str = "whole"
 
 
-AUDIT = _Audit()
-"""One step, many steps, the nearest image, scores alone, and noise."""
+AUDIT = {
+    "gradients": Asked("sound", "random_sign,pgd,fmn,square"),
+    "scores": Asked("none", "random_sign,square"),
+    "decisions": Asked("none", "random_sign,hopskipjump"),
+}
+"""By what an attacker has of a classifier; of gradients: one step, many steps, the nearest image, scores, noise."""
+
+
+def audit_of(accesses: Iterable[str]) -> Asked:
+    """Return what is asked of classifiers of which an attacker has that: what all of them can be asked."""
+    return AUDIT[max(accesses, key=list(AUDIT).index, default="gradients")]
 
 
 def _digest_of(model: str) -> str:

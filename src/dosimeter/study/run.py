@@ -11,6 +11,7 @@ import torch
 
 import dosimeter
 from dosimeter.attacks.presets import choose
+from dosimeter.attacks.registry import require_access
 from dosimeter.cohorts.contrast import flat_sentences
 from dosimeter.cohorts.split import copy_sentences
 from dosimeter.cohorts.trials import Trial, cohorts_of
@@ -237,6 +238,7 @@ class _Study:
         self, trial: Trial, classifier: Classifier, others: Sequence[Classifier] = (), *, choose_again: bool = False
     ) -> Swept:
         scope = {**trial.scope, "model": classifier.card["model"]}
+        require_access([preset.attack for preset in self.presets], classifier.access, scope["model"])
         plan = self._engine(trial, classifier, choose_again=choose_again)
         audience = [(each, self._engine(trial, each, choose_again=choose_again)) for each in others]
         listeners = [(each.fingerprint, theirs) for each, theirs in audience]

@@ -14,7 +14,7 @@ from dosimeter.attacks.base import Attack
 from dosimeter.attacks.known.fgsm import FGSM
 from dosimeter.attacks.learner import Learner
 from dosimeter.attacks.presets import Preset
-from dosimeter.attacks.registry import build, check_effort, passes
+from dosimeter.attacks.registry import build, check_effort, passes, require_access
 from dosimeter.attacks.threat import ThreatModel
 from dosimeter.cohorts.base import Cohort
 from dosimeter.engines.choose import check_name, plan_engine
@@ -105,6 +105,7 @@ def sweep(
             )
     check_effort(effort)
     chosen = FGSM() if attack is None else build(attack, effort) if isinstance(attack, str) else adapt(attack)
+    require_access([chosen], classifier.access, "the classifier")
     if threat.native:
         check_native(mask=threat.mask is not None, attacks=[chosen.name])
     declared = threat.against(
