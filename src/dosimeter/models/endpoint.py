@@ -172,7 +172,7 @@ class _Answers:
         self._database = sqlite3.connect(file or ":memory:", check_same_thread=False, isolation_level=None)
         self._database.execute("PRAGMA busy_timeout = 10000")
         self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = NORMAL")  # a lost answer is asked again; no answer waits for a disk
+        self._database.execute("PRAGMA synchronous = NORMAL")  # what a crash loses is asked again
         self._database.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL)")
         self._database.execute("CREATE TABLE IF NOT EXISTS spent (one INTEGER PRIMARY KEY CHECK (one = 1), n INTEGER)")
         self._database.execute("INSERT OR IGNORE INTO spent VALUES (1, 0)")
