@@ -124,6 +124,23 @@ def test_bad_input_is_one_sentence(model: object, data: object, said: str) -> No
     assert "\n" not in str(caught.value)
 
 
+def test_the_evidence_is_of_the_run_and_judges_nothing(result) -> None:  # type: ignore[no-untyped-def]
+    table = pd.read_csv(result.folder / "tables" / "evidence.csv")
+    assert {"MITRE ATLAS 5.6.0", "NIST AI 100-2e2025", "EU AI Act (2024/1689)"} <= set(table["framework"])
+    said = table.set_index("item")["shows"]
+    assert said["Robustness or sensitivity analysis"].startswith(
+        "Epsilon at which half of the images classified correctly break: brightness 0.1 of the range"
+    )
+    assert "brightness 100.0 % (76 to 100 %, n = 12); on 12 test images." in said["Art. 15(3), accuracy to be declared"]
+    assert "judged: brightness PASS" in said["Art. 15(5), adversarial examples and model evasion"]
+    assert "epsilon 0.0157 to 0.251" in said["Empirical and statistical assessment of robustness"]
+    assert table["lacks"].str.len().min() > 10
+    page = (result.folder / "report.html").read_text().lower()
+    assert "evidence toward" in page
+    assert "compliant" not in page
+    assert "compliance" not in page
+
+
 def test_images_and_labels_will_do() -> None:
     images = torch.rand(6, 1, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(1))
     result = dm.audit(brightness(), (images.numpy(), [0, 1, 0, 1, 0, 1]), attacks="random_sign", epsilons=["1/255"])

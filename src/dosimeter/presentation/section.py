@@ -228,7 +228,10 @@ class Section:
     css: str = ""
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
-        """Return its tables, by the names of their files, each a key of `captions`."""
+        """Return its tables, by the names of their files, each a key of `captions`.
+
+        Each has columns cohort and protocol, by which figures and pages find their part of it.
+        """
         return {}
 
     def is_there(self, run: Reading) -> bool:

@@ -29,6 +29,8 @@ from dosimeter.units import GREY_LEVELS_8BIT
 
 Tables = Mapping[str, pd.DataFrame]
 
+_SHOWN = ("clean_metrics", "confusion", "fgsm_accuracy", "probability_drop", "epsilon50")
+
 
 def all_tables(tables: Tables, order: Sequence[tuple[str, str]]) -> Iterator[View]:
     """Yield the report's tables; those without a row are left out.
@@ -37,7 +39,7 @@ def all_tables(tables: Tables, order: Sequence[tuple[str, str]]) -> Iterator[Vie
         tables: as `report.build.build_tables` returns them.
         order: of (cohort, protocol).
     """
-    tables = {name: sorted_by_trial(table, order) for name, table in tables.items()}
+    tables = {name: sorted_by_trial(tables[name], order) for name in _SHOWN}
     views = [clean_metrics(tables), confusion(tables)]
     for cohort, protocol in trials(tables["fgsm_accuracy"]):
         mine = {name: of_trial(table, cohort, protocol) for name, table in tables.items()}
