@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dosimeter.cohorts import phantom
+from dosimeter.cohorts import phantom, phantom_projection
 from dosimeter.cohorts.phantom import phantom_cohort
 from dosimeter.cohorts.phantom_anatomy import Ellipsoids, covered, draw_anatomy, rotation
 from dosimeter.cohorts.phantom_projection import Grid, make_grid, path_through
@@ -241,5 +241,5 @@ def test_a_thin_vessel_about_keeps_its_volume_wherever_it_falls_between_pixels()
 def test_marrow_takes_from_the_middle_of_a_bone_only():
     ball = Ellipsoids(np.zeros((1, 3)), np.eye(3)[None])
     solid, hollow = (path_through(ball, flat_grid(pitch_cm=0.02), marrow=m) for m in (0.0, 0.5))
-    assert solid.max() - hollow[112, 112] == pytest.approx(2 * 0.5 * phantom.MARROW_LACK, rel=0.02)
+    assert solid.max() - hollow[112, 112] == pytest.approx(2 * 0.5 * phantom_projection.MARROW_LACK, rel=0.02)
     np.testing.assert_allclose(hollow[112, 112 + 30], solid[112, 112 + 30])
