@@ -3,7 +3,7 @@
 Every analysis takes the response table and knows the worst case over attacks (see `worst_case`) beside them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from dosimeter.analysis.base import (
     answered,
     each_seed,
     groups,
+    joined,
     places,
     plain,
     roles,
@@ -127,7 +128,10 @@ def class_flips(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = with_worst_case(answered(frame))
     parts = [
-        flip_counts(group, ["label"]).assign(**names, positive=group["positive"].iloc[0], of=group["n_classes"].iloc[0])
+        (
+            names | {"positive": group["positive"].iloc[0], "of": group["n_classes"].iloc[0]},
+            flip_counts(group, ["label"]),
+        )
         for names, group in groups(rows, [*GROUP, *ATTACK[:-1]], rows["on_grid"])
     ]
     table = joined_shares(parts, [*GROUP, *ATTACK[:-1], "label", "positive", "of"])
@@ -154,7 +158,7 @@ def transfer(frame: pd.DataFrame) -> pd.DataFrame:
         names["preset"] = names["preset"].removesuffix(f" from {names['made_on']}")
     own = rows["on_grid"] & (rows["made_on"] == "") & rows["preset"].isin({names["preset"] for names, _ in moved})
     white = [(names | {"made_on": names["model"]}, group) for names, group in groups(rows, [*GROUP, "attack"], own)]
-    parts = [flip_counts(group, []).assign(**names) for names, group in (*moved, *white)]
+    parts = [(names, flip_counts(group, [])) for names, group in (*moved, *white)]
     table = joined_shares(parts, [*GROUP, "attack", "made_on"])
     return in_attack_order(table, [*TRIAL, "made_on", "model"])[TRANSFER]
 
@@ -177,12 +181,12 @@ def gain(frame: pd.DataFrame) -> pd.DataFrame:
     control = rows["on_grid"] & (rows["preset"] == CONTROL)
     controls = {_trial(names): group for names, group in groups(rows, GROUP, control)}
     parts = [
-        _gains(group, controls[_trial(names)]).assign(**names)
+        (names, _gains(group, controls[_trial(names)]))
         for names, group in groups(rows, [*GROUP, *ATTACK[:-1]], rows["on_grid"] & (roles(rows) != "control"))
         if _trial(names) in controls
     ]
     own = [name for name in GAIN if name != "role"]
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=own)
+    table = joined(parts) if parts else pd.DataFrame(columns=own)
     return ordered(table.assign(control=CONTROL), GAIN)
 
 
@@ -332,11 +336,11 @@ def flip_counts(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return shares(kept, [*by, "epsilon"], "flipped")
 
 
-def joined_shares(parts: list[pd.DataFrame], names: list[str]) -> pd.DataFrame:
-    """Return the tables of `flip_counts`, which were given `names`, as one."""
-    parts = [part for part in parts if len(part)]
+def joined_shares(parts: Sequence[tuple[dict[str, Any], pd.DataFrame]], names: list[str]) -> pd.DataFrame:
+    """Return the tables of `flip_counts`, each with its `names`, as one."""
+    parts = [part for part in parts if len(part[1])]
     columns = [*names, "epsilon", "n", "flipped", "share", "low", "high"]
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    table = joined(parts) if parts else pd.DataFrame(columns=columns)
     return table.rename(columns={"low": "share_low", "high": "share_high"})
 
 

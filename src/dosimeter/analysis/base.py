@@ -1,7 +1,7 @@
 """What every analysis shares: the columns that name a group, and the rows a classifier answered."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,6 +112,20 @@ def groups(
         chosen = np.flatnonzero(number == each)
         if len(chosen):
             yield {name: rows[name].iloc[chosen[0]] for name in keys}, rows.iloc[chosen]
+
+
+def joined(parts: Iterable[tuple[dict[str, Any], pd.DataFrame]]) -> pd.DataFrame:
+    """Return the tables of all groups as one, the names of its group behind each row.
+
+    It is `pd.concat(table.assign(**names) for ...)`, with the names written once for all rows.
+
+    Args:
+        parts: at least one; all with the same names.
+    """
+    names, tables = zip(*parts, strict=True)
+    group = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    beside = pd.DataFrame(list(names)).take(group).reset_index(drop=True)
+    return pd.concat([pd.concat(tables, ignore_index=True), beside], axis=1)
 
 
 def _group_numbers(rows: pd.DataFrame, keys: Sequence[str]) -> npt.NDArray[np.int64]:

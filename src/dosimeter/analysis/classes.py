@@ -211,7 +211,7 @@ def flips_by_class(frame: pd.DataFrame) -> pd.DataFrame:
             clean = group["epsilon"] == 0
             mine.loc[clean, "correct"] = group.loc[clean, "correct"]
             counts = flip_counts(mine, ["label"])
-            parts.append(counts[counts["label"] != predicted].assign(**names, predicted=predicted))
+            parts.append((names | {"predicted": predicted}, counts[counts["label"] != predicted]))
     table = joined_shares(parts, [*_OF_CURVE, "modality", "label", "predicted"])
     return ordered(table[table["flipped"] > 0], FLIPS)
 

@@ -5,7 +5,7 @@ import pandas as pd
 
 from dosimeter.analysis import paper
 from dosimeter.analysis.bands import simultaneous_band
-from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups
+from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups, joined
 from dosimeter.analysis.shares import by_patient, shares
 
 COLUMNS = [
@@ -53,10 +53,10 @@ def fgsm_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
         null where no class is declared positive, or it or all others are absent.
     """
     rows = answered(frame, [*GROUP, "on_grid", *_COUNTED])
-    curves = [_curve(group).assign(**names) for names, group in groups(rows, GROUP, rows["on_grid"])]
+    curves = [(names, _curve(group)) for names, group in groups(rows, GROUP, rows["on_grid"])]
     if not curves:
         return pd.DataFrame(columns=COLUMNS)
-    table = pd.concat(curves, ignore_index=True)
+    table = joined(curves)
     positives, negatives = table["positives"], table["n"] - table["positives"]
     pairs = (positives * negatives).replace(0, np.nan)
     table = table.assign(
@@ -84,17 +84,16 @@ def _curve(rows: pd.DataFrame) -> pd.DataFrame:
     rows["positive_rank"] = rows["rank"] * rows["is_positive"]
     rows["positive_correct"] = rows["correct"] * rows["is_positive"]
     rows["negative_called"] = _where_known(rows["predicted"] != rows["positive"], rows) * (1 - rows["is_positive"])
-    counts: pd.DataFrame = rows.groupby("epsilon", as_index=False).agg(
+    by_dose = rows.groupby("epsilon")
+    counts: pd.DataFrame = by_dose.agg(
         n=("correct", "size"),
         correct=("correct", "sum"),
         accuracy_envelope=("envelope", "mean"),
         unchanged_share=("unchanged", "mean"),
         grad_zero_share=("grad_zero", "mean"),
-        positives=("is_positive", _sum),
-        positive_correct=("positive_correct", _sum),
-        negative_called=("negative_called", _sum),
-        positive_rank=("positive_rank", _sum),
     )
+    summed = by_dose[["is_positive", "positive_correct", "negative_called", "positive_rank"]].sum(min_count=1)
+    counts = counts.join(summed.rename(columns={"is_positive": "positives"})).reset_index()  # of NaN alone it is NaN
     right, zero = (shares(rows, ["epsilon"], name) for name in ("correct", "grad_zero"))
     _, hits, trials = by_patient(rows, ["epsilon"], "correct")
     low, high = simultaneous_band(hits, trials)
@@ -107,7 +106,3 @@ def _curve(rows: pd.DataFrame) -> pd.DataFrame:
 def _where_known(said: "pd.Series[bool]", rows: pd.DataFrame) -> "pd.Series[float]":
     """Return 1 or 0, as `said` of each row; NaN where no class is positive."""
     return said.where(rows["positive"] >= 0).astype(np.float64)
-
-
-def _sum(values: "pd.Series[float]") -> float:
-    return float(values.sum(min_count=1))  # of NaN alone it is NaN

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups, places
+from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups, joined, places
 from dosimeter.analysis.clusters import per_patient
 from dosimeter.analysis.intervals import FloatArray, mean_interval
 
@@ -39,9 +39,9 @@ def probability_drop(frame: pd.DataFrame) -> pd.DataFrame:
     """
     asked = ["on_grid", "case_id", "cluster", "label", "epsilon", "correct", "truth"]
     rows = answered(frame, [*GROUP, *asked])
-    parts = [_group_drop(group).assign(**names) for names, group in groups(rows, GROUP, rows["on_grid"])]
+    parts = [(names, _group_drop(group)) for names, group in groups(rows, GROUP, rows["on_grid"])]
     own = COLUMNS[: COLUMNS.index("paper_original")]
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*own, "modality"])
+    table = joined(parts) if parts else pd.DataFrame(columns=[*own, "modality"])
     published = paper.probability_drop().rename(columns=lambda name: f"paper_{name}" if name in _VALUES else name)
     return paper.beside(table.astype({"epsilon": float}), published)[COLUMNS]
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups, places, plain
+from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups, joined, places, plain
 from dosimeter.analysis.intervals import median_interval
 from dosimeter.units import GREY_LEVELS_8BIT
 
@@ -30,10 +30,10 @@ def flip_epsilon(frame: pd.DataFrame) -> pd.DataFrame:
         asked that did not change the answer.
     """
     columns = ["label", "correct_at_zero", "flip_epsilon", "censored", "uncertainty", "modality"]
-    parts = [flips_of(group).assign(**names) for names, group in _groups(frame)]
+    parts = [(names, flips_of(group)) for names, group in _groups(frame)]
     if not parts:
         return pd.DataFrame(columns=[*CURVE, "case_id", *columns])
-    return pd.concat(parts, ignore_index=True)[[*CURVE, "case_id", *columns]]
+    return joined(parts)[[*CURVE, "case_id", *columns]]
 
 
 @each_seed
@@ -76,11 +76,11 @@ def flips_of(rows: pd.DataFrame) -> pd.DataFrame:
     np.maximum.at(below, case[lower], epsilon[lower])
     np.maximum.at(largest, case, epsilon)
     flipped = np.isfinite(flip)
-    clean = plain(clean)
+    names = plain(clean[["case_id", "cluster"]])
     return pd.DataFrame(
         {
-            "case_id": clean["case_id"],
-            "cluster": clean["cluster"],
+            "case_id": names["case_id"],
+            "cluster": names["cluster"],
             "label": clean["label"].astype(np.int64),
             "correct_at_zero": correct,
             "flip_epsilon": np.where(flipped, flip, np.nan),

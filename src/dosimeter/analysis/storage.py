@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dosimeter.analysis.base import CLASSIFIER, CURVE, GROUP, answered, each_seed, groups, places, plain
+from dosimeter.analysis.base import CLASSIFIER, CURVE, GROUP, answered, each_seed, groups, joined, places, plain
 from dosimeter.analysis.flips import ASKED, censored_median, flips_of
 from dosimeter.analysis.names import WORST_CASE, attack_kind
 from dosimeter.analysis.shares import shares
@@ -52,10 +52,10 @@ def survival(frame: pd.DataFrame) -> pd.DataFrame:
         pairs = asked.merge(flipped[keys], on=keys, how="left", indicator="_as_float")
         was = pairs["_as_float"] == "both"
         pairs = pairs.assign(survived=np.where(was, ~pairs["correct"], np.nan))
-        parts.append(plain(shares(pairs, ["storage", "epsilon"], "survived")).assign(**names))
+        parts.append((names, plain(shares(pairs, ["storage", "epsilon"], "survived"))))
     if not parts:
         return pd.DataFrame(columns=_SURVIVAL)
-    table = pd.concat(parts, ignore_index=True).rename(columns={"low": "share_low", "high": "share_high"})
+    table = joined(parts).rename(columns={"low": "share_low", "high": "share_high"})
     return table.sort_values([*CURVE, "epsilon"], kind="stable", ignore_index=True)[_SURVIVAL]
 
 
@@ -73,8 +73,8 @@ def deployed_epsilon(frame: pd.DataFrame) -> pd.DataFrame:
         to the largest epsilon asked whose file does not; linf, the largest change that the file at deployed_epsilon
         really makes to a pixel, of the image range.
     """
-    parts = [plain(_cases(group)).assign(**names) for names, group in _stored(frame)]
-    return pd.concat(parts, ignore_index=True)[_CASES] if parts else pd.DataFrame(columns=_CASES)
+    parts = [(names, plain(_cases(group))) for names, group in _stored(frame)]
+    return joined(parts)[_CASES] if parts else pd.DataFrame(columns=_CASES)
 
 
 @each_seed
