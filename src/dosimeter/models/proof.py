@@ -53,7 +53,7 @@ def check_answers(classifier: Classifier, card: ModelCard) -> None:
                 f"the model card of {card.name} says outputs 'probabilities', which sum to 1, but its network's sum to "
                 f"{_range(sums)}. Several findings are outputs = 'findings', and take the logits before the sigmoid."
             )
-    elif within and not card.random_weights and (activation := _activation(outputs, beyond)):
+    elif within and not card.random_weights and (activation := activation_of(outputs, beyond)):
         raise DosimeterError(
             f"the model card of {card.name} says outputs '{declared}', but its network gives {_range(both)} also for "
             f"pixels far outside an image: probabilities, behind a {activation}. Leave the {activation} out"
@@ -89,7 +89,7 @@ def _outputs(classifier: Classifier, card: ModelCard, images: Tensor) -> Tensor:
     return logits
 
 
-def _activation(outputs: Tensor, beyond: Tensor) -> str:
+def activation_of(outputs: Tensor, beyond: Tensor) -> str:
     """Return "softmax" or "sigmoid" if that is what numbers in [0, 1] show, else ""."""
     if float(outputs.amax() - outputs.amin()) < 1e-4:
         return ""  # of a network that was not trained

@@ -53,6 +53,7 @@ def load(card: ModelCard) -> Brought:
         outputs=outputs,
         built_by=built_by,
         identity=f"{digest_of_file(path)} by {built_by}, adapter {ADAPTER}, without {activation or 'nothing'}",
+        hints=_hints(model),
         note=f"Its last {activation} is left out: attacks and tables have the logits before it." if activation else "",
     )
 
@@ -96,6 +97,18 @@ class ChannelsLast(nn.Module):
         with keras.device(str(images.device)):
             outputs: Tensor = self.model(ready, training=False)
         return outputs
+
+
+def _hints(model: Any) -> tuple[str, ...]:
+    """Return a sentence for each layer that prepares images within the model."""
+    found = []
+    for layer in model._flatten_layers(include_self=False):
+        kind = type(layer).__name__
+        if kind == "Rescaling":
+            found.append(f"Within the file images are multiplied by {layer.scale} and {layer.offset} is added.")
+        elif kind in ("Normalization", "Resizing"):
+            found.append(f"Within the file is a layer {kind}.")
+    return tuple(found)
 
 
 def refuse_code(path: Path) -> None:
