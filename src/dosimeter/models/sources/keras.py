@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dosimeter.errors import DosimeterError, in_a_line
 from dosimeter.files import digest_of_file
+from dosimeter.models.archives import require_plain
 from dosimeter.models.source import Brought, Source
 from dosimeter.plain import named
 from dosimeter.record.model_card import ModelCard
@@ -37,6 +38,7 @@ def load(card: ModelCard) -> Brought:
     if path is None or not path.is_file() or path.suffix not in (".keras", ".h5", ".hdf5"):
         raise DosimeterError(f"the model card of {card.name} must name its weights, a .keras or .h5 file beside it.")
     keras = import_keras()
+    require_plain(path, "Save it with model.save, which does not compress.")
     refuse_code(path)
     try:
         with keras.device("cpu"):
