@@ -146,18 +146,25 @@ def ask(card: ModelCard, brought: Brought) -> Outputs:
     """
     classifier = candidate(card, replace(brought, classes=None), {})
     images = torch.rand(3, 3, *classifier.grid.shape, generator=torch.Generator().manual_seed(0))
-    found = []
-    for asked in (images, torch.cat([pixel * images[:1] for pixel in FAR])):
-        try:
-            with torch.inference_mode():
-                outputs: Any = classifier.features(asked)
-        except Exception as error:  # a network that somebody brings may raise anything
-            reason = " ".join(str(error).split())[:200]
-            raise DosimeterError(f"the network fails on images of {classifier.grid.words} ({reason}).") from error
-        if not isinstance(outputs, Tensor):
-            raise DosimeterError(f"the network must answer with one tensor, got {type(outputs).__name__}.")
-        found.append(outputs.reshape(len(asked), -1).float())
-    return Outputs(*found)
+    within = _raw(classifier, images)
+    try:
+        beyond = _raw(classifier, torch.cat([pixel * images[:1] for pixel in FAR]))
+    except DosimeterError:  # it refuses what is no image
+        beyond = within[:0]
+    return Outputs(within, beyond)
+
+
+def _raw(classifier: Classifier, images: Tensor) -> Tensor:
+    """Return a network's own outputs (n, n_outputs)."""
+    try:
+        with torch.inference_mode():
+            outputs: Any = classifier.features(images)
+    except Exception as error:  # a network that somebody brings may raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise DosimeterError(f"the network fails on images of {classifier.grid.words} ({reason}).") from error
+    if not isinstance(outputs, Tensor):
+        raise DosimeterError(f"the network must answer with one tensor, got {type(outputs).__name__}.")
+    return outputs.reshape(len(images), -1).float()
 
 
 def draw(cohort: Cohort, n_images: int) -> Sequence[Case]:
