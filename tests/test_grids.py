@@ -104,6 +104,13 @@ def test_an_image_of_the_size_stays_as_it_is(interpolation: Any) -> None:
     assert cropping.settled.leaves(16, 24)
 
 
+def test_a_strip_does_not_fill_the_memory() -> None:
+    strip = Decoded(np.zeros((1, 1, 60_000), np.float32), 8)
+    with pytest.raises(DosimeterError, match=r"60000 x 1 pixels would become 13440000 x 224 before it is cropped"):
+        Grid(224, 224, resize="crop").put(strip)
+    assert Grid(224, 224, resize="letterbox").put(strip).shape == (1, 224, 224)
+
+
 @pytest.mark.parametrize(
     ("made", "said"),
     [

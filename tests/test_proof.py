@@ -53,6 +53,21 @@ def several():
     return Several()
 
 
+class Careful(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network = make()
+
+    def forward(self, images):
+        if float(images.max()) > 1:
+            raise ValueError("images must be in [0, 1]")
+        return self.network(images)
+
+
+def careful():
+    return Careful()
+
+
 class Several(nn.Module):
     def forward(self, images):
         return images, images
@@ -178,6 +193,7 @@ def test_what_a_card_says_rightly_of_its_outputs_passes(here: Path) -> None:
     bring(card(here, "softmax", classes=THREE, outputs="probabilities"), trust=True)
     bring(card(here, "one", outputs="one logit"), trust=True)
     bring(card(here, "three", classes=THREE, outputs="findings"), trust=True)
+    bring(card(here, "careful"), trust=True)  # which refuses pixels far outside the range
 
 
 def test_a_network_of_timm_gets_its_images_as_timm_prepares_them(here: Path) -> None:

@@ -158,11 +158,15 @@ def test_a_class_of_another_package_is_not_built(keras: Any, tmp_path: Path) -> 
     described = json.loads(files["config.json"])
     layers = described["config"]["layers"]
     layers[1] |= {"module": "os", "class_name": "system", "config": {"command": f"touch {tmp_path / 'ran'}"}}
-    with zipfile.ZipFile(tmp_path / "b.keras", "w") as archive:
-        for name, content in (files | {"config.json": json.dumps(described).encode()}).items():
-            archive.writestr(name, content)
     facts = {"source": "keras", "weights": "b.keras", "classes": THREE, "outputs": "probabilities"}
-    with pytest.raises(DosimeterError, match="got system of os, whose code would run"):
-        bring(write_card(tmp_path, **facts))
+    for compression, said in (
+        (zipfile.ZIP_STORED, "got system of os, whose code would run"),
+        (zipfile.ZIP_DEFLATED, "it is compressed. Save it with model.save"),
+    ):
+        with zipfile.ZipFile(tmp_path / "b.keras", "w", compression) as archive:
+            for name, content in (files | {"config.json": json.dumps(described).encode()}).items():
+                archive.writestr(name, content)
+        with pytest.raises(DosimeterError, match=said):
+            bring(write_card(tmp_path, **facts))
     assert not (tmp_path / "ran").exists()
     assert np.isfinite(model_of(keras).predict(np.zeros((1, 16, 20, 3)), verbose=0)).all()

@@ -55,6 +55,19 @@ def test_the_first_converter_that_answers_rightly_is_taken(tmp_path: Path, dynam
     assert classifier.size_px == (16, 20)
 
 
+def test_tensors_that_share_a_name_in_an_old_export_are_found(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    made = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    made = nn.Sequential(*made, nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    for part in (made[0], made[2], made[5]):
+        nn.init.zeros_(part.bias)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(made, (torch.randn(1, 3, 16, 20),), tmp_path / "net.onnx", dynamo=False, opset_version=17)
+    images = torch.rand(3, 3, 16, 20)
+    torch.testing.assert_close(bring(card(tmp_path))(images), made(images), atol=1e-5, rtol=1e-4)
+
+
 def test_a_converter_that_answers_otherwise_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "net.onnx")
     other = nn.Sequential(network(), nn.Hardtanh(-0.01, 0.01))

@@ -84,6 +84,17 @@ def test_findings_without_a_name_are_left_out(small: Any, tmp_path: Path) -> Non
     )
 
 
+def test_a_card_may_take_some_findings_in_its_own_order(small: Any, tmp_path: Path) -> None:
+    network = network_of(small)
+    torch.save(network.state_dict(), tmp_path / "net.pt")
+    classifier = bring(card(tmp_path, classes=["Pneumonia", "Effusion", "Atelectasis"]))
+    images = torch.rand(2, 3, 224, 224)
+    wanted = network(images.mean(dim=1, keepdim=True) * 2048 - 1024)
+    torch.testing.assert_close(classifier(images), wanted[:, [8, 7, 0]], atol=1e-4, rtol=1e-4)
+    assert classifier.findings is not None
+    assert classifier.findings.thresholds[1] == 0.103246614
+
+
 def test_thresholds_of_the_card_win(small: Any, tmp_path: Path) -> None:
     torch.save(network_of(small).state_dict(), tmp_path / "net.pt")
     facts: dict[str, Any] = {"architecture": "densenet121-res224-rsna", "classes": RSNA}

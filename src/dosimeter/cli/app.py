@@ -10,6 +10,7 @@ from dosimeter import __version__
 from dosimeter.cli import data, readers, weights
 from dosimeter.cli.audit import audit
 from dosimeter.cli.export import export
+from dosimeter.cli.init import init
 from dosimeter.cli.lines import say
 from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
 from dosimeter.cli.serve import serve
@@ -27,6 +28,7 @@ app.add_typer(readers.app, name="readers")
 app.add_typer(weights.app, name="weights")
 app.command()(audit)
 app.command()(export)
+app.command()(init)
 app.command()(serve)
 
 

@@ -21,6 +21,9 @@ FILTERS: dict[Interpolation, Image.Resampling] = {
 }
 """Pillow's filters. All but `nearest` average where they shrink an image (antialiasing)."""
 
+MAX_PIXELS = 16_000_000
+"""Width x height that an image may grow to before it is cropped."""
+
 _BLOCK_PX = 256  # of an identity matrix that is held at once
 _CUBIC = -0.75  # of the bicubic kernel without antialiasing: torch's and OpenCV's
 
@@ -119,9 +122,17 @@ class Grid:
         Returns:
             Float32 (C, height_px, width_px); every value that was resampled is float32(k / (2**bits - 1)) for an
             integer k.
+
+        Raises:
+            DosimeterError: it is a strip that would grow beyond `MAX_PIXELS`.
         """
         image, bits = decoded
         size = self.resized(*image.shape[1:])
+        if size[0] * size[1] > max(MAX_PIXELS, image.shape[1] * image.shape[2]):
+            raise DosimeterError(
+                f"an image of {image.shape[2]} x {image.shape[1]} pixels would become {size[1]} x {size[0]} before it "
+                f"is cropped, more than {MAX_PIXELS}. Leave such strips out, or take resize = 'squash'."
+            )
         if image.shape[1:] == size:
             resized = image.copy()
         else:
@@ -155,11 +166,12 @@ class Grid:
         size = f"{self.height_px} x {self.width_px}"
         if self.is_plain:
             return size
-        ways = {"squash": "squashed to", "crop": "resized to cover", "letterbox": "resized to fit, with black around,"}
-        middle = "" if self.crop_pct == 1 and self.resize != "crop" else ", its middle"
+        ways = {"squash": "squashed to", "crop": "resized to cover", "letterbox": "resized to fit into"}
+        black = ", black around" if self.resize == "letterbox" else ""
+        middle = ", its middle" if self.crop_pct < 1 or self.resize == "crop" else ""
         edges = "" if self.antialias else ", not antialiased"
         height, width = self._covered
-        return f"{size} ({ways[self.resize]} {height} x {width}{middle}; {self.interpolation}{edges})"
+        return f"{size} ({ways[self.resize]} {height} x {width}{black}{middle}; {self.interpolation}{edges})"
 
     @property
     def _covered(self) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from dosimeter.errors import DosimeterError
 
 
-def require_plain(path: Path) -> None:
+def require_plain(path: Path, remedy: str = "Save its tensors with torch.save, which does not compress.") -> None:
     """Raise DosimeterError if a .pt or .pth archive would take more memory than the file has bytes.
 
     torch.save never compresses, so that all it writes takes less; a compressed archive of a few megabytes may hold
@@ -20,5 +20,5 @@ def require_plain(path: Path) -> None:
     if n_bytes > (allowed := path.stat().st_size):
         raise DosimeterError(
             f"weights file {path} must hold no more bytes than it has, got {n_bytes} in {allowed}: it is compressed. "
-            "Save its tensors with torch.save, which does not compress."
+            f"{remedy}"
         )

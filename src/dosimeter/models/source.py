@@ -38,6 +38,7 @@ class Brought:
         built_by: the package and version that made it, for the record.
         identity: what answers, by name, where its code cannot be read; "": it is read.
         note: what its source does that dosimeter does not, for the record.
+        hints: what in the file speaks for a value that the card must say, as sentences.
     """
 
     network: nn.Module
@@ -55,6 +56,7 @@ class Brought:
     built_by: str = ""
     identity: str = ""
     note: str = ""
+    hints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from dosimeter.record.resizing import Interpolation, Resize
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 MAX_SIDE_PX = 4096
+NETWORK_FILES = (".keras", ".h5", ".hdf5", ".onnx", ".pt", ".pth", ".pt2", ".safetensors")
+SHORTHANDS = {name: name for name in ("timm", "torchvision", "monai", "python")} | {"xrv": "torchxrayvision"}
+"""What stands before a colon, where `dosimeter init` takes a name -> source; behind it the architecture."""
 
 
 def _as_size(value: object) -> object:
@@ -197,6 +200,7 @@ def checked(facts: dict[str, Any], where: str) -> ModelCard:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][: 3 if first["loc"][:1] == ("reference",) else 2])
         rule = first["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
+        rule = "it must be there" if rule == "Field required" else rule
         got = "" if first["type"] in ("missing", "value_error") else f", got {shown(first['input'])}"
         said = f"{key}: {rule}" if key else rule
         raise DosimeterError(f"{where}: {said}{got}.") from error
@@ -208,13 +212,13 @@ MEMORY = "memory:"
 
 def is_brought(model: str) -> bool:
     """Whether a name means a trained network: a model card, a saved classifier, or one of a Python session."""
-    return (
-        model.startswith(MEMORY)
-        or model.endswith(".toml")
-        or "/" in model
-        or "\\" in model
-        or Path(model, "card.json").is_file()
-    )
+    spelt = model.startswith(MEMORY) or model.endswith(".toml") or "/" in model or "\\" in model or lacks_card(model)
+    return spelt or Path(model, "card.json").is_file()
+
+
+def lacks_card(model: str) -> bool:
+    """Whether that is a network's file, or a name that only `dosimeter init` knows: what needs a card."""
+    return model.endswith(NETWORK_FILES) or (":" in model and model.partition(":")[0] in SHORTHANDS)
 
 
 def access_of(model: str) -> str:
@@ -223,7 +227,16 @@ def access_of(model: str) -> str:
 
 
 def name_of(model: str) -> str:
-    """Return what tables call a model: its own name, or that in its card."""
+    """Return what tables call a model: its own name, or that in its card.
+
+    Raises:
+        DosimeterError: it needs a card, or has one that cannot be read.
+    """
+    if lacks_card(model):
+        raise DosimeterError(
+            f"model must be a model card, which says what {named(model)} does not: dosimeter init {named(model)} DATA "
+            "writes one."
+        )
     if not is_brought(model) or model.startswith(MEMORY):
         return model.removeprefix(MEMORY)
     return read_model_card(Path(model)).name if model.endswith(".toml") else Path(model).name

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dosimeter.errors import DosimeterError, in_a_line
 from dosimeter.files import digest_of_file
+from dosimeter.models.archives import require_plain
 from dosimeter.models.source import Brought, Source
 from dosimeter.plain import named
 from dosimeter.record.model_card import ModelCard
@@ -37,6 +38,7 @@ def load(card: ModelCard) -> Brought:
     if path is None or not path.is_file() or path.suffix not in (".keras", ".h5", ".hdf5"):
         raise DosimeterError(f"the model card of {card.name} must name its weights, a .keras or .h5 file beside it.")
     keras = import_keras()
+    require_plain(path, "Save it with model.save, which does not compress.")
     refuse_code(path)
     try:
         with keras.device("cpu"):
@@ -53,6 +55,7 @@ def load(card: ModelCard) -> Brought:
         outputs=outputs,
         built_by=built_by,
         identity=f"{digest_of_file(path)} by {built_by}, adapter {ADAPTER}, without {activation or 'nothing'}",
+        hints=_hints(model),
         note=f"Its last {activation} is left out: attacks and tables have the logits before it." if activation else "",
     )
 
@@ -96,6 +99,18 @@ class ChannelsLast(nn.Module):
         with keras.device(str(images.device)):
             outputs: Tensor = self.model(ready, training=False)
         return outputs
+
+
+def _hints(model: Any) -> tuple[str, ...]:
+    """Return a sentence for each layer that prepares images within the model."""
+    found = []
+    for layer in model._flatten_layers(include_self=False):
+        kind = type(layer).__name__
+        if kind == "Rescaling":
+            found.append(f"Within the file images are multiplied by {layer.scale} and {layer.offset} is added.")
+        elif kind in ("Normalization", "Resizing"):
+            found.append(f"Within the file is a layer {kind}.")
+    return tuple(found)
 
 
 def refuse_code(path: Path) -> None:

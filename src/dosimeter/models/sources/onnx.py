@@ -110,20 +110,40 @@ def convert(card: ModelCard, session: Any, size_px: int | tuple[int, int]) -> Co
     return Conversion(None, "", (*failures, *(f"{error.name} is not installed" for error in missing)))
 
 
-def _onnx2pytorch(path: Path) -> nn.Module:
+def _read(path: Path) -> Any:
+    """Return a file's graph, tensors that it has under two names under one: converters stumble over the second.
+
+    The older exporter gives tensors that happen to be equal, such as biases of zeros, one name and `Identity` nodes.
+    """
     import onnx
+
+    model = onnx.load(path)
+    nodes, tensors = model.graph.node, {each.name for each in model.graph.initializer}
+    second = {
+        each.output[0]: each.input[0] for each in nodes if each.op_type == "Identity" and each.input[0] in tensors
+    }
+    kept = [each for each in nodes if not second.keys() & set(each.output)]
+    for node in kept:
+        for place, name in enumerate(node.input):
+            node.input[place] = second.get(name, name)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    return model
+
+
+def _onnx2pytorch(path: Path) -> nn.Module:
     from onnx2pytorch import ConvertModel
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of how experimental it is: its answers are compared
-        network: nn.Module = ConvertModel(onnx.load(path), experimental=True)
+        network: nn.Module = ConvertModel(_read(path), experimental=True)
     return network
 
 
 def _onnx2torch(path: Path) -> nn.Module:
     from onnx2torch import convert as converted
 
-    network: nn.Module = converted(str(path))
+    network: nn.Module = converted(_read(path))
     return network
 
 

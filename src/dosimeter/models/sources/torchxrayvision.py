@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ OWN = ("DenseNet", "_DenseLayer", "_DenseBlock", "_Transition", "ResNet")
 def load(card: ModelCard) -> Brought:
     """Return the network of `card.architecture`, one of TorchXRayVision's sets of weights, with its named findings.
 
-    The tensors are those of `card.weights`, else of the file that the package fetched earlier.
+    A card may take some of them, in any order. The tensors are those of `card.weights`, else of the file that the
+    package fetched earlier.
 
     Raises:
         DosimeterError: the package or the file is missing, or the card says otherwise.
@@ -50,9 +52,10 @@ def load(card: ModelCard) -> Brought:
         card = card.model_copy(update={"weights": _fetched(xrv, facts)})
     network = seeded(lambda: build(xrv, card.architecture, len(facts["labels"])))
     fill_tensors(network, card, read=lambda path: read(path, xrv))
-    named, thresholds = findings(facts)
+    named, thresholds = findings(facts, card.classes)
+    places = tuple(facts["labels"].index(name) for name in named)
     return Brought(
-        nn.Sequential(_plain(network), Pick(tuple(place for place, label in enumerate(facts["labels"]) if label))),
+        nn.Sequential(_plain(network), Pick(places)),
         size_px=int(facts.get("input_resolution", 224)),
         resize="crop",
         mean=(0.5,),
@@ -79,14 +82,17 @@ def import_xrv() -> Any:
     return torchxrayvision
 
 
-def findings(facts: dict[str, Any]) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
-    """Return the findings that a set of weights names, and the probability from which each counts, or None."""
-    named = tuple(label for label in facts["labels"] if label)
-    published = facts.get("op_threshs")
-    if published is None:
+def findings(facts: dict[str, Any], wanted: Sequence[str] = ()) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
+    """Return findings of a set of weights, and the probability from which each counts, or None.
+
+    They are those that are wanted, if all are there, else all that have a name.
+    """
+    published = facts.get("op_threshs") or [math.nan] * len(facts["labels"])
+    known = {label: float(each) for label, each in zip(facts["labels"], published, strict=True) if label}
+    named = tuple(wanted) if wanted and set(wanted) <= known.keys() else tuple(known)
+    if "op_threshs" not in facts:
         return named, None
-    of_named = [float(each) for each, label in zip(published, facts["labels"], strict=True) if label]
-    return named, tuple(0.5 if math.isnan(each) else each for each in of_named)
+    return named, tuple(0.5 if math.isnan(known[name]) else known[name] for name in named)
 
 
 def build(xrv: Any, name: str, n_outputs: int) -> nn.Module:
