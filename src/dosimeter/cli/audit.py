@@ -37,6 +37,8 @@ def audit(
     declared_accuracy: Annotated[
         list[str] | None, typer.Option(help=described("declared_accuracy") + ", as NAME=SHARE")
     ] = None,
+    group: Annotated[str | None, typer.Option(help=described("group"))] = None,
+    data_audit: Annotated[bool, typer.Option("--data-audit/--no-data-audit", help=described("data_audit"))] = True,
     positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
     images: Annotated[int | None, typer.Option(help="test images drawn of the data; default: all")] = None,
     seed: Annotated[int | None, typer.Option(help=described("seed"))] = None,
@@ -64,6 +66,8 @@ def audit(
         transfer=transfer,
         visibility=visibility,
         declared_accuracy=pairs(declared_accuracy, "--declared-accuracy takes NAME=SHARE", "mine=0.93"),
+        group=group,
+        data_audit=data_audit or None,
         positive=positive,
         test_limit=images,
         seed=seed,

@@ -58,6 +58,7 @@ class Record:
         person: gives the digest of the patient's identifier in its header with a salt; None if it has no header.
         name: the file's path as its cohort names it, or the phantom's name; never written to an output.
         pixels_sha256: digest of its pixels (see `pixel_digest`), "" if they were not read.
+        group: what it must stay together with in a split, where that is more than its patient (see `cohorts.groups`).
     """
 
     case_id: str
@@ -73,6 +74,12 @@ class Record:
     name: str = ""
     pixels_sha256: str = ""
     findings: tuple[int | None, ...] = ()
+    group: str | None = None
+
+    @property
+    def unit(self) -> str | None:
+        """What a split keeps together and an interval resamples: its group, or its patient; None if unknown."""
+        return self.patient_id if self.group is None else self.group
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,12 @@ class StudyConfig(BaseModel):
     patients: Literal["list", "dicom"] = Field(
         "list", description="dicom: where a list does not say whose an image is, its header's PatientID groups it"
     )
+    group: Literal["patient", "duplicates"] = Field(
+        "patient",
+        description="what splits keep together and intervals resample: patients, or patients united where "
+        "their images are near duplicates",
+    )
+    data_audit: bool = Field(False, description="audit the images too: near duplicates, shortcuts, outliers, sizes")
     positive: str | None = Field(None, description="the positive class of a folder: or csv: cohort")
     weights: dict[str, Path] = Field({}, description="files of base weights by network")
     preprocessing: Literal["source", "torchvision", "caffe", "minus1to1", "unit"] = Field(
@@ -284,6 +290,9 @@ class StudyConfig(BaseModel):
             ]
         if self.patients == "list":
             del settings["patients"]  # as in settings from before there was a choice
+        for name in ("group", "data_audit"):  # likewise
+            if settings[name] == type(self).model_fields[name].default:
+                del settings[name]
         if self.mask is not None and self.mask.is_file():
             settings["mask"] = hashlib.sha256(self.mask.read_bytes()).hexdigest()[:12]
         return settings

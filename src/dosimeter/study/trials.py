@@ -2,6 +2,7 @@
 
 from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.contrast import require_contrast
+from dosimeter.cohorts.groups import grouped
 from dosimeter.cohorts.split import draw_tests, require_apart, split
 from dosimeter.cohorts.trials import Trial
 from dosimeter.errors import DosimeterError
@@ -24,6 +25,7 @@ def plan_trials(config: StudyConfig) -> tuple[list[Trial], list[str]]:
         )
         if not config.allow_flat:
             require_contrast(cohort)
+        cohort = grouped(cohort, config.group)
         has_official = any(record.official_split == "test" for record in cohort.records)
         default = ("whole",) if config.brought else ("paper", "official") if has_official else ("paper",)
         for protocol in config.protocol or default:
