@@ -37,6 +37,8 @@ class Row(NamedTuple):
     source: str | None = None
     official_split: str | None = None
     line: int | None = None  # of the list
+    facts: tuple[tuple[str, str], ...] = ()
+    findings: tuple[int | None, ...] = ()
 
     def name(self, root: Path) -> str:
         """Return what the image is called in a sentence: its path below `root`, the list's folder.
@@ -228,4 +230,6 @@ def _read_row(root: Path, index: int, row: Row, inside: bool) -> Record | Skippe
         person=partial(read_person, path),
         name=name,
         pixels_sha256=pixel_digest(decoded.image),
+        findings=row.findings,
+        facts=row.facts,
     )

@@ -8,6 +8,7 @@ from typing import Any
 from dosimeter.cohorts.base import Cohort, Skipped
 from dosimeter.cohorts.files import Row, limit_rows, order_classes, read_rows
 from dosimeter.cohorts.paths import is_hidden, walk
+from dosimeter.cohorts.subgroups import COLUMNS, facts_of
 from dosimeter.cohorts.tables import read_table
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.plain import named, shown
@@ -118,7 +119,7 @@ def csv_cohort(path: Path, *, positive: str | None, limit: int | None, strict: b
         DosimeterError: no such file, a column is missing or in doubt, a line is malformed, one class alone, no
             `positive` of two, or no image left.
     """
-    table = read_table(path, required=("file", "label"), optional=("patient_id", "source", "split"))
+    table = read_table(path, required=("file", "label"), optional=("patient_id", "source", "split"), beside=COLUMNS)
     labels: dict[str, int] = {}  # in the order in which they come
     rows = []
     for number, cells in table.lines:
@@ -131,6 +132,7 @@ def csv_cohort(path: Path, *, positive: str | None, limit: int | None, strict: b
                 source=cells.get("source") or None,
                 official_split=check_split(cells.get("split", ""), path),
                 line=number,
+                facts=facts_of(cells),
             )
         )
     classes = order_classes(labels, positive, where=f"the column label of {named(path)}")
