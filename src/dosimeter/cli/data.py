@@ -103,6 +103,32 @@ def check(
 
 
 @app.command()
+def audit(
+    name: Name,
+    data: Data = None,
+    positive: Positive = None,
+    limit: Limit = None,
+    patients: Patients = "list",
+    protocol: Annotated[str | None, typer.Option(help="paper, patient or official: the split in use")] = None,
+    seed: Annotated[int, typer.Option(help="of that split")] = 0,
+    group: Annotated[str, typer.Option(help="what the split keeps together: patient or duplicates")] = "patient",
+    tuned_on_test: Annotated[
+        str | None, typer.Option(help="yes or no: whether choices were made on the test images")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="a page (.html), or the findings (.json)")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Audit a cohort: near duplicates, shortcuts, outliers, subgroups, sizes; each check with rule, source and remedy.
+
+    Exit code 0 whatever it finds. The page shows pictures of near duplicates: keep it where the images may be.
+    """
+    from dosimeter.cli.data_audit import audit_data
+
+    cohort = {"data": data, "positive": positive, "limit": limit, "patients": patients}
+    audit_data(name, cohort, protocol=protocol, seed=seed, group=group, tuned=tuned_on_test, out=out, as_json=as_json)
+
+
+@app.command()
 def fetch(
     name: Name,
     folder: Annotated[

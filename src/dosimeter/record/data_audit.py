@@ -54,7 +54,8 @@ class NearPair(Typed):
         detail: correlation of their aligned details.
         labels: what they are labelled.
         one_patient: whether they have one patient's id, None if an id is missing.
-        sides: of the split, "train", "test" or "".
+        sides: of the split, "train", "test", "val" of the official one, or "".
+        together: whether splits keep them together, as `--group duplicates` does.
         pictures: both, where they are shown.
     """
 
@@ -64,6 +65,7 @@ class NearPair(Typed):
     labels: list[str]
     one_patient: bool | None
     sides: list[str]
+    together: bool = False
     pictures: list[Picture] = Field(default_factory=list)
 
 

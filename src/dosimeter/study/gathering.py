@@ -39,6 +39,7 @@ class Asked(NamedTuple):
     device: str
     trials: Sequence[Trial]
     incomplete: Sequence[str]
+    data_audits: Sequence[dict[str, Any]] = ()
 
 
 def run_id_of(swept: Sequence[Swept]) -> str:
@@ -74,6 +75,7 @@ def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
         "preflights": [facts for each in swept for facts in each.preflights],
         "convergence": [facts for each in swept for facts in each.convergence],
         "observer": [facts for each in swept for facts in each.observed],
+        "data_audits": list(asked.data_audits),
         "incomplete": [without_folders(sentence) for sentence in asked.incomplete],
         "peak_memory_mib": peak_memory_mib(),
         "stages": [stage.model_dump() for stage in run.manifest.stages],

@@ -53,6 +53,7 @@ def _told(cohort: Cohort, pair: Pair, side: Mapping[str, str]) -> NearPair:
         labels=[label(cohort, record) for record in both],
         one_patient=both[0].patient_id == both[1].patient_id if known else None,
         sides=[side.get(record.case_id, "") for record in both],
+        together=both[0].unit is not None and both[0].unit == both[1].unit,
     )
 
 
@@ -71,16 +72,18 @@ def checks(pairs: Sequence[NearPair], split: Split | None) -> Iterator[DataCheck
 def _apart(pairs: Sequence[NearPair]) -> DataCheck:
     other = [pair for pair in pairs if pair.one_patient is False]
     unknown = [pair for pair in pairs if pair.one_patient is None]
+    apart = [pair for pair in other if not pair.together]
     words = f", and {_n(unknown)} of patients that are not known" if unknown else ""
+    words += "; splits keep them together" if other and not apart else ""
     return DataCheck(
         id="near duplicates: patients",
         title="Are near duplicates under different patients?",
-        level="warn" if other else "info" if unknown else "pass",
+        level="warn" if apart else "info" if other or unknown else "pass",
         measured=f"{_n(other)} of different patients{words}.",
-        rule=f"{_RULE}; warn if any two are of different patients",
+        rule=f"{_RULE}; warn if any two are of different patients, unless splits keep them together",
         source=SOURCE,
-        remedy="look at the pairs; correct the patients, keep one image of each, or use --group duplicates"
-        if other or unknown
+        remedy="look at the pairs; correct the patients, keep one image of each, or use `--group duplicates`"
+        if apart or unknown
         else "",
         numbers={"n": len(other), "n_unknown": len(unknown)},
         cases=_cases([*other, *unknown]),
@@ -114,7 +117,7 @@ def _across(pairs: Sequence[NearPair], split: Split) -> DataCheck:
         f"images{val} ({split.protocol} protocol, seed {split.seed}).",
         rule=f"{_RULE}; fail if any two are in training and in the test, warn if in validation and in the test",
         source=SOURCE,
-        remedy="split with --protocol patient --group duplicates, or keep one image of each pair"
+        remedy="split with `--protocol patient --group duplicates`, or keep one image of each pair"
         if found or tuned
         else "",
         numbers={"n": len(found), "n_validation": len(tuned), "n_test_images": len(tests), "n_test": len(split.test)},

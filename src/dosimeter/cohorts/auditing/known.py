@@ -25,8 +25,8 @@ _RULES = {
     "classes": _Rule(
         "How many images has each class?", "warn if a class has less than 10 % of the images", _OWN, "add images of it"
     ),
-    "sizes": _Rule("How large are the images?", "info", _OWN, ""),
-    "depths": _Rule("How deep are they, and in colour?", "info", _OWN, ""),
+    "sizes": _Rule("How large are the images?", "told, not judged", _OWN, ""),
+    "depths": _Rule("How deep are they, and in colour?", "told, not judged", _OWN, ""),
     "modalities": _Rule(
         "Do headers state one modality?", "warn if they state several", _OWN, "audit one modality at a time"
     ),
@@ -34,7 +34,7 @@ _RULES = {
         "Is every image's patient known?",
         "warn if an image names no patient",
         f"{_LEAKS} (leak L3.2)",
-        "add a column patient_id, or give --patients dicom",
+        "add a column patient_id, or give `--patients dicom`",
     ),
     "duplicates": _Rule(
         "Are any two images the same, pixel for pixel?",
@@ -48,7 +48,7 @@ _RULES = {
         f"{_LEAKS} (leak L2); DeGrave et al. 2021, Nat Mach Intell 3:610",
         "name sources in a column source, and take every class from every source",
     ),
-    "licences": _Rule("Under which licences are the images?", "info", _OWN, ""),
+    "licences": _Rule("Under which licences are the images?", "told, not judged", _OWN, ""),
 }
 
 
@@ -120,7 +120,7 @@ def _patients_apart(split: Split) -> DataCheck:
         f"protocol, seed {split.seed}).",
         rule="fail if a test image shows a patient of the training set; warn if patients are not known",
         source=f"{_LEAKS} (leak L3.2)",
-        remedy="" if n_shared == 0 else "use --protocol patient",
+        remedy="" if n_shared == 0 else "use `--protocol patient`",
         numbers={"n_shared": n_shared, "n_test": n_test},
     )
 

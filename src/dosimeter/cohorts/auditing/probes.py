@@ -89,7 +89,7 @@ def checks(found: Sequence[Probe]) -> Iterator[DataCheck]:
         level: Level = "info" if best is None or name == WHOLE else level_of(best.low)
         yield DataCheck(
             id=f"probe: {name}",
-            title=f"Does {what} tell the label?",
+            title=f"{what} tell the label?",
             level=level,
             measured=f"Not asked: {_TOO_FEW}." if best is None else _sentence(best),
             rule=RULE_WHOLE if name == WHOLE else RULE,
@@ -107,11 +107,11 @@ def level_of(low: float) -> Level:
 WHOLE = "thumbnail"
 
 _WHAT = {
-    "size": "the size of an image alone (height, width, channels, depth)",
-    "histogram": "its histogram alone, of 16 bins",
-    "border": "its border alone, mean and spread of edges and corners",
-    "thumbnail without its centre": "a thumbnail of 24 x 24 without its centre, two thirds of each side,",
-    "thumbnail": "a thumbnail of 24 x 24",
+    "size": "Does size alone (height, width, channels, depth)",
+    "histogram": "Does the histogram alone (16 bins)",
+    "border": "Do edges and corners alone (mean and spread)",
+    "thumbnail without its centre": "Does a thumbnail (24 x 24) without its centre (two thirds of each side)",
+    "thumbnail": "Does a thumbnail (24 x 24)",
 }
 _TOO_FEW = f"a class, or the rest, has fewer than {LEAST_IMAGES} images or {N_FOLDS} patients"
 

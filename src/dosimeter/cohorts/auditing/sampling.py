@@ -119,7 +119,7 @@ def _tuned(tuned: bool | None) -> DataCheck:
         rule="as declared: fail if thresholds, epochs, models or settings were chosen on the test images",
         source="Kapoor and Narayanan 2023, Patterns 4:100804 (leaks of kind L1); CLAIM 2024 (data partitions)",
         remedy={
-            None: "declare it with --tuned-on-test yes or no",
+            None: "declare it with `--tuned-on-test`, yes or no",
             True: "test on images that no choice was made on",
             False: "",
         }[tuned],

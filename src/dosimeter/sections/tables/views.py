@@ -37,7 +37,7 @@ def all_tables(tables: Tables, order: Sequence[tuple[str, str]]) -> Iterator[Vie
         tables: as `report.build.build_tables` returns them.
         order: of (cohort, protocol).
     """
-    tables = {name: sorted_by_trial(table, order) for name, table in tables.items()}
+    tables = {name: sorted_by_trial(table, order) for name, table in tables.items() if "model" in table}
     views = [clean_metrics(tables), confusion(tables)]
     for cohort, protocol in trials(tables["fgsm_accuracy"]):
         mine = {name: of_trial(table, cohort, protocol) for name, table in tables.items()}
