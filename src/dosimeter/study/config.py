@@ -113,6 +113,15 @@ class StudyConfig(BaseModel):
     )
     data_audit: bool = Field(False, description="audit the images too: near duplicates, shortcuts, outliers, sizes")
     positive: str | None = Field(None, description="the positive class of a folder: or csv: cohort")
+    findings: Names = Field(
+        (),
+        description="columns of a list that say 1, 0 or nothing of a finding each; of an archive (npz:), their names",
+    )
+    classes: Names = Field((), description="names of the labels 0, 1 ... of an archive (npz:)")
+    labels: Path | None = Field(None, description="CSV file that lists the files of a folder: cohort")
+    label_tag: str | None = Field(
+        None, description="keyword of the DICOM tag that is the label in a folder: cohort, such as ViewPosition"
+    )
     weights: dict[str, Path] = Field({}, description="files of base weights by network")
     preprocessing: Literal["source", "torchvision", "caffe", "minus1to1", "unit"] = Field(
         "source", description="what the base is fed; source: as its weights were trained"
@@ -290,11 +299,12 @@ class StudyConfig(BaseModel):
             ]
         if self.patients == "list":
             del settings["patients"]  # as in settings from before there was a choice
-        for name in ("group", "data_audit"):  # likewise
-            if settings[name] == type(self).model_fields[name].default:
+        for name in ("group", "data_audit", "findings", "classes", "labels", "label_tag"):  # likewise
+            if getattr(self, name) == type(self).model_fields[name].default:
                 del settings[name]
-        if self.mask is not None and self.mask.is_file():
-            settings["mask"] = hashlib.sha256(self.mask.read_bytes()).hexdigest()[:12]
+        for name, file in (("mask", self.mask), ("labels", self.labels)):
+            if file is not None and file.is_file():
+                settings[name] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
         return settings
 
     @property

@@ -22,6 +22,10 @@ def plan_trials(config: StudyConfig) -> tuple[list[Trial], list[str]]:
             positive=config.positive,
             seed=config.seed,
             patients=config.patients,
+            findings=config.findings,
+            classes=config.classes,
+            labels=config.labels,
+            label_tag=config.label_tag,
         )
         if not config.allow_flat:
             require_contrast(cohort)
