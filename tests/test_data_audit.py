@@ -276,11 +276,13 @@ def test_a_wrong_option_is_one_sentence(option: str, value: str) -> None:
 def test_a_study_audits_its_images_and_its_report_shows_it(
     image_folder: Path, tmp_path: Path, tiny_networks: None
 ) -> None:
-    settings = tiny.settings(image_folder, tmp_path / "run", data_audit=True, group="duplicates", protocol="patient",
-                             model="vgg16", preset="sound", epochs=1, epsilons="0.01")  # fmt: skip
+    asked = {"data_audit": True, "group": "duplicates", "tuned_on_test": "no", "protocol": "patient"}
+    small = {"model": "vgg16", "preset": "sound", "epochs": 1, "epsilons": "0.01"}
+    settings = tiny.settings(image_folder, tmp_path / "run", **asked, **small)
     outcome = run_study(settings)
     (audit,) = read_meta(outcome.run.responses)["data_audits"]
     assert audit["protocol"] == "patient"
+    assert next(check["level"] for check in audit["checks"] if check["id"] == "tuning") == "pass"
     page = outcome.run.report.read_text(encoding="utf-8")
     assert "Can the images be trusted?" in page
     assert "SMITH" not in page
@@ -289,3 +291,11 @@ def test_a_study_audits_its_images_and_its_report_shows_it(
     summary = json.loads((outcome.run.folder / "summary.json").read_text())
     assert summary["data_audits"][0]["checks"]
     assert run_study(settings).reused
+
+
+def test_an_audit_shows_itself_and_one_image_is_enough() -> None:
+    found = audit_cohort(made().subset([0]))
+    assert str(found).startswith("WARN: 1 images of made")
+    assert "<table>" in found._repr_html_()
+    with pytest.raises(DosimeterError, match="must have an image"):
+        audit_cohort(made().subset([]))

@@ -25,6 +25,7 @@ _PUBLIC = {
     "cohort_of": "dosimeter.cohorts.arrays",
     "split": "dosimeter.cohorts.split",
     "audit": "dosimeter.cohorts.audit",
+    "audit_cohort": "dosimeter.cohorts.auditing.base",
     "classifier": "dosimeter.models.source",
     "bring": "dosimeter.models.source",
     "Classifier": "dosimeter.models.base",

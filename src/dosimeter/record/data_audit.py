@@ -3,6 +3,7 @@
 Cases are named by their ids. No file's name, no patient's id and no other identifier is among these facts.
 """
 
+import html
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -118,3 +119,19 @@ class DataAudit(Typed):
         """The worst of its checks."""
         found = {check.level for check in self.checks}
         return next((level for level in LEVELS if level in found), "pass")
+
+    def __str__(self) -> str:
+        """Return the verdict, and of each check that warns or fails what was measured and what to do."""
+        lines = [f"{self.level.upper()}: {self.n} images of {self.cohort}"]
+        for check in self.checks:
+            if check.level in ("fail", "warn"):
+                lines.append(f"{check.level.upper()}  {check.title} {check.measured} {check.remedy}".rstrip())
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{check.level.upper()}</td><td>{html.escape(check.title)}</td><td>{html.escape(check.measured)}</td>"
+            f"<td>{html.escape(check.remedy)}</td></tr>"
+            for check in self.checks
+        )
+        return f"<table><caption>{html.escape(str(self).splitlines()[0])}</caption>{rows}</table>"

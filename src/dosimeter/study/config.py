@@ -112,6 +112,9 @@ class StudyConfig(BaseModel):
         "their images are near duplicates",
     )
     data_audit: bool = Field(False, description="audit the images too: near duplicates, shortcuts, outliers, sizes")
+    tuned_on_test: Literal["yes", "no"] | None = Field(
+        None, description="yes or no: whether choices (thresholds, epochs, models) were made on the test images"
+    )
     positive: str | None = Field(None, description="the positive class of a folder: or csv: cohort")
     findings: Names = Field(
         (),
@@ -299,7 +302,7 @@ class StudyConfig(BaseModel):
             ]
         if self.patients == "list":
             del settings["patients"]  # as in settings from before there was a choice
-        for name in ("group", "data_audit", "findings", "classes", "labels", "label_tag"):  # likewise
+        for name in ("group", "data_audit", "tuned_on_test", "findings", "classes", "labels", "label_tag"):  # likewise
             if getattr(self, name) == type(self).model_fields[name].default:
                 del settings[name]
         for name, file in (("mask", self.mask), ("labels", self.labels)):

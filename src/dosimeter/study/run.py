@@ -128,7 +128,7 @@ class _Study:
                 self.progress.note(f"{cohort.name}: {sentence}")
         self._say(sentence for trial in trials for sentence in copy_sentences(trial.split, trial.cohort))
         if self.config.data_audit:
-            self.asked = self.asked._replace(data_audits=data_audits(trials, self.run, self.progress))
+            self.asked = self.asked._replace(data_audits=data_audits(self.config, trials, self.run, self.progress))
         for place, model in enumerate(self.config.model):
             try:
                 found = self._brought(model, trials) if self.config.brought else self._fitted(model, trials)
