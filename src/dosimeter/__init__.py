@@ -24,7 +24,7 @@ _PUBLIC = {
     "load_cohort": "dosimeter.cohorts",
     "cohort_of": "dosimeter.cohorts.arrays",
     "split": "dosimeter.cohorts.split",
-    "audit_cohort": "dosimeter.cohorts.audit:audit",
+    "audit_cohort": "dosimeter.cohorts.auditing.base",
     "classifier": "dosimeter.models.source",
     "bring": "dosimeter.models.source",
     "Classifier": "dosimeter.models.base",

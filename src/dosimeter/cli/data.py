@@ -14,8 +14,22 @@ Name = Annotated[str, typer.Argument(help="a cohort: see `dosimeter data list`")
 Data = Annotated[Path | None, typer.Option(help="folder of the real images; default: $DOSIMETER_DATA")]
 Positive = Annotated[str | None, typer.Option(help="the positive class of a folder: or csv: cohort")]
 Patients = Annotated[str, typer.Option(help="dicom: headers say whose an image is where a list does not")]
+Findings = Annotated[
+    list[str] | None, typer.Option(help="columns of a list, or names of an archive's, of a finding each")
+]
+Classes = Annotated[list[str] | None, typer.Option(help="names of the labels 0, 1 ... of an archive (npz:)")]
+Labels = Annotated[Path | None, typer.Option(help="CSV file that lists the files of a folder: cohort")]
+LabelTag = Annotated[str | None, typer.Option(help="DICOM tag that is the label in a folder: cohort")]
 Limit = Annotated[int | None, typer.Option(help="images taken")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def _names(**options: list[str] | None) -> dict[str, Any]:
+    """Return options that take names, several times or with commas, as tuples."""
+    return {
+        option: tuple(name.strip() for value in values or () for name in value.split(",") if name.strip())
+        for option, values in options.items()
+    }
 
 
 @app.command(name="list")
@@ -34,6 +48,10 @@ def info(
     positive: Positive = None,
     limit: Limit = None,
     patients: Patients = "list",
+    findings: Findings = None,
+    classes: Classes = None,
+    labels: Labels = None,
+    label_tag: LabelTag = None,
     cases: Annotated[bool, typer.Option("--cases", help="print which file each case id stands for")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -44,7 +62,8 @@ def info(
     from dosimeter.cohorts import load_cohort
     from dosimeter.cohorts.copies import copies, two_labels
 
-    cohort = load_cohort(name, data=data, positive=positive, limit=limit, patients=patients)
+    more = {"labels": labels, "label_tag": label_tag, **_names(findings=findings, classes=classes)}
+    cohort = load_cohort(name, data=data, positive=positive, limit=limit, patients=patients, **more)
     known = {record.patient_id for record in cohort.records if record.patient_id is not None}
     n_copies, n_in_doubt = (sum(map(len, groups)) for groups in (copies(cohort), two_labels(cohort)))
     facts: dict[str, Any] = {
@@ -85,6 +104,10 @@ def check(
     positive: Positive = None,
     limit: Limit = None,
     patients: Patients = "list",
+    findings: Findings = None,
+    classes: Classes = None,
+    labels: Labels = None,
+    label_tag: LabelTag = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a cohort: counts, sizes, patients in both splits, duplicates, and whether the source gives the label away.
@@ -94,12 +117,44 @@ def check(
     from dosimeter.cohorts import load_cohort
     from dosimeter.cohorts.audit import audit
 
-    findings = audit(load_cohort(name, data=data, positive=positive, limit=limit, patients=patients))
+    more = {"labels": labels, "label_tag": label_tag, **_names(findings=findings, classes=classes)}
+    found = audit(load_cohort(name, data=data, positive=positive, limit=limit, patients=patients, **more))
     if as_json:
-        say_json([asdict(finding) for finding in findings])
+        say_json([asdict(finding) for finding in found])
         return
-    for finding in findings:
+    for finding in found:
         say(f"{finding.level.upper():<5} {finding.check:<40} {finding.message}")
+
+
+@app.command()
+def audit(
+    name: Name,
+    data: Data = None,
+    positive: Positive = None,
+    limit: Limit = None,
+    patients: Patients = "list",
+    findings: Findings = None,
+    classes: Classes = None,
+    labels: Labels = None,
+    label_tag: LabelTag = None,
+    protocol: Annotated[str | None, typer.Option(help="paper, patient or official: the split in use")] = None,
+    seed: Annotated[int, typer.Option(help="of that split")] = 0,
+    group: Annotated[str, typer.Option(help="what the split keeps together: patient or duplicates")] = "patient",
+    tuned_on_test: Annotated[
+        str | None, typer.Option(help="yes or no: whether choices were made on the test images")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="a page (.html), or the findings (.json)")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Audit a cohort: near duplicates, shortcuts, outliers, subgroups, sizes; each check with rule, source and remedy.
+
+    Exit code 0 whatever it finds. The page shows pictures of near duplicates: keep it where the images may be.
+    """
+    from dosimeter.cli.data_audit import audit_data
+
+    more = {"labels": labels, "label_tag": label_tag, **_names(findings=findings, classes=classes)}
+    cohort = {"data": data, "positive": positive, "limit": limit, "patients": patients, **more}
+    audit_data(name, cohort, protocol=protocol, seed=seed, group=group, tuned=tuned_on_test, out=out, as_json=as_json)
 
 
 @app.command()

@@ -31,7 +31,7 @@ def described(name: str) -> str:
 
 def shown_command(arguments: list[str], settings: StudyConfig, config: Path | None) -> str:
     """Return the command line without the folders it names: a folder may name a person, and the report shows it."""
-    paths = [settings.data, settings.out, settings.mask, config, *settings.weights.values()]
+    paths = [settings.data, settings.out, settings.mask, settings.labels, config, *settings.weights.values()]
     paths += [Path(name.partition(":")[2]) for name in settings.cohort if ":" in name]
     paths += [Path(name) for name in settings.model if settings.brought]
     shown = [re.sub(f"{re.escape(os.sep)}+", lambda _: os.sep, argument) for argument in arguments]

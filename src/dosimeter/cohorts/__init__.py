@@ -4,13 +4,15 @@
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from dosimeter.cohorts.base import Case, Cohort, Decoded, FloatImage, Record, Skipped
 from dosimeter.cohorts.headers import with_modality, with_patients
 from dosimeter.cohorts.images import ImageError, read_image, to_grid
-from dosimeter.cohorts.lists import csv_cohort, folder_cohort
+from dosimeter.cohorts.lists import SPLITS, csv_cohort, folder_cohort, tagged_cohort
 from dosimeter.cohorts.public import PUBLIC_COHORTS, public_cohort
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.plain import one_line, shown
@@ -43,7 +45,9 @@ _PHANTOMS = {
 }
 _FILES = {
     "folder:PATH": "your images: a folder with one sub-folder for each class",
-    "csv:PATH": "your images: a CSV file with columns file, label[, patient_id, split, source]",
+    "csv:PATH": "your images: a CSV file with columns file, label[, patient_id, split, source, view, sex, age]",
+    "npz:PATH": "an archive as MedMNIST has them, all of it or one side: npz:PATH:test",
+    "nifti:PATH": "axial slices: a CSV file with columns file, label, slice, window_center, window_width",
 }
 
 COHORTS = {name: public.description for name, public in PUBLIC_COHORTS.items()} | _PHANTOMS | _FILES
@@ -59,11 +63,15 @@ def load_cohort(
     positive: str | None = None,
     seed: int = 0,
     patients: str = "list",
+    findings: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    labels: Path | str | None = None,
+    label_tag: str | None = None,
 ) -> Cohort:
     """Load a cohort by name: every image is hashed and proved readable, none is kept in memory.
 
     Args:
-        name: a key of `COHORTS`, with a real path in "folder:PATH" and "csv:PATH".
+        name: a key of `COHORTS`, with a real path for PATH.
         data: the folder of the public cohorts; default is the environment variable DOSIMETER_DATA.
         limit: keep about this many images, the first of each class in the classes' own shares; None keeps all.
         strict: raise on an image that cannot be used, instead of listing it in `Cohort.skipped`, and on one image
@@ -73,6 +81,11 @@ def load_cohort(
         seed: of a phantom; files involve no chance.
         patients: of a folder: or csv: cohort, where its list does not say whose an image is: "list" leaves it unknown,
             "dicom" groups images by the PatientID in their headers (see `headers.with_patients`).
+        findings: of a list, its columns that say 1, 0 or nothing of a finding each; of an archive, the names of its
+            columns of labels.
+        classes: of an archive, the names of the labels 0, 1 and so on.
+        labels: of a folder: cohort, a CSV file that lists the folder's files, which then need no sub-folders.
+        label_tag: of a folder: cohort of DICOM files, the keyword of a coded string in their headers that is the label.
 
     Raises:
         DosimeterError: unknown name, missing data, fewer than two images asked for, or see `csv_cohort`.
@@ -86,17 +99,12 @@ def load_cohort(
     if limit is not None and limit < 2:
         raise DosimeterError(f"limit must be at least 2, one image of each class, got {limit}.")
     kind, colon, path = name.partition(":")
-    if colon and path and kind in ("folder", "csv"):
-        read = folder_cohort if kind == "folder" else csv_cohort
-        shown_name = f"{kind}:{Path(path).name}"  # a whole path may name a person, and outputs show it
-        if one_line(shown_name) != shown_name:
-            raise DosimeterError(
-                f"the name of a {'folder' if kind == 'folder' else 'list'} must be text that can be shown, got "
-                f"{shown(shown_name)}: rename it, or make a link to it."
-            )
-        cohort = with_modality(read(Path(path).expanduser(), positive=positive, limit=limit, strict=strict))
-        cohort = with_patients(cohort) if patients == "dicom" else cohort
-        return replace(cohort, name=shown_name)
+    asked = {"findings": findings, "classes": classes, "labels": labels, "label_tag": label_tag}
+    _require_meaning(name, kind if colon and path else "", {what for what, value in asked.items() if value})
+    if colon and path and kind in _READ:
+        options: dict[str, Any] = {"positive": positive, "limit": limit, "strict": strict}
+        cohort = _own(kind, path, tuple(findings), tuple(classes), labels, label_tag, options)
+        return with_patients(cohort) if patients == "dicom" else cohort
     if name in PUBLIC_COHORTS:
         return public_cohort(name, data=_data_folder(name, data), limit=limit, strict=strict)
     if name in _PHANTOMS:
@@ -104,6 +112,65 @@ def load_cohort(
 
         return phantom_cohort(name, n_images=limit, seed=seed)
     raise DosimeterError(f"there is no cohort {shown(name)}. {did_you_mean(name, COHORTS)}")
+
+
+_READ: dict[str, set[str]] = {
+    "folder": {"labels", "label_tag", "findings"},
+    "csv": {"findings"},
+    "npz": {"findings", "classes"},
+    "nifti": {"findings"},
+}
+"""Kinds of cohorts of a user's own, and what may be said of each beside its path."""
+
+
+def _require_meaning(name: str, kind: str, asked: set[str]) -> None:
+    """Raise DosimeterError if something is said of a cohort that says nothing of its kind."""
+    for what in sorted(asked - _READ.get(kind, set())):
+        kinds = " and ".join(f"{each}:" for each, known in _READ.items() if what in known)
+        raise DosimeterError(f"{what} is for cohorts {kinds}, got it for {shown(name)}: leave it out.")
+    if "label_tag" in asked and len(asked) > 1:
+        raise DosimeterError("label_tag must be alone, without labels and findings: a label comes from one place.")
+    if kind == "folder" and "findings" in asked and "labels" not in asked:
+        raise DosimeterError("findings of a folder: cohort need a list that tells them: give it with labels.")
+
+
+def _own(
+    kind: str,
+    path: str,
+    findings: tuple[str, ...],
+    classes: tuple[str, ...],
+    labels: Path | str | None,
+    label_tag: str | None,
+    options: dict[str, Any],
+) -> Cohort:
+    """Read a cohort of the user's own files."""
+    side = None
+    if kind == "npz" and path.rpartition(":")[2] in SPLITS:
+        path, _, side = path.rpartition(":")
+    place = Path(path).expanduser()
+    shown_name = f"{kind}:{place.name}"  # a whole path may name a person, and outputs show it
+    if one_line(shown_name) != shown_name:
+        raise DosimeterError(
+            f"the name of a {'folder' if kind == 'folder' else 'list'} must be text that can be shown, got "
+            f"{shown(shown_name)}: rename it, or make a link to it."
+        )
+    if kind == "npz":
+        from dosimeter.cohorts.npz import npz_cohort
+
+        return npz_cohort(place, classes=classes, findings=findings, side=side, **options)
+    if kind == "nifti":
+        from dosimeter.cohorts.nifti import nifti_cohort
+
+        return replace(nifti_cohort(place, findings=findings, **options), name=shown_name)
+    if kind == "csv":
+        cohort = csv_cohort(place, findings=findings, **options)
+    elif labels is not None:
+        cohort = csv_cohort(Path(labels).expanduser(), findings=findings, folder=place, **options)
+    elif label_tag is not None:
+        cohort = tagged_cohort(place, tag=label_tag, **options)
+    else:
+        cohort = folder_cohort(place, **options)
+    return replace(with_modality(cohort), name=shown_name)
 
 
 def _data_folder(name: str, data: Path | str | None) -> Path:

@@ -1,7 +1,10 @@
-"""`cohort_of`: a cohort of images that are in memory already."""
+"""`cohort_of`: a cohort of images in memory, of a PyTorch `Dataset` or `DataLoader`, or of a MAITE dataset.
+
+Datasets are known by what they do, not by their type: neither torch nor MAITE is imported.
+"""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,60 +12,123 @@ import numpy as np
 import numpy.typing as npt
 
 from dosimeter.cohorts.base import Cohort, Decoded, FloatImage, Record, as_image, pixel_digest, pseudonymise
+from dosimeter.cohorts.datasets import Items, is_dataset, items_of, names_of
+from dosimeter.cohorts.multilabel import CLASSES, any_of, check_findings
 from dosimeter.errors import DosimeterError
+from dosimeter.plain import shown
 
 
 def cohort_of(
     images: Any,
-    labels: Sequence[int] | npt.ArrayLike,
-    classes: Sequence[str],
+    labels: Sequence[int] | npt.ArrayLike | None = None,
+    classes: Sequence[str] | None = None,
     *,
     patients: Sequence[str] | None = None,
+    findings: Sequence[str] = (),
     name: str = "arrays",
     modality: str = "",
     bits: int = 8,
 ) -> Cohort:
-    """Return images in memory as a cohort, for `sweep`, `examine` and `attack`.
+    """Return images as a cohort, for `sweep`, `examine`, `attack` and the audit.
 
     Args:
         images: (n, C, H, W) or (n, H, W), C 1 or 3: floating-point from 0, black, to 1, white, or uint8, of which 255
-            is white; an array, a tensor, or a sequence of images that may differ in size.
-        labels: (n,) indices into `classes`.
-        classes: names, in the order of the classifier's outputs.
+            is white; an array, a tensor, or a sequence of images that may differ in size. Or, without `labels`, what
+            yields them: a `Dataset` of (image, target), read when an image is asked for; a `DataLoader` of such
+            batches, read once; a MAITE dataset of (image, target, {"id": ...}).
+        labels: (n,) indices into `classes`; of findings (n, findings) of 1, 0 and, where unknown, NaN.
+        classes: names, in the order of the classifier's outputs; a dataset's own (`classes`, MAITE's `index2label`)
+            stand in for them.
         patients: (n,) whose image each is; intervals take account of it.
+        findings: names of findings, each there or not; labels, or targets, are then vectors.
         name: in tables.
         modality: "xray", "ct" or "".
         bits: depth of the grid on which resized images are stored, 1 to 16.
 
     Raises:
-        DosimeterError: images are none, labels or patients are not as many, or a label is no index.
+        DosimeterError: images are none, labels or patients are not as many, a label is no index, a target is neither
+            an index nor one-hot, names are missing, or a dataset gives another image the second time.
 
     Example:
         >>> import numpy as np
         >>> cohort_of(np.zeros((2, 8, 8), np.uint8), [0, 1], ["clear", "opacity"]).counts
         {'clear': 1, 'opacity': 1}
     """
-    pixels = [_image(image) for image in images]
-    numbers = [int(label) for label in np.asarray(labels).reshape(-1).tolist()]
-    for what, values in (("labels", numbers), ("patients", patients)):
-        if values is not None and len(values) != len(pixels):
-            raise DosimeterError(f"{what} must be as many as the images, got {len(values)} for {len(pixels)}.")
-    wrong = [label for label in numbers if not 0 <= label < len(classes)]
-    if wrong:
-        raise DosimeterError(f"labels must be indices into the {len(classes)} classes, got {wrong[0]}. Count from 0.")
-    digests = [pixel_digest(image) for image in pixels]
+    if labels is None:
+        if not is_dataset(images):
+            raise DosimeterError(
+                "labels must be given with images; without them images must be a dataset of (image, target), got "
+                f"{type(images).__name__}."
+            )
+        items = items_of(images, _image)
+        classes = names_of(images) if classes is None and not findings else classes
+    else:
+        items = _in_memory(images, labels, vectors=bool(findings))
+    names = CLASSES if findings else tuple(classes or ())
+    if not names:
+        raise DosimeterError("classes must be named, in the order of the classifier's outputs: give classes=[...].")
+    if patients is not None and len(patients) != len(items.targets):
+        raise DosimeterError(f"patients must be as many as the images, got {len(patients)} for {len(items.targets)}.")
+    known = check_findings(findings)
     records = tuple(
         Record(
             case_id=pseudonymise(index, digest),
-            label=numbers[index],
+            label=any_of(told) if known else _label(target, len(names)),
             sha256=hashlib.sha256(f"{digest} {bits}".encode()).hexdigest(),
-            read=partial(Decoded, pixels[index], bits),
+            read=partial(_decoded, read, bits),
             patient_id=None if patients is None else str(patients[index]),
             name=f"image {index}",
+            findings=told,
         )
-        for index, digest in enumerate(digests)
+        for index, (digest, target, read) in enumerate(zip(items.digests, items.targets, items.reads, strict=True))
+        for told in [_told(target, known)]
     )
-    return Cohort(name, tuple(classes), records, modality=modality)
+    return Cohort(name, names, records, modality=modality, findings=known)
+
+
+def _in_memory(images: Any, labels: Any, *, vectors: bool) -> Items:
+    pixels = [_image(image) for image in images]
+    targets = np.asarray(labels)
+    targets = targets if vectors else targets.reshape(-1)
+    if len(targets) != len(pixels):
+        raise DosimeterError(f"labels must be as many as the images, got {len(targets)} for {len(pixels)}.")
+    return Items([pixel_digest(each) for each in pixels], list(targets), [partial(_same, each) for each in pixels])
+
+
+def _decoded(read: Callable[[], FloatImage], bits: int) -> Decoded:
+    return Decoded(read(), bits)
+
+
+def _same(image: FloatImage) -> FloatImage:
+    return image
+
+
+def _label(target: Any, n_classes: int) -> int:
+    """Return the class that a target says: an index, or the place of the one in a one-hot vector."""
+    values = np.asarray(target, dtype=np.float64).reshape(-1)
+    if len(values) > 1:
+        if len(values) != n_classes or not np.isin(values, (0, 1)).all() or values.sum() != 1:
+            raise DosimeterError(
+                f"target must be an index, or one-hot for {n_classes} classes, got {shown(values.tolist())}. If each "
+                "of several findings may be there, name them: findings=[...]."
+            )
+        return int(values.argmax())
+    if len(values) != 1 or values[0] != round(values[0]) or not 0 <= values[0] < n_classes:
+        got = f"{values[0]:g}" if len(values) else "none"
+        raise DosimeterError(f"labels must be indices into the {n_classes} classes, got {got}. Count from 0.")
+    return int(values[0])
+
+
+def _told(target: Any, findings: Sequence[str]) -> tuple[int | None, ...]:
+    """Return what a target says of each finding."""
+    if not findings:
+        return ()
+    values = np.asarray(target, dtype=np.float64).reshape(-1)
+    if len(values) != len(findings) or not (np.isnan(values) | np.isin(values, (0, 1))).all():
+        raise DosimeterError(
+            f"target must be 1, 0 or NaN for each of the {len(findings)} findings, got {shown(values.tolist())}."
+        )
+    return tuple(None if np.isnan(value) else int(value) for value in values)
 
 
 def _image(image: Any) -> FloatImage:

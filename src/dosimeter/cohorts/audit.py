@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dosimeter.cohorts.base import Cohort, pixel_digest
+from dosimeter.cohorts.base import Cohort, Decoded, Record, pixel_digest
 from dosimeter.cohorts.contrast import MOST_FLAT, flat_sentence, is_flat, used_range
 from dosimeter.cohorts.headers import modalities
 from dosimeter.cohorts.split import Split, divide, shared_images, shared_patients
@@ -43,7 +43,9 @@ class Finding:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
-class _Pixels(NamedTuple):
+class Pixels(NamedTuple):
+    """What checks read off an image's pixels."""
+
     height: int
     width: int
     channels: int
@@ -59,7 +61,7 @@ def audit(cohort: Cohort) -> list[Finding]:
         DosimeterError: an image has become unreadable since the cohort was loaded.
     """
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        pixels = list(pool.map(lambda index: _pixels(cohort, index), range(len(cohort))))
+        pixels = list(pool.map(lambda record: pixels_of(record, record.read()), cohort.records))
     published = any(record.official_split for record in cohort.records)
     named_patients = all(record.patient_id is not None for record in cohort.records)
     protocols = ("paper", *(["patient"] if named_patients else []), *(["official"] if published else []))
@@ -98,12 +100,26 @@ def cramers_v(table: npt.ArrayLike) -> float:
     return float(np.sqrt(chi2 / (observed.sum() * smaller)))
 
 
-def _pixels(cohort: Cohort, index: int) -> _Pixels:
-    record = cohort.records[index]
-    image, bits = record.read()
+def of_all(cohort: Cohort, pixels: Sequence[Pixels]) -> list[Finding]:
+    """Return those findings that are about no split, and that name no file."""
+    return [
+        _classes(cohort),
+        _sizes(pixels),
+        _depths(pixels),
+        *_modalities(cohort),
+        _patients(cohort),
+        _duplicates(cohort, pixels),
+        _sources(cohort),
+        _licences(cohort),
+    ]
+
+
+def pixels_of(record: Record, decoded: Decoded) -> Pixels:
+    """Return what the checks need of a record's pixels."""
+    image, bits = decoded
     channels, height, width = image.shape
     used = used_range(image) if record.used is None else record.used  # which knows what is padding
-    return _Pixels(height, width, channels, bits, used, pixel_digest(image))
+    return Pixels(height, width, channels, bits, used, pixel_digest(image))
 
 
 def _classes(cohort: Cohort) -> Finding:
@@ -127,7 +143,7 @@ def _passed_over(cohort: Cohort) -> list[Finding]:
     return [Finding("not read", "info", sentence) for sentence in cohort.notes]
 
 
-def _sizes(pixels: Sequence[_Pixels]) -> Finding:
+def _sizes(pixels: Sequence[Pixels]) -> Finding:
     numbers: dict[str, dict[str, float]] = {
         side: {"min": min(values), "median": statistics.median(values), "max": max(values)}
         for side, values in (("height", [p.height for p in pixels]), ("width", [p.width for p in pixels]))
@@ -138,7 +154,7 @@ def _sizes(pixels: Sequence[_Pixels]) -> Finding:
     return Finding("sizes", "info", f"The images have {text}.", numbers)
 
 
-def _depths(pixels: Sequence[_Pixels]) -> Finding:
+def _depths(pixels: Sequence[Pixels]) -> Finding:
     depths, channels = Counter(p.bits for p in pixels), Counter(p.channels for p in pixels)
     by_bits = {str(bits): count for bits, count in sorted(depths.items())}
     numbers = {
@@ -151,7 +167,7 @@ def _depths(pixels: Sequence[_Pixels]) -> Finding:
     return Finding("depths", "info", f"{message}.", numbers)
 
 
-def _contrast(cohort: Cohort, pixels: Sequence[_Pixels]) -> Finding:
+def _contrast(cohort: Cohort, pixels: Sequence[Pixels]) -> Finding:
     """Whether images use next to nothing of their range."""
     found = [record for record, of in zip(cohort.records, pixels, strict=True) if is_flat(of.used)]
     lowest = min(of.used for of in pixels)
@@ -216,7 +232,7 @@ def _leak(cohort: Cohort, protocol: str) -> Finding:
     return Finding(check, "warn", f"{message}: prefer the patient protocol.", numbers)
 
 
-def _both_sides(cohort: Cohort, protocol: str, pixels: Sequence[_Pixels]) -> list[Finding]:
+def _both_sides(cohort: Cohort, protocol: str, pixels: Sequence[Pixels]) -> list[Finding]:
     """Whether test images are training images too, with seed 0; nothing where there is no such split."""
     known = tuple(replace(record, pixels_sha256=of.digest) for record, of in zip(cohort.records, pixels, strict=True))
     try:
@@ -231,7 +247,7 @@ def _both_sides(cohort: Cohort, protocol: str, pixels: Sequence[_Pixels]) -> lis
     return [Finding(check, "fail", f"{message}: keep one of each.", numbers)]
 
 
-def _duplicates(cohort: Cohort, pixels: Sequence[_Pixels]) -> Finding:
+def _duplicates(cohort: Cohort, pixels: Sequence[Pixels]) -> Finding:
     groups: defaultdict[str, list[int]] = defaultdict(list)
     for index, of in enumerate(pixels):
         groups[of.digest].append(index)

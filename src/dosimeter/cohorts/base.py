@@ -58,6 +58,8 @@ class Record:
         person: gives the digest of the patient's identifier in its header with a salt; None if it has no header.
         name: the file's path as its cohort names it, or the phantom's name; never written to an output.
         pixels_sha256: digest of its pixels (see `pixel_digest`), "" if they were not read.
+        facts: what else its list says, (name, value), such as ("view", "PA"); see `cohorts.subgroups`.
+        group: what it must stay together with in a split, where that is more than its patient (see `cohorts.groups`).
     """
 
     case_id: str
@@ -73,6 +75,13 @@ class Record:
     name: str = ""
     pixels_sha256: str = ""
     findings: tuple[int | None, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    group: str | None = None
+
+    @property
+    def unit(self) -> str | None:
+        """What a split keeps together and an interval resamples: its group, or its patient; None if unknown."""
+        return self.patient_id if self.group is None else self.group
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 
 import pydicom
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import (
@@ -20,6 +21,8 @@ from pydicom.uid import (
 
 from dosimeter.cohorts.base import Facts
 from dosimeter.cohorts.limits import LIMIT_VARIABLE, ImageError
+from dosimeter.errors import DosimeterError
+from dosimeter.plain import shown
 
 warnings.filterwarnings("ignore", module=r"pydicom\.")  # they quote values of the header
 
@@ -89,6 +92,35 @@ def facts(content: bytes, *, salt: bytes | None) -> Facts:
     if salt is None or not patient:
         return Facts(modality, None)
     return Facts(modality, hashlib.blake2b(f"{issuer}\0{patient}".encode(), key=salt).hexdigest())
+
+
+def coded(content: bytes, tag: str) -> str:
+    """Return the value of a tag that holds a coded string, "" if the file is no readable DICOM or does not state it.
+
+    Args:
+        content: the file's bytes.
+        tag: its keyword. Only coded strings are read, such as ViewPosition: other kinds of values may name a person.
+
+    Raises:
+        DosimeterError: there is no such tag, or its value is no coded string.
+
+    Source: DICOM PS3.5, 6.2 (value representation CS), PS3.6 (keywords).
+    """
+    code = tag_for_keyword(tag)
+    if code is None:
+        raise DosimeterError(f"label_tag must be the keyword of a DICOM tag, got {shown(tag)}. Try ViewPosition.")
+    if dictionary_VR(code) != "CS":
+        raise DosimeterError(
+            f"label_tag must be a tag that holds a coded string (CS), {tag} holds {dictionary_VR(code)}, which may "
+            "name a person: give the labels in a CSV file with --labels."
+        )
+    if not is_dicom(content):
+        return ""
+    try:
+        found = parse(content, "", tags=[tag], max_pixels=0).get(tag)
+    except Exception:  # damaged: what reads its pixels says so
+        return ""
+    return str(found or "").strip()
 
 
 _OTHERS = ("MR", "MG", "US", "XA", "RF", "PX", "IO", "NM", "PT", "BMD", "ES", "XC", "GM", "SM", "OP", "OCT", "OT")

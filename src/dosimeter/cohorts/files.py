@@ -5,7 +5,7 @@ import logging
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
@@ -17,6 +17,7 @@ from dosimeter.cohorts.contrast import flat_sentences, used_range
 from dosimeter.cohorts.copies import require_one_label
 from dosimeter.cohorts.headers import read_person
 from dosimeter.cohorts.images import ImageError, decode_with_padding, header_facts, read_bytes, read_image
+from dosimeter.cohorts.multilabel import require_known_findings
 from dosimeter.cohorts.paths import find_file
 from dosimeter.cohorts.tables import folded
 from dosimeter.errors import DosimeterError, did_you_mean
@@ -37,6 +38,9 @@ class Row(NamedTuple):
     source: str | None = None
     official_split: str | None = None
     line: int | None = None  # of the list
+    facts: tuple[tuple[str, str], ...] = ()
+    findings: tuple[int | None, ...] = ()
+    more: tuple[str, ...] = ()  # what else a reader asked its list for
 
     def name(self, root: Path) -> str:
         """Return what the image is called in a sentence: its path below `root`, the list's folder.
@@ -136,6 +140,8 @@ def read_rows(
     inside: bool = True,
     skipped: Sequence[Skipped] = (),
     notes: Sequence[str] = (),
+    findings: Sequence[str] = (),
+    read: Callable[[Path, int, Row, bool], Record | Skipped] | None = None,
 ) -> Cohort:
     """Read every file once, hash it, prove that it decodes, and return the cohort of those that do.
 
@@ -152,14 +158,20 @@ def read_rows(
         inside: no file may lie outside `root`; otherwise a path may be absolute.
         skipped: what is left out already.
         notes: see `Cohort.notes`.
+        findings: names of what rows tell one by one.
+        read: makes a record of a row, given `root`, its place, itself and `inside`; by default of an image file.
 
     Raises:
         DosimeterError: an image is unusable or has two labels and `strict` is set, or a class has no usable image.
     """
-    starts = range(0, len(rows), _CHUNK)
+    make = read or _read_row
+
+    def read_chunk(start: int) -> list[Record | Skipped]:
+        end = min(start + _CHUNK, len(rows))
+        return [_labelled(root, index, rows[index], inside, make) for index in range(start, end)]
+
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        chunks = pool.map(lambda start: _read_chunk(root, rows, start, inside), starts)
-        results = list(chain.from_iterable(chunks))
+        results = list(chain.from_iterable(pool.map(read_chunk, range(0, len(rows), _CHUNK))))
     skipped = (*skipped, *(result for result in results if isinstance(result, Skipped)))
     if strict and skipped:
         raise DosimeterError(
@@ -176,6 +188,7 @@ def read_rows(
         provenance=dict(provenance or {}),
         notes=tuple(notes),
         positive=positive if len(classes) > 2 else None,
+        findings=tuple(findings),
     )
     for sentence in (*cohort.left_out, *flat_sentences(cohort)):
         logger.warning("%s: %s", named(name), sentence)
@@ -188,6 +201,9 @@ def read_rows(
 
 
 def _require_every_class(cohort: Cohort) -> None:
+    if cohort.findings:
+        require_known_findings(cohort)
+        return
     for label, count in cohort.counts.items():
         if count == 0:
             because = "."
@@ -200,14 +216,18 @@ def _require_every_class(cohort: Cohort) -> None:
             )
 
 
-def _read_chunk(root: Path, rows: Sequence[Row], start: int, inside: bool) -> list[Record | Skipped]:
-    return [_read_row(root, index, rows[index], inside) for index in range(start, min(start + _CHUNK, len(rows)))]
+def _labelled(
+    root: Path, index: int, row: Row, inside: bool, make: Callable[[Path, int, Row, bool], Record | Skipped]
+) -> Record | Skipped:
+    """Return the record of a row, if its list gives it a label."""
+    if row.label is None:
+        return Skipped(row.name(root), "it has no label.")
+    return make(root, index, row, inside)
 
 
 def _read_row(root: Path, index: int, row: Row, inside: bool) -> Record | Skipped:
     name = row.name(root)
-    if row.label is None:
-        return Skipped(name, "it has no label.")
+    assert row.label is not None
     try:
         path = find_file(root, row.file, inside=inside)
         content = read_bytes(path)
@@ -228,4 +248,6 @@ def _read_row(root: Path, index: int, row: Row, inside: bool) -> Record | Skippe
         person=partial(read_person, path),
         name=name,
         pixels_sha256=pixel_digest(decoded.image),
+        findings=row.findings,
+        facts=row.facts,
     )

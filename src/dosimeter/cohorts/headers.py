@@ -6,13 +6,27 @@ from dataclasses import replace
 from pathlib import Path
 
 from dosimeter.cohorts.base import Cohort
-from dosimeter.cohorts.images import header_facts, read_bytes
+from dosimeter.cohorts.images import ImageError, header_facts, read_bytes
 from dosimeter.errors import DosimeterError
 
 
 def read_person(path: Path, salt: bytes) -> str | None:
     """Return the digest of the patient's identifier in a DICOM file, None if it states none."""
     return header_facts(read_bytes(path), salt=salt).person
+
+
+def read_tag(path: Path, tag: str) -> str:
+    """Return what a tag of a DICOM file's header says (see `dicom_file.coded`), "" if it is no such file or says none.
+
+    Raises:
+        DosimeterError: the tag is no coded string.
+    """
+    from dosimeter.cohorts.dicom_file import coded
+
+    try:
+        return coded(read_bytes(path), tag)
+    except ImageError:
+        return ""
 
 
 def with_modality(cohort: Cohort) -> Cohort:

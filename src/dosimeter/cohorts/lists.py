@@ -1,13 +1,16 @@
-"""Cohorts of the user's own image files: a folder for each class, or a CSV file that lists them."""
+"""Cohorts of the user's own image files: a folder for each class, a list in a CSV file, or a tag of DICOM headers."""
 
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dosimeter.cohorts.base import Cohort, Skipped
 from dosimeter.cohorts.files import Row, limit_rows, order_classes, read_rows
+from dosimeter.cohorts.headers import read_tag
+from dosimeter.cohorts.multilabel import CLASSES, any_of, check_findings, known_findings
 from dosimeter.cohorts.paths import is_hidden, walk
+from dosimeter.cohorts.subgroups import COLUMNS, facts_of
 from dosimeter.cohorts.tables import read_table
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.plain import named, shown
@@ -104,8 +107,24 @@ def _first(names: Sequence[str]) -> str:
     return ", ".join(map(named, names[:_MOST_NAMES])) + (", ..." if len(names) > _MOST_NAMES else "")
 
 
-def csv_cohort(path: Path, *, positive: str | None, limit: int | None, strict: bool) -> Cohort:
-    """Read a CSV file with the columns file, label and, if known, patient_id, source and split.
+class Listed(NamedTuple):
+    """What a CSV file lists: its images, the classes that their labels index, and columns that were passed over."""
+
+    rows: list[Row]
+    classes: tuple[str, ...]
+    notes: list[str]
+
+
+def csv_cohort(
+    path: Path,
+    *,
+    positive: str | None,
+    limit: int | None,
+    strict: bool,
+    findings: Sequence[str] = (),
+    folder: Path | None = None,
+) -> Cohort:
+    """Read a CSV file with the columns file, label and, if known, patient_id, source, split and those of `facts_of`.
 
     Args:
         path: the CSV file (UTF-8, a header line; see `read_table`). Its `file` column is absolute, or relative to the
@@ -113,35 +132,100 @@ def csv_cohort(path: Path, *, positive: str | None, limit: int | None, strict: b
         positive: the label of the positive class; may be left out if the labels are 0 and 1, or are more than two.
         limit: see `limit_rows`.
         strict: see `read_rows`.
+        findings: columns that say 1, 0 or nothing of a finding each; a column `label` is then not needed, nor read.
+        folder: what `file` is relative to, and stays inside, instead.
 
     Raises:
         DosimeterError: no such file, a column is missing or in doubt, a line is malformed, one class alone, no
             `positive` of two, or no image left.
     """
-    table = read_table(path, required=("file", "label"), optional=("patient_id", "source", "split"))
+    listed = read_list(path, positive=positive, findings=findings)
+    name = f"csv:{path.name}" if folder is None else f"folder:{folder.name}"  # a whole path may name a person
+    told: dict[str, Any] = {"strict": strict, "notes": listed.notes, "findings": findings}
+    told["positive"] = positive and _class_name(positive)
+    if folder is None:
+        return read_rows(name, path.parent, limit_rows(listed.rows, limit), listed.classes, inside=False, **told)
+    _top(folder)  # says what is wrong with it
+    told["notes"] = [*listed.notes, *_unlisted(folder, path, listed.rows)]
+    return read_rows(name, folder, limit_rows(listed.rows, limit), listed.classes, **told)
+
+
+def read_list(path: Path, *, positive: str | None, findings: Sequence[str] = (), more: Sequence[str] = ()) -> Listed:
+    """Read what a CSV file lists, as `csv_cohort` says; `more` are columns that must be there too, see `Row.more`.
+
+    Raises:
+        DosimeterError: see `csv_cohort`.
+    """
+    findings = check_findings(findings)
+    required = ("file", *(findings or ("label",)), *more)
+    optional = ("patient_id", "source", "split")
+    table = read_table(path, required=required, optional=optional, beside=COLUMNS)
     labels: dict[str, int] = {}  # in the order in which they come
     rows = []
     for number, cells in table.lines:
-        label = unicodedata.normalize("NFC", cells["label"])
+        known = known_findings(cells, findings, path=path, line=number)
+        label = unicodedata.normalize("NFC", cells.get("label", ""))
+        place = any_of(known) if findings else labels.setdefault(label, len(labels)) if label else None
         rows.append(
             Row(
                 file=cells["file"],
-                label=labels.setdefault(label, len(labels)) if label else None,
+                label=place,
                 patient_id=cells.get("patient_id") or None,
                 source=cells.get("source") or None,
                 official_split=check_split(cells.get("split", ""), path),
                 line=number,
+                facts=facts_of(cells),
+                findings=known,
+                more=tuple(cells[name] for name in more),
             )
         )
+    notes = [f"columns that have no meaning here were not read: {_first(table.unused)}."] if table.unused else []
+    if findings:
+        return Listed(rows, CLASSES, notes)
     classes = order_classes(labels, positive, where=f"the column label of {named(path)}")
     if classes != tuple(labels):  # so that a label is its class's place
-        place = [classes.index(name) for name in labels]
-        rows = [row if row.label is None else row._replace(label=place[row.label]) for row in rows]
-    notes = [f"columns that have no meaning here were not read: {_first(table.unused)}."] if table.unused else []
-    name = f"csv:{path.name}"  # a whole path may name a person, and the log shows it
-    told: dict[str, Any] = {"strict": strict, "inside": False, "notes": notes}
-    told["positive"] = positive and _class_name(positive)
-    return read_rows(name, path.parent, limit_rows(rows, limit), classes, **told)
+        places = [classes.index(name) for name in labels]
+        rows = [row if row.label is None else row._replace(label=places[row.label]) for row in rows]
+    return Listed(rows, classes, notes)
+
+
+def _unlisted(folder: Path, path: Path, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a sentence on files of a folder that its list does not name."""
+    listed = {Path(row.file).as_posix() for row in rows}
+    others = [file for file in walk(folder, "").files if file not in listed and folder / file != path]
+    yield from _passed_over(others, "in no line of the list, not read")
+
+
+def tagged_cohort(path: Path, *, tag: str, positive: str | None, limit: int | None, strict: bool) -> Cohort:
+    """Read a folder of DICOM files, whatever its sub-folders, whose label is what a tag of their headers says.
+
+    Args:
+        path: the folder.
+        tag: keyword of a coded string, such as ViewPosition; other kinds of values may name a person.
+        positive: see `csv_cohort`.
+        limit: see `limit_rows`.
+        strict: see `read_rows`.
+
+    Raises:
+        DosimeterError: no such folder or tag, one class alone, no `positive` of two, or no image left.
+    """
+    _top(path)  # says what is wrong with it
+    found = walk(path, "")
+    values = [read_tag(path / file, tag) for file in found.files]
+    skipped = [
+        *found.skipped,
+        *(
+            Skipped(file, f"its header has no {tag}.")
+            for file, value in zip(found.files, values, strict=True)
+            if not value
+        ),
+    ]
+    given = [(file, value) for file, value in zip(found.files, values, strict=True) if value]
+    classes = order_classes([value for _, value in given], positive, where=f"the tag {tag} of {named(path)}")
+    rows = [Row(file, classes.index(value)) for file, value in given]
+    notes = [*_passed_over(found.hidden, "hidden or left by an operating system, not read")]
+    told: dict[str, Any] = {"strict": strict, "skipped": skipped, "notes": notes, "positive": positive}
+    return read_rows(f"folder:{path.name}", path, limit_rows(rows, limit), classes, **told)
 
 
 def check_split(value: str, path: Path) -> str | None:

@@ -37,7 +37,10 @@ def is_hidden(name: str) -> bool:
 
 
 def walk(root: Path, folder: str) -> Found:
-    """Find every file below `root / folder`; links to folders are followed, but never into a folder that holds them."""
+    """Find every file below `root / folder`, or below `root` if that is "".
+
+    Links to folders are followed, but never into a folder that holds them.
+    """
     found = Found([], [], [], [])
     waiting = [(folder, frozenset([_identity(root), _identity(root / folder)]))]
     while waiting:
@@ -51,7 +54,7 @@ def walk(root: Path, folder: str) -> Found:
         if not entries:
             found.empty.append(here)
         for entry in entries:
-            name = f"{here}/{entry.name}"
+            name = f"{here}/{entry.name}" if here else entry.name
             if is_hidden(entry.name):
                 found.hidden.append(name)
             elif not _is_folder(entry):

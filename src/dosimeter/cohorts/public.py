@@ -8,6 +8,7 @@ from typing import NamedTuple
 from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.files import Row, limit_rows, read_rows
 from dosimeter.cohorts.lists import check_split
+from dosimeter.cohorts.subgroups import COLUMNS, facts_of
 from dosimeter.cohorts.tables import read_table
 from dosimeter.errors import DosimeterError
 from dosimeter.plain import one_line
@@ -81,7 +82,8 @@ def public_cohort(name: str, *, data: Path, limit: int | None, strict: bool) -> 
             "give the folder that has it with --data DIR or DOSIMETER_DATA."
         )
     required = ("file", "label", *([public.column] if public.column else []))
-    table = read_table(metadata, required=required, optional=("patient_id", "source", "official_split", "license"))
+    optional = ("patient_id", "source", "official_split", "license")
+    table = read_table(metadata, required=required, optional=optional, beside=COLUMNS)
     lines = [line for _, line in table.lines if public.column is None or line[public.column] == "True"]
     rows = [
         Row(
@@ -90,6 +92,7 @@ def public_cohort(name: str, *, data: Path, limit: int | None, strict: bool) -> 
             patient_id=line.get("patient_id") or None,
             source=line.get("source") or None,
             official_split=check_split(line.get("official_split", ""), metadata),
+            facts=facts_of(line),
         )
         for line in lines
     ]

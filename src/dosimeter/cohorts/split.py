@@ -44,7 +44,8 @@ def split(cohort: Cohort, protocol: str, *, seed: int = 0, test_share: float = 0
 
     - `paper`: by image, stratified by class. A patient with several images may be on both sides, which flatters
       the classifier; `shared_patients` counts it.
-    - `patient`: no patient on both sides, stratified by class, about `test_share` of the images in the test.
+    - `patient`: no patient, or group (see `groups.grouped`), on both sides, stratified by class, about `test_share`
+      of the images in the test.
     - `official`: the split that came with the cohort, train against test; its validation images are not used.
     - `whole`: every image is tested; for a classifier that was trained elsewhere.
 
@@ -86,7 +87,7 @@ def divide(cohort: Cohort, protocol: str, *, seed: int = 0, test_share: float = 
     )
     for side, part in (("training", result.train), ("test", result.test)):
         for name, count in part.counts.items():
-            if count == 0 and (protocol, side) != ("whole", "training"):
+            if count == 0 and (protocol, side) != ("whole", "training") and not cohort.findings:
                 raise DosimeterError(
                     f"each side of the {protocol} split of {cohort.name} must have every class, the {side} side has "
                     f"no image of class {name}: use more images, another seed or another protocol."
@@ -164,7 +165,7 @@ def _by_image(cohort: Cohort, seed: int, test_share: float) -> tuple[Indices, In
 
 
 def _by_patient(cohort: Cohort, seed: int, test_share: float) -> tuple[Indices, Indices]:
-    patients = [record.patient_id for record in cohort.records]
+    patients = [record.unit for record in cohort.records]
     if None in patients:
         raise DosimeterError(
             f"the patient protocol needs a patient id for every image, {patients.count(None)} of the {len(cohort)} "

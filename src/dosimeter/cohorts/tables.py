@@ -33,7 +33,9 @@ class Table(NamedTuple):
     unused: tuple[str, ...]
 
 
-def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str] = ()) -> Table:
+def read_table(
+    path: Path, *, required: Sequence[str], optional: Sequence[str] = (), beside: Sequence[str] = ()
+) -> Table:
     """Read a CSV file; cells are stripped, and a missing one is "".
 
     A column is known whatever the case of its letters, and whatever spaces, hyphens or underscores are in its name:
@@ -43,6 +45,7 @@ def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str] =
         path: a UTF-8 file of comma-separated values with a header line.
         required: columns that must be there.
         optional: columns that have a meaning if they are.
+        beside: likewise, but another column may be called nearly so.
 
     Raises:
         DosimeterError: the file is none of that, a required column is missing, two columns have one meaning, a
@@ -55,7 +58,7 @@ def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str] =
         header = [column.strip() for column in first]
     except csv.Error as error:
         raise _malformed(path, reader.line_num, error) from error
-    places = _places(path, header, required, optional)
+    places = _places(path, header, required, optional, beside)
     unused = tuple(column for place, column in enumerate(header) if column and place not in places.values())
     return Table(_lines(path, reader, len(header), places), unused)
 
@@ -154,12 +157,15 @@ def _malformed(path: Path, line: int, error: csv.Error) -> DosimeterError:
     return DosimeterError(f"the list of images must be a CSV file, {named(path)} is not: line {line}: {reason}.")
 
 
-def _places(path: Path, header: Sequence[str], required: Sequence[str], optional: Sequence[str]) -> dict[str, int]:
+def _places(
+    path: Path, header: Sequence[str], required: Sequence[str], optional: Sequence[str], beside: Sequence[str]
+) -> dict[str, int]:
     """Return the place of each known column that is there."""
     places: dict[str, int] = {}
     known = {squeeze(name): name for name in (*required, *optional)}
+    meant = known | {squeeze(name): name for name in beside}
     for place, column in enumerate(header):
-        name = known.get(squeeze(column))
+        name = meant.get(squeeze(column))
         if name in places:
             raise DosimeterError(
                 f"a column of {named(path)} must be there once, {shown(header[places[name]])} and {shown(column)} both "
@@ -172,7 +178,7 @@ def _places(path: Path, header: Sequence[str], required: Sequence[str], optional
             raise DosimeterError(_missing(path, name, header))
     for column in header:
         near = next((name for spelt, name in known.items() if _one_letter_apart(squeeze(column), spelt)), None)
-        if near is not None and near not in places:
+        if near is not None and near not in places and squeeze(column) not in meant:
             raise DosimeterError(
                 f"a column of {named(path)} must be called {near} or be something else, {shown(column)} may be meant "
                 f"for {near}: rename or remove it."

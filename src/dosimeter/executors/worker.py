@@ -173,7 +173,7 @@ def portable_cell(cell: Cell, *, grid: Grid) -> Cell:
         except (DosimeterError, OSError, ValueError) as error:
             log.warning("case %s left out: %s", record.case_id, left_out_because(error))
             image = None
-        patient = cell.setting.patients.get(record.patient_id) if record.patient_id is not None else None
+        patient = cell.setting.patients.get(record.unit) if record.unit is not None else None
         records.append(_portable(record, _Carried(image), patient))
         if patient is not None:
             pseudonyms[patient] = patient

@@ -4,8 +4,6 @@ Whatever is read back from a run's folder goes through one of these models; what
 made again. The analyses read the facts as JSON types, of which they then know that they are there.
 """
 
-import base64
-import binascii
 import hashlib
 import json
 from datetime import datetime
@@ -13,17 +11,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from dosimeter.record.data_audit import DataAudit
 from dosimeter.record.kinds import Kinds
 from dosimeter.record.measured import Convergence, Observed, Preflight
+from dosimeter.record.pictures import Picture
 from dosimeter.record.typed import Count, Scalar, Scope, Typed
 
 MAX_HIDDEN = 65_536
 """Units of a saved head's dense layer: far more than any that was trained, far fewer than would fill the memory."""
-
-MAX_PICTURE = 8_000_000
-"""Characters of a picture in base64: a photograph of 1,500 x 1,500 pixels."""
-
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Stage(Scope):
@@ -132,30 +127,6 @@ class SweptPlan(Plan, Scope):
     error: float
     seed: int
     n_recomputed: Count = 0
-
-
-def _picture(text: str) -> str:
-    """Return `text` if it is a PNG in base64 that can be opened, or raise ValueError."""
-    from io import BytesIO
-
-    from PIL import Image
-
-    if len(text) > MAX_PICTURE:
-        raise ValueError(f"a picture must have at most {MAX_PICTURE} characters")
-    try:
-        content = base64.b64decode(text, validate=True)
-        if not content.startswith(PNG):
-            raise ValueError("a picture must be a PNG")
-        with Image.open(BytesIO(content)) as image:
-            if image.width * image.height > MAX_PICTURE:
-                raise ValueError("a picture must be small")
-            image.load()
-    except (binascii.Error, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError("a picture must be a whole PNG in base64") from error
-    return text
-
-
-Picture = Annotated[str, AfterValidator(_picture)]
 
 
 class Exemplar(Scope):
@@ -300,6 +271,7 @@ class Facts(Typed):
     convergence: list[Convergence] = Field(default_factory=list)
     observer: list[Observed] = Field(default_factory=list)
     examined: dict[str, list[dict[str, Any]]] = Field(default_factory=dict)  # by examinations of other packages
+    data_audits: list[DataAudit] = Field(default_factory=list)
     partial: list[Partial] = Field(default_factory=list)
     stages: list[Stage] = Field(default_factory=list)
     exemplars: list[Exemplar] = Field(default_factory=list)

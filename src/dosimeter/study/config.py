@@ -44,6 +44,11 @@ def _several(value: Any) -> Any:
 
 _NOT_RESULTS = {"out", "data", "mask", "executor", "address", "workers", "allow_flat", "trust"}
 
+_LATER = (
+    *("patients", "defence", "group", "data_audit", "tuned_on_test", "findings", "classes", "labels", "label_tag"),
+)
+"""Settings that came later than the first runs: at their default they do not count, so that these keep their names."""
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
 
 
@@ -111,7 +116,25 @@ class StudyConfig(BaseModel):
     patients: Literal["list", "dicom"] = Field(
         "list", description="dicom: where a list does not say whose an image is, its header's PatientID groups it"
     )
+    group: Literal["patient", "duplicates"] = Field(
+        "patient",
+        description="what splits keep together and intervals resample: patients, or patients united where "
+        "their images are near duplicates",
+    )
+    data_audit: bool = Field(False, description="audit the images too: near duplicates, shortcuts, outliers, sizes")
+    tuned_on_test: Literal["yes", "no"] | None = Field(
+        None, description="yes or no: whether choices (thresholds, epochs, models) were made on the test images"
+    )
     positive: str | None = Field(None, description="the positive class of a folder: or csv: cohort")
+    findings: Names = Field(
+        (),
+        description="columns of a list that say 1, 0 or nothing of a finding each; of an archive (npz:), their names",
+    )
+    classes: Names = Field((), description="names of the labels 0, 1 ... of an archive (npz:)")
+    labels: Path | None = Field(None, description="CSV file that lists the files of a folder: cohort")
+    label_tag: str | None = Field(
+        None, description="keyword of the DICOM tag that is the label in a folder: cohort, such as ViewPosition"
+    )
     weights: dict[str, Path] = Field({}, description="files of base weights by network")
     preprocessing: Literal["source", "torchvision", "caffe", "minus1to1", "unit"] = Field(
         "source", description="what the base is fed; source: as its weights were trained"
@@ -302,11 +325,12 @@ class StudyConfig(BaseModel):
             settings["model"] = [
                 f"{name} {_digest_of(model)}" for name, model in zip(self.names, self.model, strict=True)
             ]
-        for name, usual in (("patients", "list"), ("defence", [])):
-            if settings[name] == usual:
-                del settings[name]  # as in settings from before there was a choice
-        if self.mask is not None and self.mask.is_file():
-            settings["mask"] = hashlib.sha256(self.mask.read_bytes()).hexdigest()[:12]
+        for name in _LATER:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                del settings[name]
+        for name, file in (("mask", self.mask), ("labels", self.labels)):
+            if file is not None and file.is_file():
+                settings[name] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
         return settings
 
     @property

@@ -43,6 +43,7 @@ class Asked(NamedTuple):
     device: str
     trials: Sequence[Trial]
     incomplete: Sequence[str]
+    data_audits: Sequence[dict[str, Any]] = ()
 
 
 def run_id_of(swept: Sequence[Swept]) -> str:
@@ -75,6 +76,7 @@ def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
         "engines": [each.engine for each in swept],
         "attacks": attacks,
         "kinds": kinds_of([preset.attack for preset in asked.presets], _storages(asked), config.names, config.defence),
+        "data_audits": list(asked.data_audits),
         "incomplete": [without_folders(sentence) for sentence in asked.incomplete],
         "peak_memory_mib": peak_memory_mib(),
         "stages": [stage.model_dump() for stage in run.manifest.stages],

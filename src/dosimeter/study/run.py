@@ -39,6 +39,7 @@ from dosimeter.record.provenance import digest_of
 from dosimeter.record.run import MERGING, RUNNING, Run
 from dosimeter.report import redraw
 from dosimeter.study.config import StudyConfig
+from dosimeter.study.data_audit import data_audits
 from dosimeter.study.gathering import Asked, Swept, gather, leave, run_id_of
 from dosimeter.study.planning import check_limits, plan_trial, require_classes, threat_of
 from dosimeter.study.subjects import NOBODY, Subjects
@@ -146,6 +147,8 @@ class _Study:
             for sentence in (*cohort.left_out, *cohort.notes, *flat_sentences(cohort)):
                 self.progress.note(f"{cohort.name}: {sentence}")
         self._say(sentence for trial in trials for sentence in copy_sentences(trial.split, trial.cohort))
+        if self.config.data_audit:
+            self.asked = self.asked._replace(data_audits=data_audits(self.config, trials, self.run, self.progress))
         for place, model in enumerate(self.config.model):
             try:
                 found = self._brought(model, trials) if self.config.brought else self._fitted(model, trials)
@@ -336,7 +339,7 @@ class _Study:
         self.run.save_manifest(status=MERGING, finished=None)  # what stands there now is about to change
         facts = gather(asked, self._in_order, self.run)
         responses.merge_parts(parts, self.run.responses, {**facts, **self._joined(facts["run_id"])})
-        beside = ("stages", "exemplars")  # the manifest has its own stages, and shows nobody
+        beside = ("stages", "exemplars", "data_audits")  # the manifest has its own stages, and shows nobody
         self.run.save_manifest(**{name: value for name, value in facts.items() if name not in beside})
 
     def _joined(self, run_id: str) -> dict[str, Any]:

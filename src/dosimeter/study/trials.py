@@ -2,6 +2,7 @@
 
 from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.contrast import require_contrast
+from dosimeter.cohorts.groups import grouped
 from dosimeter.cohorts.split import draw_tests, require_apart, split
 from dosimeter.cohorts.trials import Trial
 from dosimeter.errors import DosimeterError
@@ -26,9 +27,14 @@ def plan_trials(config: StudyConfig, subjects: Subjects = NOBODY) -> tuple[list[
             positive=config.positive,
             seed=config.seed,
             patients=config.patients,
+            findings=config.findings,
+            classes=config.classes,
+            labels=config.labels,
+            label_tag=config.label_tag,
         )
         if not config.allow_flat:
             require_contrast(cohort)
+        cohort = grouped(cohort, config.group)
         has_official = any(record.official_split == "test" for record in cohort.records)
         default = ("whole",) if config.brought else ("paper", "official") if has_official else ("paper",)
         for protocol in config.protocol or default:

@@ -300,7 +300,7 @@ class _Execution:
 
     def _case(self, record: Record) -> Row:
         patients = self._cell.setting.patients
-        patient = patients.get(record.patient_id) if record.patient_id is not None else None
+        patient = patients.get(record.unit) if record.unit is not None else None
         return {"case_id": record.case_id, "patient_id": patient, "label": record.label}
 
 

@@ -101,8 +101,8 @@ def plan_cells(test: Cohort, classifier: Classifier, setting: Setting) -> Iterat
 
 
 def pseudonymise_patients(cohort: Cohort) -> dict[str, str]:
-    """Return "p0001", "p0002"... for the patient ids of `cohort`, by first appearance: nothing of the id remains."""
-    ids = dict.fromkeys(record.patient_id for record in cohort.records if record.patient_id is not None)
+    """Return "p0001", "p0002"... for the patients of `cohort`, or its groups, by first appearance: no id remains."""
+    ids = dict.fromkeys(record.unit for record in cohort.records if record.unit is not None)
     return {patient_id: f"p{index:04d}" for index, patient_id in enumerate(ids, start=1)}
 
 
@@ -111,7 +111,7 @@ def _cell_id(shard: Cohort, fingerprint: str, device: str, setting: Setting) -> 
     identity = {
         "sweep": SWEEP_VERSION,
         "cohort": [shard.name, shard.modality, shard.sha256],
-        "patients": [setting.patients.get(record.patient_id or "") for record in shard.records],
+        "patients": [setting.patients.get(record.unit or "") for record in shard.records],
         "protocol": setting.protocol,
         "classifier": fingerprint,
         "preset": [setting.preset.name, parameters(setting.preset.attack), setting.preset.storages],

@@ -1,0 +1,219 @@
+"""Shortcut probes: what should not tell the label, and how well a logistic regression tells it all the same.
+
+A classifier that is given such data may learn the shortcut. That a probe succeeds does not show that it did.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from dosimeter.cohorts.auditing.seeing import THUMBNAIL_PX, Seen, centre
+from dosimeter.cohorts.base import Cohort
+from dosimeter.record.data_audit import DataCheck, Level, Probe
+
+N_FOLDS = 5
+N_CONTROLS = 3
+LEAST_IMAGES = 10
+"""Images of a class, and of the rest, that a probe needs; of as many groups as there are folds."""
+
+ACCEPTABLE, OUTSTANDING = 0.7, 0.9
+"""AUC from which discrimination is called acceptable, and outstanding."""
+
+RULE = (
+    f"the lower bound of the AUC's 95 % interval: up to 0.5 pass, above 0.5 info, above {ACCEPTABLE} warn, "
+    f"above {OUTSTANDING} fail"
+)
+RULE_WHOLE = "info: the whole image, coarse, for comparison with the others and with the classifier's own AUC"
+SOURCE = (
+    "Hosmer, Lemeshow and Sturdivant 2013, Applied Logistic Regression, 5.2.4 (0.7 acceptable, 0.9 outstanding); "
+    "Hanley and McNeil 1982 (interval, with groups in place of images); DeGrave et al. 2021, Maguolo and Nanni 2021 "
+    "(shortcuts in chest X-rays)"
+)
+_REMEDY = {
+    "size": "resize or crop all images alike before they are stored, or take classes from one source",
+    "histogram": "take classes from one source, or show that the classifier holds on another",
+    "border": "crop borders and markers, or take classes from one source",
+    "thumbnail without its centre": (
+        "mask or crop what lies outside the organ, or take classes from one source, unless the finding itself shows "
+        "there"
+    ),
+}
+
+Floats = npt.NDArray[np.float64]
+Ids = npt.NDArray[np.int64]
+
+
+class _Target(NamedTuple):
+    """A class, or a finding, told from the rest: places of its images, and which have it."""
+
+    name: str
+    places: Ids
+    positive: npt.NDArray[np.bool_]
+
+
+def probes(cohort: Cohort, seen: Sequence[Seen], groups: Ids, *, seed: int = 0) -> list[Probe]:
+    """Return how well each probe tells each class from the rest; of two classes the positive one.
+
+    Args:
+        cohort: the images.
+        seen: of every image.
+        groups: (n,), what may not be in training and test at once.
+        seed: of the folds, and of the labels that the control permutes.
+    """
+    targets = [target for target in _targets(cohort) if _is_enough(target, groups)]
+    found = []
+    for name, features in _features(seen).items():
+        mine = [_probe(name, target, features, groups, len(targets), seed) for target in targets]
+        if mine:
+            best = max(range(len(mine)), key=lambda place: mine[place].low)
+            mine[best] = mine[best].model_copy(update={"control": _control(targets[best], features, groups, seed)})
+        found += mine
+    return found
+
+
+def checks(found: Sequence[Probe]) -> Iterator[DataCheck]:
+    """Yield a check for each probe, by the class that it tells best; one without numbers where none could be asked."""
+    by_name: dict[str, list[Probe]] = {}
+    for probe in found:
+        by_name.setdefault(probe.name, []).append(probe)
+    for name, what in _WHAT.items():
+        best = max(by_name.get(name, []), key=lambda probe: probe.low, default=None)
+        level: Level = "info" if best is None or name == WHOLE else level_of(best.low)
+        yield DataCheck(
+            id=f"probe: {name}",
+            title=f"{what} tell the label?",
+            level=level,
+            measured=f"Not asked: {_TOO_FEW}." if best is None else _sentence(best),
+            rule=RULE_WHOLE if name == WHOLE else RULE,
+            source=SOURCE,
+            remedy=_REMEDY[name] if level in ("warn", "fail") else "",
+            numbers={} if best is None else best.model_dump(),
+        )
+
+
+def level_of(low: float) -> Level:
+    """Return the verdict on an AUC whose interval begins at `low`."""
+    return "fail" if low > OUTSTANDING else "warn" if low > ACCEPTABLE else "info" if low > 0.5 else "pass"
+
+
+WHOLE = "thumbnail"
+
+_WHAT = {
+    "size": "Does size alone (height, width, channels, depth)",
+    "histogram": "Does the histogram alone (16 bins)",
+    "border": "Do edges and corners alone (mean and spread)",
+    "thumbnail without its centre": "Does a thumbnail (24 x 24) without its centre (two thirds of each side)",
+    "thumbnail": "Does a thumbnail (24 x 24)",
+}
+_TOO_FEW = f"a class, or the rest, has fewer than {LEAST_IMAGES} images or {N_FOLDS} patients"
+
+
+def _sentence(probe: Probe) -> str:
+    control = "" if probe.control is None else f"; with permuted labels {probe.control:.3f}"
+    return (
+        f"AUC {probe.auc:.3f} ({probe.low:.3f} to {probe.high:.3f}) for {probe.target}, {probe.n} images of "
+        f"{probe.n_groups} patients{control}."
+    )
+
+
+def _features(seen: Sequence[Seen]) -> Mapping[str, Floats]:
+    """Return what each probe is given, (n, k)."""
+    thumbnails = np.stack([each.thumbnail for each in seen]).astype(np.float64)
+    outside = ~centre(THUMBNAIL_PX)
+    found = {
+        "size": np.array([_size(each) for each in seen]),
+        "histogram": np.stack([each.histogram for each in seen]),
+        "border": np.stack([each.border for each in seen]),
+        "thumbnail without its centre": thumbnails[:, outside],
+        "thumbnail": thumbnails.reshape(len(seen), -1),
+    }
+    assert found.keys() == _WHAT.keys()
+    return found
+
+
+def _size(seen: Seen) -> list[float]:
+    height, width, channels, bits, *_ = seen.pixels
+    return [float(np.log(height)), float(np.log(width)), float(np.log(height / width)), channels, bits]
+
+
+def _targets(cohort: Cohort) -> Iterator[_Target]:
+    if cohort.findings:
+        known = cohort.known_findings
+        for place, name in enumerate(cohort.findings):
+            places = np.flatnonzero(~np.isnan(known[:, place]))
+            yield _Target(name, places, known[places, place] == 1)
+        return
+    everyone = np.arange(len(cohort))
+    asked = [1] if len(cohort.classes) == 2 else range(len(cohort.classes))
+    for label in asked:
+        yield _Target(cohort.classes[label], everyone, cohort.labels == label)
+
+
+def _is_enough(target: _Target, groups: Ids) -> bool:
+    sides = (target.places[target.positive], target.places[~target.positive])
+    return all(len(side) >= LEAST_IMAGES and len(set(groups[side].tolist())) >= N_FOLDS for side in sides)
+
+
+def _probe(name: str, target: _Target, features: Floats, groups: Ids, n_targets: int, seed: int) -> Probe:
+    mine = groups[target.places]
+    auc = _auc(features[target.places], target.positive, mine, seed)
+    n_positive, n_negative = (len(set(mine[side].tolist())) for side in (target.positive, ~target.positive))
+    z = float(norm.ppf(1 - 0.025 / n_targets))  # Bonferroni: the best of several is looked at
+    margin = z * standard_error(auc, n_positive, n_negative)
+    return Probe(
+        name=name,
+        target=target.name,
+        n=len(target.places),
+        n_groups=len(set(mine.tolist())),
+        auc=auc,
+        low=max(0.0, auc - margin),
+        high=min(1.0, auc + margin),
+    )
+
+
+def standard_error(auc: float, n_positive: int, n_negative: int) -> float:
+    """Return the standard error of an AUC.
+
+    Source: Hanley and McNeil 1982, Radiology 143:29, equations 1 and 2.
+    """
+    both_positive, both_negative = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = (
+        auc * (1 - auc) + (n_positive - 1) * (both_positive - auc**2) + (n_negative - 1) * (both_negative - auc**2)
+    )
+    return float(np.sqrt(max(variance, 0.0) / (n_positive * n_negative)))
+
+
+def _auc(features: Floats, positive: npt.NDArray[np.bool_], groups: Ids, seed: int) -> float:
+    """Return the AUC of scores that were each given by a regression that saw nothing of the image's group."""
+    scores = np.empty(len(positive))
+    folds = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed)
+    for train, test in folds.split(features, positive, groups):
+        if positive[train].all() or not positive[train].any():
+            scores[test] = 0.0
+            continue
+        strength = 1 / np.sqrt(features.shape[1])  # many pixels, few images: the more of them, the stiffer
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300, class_weight="balanced"))
+        model.fit(features[train], positive[train])
+        scores[test] = model.decision_function(features[test])
+    return float(roc_auc_score(positive, scores))
+
+
+def _control(target: _Target, features: Floats, groups: Ids, seed: int) -> float:
+    """Return the mean AUC where each group has the labels of another: a half, unless the probing itself leaks."""
+    rng = np.random.default_rng(seed)
+    _, mine = np.unique(groups[target.places], return_inverse=True)
+    share = np.bincount(mine, target.positive) / np.bincount(mine)
+    aucs = []
+    for _ in range(N_CONTROLS):
+        permuted = rng.permutation(share >= 0.5)[mine]
+        if permuted.any() and not permuted.all():
+            aucs.append(_auc(features[target.places], permuted, mine, seed))
+    return float(np.mean(aucs)) if aucs else 0.5

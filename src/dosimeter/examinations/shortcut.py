@@ -1,0 +1,137 @@
+"""Does a classifier look where the organ is? Its AUC with the centre of images blanked, and with the centre alone."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from dosimeter.cohorts.auditing.probes import ACCEPTABLE, standard_error
+from dosimeter.cohorts.auditing.seeing import centre
+from dosimeter.cohorts.base import Cohort
+from dosimeter.cohorts.groups import united
+from dosimeter.errors import DosimeterError
+from dosimeter.models.base import Classifier, answer
+from dosimeter.record.data_audit import DataCheck, Probe
+
+WHOLE, OUTSIDE, INSIDE = "whole images", "without their centre", "their centre alone"
+
+BATCH = 16
+
+Scores = npt.NDArray[np.float64]
+
+
+def shortcut_probes(classifier: Classifier, cohort: Cohort) -> list[Probe]:
+    """Return the classifier's AUC on whole images, without their centre (two thirds of each side), and on it alone.
+
+    What is blanked takes the mean grey of what is left, so that it is no more of an edge than it must be. A classifier
+    that tells the label as well without the centre need not look at it; one that fails may also fail because the images
+    are unlike those that it was trained on.
+
+    Args:
+        classifier: any that `sweep` takes.
+        cohort: images that it was not trained on, with its classes or findings.
+
+    Returns:
+        For each class, of two the positive one, or finding, the three probes in this order; none of what has no image,
+        or nothing else.
+
+    Raises:
+        DosimeterError: the cohort has other classes or findings.
+
+    Source: Maguolo and Nanni 2021, Information Fusion 76:1 (lungs blacked out).
+    """
+    theirs = cohort.findings or cohort.classes
+    if theirs != classifier.classes or bool(cohort.findings) != (classifier.findings is not None):
+        raise DosimeterError(
+            f"the cohort's classes {list(theirs)} must be the classifier's {list(classifier.classes)}, in that order."
+        )
+    groups = np.array(united([record.unit for record in cohort.records], []))
+    answers: dict[str, list[Tensor]] = {name: [] for name in (WHOLE, OUTSIDE, INSIDE)}
+    for start in range(0, len(cohort), BATCH):
+        places = range(start, min(start + BATCH, len(cohort)))
+        images = torch.stack([classifier.prepare(cohort[place]) for place in places]).to(classifier.device)
+        for name, seen in _views(images).items():
+            answers[name].append(answer(classifier, seen).cpu().double())
+    logits = {name: torch.cat(each).numpy() for name, each in answers.items()}
+    return [
+        _probe(name, target, scores[places], positive, groups[places])
+        for target, column, places, positive in _targets(cohort)
+        for name, scores in ((name, _scores(rows, column, bool(cohort.findings))) for name, rows in logits.items())
+    ]
+
+
+def shortcut_checks(probes: Sequence[Probe]) -> Iterator[DataCheck]:
+    """Yield, for each class or finding, whether it is told without the centre."""
+    by_target: dict[str, dict[str, Probe]] = {}
+    for probe in probes:
+        by_target.setdefault(probe.target, {})[probe.name] = probe
+    for target, found in by_target.items():
+        outside = found[OUTSIDE]
+        warned = outside.low > ACCEPTABLE
+        said = ", ".join(f"{name} {each.auc:.3f} ({each.low:.3f} to {each.high:.3f})" for name, each in found.items())
+        yield DataCheck(
+            id=f"centre: {target}",
+            title=f"Does the classifier tell {target} without the centre of the images?",
+            level="warn" if warned else "info" if outside.low > 0.5 else "pass",
+            measured=f"AUC on {said}.",
+            rule="the lower bound of the AUC's 95 % interval without the centre: above 0.5 info, above "
+            f"{ACCEPTABLE} warn",
+            source="Maguolo and Nanni 2021, Information Fusion 76:1; Hosmer, Lemeshow and Sturdivant 2013, 5.2.4; the "
+            "centre, two thirds of each side, is dosimeter's own",
+            remedy="look at the images without their centre for markers, borders and signs of their source"
+            if warned
+            else "",
+            numbers={name: each.model_dump() for name, each in found.items()},
+        )
+
+
+def _views(images: Tensor) -> dict[str, Tensor]:
+    """Return images (n, 3, size, size) whole, without their centre, and their centre alone."""
+    inside = torch.from_numpy(centre(images.shape[-1])).to(images.device)
+    return {WHOLE: images, OUTSIDE: _blanked(images, inside), INSIDE: _blanked(images, ~inside)}
+
+
+def _blanked(images: Tensor, where: Tensor) -> Tensor:
+    left = images[..., ~where].mean(dim=-1)  # (n, 3)
+    return torch.where(where, left[..., None, None], images)
+
+
+def _targets(cohort: Cohort) -> Iterator[tuple[str, int, npt.NDArray[np.int64], npt.NDArray[np.bool_]]]:
+    """Yield each class or finding that is to be told: its name, column, images, and which of them have it."""
+    known = cohort.known_findings
+    columns = range(len(cohort.findings or cohort.classes)) if cohort.findings or len(cohort.classes) > 2 else [1]
+    for column in columns:
+        truth = known[:, column] if cohort.findings else (cohort.labels == column).astype(np.float64)
+        places = np.flatnonzero(~np.isnan(truth))
+        positive = truth[places] == 1
+        if positive.any() and not positive.all():
+            yield (cohort.findings or cohort.classes)[column], column, places, positive
+
+
+def _scores(logits: Scores, column: int, findings: bool) -> Scores:
+    """Return the logit of a finding, or of a class less the log-sum-exp of the others."""
+    mine: Scores = logits[:, column]
+    if findings:
+        return mine
+    rest: Scores = np.logaddexp.reduce(np.delete(logits, column, axis=1), axis=1)
+    return mine - rest
+
+
+def _probe(
+    name: str, target: str, scores: Scores, positive: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64]
+) -> Probe:
+    auc = float(roc_auc_score(positive, scores))
+    n_positive, n_negative = (len(set(groups[side].tolist())) for side in (positive, ~positive))
+    margin = 1.96 * standard_error(auc, n_positive, n_negative)
+    return Probe(
+        name=name,
+        target=target,
+        n=len(scores),
+        n_groups=len(set(groups.tolist())),
+        auc=auc,
+        low=max(0.0, auc - margin),
+        high=min(1.0, auc + margin),
+    )

@@ -1,0 +1,301 @@
+"""The data audit: each check fires on images made to fail it, and stays quiet on sound ones."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from typer.testing import CliRunner
+
+from dosimeter.analysis.auc import auc_newcombe
+from dosimeter.cli.app import app
+from dosimeter.cohorts.auditing import sampling
+from dosimeter.cohorts.auditing.base import audit_cohort
+from dosimeter.cohorts.auditing.outliers import modified_z
+from dosimeter.cohorts.auditing.probes import level_of, standard_error
+from dosimeter.cohorts.auditing.seeing import centre
+from dosimeter.cohorts.auditing.subgroups import subgroups
+from dosimeter.cohorts.base import Cohort, Decoded, FloatImage, Record, Skipped
+from dosimeter.cohorts.split import divide
+from dosimeter.cohorts.subgroups import age_band, facts_of
+from dosimeter.errors import DosimeterError
+from dosimeter.record.data_audit import DataAudit, DataCheck
+from dosimeter.record.table import read_meta
+from dosimeter.study.run import run_study
+
+N = 60
+
+Change = Callable[[FloatImage, int], FloatImage]
+
+
+def noise(place: int) -> FloatImage:
+    """A smooth random image, another for each place, of which labels say nothing."""
+    rng = np.random.default_rng(place)
+    return np.kron(rng.random((12, 12)), np.ones((4, 4)))[None].astype(np.float32)
+
+
+def made(change: Change | None = None, **columns: Sequence[Any]) -> Cohort:
+    """60 images of 60 patients, every other one ill; `change` gets each image and its label."""
+    labels = [place % 2 for place in range(N)]
+    fields: dict[str, Sequence[Any]] = {
+        "patient_id": [f"SMITH-{place}" for place in range(N)],
+        "source": ["ab"[place // 2 % 2] for place in range(N)],
+        **columns,
+    }
+    images = [noise(place) for place in range(N)]
+    if change is not None:
+        images = [change(image, label) for image, label in zip(images, labels, strict=True)]
+    records = tuple(
+        Record(
+            case_id=f"{place:05d}",
+            label=labels[place],
+            sha256=str(place),
+            read=partial(Decoded, images[place], 8),
+            name=f"SMITH-{place}.png",
+            **{name: values[place] for name, values in fields.items()},
+        )
+        for place in range(N)
+    )
+    return Cohort("made", ("clear", "ill"), records)
+
+
+def checks(audit: DataAudit) -> dict[str, DataCheck]:
+    found = {check.id: check for check in audit.checks}
+    assert len(found) == len(audit.checks)
+    for check in audit.checks:
+        assert check.measured.endswith(".")
+        assert check.title.endswith("?")
+        assert check.rule
+        assert check.source
+        assert bool(check.remedy) or check.level in ("pass", "info")
+    text = audit.model_dump_json()
+    assert "SMITH" not in text
+    assert DataAudit.model_validate(json.loads(text)) == audit
+    return found
+
+
+@cache
+def sound() -> DataAudit:
+    cohort = made()
+    return audit_cohort(cohort, split=divide(cohort, "patient"), tuned=False)
+
+
+def test_sound_images_pass() -> None:
+    warned = {check.id for check in checks(sound()).values() if check.level not in ("pass", "info")}
+    assert warned == {"balance", "interval"}  # of twelve test images
+    assert sound().pairs == []
+
+
+def test_near_duplicates_are_judged_by_patient_label_and_side() -> None:
+    def bright(image: FloatImage) -> FloatImage:
+        return (image**0.8).astype(np.float32)
+
+    cohort = made()
+    halves = divide(cohort, "paper")
+    ids = [record.case_id for record in cohort.records]
+    trained, tested = (ids.index(side.records[3].case_id) for side in (halves.train, halves.test))
+    records = list(cohort.records)
+    records[tested] = replace(records[tested], read=partial(Decoded, bright(noise(trained)), 8))
+    planted = replace(cohort, records=tuple(records))
+    found = audit_cohort(planted, split=divide(planted, "paper"))
+    (pair,) = found.pairs
+    assert set(pair.cases) == {ids[trained], ids[tested]}
+    assert set(pair.sides) == {"train", "test"}
+    assert len(pair.pictures) == 2
+    by_id = checks(found)
+    assert by_id["near duplicates: split"].level == "fail"
+    assert by_id["near duplicates: patients"].level == "warn"
+    same_label = records[trained].label == records[tested].label
+    assert by_id["near duplicates: labels"].level == ("pass" if same_label else "warn")
+    one = replace(records[tested], patient_id=records[trained].patient_id, label=records[trained].label)
+    expected = replace(planted, records=tuple(one if place == tested else each for place, each in enumerate(records)))
+    assert audit_cohort(expected).pairs == []
+
+
+@pytest.mark.parametrize(
+    ("probe", "change"),
+    [
+        ("size", lambda image, label: image[:, : 48 - 6 * label]),
+        ("histogram", lambda image, label: image ** (1 + label)),
+        ("border", lambda image, label: np.pad(image, ((0, 0), (3, 3), (3, 3)), constant_values=label / 2)),
+        ("thumbnail without its centre", lambda image, label: marked(image, label)),
+    ],
+)
+def test_a_shortcut_is_found(probe: str, change: Change) -> None:
+    found = audit_cohort(made(change))
+    check = checks(found)[f"probe: {probe}"]
+    assert check.level in ("warn", "fail")
+    assert check.numbers["auc"] > 0.9
+    assert 0.3 < check.numbers["control"] < 0.7
+
+
+def marked(image: FloatImage, label: int) -> FloatImage:
+    """A marker burnt in near a corner of those who are ill."""
+    image = image.copy()
+    image[:, 3:8, 3:8] = label
+    return image
+
+
+def test_what_shows_in_the_centre_alone_is_no_shortcut() -> None:
+    def inside(image: FloatImage, label: int) -> FloatImage:
+        return np.where(centre(48), image * (1 - 0.6 * label), image).astype(np.float32)
+
+    by_id = checks(audit_cohort(made(inside)))
+    assert by_id["probe: thumbnail"].numbers["auc"] > 0.9
+    assert by_id["probe: thumbnail"].level == "info"
+    assert by_id["probe: thumbnail without its centre"].level in ("pass", "info")
+    assert by_id["probe: border"].level in ("pass", "info")
+
+
+def test_patients_are_in_training_or_in_the_test_of_a_probe() -> None:
+    """Ten people whose border tells who they are, and labels drawn by person: only a leak would tell them."""
+    people = [place // 6 for place in range(N)]
+    images = [np.pad(noise(place), ((0, 0), (3, 3), (3, 3)), constant_values=people[place] / 10) for place in range(N)]
+    cohort = made(patient_id=[str(person) for person in people])
+    ill = np.random.default_rng(3).permutation(10) < 5
+    records = tuple(
+        replace(record, read=partial(Decoded, images[place].astype(np.float32), 8), label=int(ill[people[place]]))
+        for place, record in enumerate(cohort.records)
+    )
+    found = next(probe for probe in audit_cohort(replace(cohort, records=records)).probes if probe.name == "border")
+    assert found.n_groups == 10
+    assert found.low < 0.5  # ten people prove nothing
+
+
+def test_too_few_images_are_not_probed() -> None:
+    found = audit_cohort(made().subset(range(12)))
+    assert found.probes == []
+    assert checks(found)["probe: size"].measured.startswith("Not asked")
+
+
+def test_the_interval_is_nearly_that_of_the_analyses() -> None:
+    margin = 1.959964 * standard_error(0.8, 40, 60)
+    other = auc_newcombe(0.8, 40, 60)
+    assert 2 * margin == pytest.approx(other.high - other.low, rel=0.05)
+    assert standard_error(1.0, 40, 60) == 0
+    assert [level_of(low) for low in (0.4, 0.6, 0.8, 0.95)] == ["pass", "info", "warn", "fail"]
+
+
+def test_findings_are_probed_each_where_they_are_known() -> None:
+    def known(place: int) -> tuple[int | None, int | None]:
+        return place % 2, None if place < 6 else int(place % 3 == 0)
+
+    cohort = made(marked)
+    records = tuple(replace(record, findings=known(place)) for place, record in enumerate(cohort.records))
+    found = audit_cohort(replace(cohort, findings=("nodule", "effusion"), records=records))
+    border = {probe.target: probe for probe in found.probes if probe.name == "thumbnail without its centre"}
+    assert border["nodule"].auc > 0.9 > border["effusion"].auc
+    assert (border["nodule"].n, border["effusion"].n) == (60, 54)
+
+
+def test_outliers_are_those_far_from_their_class() -> None:
+    cohort = made()
+    records = list(cohort.records)
+    records[7] = replace(records[7], read=partial(Decoded, np.full((1, 48, 48), 0.99, np.float32), 8))
+    found = checks(audit_cohort(replace(cohort, records=tuple(records))))["outliers"]
+    assert found.cases[0] == "00007"
+    values = np.random.default_rng(0).normal(5, 2, 4001)
+    assert modified_z(values)[np.argsort(values)[-1]] == pytest.approx((values.max() - np.median(values)) / 2, rel=0.1)
+    assert modified_z(np.full(9, 3.0)).max() == 0
+
+
+def test_intervals_are_wilson_s() -> None:
+    assert sampling.half_width(30 / 54, 54) == pytest.approx((0.681 - 0.424) / 2, abs=1e-3)  # 42 to 68 %
+    for share in (0.5, 0.9):
+        n = sampling.images_for(share, 0.05)
+        assert sampling.half_width(share, n) <= 0.05 < sampling.half_width(share, n - 1)
+    few = checks(audit_cohort(made().subset(range(30))))["interval"]
+    assert few.level == "warn"
+    assert few.numbers["n"] == 30
+
+
+@pytest.mark.parametrize(("tuned", "level"), [(None, "info"), (True, "fail"), (False, "pass")])
+def test_tuning_is_as_declared(tuned: bool | None, level: str) -> None:
+    (check,) = (check for check in sampling.checks(made(), tuned=tuned) if check.id == "tuning")
+    assert check.level == level
+
+
+def test_subgroups_are_counted_by_class_and_judged() -> None:
+    facts = [
+        (("view", "PA" if place % 2 else "AP"), ("sex", "male" if place % 4 < 2 else "female")) for place in range(N)
+    ]
+    cohort = made(facts=facts)
+    rows = {(row.fact, row.value): row.counts for row in subgroups(cohort)}
+    assert rows["view", "PA"] == {"clear": 0, "ill": 30}
+    assert rows["sex", "male"] == {"clear": 15, "ill": 15}
+    assert rows["source", "a"] == {"clear": 15, "ill": 15}
+    check = checks(audit_cohort(cohort))["subgroups"]
+    assert check.level == "warn"
+    assert check.numbers == {"view": pytest.approx(1), "sex": pytest.approx(0)}
+
+
+def test_facts_are_those_of_known_columns_and_ages_are_bands() -> None:
+    cells = {"file": "a.png", "gender": "F", "age": "045Y", "view": "pa", "name": "SMITH", "address": "1 Main St"}
+    assert facts_of(cells) == (("view", "PA"), ("sex", "female"), ("age", "40 to 59"))
+    ages = ["3", "006M", "17.9", "18", "60 years", "99", "200", "old", ""]
+    assert [age_band(age) for age in ages] == [
+        *("0 to 17", "0 to 17", "0 to 17", "18 to 39", "60 to 79", "80 and over", "", "", "")
+    ]
+
+
+def test_what_was_left_out_is_counted_and_not_named() -> None:
+    cohort = replace(made(), skipped=(Skipped("SMITH-99.png", "it is damaged."),), notes=("SMITH.txt was not read.",))
+    check = checks(audit_cohort(cohort))["unreadable"]
+    assert (check.level, check.measured) == ("warn", "1 of 61 files were left out.")
+
+
+def test_the_command_prints_and_writes_a_page(tmp_path: Path) -> None:
+    page, found = tmp_path / "audit.html", tmp_path / "audit.json"
+    asked = ["data", "audit", "phantom-ct", "--limit", "24", "--protocol", "patient", "--tuned-on-test", "no"]
+    printed = CliRunner().invoke(app, [*asked, "--out", str(page)])
+    text = page.read_text(encoding="utf-8")
+    assert "Phantom data" in text
+    assert "Are near duplicates under different patients?" in text
+    assert "<script" not in text
+    assert "PASS  Were choices made on the test images?" in printed.output
+    printed = CliRunner().invoke(app, [*asked, "--out", str(found), "--json"])
+    assert json.loads(printed.stdout)["cohort"] == "phantom-ct"
+    assert DataAudit.model_validate_json(found.read_text()).protocol == "patient"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--group", "people"), ("--tuned-on-test", "maybe"), ("--out", "a.pdf"), ("--protocol", "odd")],
+)
+def test_a_wrong_option_is_one_sentence(option: str, value: str) -> None:
+    found = CliRunner().invoke(app, ["data", "audit", "phantom-ct", "--limit", "12", option, value])
+    assert isinstance(found.exception, DosimeterError)
+    assert value in str(found.exception)
+
+
+def test_a_study_audits_its_images_and_its_report_shows_it(
+    image_folder: Path, tmp_path: Path, tiny_networks: None
+) -> None:
+    asked = {"data_audit": True, "group": "duplicates", "tuned_on_test": "no", "protocol": "patient"}
+    small = {"model": "vgg16", "preset": "sound", "epochs": 1, "epsilons": "0.01"}
+    settings = tiny.settings(image_folder, tmp_path / "run", **asked, **small)
+    outcome = run_study(settings)
+    (audit,) = read_meta(outcome.run.responses)["data_audits"]
+    assert audit["protocol"] == "patient"
+    assert next(check["level"] for check in audit["checks"] if check["id"] == "tuning") == "pass"
+    page = outcome.run.report.read_text(encoding="utf-8")
+    assert "Can the images be trusted?" in page
+    assert "SMITH" not in page
+    assert "MRN" not in page
+    assert (outcome.run.folder / "tables" / "data_audit.csv").is_file()
+    summary = json.loads((outcome.run.folder / "summary.json").read_text())
+    assert summary["data_audits"][0]["checks"]
+    assert run_study(settings).reused
+
+
+def test_an_audit_shows_itself_and_one_image_is_enough() -> None:
+    found = audit_cohort(made().subset([0]))
+    assert str(found).startswith("WARN: 1 images of made")
+    assert "<table>" in found._repr_html_()
+    with pytest.raises(DosimeterError, match="must have an image"):
+        audit_cohort(made().subset([]))
