@@ -14,7 +14,7 @@ READY := $(VENV)/.ready-$(firstword $(shell cksum < pyproject.toml))
 # Each clone runs its own sources, whichever clone the environment was made from.
 export PYTHONPATH := $(CURDIR)/src
 
-.PHONY: study setup test lint bench lowest
+.PHONY: study setup test lint bench sources lowest
 
 study: setup
 	$(BIN)/python -m dosimeter study $(ARGS)
@@ -48,6 +48,11 @@ ifdef DOSIMETER_DATA
 	$(BIN)/python -m pytest -m real
 endif
 endif
+
+# The tests of sources of networks whose packages are large: the others skip them.
+sources: setup
+	$(BIN)/python -m pip install --quiet --editable '.[huggingface,monai,xrv]'
+	$(PYTEST) tests/models
 
 # The tests with the lowest versions of the dependencies that pyproject.toml allows, torch and torchvision aside.
 lowest:
