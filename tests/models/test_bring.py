@@ -228,14 +228,16 @@ def test_an_audit_from_end_to_end(here: Path) -> None:
     training = pd.read_csv(run / "tables" / "training.csv")
     assert training.empty
     assert "already finished" in CliRunner().invoke(app, asked).output
-    replay = Replay(run)
+    with pytest.raises(DosimeterError, match=r"must be trusted: .* Add --trust"):
+        Replay(run)  # whoever opens a run folder need not be who made it
+    replay = Replay(run, trust=True)
     curve = replay.curves[next(key for key in replay.curves if key.preset == "pgd")]
     target = replay.target(curve, curve.case_ids[0])
     assert (target.path.at(target.image, 0.1) - target.image).abs().max() <= 0.1 + 1e-6
     (here / "mine_of_a_test.py").write_text(MODULE.replace("manual_seed(3)", "manual_seed(4)"))
     del sys.modules["mine_of_a_test"]
     with pytest.raises(DosimeterError, match="mine is another network now"):
-        Replay(run)
+        Replay(run, trust=True)
 
 
 def test_a_cohort_of_other_classes_is_refused(here: Path) -> None:

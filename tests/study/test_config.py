@@ -142,3 +142,14 @@ def test_epsilons_of_another_type_are_refused(tmp_path: Path, value: str) -> Non
 def test_a_settings_file_may_start_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text("seed = 3\n", encoding="utf-8-sig")
     assert load_config(tmp_path / "study.toml").seed == 3
+
+
+def test_no_file_says_what_is_trusted(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text("trust = true\n")
+    with pytest.raises(DosimeterError, match=r"trust cannot stand in a file, .* Say --trust"):
+        load_config(file)
+    assert load_config(file, trust=True).trust
+    assert "trust" not in load_config(trust=True).to_toml()
+    file.write_text("trust = false\n")  # as older runs have it
+    assert not load_config(file).trust

@@ -48,13 +48,14 @@ class Explorer:
     Args:
         folder: of the finished run.
         data: the folder of the real images, if it has moved since.
+        trust: see `Replay`.
 
     Raises:
         DosimeterError: as `Replay`.
     """
 
-    def __init__(self, folder: Path, *, data: Path | None = None) -> None:
-        self._replay = Replay(folder, data=data)
+    def __init__(self, folder: Path, *, data: Path | None = None, trust: bool = False) -> None:
+        self._replay = Replay(folder, data=data, trust=trust)
         self._curves = list(self._replay.curves.values())
         self._flips = flip_epsilon(read_compact(folder / "responses.parquet").frame)
         self._source_levels: dict[str, int] = {}  # by digest of the source

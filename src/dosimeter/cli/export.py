@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dosimeter.cli.lines import say
+from dosimeter.cli.options import described
 
 
 def export(
@@ -19,6 +20,7 @@ def export(
     limit: Annotated[int | None, typer.Option(help="images of each cohort and model")] = None,
     burn_in: Annotated[bool, typer.Option("--burn-in", help="draw the research mark into the pixels too")] = False,
     data: Annotated[Path | None, typer.Option(help="folder of the real images, if it has moved")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
 ) -> None:
     """Write a run's adversarial images, and their originals, as files for a viewer or a PACS test of your own.
 
@@ -42,6 +44,7 @@ def export(
             limit=limit,
             burn_in=burn_in,
             data=data,
+            trust=trust,
             progress=display,
         )
     say(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dosimeter.cli.lines import say
+from dosimeter.cli.options import described
 from dosimeter.cli.serving import Browser, Host, Page, PasswordFile, Port, need_app, serve_page
 from dosimeter.units import parse_epsilons
 
@@ -34,6 +35,7 @@ def new(
     window: Annotated[str, typer.Option(help="locked, or free: readers may change the grey window")] = "locked",
     break_every: Annotated[int, typer.Option(help="trials between two breaks")] = 40,
     data: Annotated[Path | None, typer.Option(help="folder of the real images, if it has moved")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
 ) -> None:
     """Make a study of pairs, one image altered: images x epsilons x {attack, random signs}, and identical pairs."""
     from dosimeter.cli.display import Display
@@ -47,7 +49,7 @@ def new(
     curve = {name: value for name, value in named.items() if value is not None}
     options = Options(parse_epsilons(epsilons), images, curve, shuffle, chosen, break_every)
     with Display() as display:
-        design = make_study(run, out, options, data=data, progress=display)
+        design = make_study(run, out, options, data=data, trust=trust, progress=display)
     shown = ", ".join(f"{epsilon:g}" for epsilon in design.epsilons)
     say(f"study {design.study_id}: {len(design.pairs)} trials a reader, {len(design.practice)} for practice")
     say(f"epsilons {shown}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dosimeter.cli.lines import say
+from dosimeter.cli.options import described
 from dosimeter.cli.serving import Browser, Host, Page, PasswordFile, Port, need_app, serve_page
 from dosimeter.errors import DosimeterError
 
@@ -22,6 +23,7 @@ def serve(
     password_file: PasswordFile = None,
     browser: Browser = True,
     data: Annotated[Path | None, typer.Option(help="folder of the real images, if it has moved")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
     export: Annotated[
         Path | None, typer.Option(help="write the explorer into this folder instead, for browsers without a server")
     ] = None,
@@ -34,7 +36,7 @@ def serve(
 ) -> None:
     """Explore a run's images at any epsilon in a browser. For a study with readers see `dosimeter readers serve`."""
     if export is not None:
-        _export(run, export, epsilons=epsilons, limit=limit, data=data)
+        _export(run, export, epsilons=epsilons, limit=limit, data=data, trust=trust)
         return
     for name, value in (("epsilons", epsilons), ("limit", limit)):
         if value is not None:
@@ -43,26 +45,28 @@ def serve(
     from dosimeter.app.explorer import HOME, explorer_router
 
     def router() -> "APIRouter":
-        return explorer_router(_explorer(run, data))
+        return explorer_router(_explorer(run, data, trust=trust))
 
     page = Page("explorer", HOME, ".", "sees the images", router)
     serve_page(page, host=host, port=port, password_file=password_file, browser=browser)
 
 
-def _explorer(run: Path, data: Path | None) -> "Explorer":
+def _explorer(run: Path, data: Path | None, *, trust: bool) -> "Explorer":
     from dosimeter.app.explorer import Explorer
 
     say("making the run's classifiers ready ...", error=True)
-    return Explorer(run, data=data)
+    return Explorer(run, data=data, trust=trust)
 
 
-def _export(run: Path, folder: Path, *, epsilons: str | None, limit: int | None, data: Path | None) -> None:
+def _export(
+    run: Path, folder: Path, *, epsilons: str | None, limit: int | None, data: Path | None, trust: bool
+) -> None:
     need_app()
     from dosimeter.app.standalone import check_export, write_explorer
     from dosimeter.cli.display import Display
 
     choice = check_export(folder, epsilons=epsilons, limit=limit)
-    explorer = _explorer(run, data)
+    explorer = _explorer(run, data, trust=trust)
     with Display() as display:
         n_images = write_explorer(explorer, choice, progress=display)
     size_mb = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6

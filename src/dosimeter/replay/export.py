@@ -60,6 +60,7 @@ def export(
     limit: int | None = None,
     burn_in: bool = False,
     data: Path | None = None,
+    trust: bool = False,
     progress: Progress | None = None,
 ) -> Exported:
     """Write the adversarial images of a run as files, the originals beside them, and manifest.json.
@@ -79,6 +80,7 @@ def export(
         limit: images of each curve.
         burn_in: draw the mark into the pixels of adversarial files as well, which may undo the attack.
         data: folder of the real images, if it has moved since the run.
+        trust: see `Replay`.
         progress: told of every image.
 
     Raises:
@@ -92,7 +94,7 @@ def export(
         raise DosimeterError(f"limit must be at least 1 image, got {limit}.")
     if not is_free(folder):
         raise DosimeterError(f"the folder to export to must be empty or absent, {folder} is not. Name another.")
-    replay = Replay(run, data=data)
+    replay = Replay(run, data=data, trust=trust)
     curves = _chosen(list(replay.curves.values()), preset=preset, model=model, cohort=cohort)
     progress = progress or Progress()
     with filling(folder) as draft:

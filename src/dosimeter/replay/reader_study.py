@@ -56,7 +56,9 @@ class Options(NamedTuple):
     break_every: int = 40
 
 
-def make_study(run: Path, out: Path, options: Options, *, data: Path | None = None, progress: Progress) -> Design:
+def make_study(
+    run: Path, out: Path, options: Options, *, data: Path | None = None, trust: bool = False, progress: Progress
+) -> Design:
     """Make the folder of a reader study: its design, its images, and an empty store of answers.
 
     Shown are test images that the classifier answers correctly without attack, chosen at random; at every epsilon
@@ -67,13 +69,14 @@ def make_study(run: Path, out: Path, options: Options, *, data: Path | None = No
         out: the study's, absent or empty; after an error it is as it was.
         options: what it is to show.
         data: the folder of the real images, if it has moved since the run.
+        trust: see `Replay`.
         progress: told of every image.
 
     Raises:
         DosimeterError: an option is unusable, `out` is not empty, or the run's images cannot be made again.
     """
     epsilons = _checked(options, out)
-    replay = Replay(run, data=data)
+    replay = Replay(run, data=data, trust=trust)
     curve = _choose(replay, options.curve)
     cases = _cases(run, curve, options)
     out.parent.mkdir(parents=True, exist_ok=True)

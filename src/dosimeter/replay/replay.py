@@ -95,6 +95,7 @@ class Replay:
     Args:
         folder: the run's.
         data: the folder of the real images, if it has moved since.
+        trust: let a model card run the code that it names, as it did for the run.
 
     Raises:
         DosimeterError: no finished run, images, weights or classifiers that are not there or are others, or another
@@ -107,10 +108,10 @@ class Replay:
         >>> adversarial = target.path.at(target.image, 0.003)  # doctest: +SKIP
     """
 
-    def __init__(self, folder: Path, *, data: Path | None = None) -> None:
+    def __init__(self, folder: Path, *, data: Path | None = None, trust: bool = False) -> None:
         self.folder = folder
         self.meta = responses.read_meta(folder / "responses.parquet")
-        config = load_config(folder / "config.toml", data=data).resolved()
+        config = load_config(folder / "config.toml", data=data, trust=trust).resolved()
         self.config = config
         known = set(responses.read_column(folder / "responses.parquet", "cell_id"))
         self.curves = {curve.key: curve for curve in _curves(folder, config, self.meta, known)}

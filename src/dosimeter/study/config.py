@@ -368,8 +368,8 @@ class StudyConfig(BaseModel):
         return f"{names}-{self.digest()[:8]}"
 
     def to_toml(self) -> str:
-        """Return the settings as a TOML file that gives them again."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        """Return the settings as a TOML file that gives them again; but for trust, which no file can give."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True, exclude={"trust"}))
 
 
 class Asked(NamedTuple):
@@ -447,6 +447,11 @@ def load_config(path: Path | None = None, **overrides: Any) -> StudyConfig:
     settings: dict[str, Any] = {}
     if path is not None:
         settings = read_toml(path, "settings file")
+        if settings.pop("trust", False) and not overrides.get("trust"):
+            raise DosimeterError(
+                f"{named(path.name)}: trust cannot stand in a file, which may be another's. Say --trust where you run "
+                "it."
+            )
     settings |= {key: value for key, value in overrides.items() if value is not None}
     for key in settings:
         if key not in StudyConfig.model_fields:
