@@ -153,3 +153,12 @@ def test_no_file_says_what_is_trusted(tmp_path: Path) -> None:
     assert "trust" not in load_config(trust=True).to_toml()
     file.write_text("trust = false\n")  # as older runs have it
     assert not load_config(file).trust
+
+
+def test_no_preset_at_all_needs_an_attack_and_goes_through_a_file(tmp_path: Path) -> None:
+    config = load_config(preset="none", attack="square")
+    assert config.preset == ()
+    (tmp_path / "config.toml").write_text(config.to_toml())
+    assert load_config(tmp_path / "config.toml") == config
+    with pytest.raises(DosimeterError, match="preset none must come with another attack"):
+        load_config(preset="none")

@@ -189,7 +189,7 @@ class StudyConfig(BaseModel):
                 name_of(name)  # a card that cannot be read is a mistake of now
             elif name not in choices:
                 raise DosimeterError(f"{info.field_name} '{name}' is not known. {did_you_mean(name, choices)}")
-        if info.field_name == "model" and not value:
+        if info.field_name != "protocol" and not value:
             raise DosimeterError(f"{info.field_name} must name at least one of: {', '.join(choices)}.")
         return tuple(dict.fromkeys(value))
 
@@ -369,7 +369,8 @@ class StudyConfig(BaseModel):
 
     def to_toml(self) -> str:
         """Return the settings as a TOML file that gives them again; but for trust, which no file can give."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True, exclude={"trust"}))
+        settings = self.model_dump(mode="json", exclude_none=True, exclude={"trust"})
+        return tomli_w.dumps(settings | {"preset": settings["preset"] or ["none"]})
 
 
 class Asked(NamedTuple):
