@@ -145,6 +145,7 @@ def classifier(
         DosimeterError: an argument is unusable, or the network cannot be copied.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 2))
         >>> classifier(net, size_px=32, classes=("clear", "opacity"), channels=1)(torch.rand(5, 3, 32, 32)).shape
         torch.Size([5, 2])
