@@ -9,7 +9,9 @@ import pytest
 import torch
 from cards import write_card
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
+from dosimeter.cli.app import app
 from dosimeter.errors import DosimeterError
 from dosimeter.models.source import bring
 
@@ -74,8 +76,26 @@ def test_the_metadata_of_a_bundle_is_its_card(tmp_path: Path) -> None:
     torch.testing.assert_close(classifier(images), network(images.mean(dim=1, keepdim=True) * 2 - 1))
     with pytest.raises(DosimeterError, match=r"says classes \['effusion', 'opacity', 'clear'\], its file \['clear'"):
         bring(of_bundle(tmp_path, classes=THREE[::-1]))
+    with pytest.raises(DosimeterError, match="says channels 3, its bundle 1"):
+        bring(of_bundle(tmp_path, channels=3))
     with pytest.raises(DosimeterError, match=r"says size_px 64, its file \[32, 40\]"):
         bring(of_bundle(tmp_path, size_px=64))
+
+
+def test_the_card_of_a_bundle_is_written_by_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle(tmp_path / "bundle")
+    result = CliRunner().invoke(app, ["init", "bundle", "phantom-3", "--images", "3", "--out", "bundle.toml"])
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "bundle.toml").read_text()
+    for line in (
+        'weights = "bundle"',
+        'classes = ["clear", "opacity", "effusion"]',
+        "size_px = [32, 40]",
+        "channels = 1",
+    ):
+        assert line in text.splitlines()
+    assert bring(tmp_path / "bundle.toml").classes == tuple(THREE)
 
 
 @pytest.mark.parametrize(

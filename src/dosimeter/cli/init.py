@@ -47,6 +47,7 @@ def init(
     facts = facts_of(model, weights=weights, random_weights=random_weights)
     cohort = load_cohort(data, positive=positive)
     opened = open_model(facts, cohort.findings or cohort.classes, size_px=_size(size_px), trust=trust)
+    say(f"{name} is loaded. Now it is asked about up to {images} images in usual ranges and sizes.", error=True)
     made = propose(opened, cohort, name=name, n_images=images, beside=out.parent)
     write_text(out, made.text)
     say(f"{out} is written.")
