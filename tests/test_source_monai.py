@@ -128,6 +128,20 @@ def test_a_trusted_bundle_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        ({"spatial_shape": [0, 40]}, "metadata.json must take images of 1 to 4096 pixels a side, got 0"),
+        ({"spatial_shape": [32, 10**9]}, "got 1000000000"),
+        ({"value_range": [1, 0]}, r"value_range of metadata.json must ascend, got \[1, 0\]"),
+    ],
+)
+def test_metadata_that_cannot_be_is_one_sentence(tmp_path: Path, image: dict[str, Any], said: str) -> None:
+    bundle(tmp_path / "bundle", network_data_format={"inputs": {"image": image}, "outputs": {}})
+    with pytest.raises(DosimeterError, match=said):
+        bring(of_bundle(tmp_path))
+
+
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"architecture": "DenseNet12"}, "none of monai.networks.nets. Did you mean 'densenet121'"),

@@ -18,7 +18,7 @@ from dosimeter.models.preprocessing import Preprocessing
 from dosimeter.models.proof import check_answers, check_references
 from dosimeter.models.saved import load_classifier
 from dosimeter.plain import named, shown
-from dosimeter.record.model_card import ModelCard, checked, read_model_card
+from dosimeter.record.model_card import MAX_SIDE_PX, ModelCard, checked, read_model_card
 from dosimeter.record.resizing import Interpolation, Resize
 
 
@@ -232,6 +232,22 @@ def file_of(card: ModelCard) -> Path:
             f"the weights {named(card.weights.name)} are not beside the model card. Put the file there."
         )
     return card.weights
+
+
+def size_of(height: object, width: object, file: str) -> int | tuple[int, int]:
+    """Return the size that a file says its images have: a side, or height and width.
+
+    Raises:
+        DosimeterError: it is none that images may have.
+    """
+    for side in (height, width):
+        if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= MAX_SIDE_PX:
+            raise DosimeterError(
+                f"{named(file)} must take images of 1 to {MAX_SIDE_PX} pixels a side, got {shown(side)}."
+            )
+    assert isinstance(height, int)
+    assert isinstance(width, int)
+    return height if height == width else (height, width)
 
 
 class Grey(nn.Module):

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from dosimeter.errors import DosimeterError, did_you_mean, in_a_line
-from dosimeter.models.source import Brought, Source
+from dosimeter.models.source import Brought, Source, size_of
 from dosimeter.models.tensors import fill_tensors, seeded
 from dosimeter.plain import named, shown
 from dosimeter.record.model_card import ModelCard
@@ -203,11 +203,13 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     shape = image.get("spatial_shape")
     if isinstance(shape, list) and len(shape) == 2 and all(isinstance(side, int) for side in shape):
-        found["size_px"] = shape[0] if shape[0] == shape[1] else tuple(shape)
+        found["size_px"] = size_of(shape[0], shape[1], METADATA.name)
     if image.get("num_channels") in (1, 3):
         found["channels"] = image["num_channels"]
     limits = image.get("value_range")
-    if isinstance(limits, list) and len(limits) == 2 and limits[0] < limits[1]:
+    if isinstance(limits, list) and len(limits) == 2 and all(isinstance(each, int | float) for each in limits):
+        if not limits[0] < limits[1]:
+            raise DosimeterError(f"value_range of {METADATA.name} must ascend, got {shown(limits)}.")
         low, width = float(limits[0]), float(limits[1]) - float(limits[0])
         found |= {"mean": (-low / width or 0.0,), "std": (1 / width,)}
     names = output.get("channel_def")
