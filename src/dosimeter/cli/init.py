@@ -1,5 +1,6 @@
 """`dosimeter init`: a model card, as far as it can be known, with the evidence and the questions that are left."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -53,8 +54,8 @@ def init(
     say(f"{out} is written.")
     if made.questions:
         say(f"Answer in it: {', '.join(made.questions)}. The lines begin with '# ?', with the evidence above them.")
-    trusting = " --trust" if trust else ""
-    say(f"Then: dosimeter audit --model {out} --data {data}{trusting}")
+    chosen = [*(("--positive", positive) if positive else ()), *(("--trust",) if trust else ())]
+    say(f"Then: {shlex.join(['dosimeter', 'audit', '--model', str(out), '--data', data, *chosen])}")
 
 
 def _name(model: str) -> str:
