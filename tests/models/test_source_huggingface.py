@@ -112,6 +112,16 @@ def test_a_resize_that_no_grid_has_is_asked_for(tmp_path: Path) -> None:
     file.write_text(json.dumps(images | {"resample": 5}))
     with pytest.raises(DosimeterError, match=r"says resample 5, .* say interpolation"):
         bring(card(tmp_path))
+    sizes: list[dict[str, Any]] = [
+        {"height": "a", "width": 32},
+        {"height": 32, "width": 10**9},
+        {"height": 0, "width": 1},
+    ]
+    values = {"image_mean": [None] * 3}, {"rescale_factor": "b"}
+    for broken in (*({"size": size} for size in sizes), *values):
+        file.write_text(json.dumps(images | broken))
+        with pytest.raises(DosimeterError, match=r"preprocessor_config.json (of net cannot be understood|must take)"):
+            bring(card(tmp_path))
     file.write_text("[1]")
     with pytest.raises(DosimeterError, match="must be a JSON object, got list"):
         bring(card(tmp_path))

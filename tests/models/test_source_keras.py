@@ -13,7 +13,9 @@ from cards import write_card
 
 from dosimeter.errors import DosimeterError
 from dosimeter.models.source import bring
+from dosimeter.models.sources import keras as source
 from dosimeter.models.sources.keras import import_keras
+from dosimeter.record.model_card import checked
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 pytest.importorskip("h5py")
@@ -74,6 +76,13 @@ def test_a_file_answers_as_keras_does_with_logits(
     assert float(torch.autograd.grad(logits.sum(), images)[0].abs().sum()) > 0
     assert classifier.train(True)(images).equal(classifier.train(False)(images))  # a dropout that stays off
     assert ("left out" in classifier.card["weights"]["note"]) == (activation is not None)
+
+
+def test_what_prepares_images_within_the_file_is_told(keras: Any, tmp_path: Path) -> None:
+    model_of(keras).save(tmp_path / "a.keras")
+    facts = {"name": "a", "source": "keras", "weights": str(tmp_path / "a.keras"), "classes": THREE}
+    brought = source.load(checked(facts | {"outputs": "probabilities"}, "card"))
+    assert brought.hints == ("Within the file images are multiplied by 2.0 and -1.0 is added.",)
 
 
 def test_an_identity_is_the_file_s(keras: Any, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import pytest
 import torch
 from cards import write_card
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
+from dosimeter.cli.app import app
 from dosimeter.errors import DosimeterError
 from dosimeter.models.source import bring
 
@@ -74,8 +76,26 @@ def test_the_metadata_of_a_bundle_is_its_card(tmp_path: Path) -> None:
     torch.testing.assert_close(classifier(images), network(images.mean(dim=1, keepdim=True) * 2 - 1))
     with pytest.raises(DosimeterError, match=r"says classes \['effusion', 'opacity', 'clear'\], its file \['clear'"):
         bring(of_bundle(tmp_path, classes=THREE[::-1]))
+    with pytest.raises(DosimeterError, match="says channels 3, its bundle 1"):
+        bring(of_bundle(tmp_path, channels=3))
     with pytest.raises(DosimeterError, match=r"says size_px 64, its file \[32, 40\]"):
         bring(of_bundle(tmp_path, size_px=64))
+
+
+def test_the_card_of_a_bundle_is_written_by_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle(tmp_path / "bundle")
+    result = CliRunner().invoke(app, ["init", "bundle", "phantom-3", "--images", "3", "--out", "bundle.toml"])
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "bundle.toml").read_text()
+    for line in (
+        'weights = "bundle"',
+        'classes = ["clear", "opacity", "effusion"]',
+        "size_px = [32, 40]",
+        "channels = 1",
+    ):
+        assert line in text.splitlines()
+    assert bring(tmp_path / "bundle.toml").classes == tuple(THREE)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +125,20 @@ def test_a_trusted_bundle_answers(tmp_path: Path) -> None:
     images = torch.rand(2, 3, 32, 40)
     classifier = bring(of_bundle(tmp_path), trust=True)
     torch.testing.assert_close(classifier(images), network(images.mean(dim=1, keepdim=True) * 2 - 1))
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        ({"spatial_shape": [0, 40]}, "metadata.json must take images of 1 to 4096 pixels a side, got 0"),
+        ({"spatial_shape": [32, 10**9]}, "got 1000000000"),
+        ({"value_range": [1, 0]}, r"value_range of metadata.json must ascend, got \[1, 0\]"),
+    ],
+)
+def test_metadata_that_cannot_be_is_one_sentence(tmp_path: Path, image: dict[str, Any], said: str) -> None:
+    bundle(tmp_path / "bundle", network_data_format={"inputs": {"image": image}, "outputs": {}})
+    with pytest.raises(DosimeterError, match=said):
+        bring(of_bundle(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`dosimeter init`: a model card, as far as it can be known, with the evidence and the questions that are left."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -47,13 +48,14 @@ def init(
     facts = facts_of(model, weights=weights, random_weights=random_weights)
     cohort = load_cohort(data, positive=positive)
     opened = open_model(facts, cohort.findings or cohort.classes, size_px=_size(size_px), trust=trust)
+    say(f"{name} is loaded. Now it is asked about up to {images} images in usual ranges and sizes.", error=True)
     made = propose(opened, cohort, name=name, n_images=images, beside=out.parent)
     write_text(out, made.text)
     say(f"{out} is written.")
     if made.questions:
         say(f"Answer in it: {', '.join(made.questions)}. The lines begin with '# ?', with the evidence above them.")
-    trusting = " --trust" if trust else ""
-    say(f"Then: dosimeter audit --model {out} --data {data}{trusting}")
+    chosen = [*(("--positive", positive) if positive else ()), *(("--trust",) if trust else ())]
+    say(f"Then: {shlex.join(['dosimeter', 'audit', '--model', str(out), '--data', data, *chosen])}")
 
 
 def _name(model: str) -> str:

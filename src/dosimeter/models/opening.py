@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from dosimeter import registry
 from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.models.evidence import Outputs, ask
 from dosimeter.models.source import Brought, Source
 from dosimeter.models.tensors import read_tensors
 from dosimeter.plain import named
@@ -24,11 +25,13 @@ class Opened(NamedTuple):
         facts: of a card, what is certain: source, architecture or weights.
         card: a card with which it could be loaded.
         brought: what the source knows.
+        outputs: what it gives for noise; None if the size of its images is not known.
     """
 
     facts: dict[str, Any]
     card: ModelCard
     brought: Brought
+    outputs: Outputs | None
 
 
 def facts_of(model: str, *, weights: Path | None = None, random_weights: bool = False) -> dict[str, Any]:
@@ -92,7 +95,7 @@ def _source_of(path: Path) -> str:
 def open_model(
     facts: dict[str, Any], names: Sequence[str], *, size_px: int | tuple[int, int] | None = None, trust: bool = False
 ) -> Opened:
-    """Return a model as its source loads it, with the first number of channels and kind of outputs that it takes.
+    """Return a model as its source loads it, with the first channels and kind of outputs with which it answers.
 
     Args:
         facts: see `facts_of`.
@@ -101,7 +104,7 @@ def open_model(
         trust: let the source run code that comes with the model.
 
     Raises:
-        DosimeterError: its source cannot load it, or asks for trust.
+        DosimeterError: its source cannot load it, or asks for trust; or it does not answer.
     """
     source: Source = registry.get("sources", facts["source"])
     said: dict[str, DosimeterError] = {}
@@ -111,11 +114,12 @@ def open_model(
             raise DosimeterError(f"{named(card.name)} must be trusted: {reason} Add --trust if you do.")
         try:
             brought = source.load(card)
+            outputs = ask(card, brought) if card.size_px or brought.size_px else None
         except DosimeterError as error:
             said.setdefault(str(error), error)
             continue
         named_so = card if brought.classes is None else card.model_copy(update={"classes": brought.classes})
-        return Opened(facts, named_so, brought)
+        return Opened(facts, named_so, brought, outputs)
     raise next((error for text, error in said.items() if "model card" not in text), next(iter(said.values())))
 
 

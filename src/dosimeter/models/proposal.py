@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from dosimeter.cohorts.base import Cohort
 from dosimeter.files import digest_of
-from dosimeter.models.evidence import RANGES, RESIZES, Count, Evidence, Outputs, ask
+from dosimeter.models.evidence import RANGES, RESIZES, Count, Evidence, Outputs
 from dosimeter.models.opening import Opened
 from dosimeter.models.source import Brought
 from dosimeter.plain import one_line
@@ -94,11 +94,13 @@ def propose(opened: Opened, cohort: Cohort, *, name: str, n_images: int, beside:
     for hint in opened.brought.hints:
         sheet.remark(hint)
     card, brought = opened.card, opened.brought
-    is_sized = (card.size_px or brought.size_px) is not None
-    card = _outputs(sheet, card, brought, cohort) if is_sized else _unasked(sheet, card)
+    asked = opened.outputs
+    card = (
+        _unasked(sheet, card) if asked is None else _outputs(sheet, card, brought, asked, several=bool(cohort.findings))
+    )
     card = _classes(sheet, card, brought, cohort)
     _size(sheet, card, brought)
-    evidence = Evidence(card, brought, cohort, n_images=n_images) if is_sized else None
+    evidence = None if asked is None else Evidence(card, brought, cohort, n_images=n_images)
     best = _range(sheet, brought, evidence)
     _resize(sheet, brought, evidence, best)
     sheet.part("Who may use the weights.")
@@ -114,17 +116,16 @@ def _unasked(sheet: Sheet, card: ModelCard) -> ModelCard:
     return card
 
 
-def _outputs(sheet: Sheet, card: ModelCard, brought: Brought, cohort: Cohort) -> ModelCard:
+def _outputs(sheet: Sheet, card: ModelCard, brought: Brought, found: Outputs, *, several: bool) -> ModelCard:
     """Write what the network's outputs are; return a card of that kind and so many classes."""
+    n = found.within.shape[1]
     if brought.outputs is not None:
         sheet.part(f"The file ends in an activation that makes {card.outputs} of logits.")
         sheet.known("outputs", card.outputs)
-        found = ask(card, brought)
-        return _with_classes(card, found.within.shape[1])
-    found = ask(card, brought)
-    n = found.within.shape[1]
+        return _with_classes(card, n)
     low, high = float(found.within.min()), float(found.within.max())
-    kind, why = _kind(found, n, several=bool(cohort.findings) or card.outputs == "findings")
+    whose = "its file" if card.outputs == "findings" else "the data" if several else ""
+    kind, why = _kind(found, n, whose)
     sheet.part(f"{n} output{'s' if n > 1 else ''}, from {low:.3g} to {high:.3g} for noise: {why}.")
     if kind:
         sheet.known("outputs", kind)
@@ -133,8 +134,8 @@ def _outputs(sheet: Sheet, card: ModelCard, brought: Brought, cohort: Cohort) ->
     return _with_classes(card.model_copy(update={"outputs": kind or "logits"}), n)
 
 
-def _kind(found: Outputs, n: int, *, several: bool) -> tuple[str, str]:
-    """Return what outputs are, "" if that cannot be known, and why."""
+def _kind(found: Outputs, n: int, whose: str) -> tuple[str, str]:
+    """Return what outputs are, "" if that cannot be known, and why; `whose` findings they are, "" if nobody's."""
     if found.activation == "softmax":
         return "probabilities", "they sum to 1, also far outside the range of images"
     if found.activation == "sigmoid" and n > 1:
@@ -143,8 +144,8 @@ def _kind(found: Outputs, n: int, *, several: bool) -> tuple[str, str]:
         return "one probability", "it stays in [0, 1], also far outside the range of images"
     if n == 1:
         return "one logit", "a logit"
-    if several:
-        return "findings", "logits, of findings that an image may have or not, as the data has them"
+    if whose:
+        return "findings", f"logits, of findings that an image may have or not, as {whose} has them"
     return "logits", "logits, of classes that exclude each other, as the data has them"
 
 

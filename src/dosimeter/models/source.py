@@ -20,7 +20,7 @@ from dosimeter.models.proof import check_answers, check_references
 from dosimeter.models.queried import Access, Labels, Queried
 from dosimeter.models.saved import load_classifier
 from dosimeter.plain import named, shown
-from dosimeter.record.model_card import MEMORY, ModelCard, checked, name_of, read_model_card
+from dosimeter.record.model_card import MAX_SIDE_PX, MEMORY, ModelCard, checked, name_of, read_model_card
 from dosimeter.record.resizing import Interpolation, Resize
 
 
@@ -153,6 +153,7 @@ def classifier(
         DosimeterError: an argument is unusable, or the network cannot be copied.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 2))
         >>> classifier(net, size_px=32, classes=("clear", "opacity"), channels=1)(torch.rand(5, 3, 32, 32)).shape
         torch.Size([5, 2])
@@ -250,6 +251,22 @@ def file_of(card: ModelCard) -> Path:
             f"the weights {named(card.weights.name)} are not beside the model card. Put the file there."
         )
     return card.weights
+
+
+def size_of(height: object, width: object, file: str) -> int | tuple[int, int]:
+    """Return the size that a file says its images have: a side, or height and width.
+
+    Raises:
+        DosimeterError: it is none that images may have.
+    """
+    for side in (height, width):
+        if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= MAX_SIDE_PX:
+            raise DosimeterError(
+                f"{named(file)} must take images of 1 to {MAX_SIDE_PX} pixels a side, got {shown(side)}."
+            )
+    assert isinstance(height, int)
+    assert isinstance(width, int)
+    return height if height == width else (height, width)
 
 
 class Grey(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from dosimeter.errors import DosimeterError, in_a_line
 from dosimeter.files import digest_of_file
 from dosimeter.models.batches import any_batch
-from dosimeter.models.source import Brought, Source, file_of
+from dosimeter.models.source import Brought, Source, file_of, size_of
 from dosimeter.record.model_card import ModelCard
 
 
@@ -26,13 +26,14 @@ def load(card: ModelCard) -> Brought:
         raise DosimeterError(
             f"{path.name} cannot be read as an exported program ({in_a_line(error)[:200]})."
         ) from error
-    channels, *size = _shape(program, path)
+    channels, height, width = _shape(program, path)
+    size_px = size_of(height, width, path.name)
     if channels != card.channels:
         raise DosimeterError(f"the model card of {card.name} says channels {card.channels}, its file {channels}.")
     built_by = f"torch {torch.__version__}"
     return Brought(
-        any_batch(network, torch.full((3, channels, *size), 0.5)),
-        size_px=size[0] if size[0] == size[1] else (size[0], size[1]),
+        any_batch(network, torch.full((3, channels, height, width), 0.5)),
+        size_px=size_px,
         built_by=built_by,
         identity=f"{digest_of_file(path)} by {built_by}",
     )

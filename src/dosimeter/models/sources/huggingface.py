@@ -11,13 +11,14 @@ from torch import nn
 from dosimeter.errors import DosimeterError, in_a_line
 from dosimeter.files import digest_of
 from dosimeter.models.outputs import Output
-from dosimeter.models.source import Brought, Source
+from dosimeter.models.source import Brought, Source, size_of
 from dosimeter.plain import named, shown
 from dosimeter.record.model_card import ModelCard
 
 RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box"}
 """Pillow's numbers of filters, as a preprocessor_config.json has them."""
 
+IMAGES = "preprocessor_config.json"
 MULTI_LABEL = "multi_label_classification"
 WARPED_PX = 384  # ConvNeXT's own rule: from this size on nothing is cropped
 
@@ -76,7 +77,7 @@ def read(folder: Path, file: str) -> dict[str, Any]:
 
 def read_images(folder: Path) -> dict[str, Any]:
     """Return what the folder says of its images."""
-    found = read(folder, "preprocessor_config.json")
+    found = read(folder, IMAGES)
     if found:
         return found
     within = read(folder, "processor_config.json").get("image_processor")
@@ -96,8 +97,17 @@ def how_of(images: dict[str, Any], folder: Path, card: ModelCard | None) -> dict
     """Return what `Brought` and a card say of size, resize and normalisation.
 
     Raises:
-        DosimeterError: the folder says a resize that no grid has, and the card none.
+        DosimeterError: the folder says a resize that no grid has, and the card none; or something else than it may.
     """
+    try:
+        return _how_of(images, folder, card)
+    except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError) as error:
+        raise DosimeterError(
+            f"{IMAGES} of {named(folder.name)} cannot be understood ({in_a_line(error)[:160]})."
+        ) from error
+
+
+def _how_of(images: dict[str, Any], folder: Path, card: ModelCard | None) -> dict[str, Any]:
     how: dict[str, Any] = {}
     if not images:
         return how
@@ -118,7 +128,7 @@ def how_of(images: dict[str, Any], folder: Path, card: ModelCard | None) -> dict
         if unknown and not said:
             keys = "interpolation" if unknown == "resample" else "size_px and resize"
             raise DosimeterError(
-                f"preprocessor_config.json of {named(folder.name)} says {unknown} {shown(images.get(unknown))}, which "
+                f"{IMAGES} of {named(folder.name)} says {unknown} {shown(images.get(unknown))}, which "
                 f"gives images that dosimeter does not make: say {keys} in the card."
             )
         how |= grid or {}
@@ -134,7 +144,8 @@ def _grid(images: dict[str, Any]) -> dict[str, Any] | None:
         return None
     cropped = {"height", "width"} <= crop.keys() and images.get("do_center_crop", False)
     if "shortest_edge" in size:
-        edge = int(size["shortest_edge"])
+        edge = size_of(size["shortest_edge"], size["shortest_edge"], IMAGES)
+        assert isinstance(edge, int)
         if "crop_pct" in images and not cropped:
             share = float(images["crop_pct"] or 224 / 256)
             warped = {"size_px": edge, "resize": "squash"}
@@ -148,8 +159,8 @@ def _grid(images: dict[str, Any]) -> dict[str, Any] | None:
     shares = {wanted[side] / size[side] for side in ("height", "width")}
     if len(shares) > 1 or max(shares) > 1:
         return None
-    height, width = int(wanted["height"]), int(wanted["width"])
-    return {"size_px": height if height == width else (height, width), "resize": "squash", "crop_pct": shares.pop()}
+    size_px = size_of(wanted["height"], wanted["width"], IMAGES)
+    return {"size_px": size_px, "resize": "squash", "crop_pct": shares.pop()}
 
 
 def _check(card: ModelCard, config: dict[str, Any], images: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dosimeter.errors import DosimeterError, in_a_line
 from dosimeter.files import digest_of_file
 from dosimeter.models.archives import require_plain
-from dosimeter.models.source import Brought, Source
+from dosimeter.models.source import Brought, Source, size_of
 from dosimeter.plain import named
 from dosimeter.record.model_card import ModelCard
 
@@ -174,7 +174,7 @@ def _input(model: Any, path: Path, card: ModelCard) -> tuple[int | tuple[int, in
         raise DosimeterError(f"the model card of {card.name} says channels {card.channels}, its file {channels}.")
     if height is None or width is None:
         return None, channels_first
-    return (height if height == width else (height, width)), channels_first
+    return size_of(height, width, path.name), channels_first
 
 
 def without_activation(keras: Any, model: Any) -> tuple[Any, str]:

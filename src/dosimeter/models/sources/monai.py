@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from dosimeter.errors import DosimeterError, did_you_mean, in_a_line
-from dosimeter.models.source import Brought, Source
+from dosimeter.models.source import Brought, Source, size_of
 from dosimeter.models.tensors import fill_tensors, seeded
 from dosimeter.plain import named, shown
 from dosimeter.record.model_card import ModelCard
@@ -156,7 +156,10 @@ def _code(value: Any, *, top: bool = False) -> Iterator[str]:
 
 
 def _bundle(card: ModelCard, folder: Path) -> Brought:
-    definition = network_of(folder)
+    definition, said = network_of(folder), read_metadata(folder)
+    channels = said.pop("channels", card.channels)
+    if channels != card.channels:
+        raise DosimeterError(f"the model card of {card.name} says channels {card.channels}, its bundle {channels}.")
     if why_trust(card):
         network, name = _trusted(folder), "bundle"
     else:
@@ -169,7 +172,7 @@ def _bundle(card: ModelCard, folder: Path) -> Brought:
             f"{named(folder.name)} has no tensors: put them into {' or '.join(str(place) for place in TENSORS)}."
         )
     fill_tensors(network, card.model_copy(update={"weights": tensors, "architecture": name}))
-    return Brought(First(network), **read_metadata(folder), built_by=_version(name))
+    return Brought(First(network), **said, built_by=_version(name))
 
 
 def _trusted(folder: Path) -> nn.Module:
@@ -188,7 +191,7 @@ def _trusted(folder: Path) -> nn.Module:
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """Return what a bundle's metadata.json says, as `Brought` has it: size, range of values, classes.
+    """Return what a bundle's metadata.json says, as `Brought` has it, and channels: size, range of values, classes.
 
     Raises:
         DosimeterError: it cannot be read.
@@ -200,9 +203,13 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     shape = image.get("spatial_shape")
     if isinstance(shape, list) and len(shape) == 2 and all(isinstance(side, int) for side in shape):
-        found["size_px"] = shape[0] if shape[0] == shape[1] else tuple(shape)
+        found["size_px"] = size_of(shape[0], shape[1], METADATA.name)
+    if image.get("num_channels") in (1, 3):
+        found["channels"] = image["num_channels"]
     limits = image.get("value_range")
-    if isinstance(limits, list) and len(limits) == 2 and limits[0] < limits[1]:
+    if isinstance(limits, list) and len(limits) == 2 and all(isinstance(each, int | float) for each in limits):
+        if not limits[0] < limits[1]:
+            raise DosimeterError(f"value_range of {METADATA.name} must ascend, got {shown(limits)}.")
         low, width = float(limits[0]), float(limits[1]) - float(limits[0])
         found |= {"mean": (-low / width or 0.0,), "std": (1 / width,)}
     names = output.get("channel_def")

@@ -18,7 +18,7 @@ from dosimeter.files import digest_of_file
 from dosimeter.models.batches import any_batch
 from dosimeter.models.identity import probes
 from dosimeter.models.preprocessing import Preprocessing
-from dosimeter.models.source import Brought, Source
+from dosimeter.models.source import Brought, Source, size_of
 from dosimeter.record.model_card import ModelCard
 
 TOLERANCE = 1e-3
@@ -157,11 +157,11 @@ def _missing(error: ImportError) -> DosimeterError:
 
 def _size(card: ModelCard, session: Any) -> int | tuple[int, int]:
     """Return the size that the file says, else the card."""
+    assert card.weights is not None
     height, width = (side if isinstance(side, int) else None for side in session.get_inputs()[0].shape[2:])
     if height and width:
-        return height if height == width else (height, width)
+        return size_of(height, width, card.weights.name)
     if card.size_px is None:
-        assert card.weights is not None
         raise DosimeterError(f"the model card of {card.name} must say size_px: {card.weights.name} takes any.")
     return card.size_px
 

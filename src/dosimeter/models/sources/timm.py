@@ -7,7 +7,7 @@ from torch import nn
 
 from dosimeter.cohorts.grids import FILTERS
 from dosimeter.errors import DosimeterError, did_you_mean, in_a_line
-from dosimeter.models.source import Brought, Source
+from dosimeter.models.source import Brought, Source, size_of
 from dosimeter.models.tensors import fill_tensors, seeded
 from dosimeter.record.model_card import ModelCard
 
@@ -58,8 +58,7 @@ def load(card: ModelCard) -> Brought:
 
 
 def _size(input_size: Sequence[int]) -> int | tuple[int, int]:
-    height, width = (int(side) for side in input_size[-2:])
-    return height if height == width else (height, width)
+    return size_of(int(input_size[-2]), int(input_size[-1]), "timm's data config")
 
 
 def _resize(config: dict[str, Any]) -> dict[str, Any]:

@@ -146,10 +146,13 @@ def read(path: Path, xrv: Any) -> dict[str, Tensor]:
         ) from error
     if not isinstance(found, nn.Module):
         return read_tensors(path)
-    for part in found.modules():  # of files from before torch 1.6
-        if "_non_persistent_buffers_set" not in vars(part):
-            part._non_persistent_buffers_set = set()
-    return {name: value for name, value in found.state_dict().items() if name != "op_threshs"}
+    try:
+        for part in nn.Module.modules(found):  # of files from before torch 1.6
+            vars(part).setdefault("_non_persistent_buffers_set", set())
+        tensors = nn.Module.state_dict(found)
+    except Exception as error:  # its parts may be anything
+        raise DosimeterError(f"{path.name} holds no whole network ({in_a_line(error)[:160]}).") from error
+    return {name: value for name, value in tensors.items() if name != "op_threshs"}
 
 
 def _fetched(xrv: Any, facts: dict[str, Any]) -> Path:
