@@ -19,6 +19,7 @@ def audit(
         list[str], typer.Option(help="test images: folder:PATH, csv:PATH, or a cohort (dosimeter list cohorts)")
     ],
     trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
+    preset: Annotated[str | None, typer.Option(help=described("preset"))] = None,
     attack: Annotated[list[str] | None, typer.Option(help=described("attack"))] = None,
     effort: Annotated[str, typer.Option(help=described("effort"))] = "quick",
     epsilons: Annotated[str, typer.Option(help=described("epsilons"))] = AUDIT["gradients"].epsilons,
@@ -56,7 +57,7 @@ def audit(
         model=joined(model),
         cohort=joined(data),
         trust=trust or None,
-        preset=asked.preset,
+        preset=preset or asked.preset,
         protocol=asked.protocol,
         attack=joined(attack) or asked.attacks,
         effort=effort,

@@ -1,7 +1,9 @@
 """An ONNX file, made a torch network again, and checked against what onnxruntime answers."""
 
+import logging
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +20,11 @@ from dosimeter.files import digest_of_file
 from dosimeter.models.batches import any_batch
 from dosimeter.models.identity import probes
 from dosimeter.models.preprocessing import Preprocessing
+from dosimeter.models.queried import Queried
 from dosimeter.models.source import Brought, Source, size_of
 from dosimeter.record.model_card import ModelCard
+
+log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3
 """Largest difference from onnxruntime's outputs, as a share of their spread, on patterns and the card's references."""
@@ -34,23 +39,33 @@ class Conversion(NamedTuple):
 
 
 def load(card: ModelCard) -> Brought:
-    """Return the network in `card.weights`, with gradients.
+    """Return the network in `card.weights`; as scores without gradients where no converter makes torch's of it.
 
     Raises:
-        DosimeterError: packages are missing, the file has several inputs, cannot be converted or answers otherwise.
+        DosimeterError: packages are missing, or the file has several inputs.
     """
     session = open_session(card)
     size_px = _size(card, session)
     made = convert(card, session, size_px)
     assert card.weights is not None
-    if made.network is None:
-        raise DosimeterError(
-            f"{card.weights.name} cannot be made a torch network that answers as onnxruntime does "
-            f"({'; '.join(made.failures)}), so it has no gradients. Export it again with "
-            "torch.onnx.export(network, (images,), FILE, dynamo=True)."
-        )
-    identity = f"{digest_of_file(card.weights)} by {made.by}"
-    return Brought(made.network, size_px=size_px, built_by=made.by, identity=identity)
+    digest = digest_of_file(card.weights)
+    if made.network is not None:
+        return Brought(made.network, size_px=size_px, built_by=made.by, identity=f"{digest} by {made.by}")
+    by = f"onnxruntime {version('onnxruntime')}"
+    note = (
+        f"It has no gradients, because no converter makes a torch network of it ({'; '.join(made.failures)}): exported "
+        "again with torch.onnx.export(network, (images,), FILE, dynamo=True) it may have."
+    )
+    log.warning("%s: %s", card.name, note)
+    return Brought(
+        Queried(partial(_scores, session)), size_px=size_px, built_by=by, identity=f"{digest} by {by}", note=note
+    )
+
+
+def _scores(session: Any, images: FloatImage) -> FloatImage:
+    """Return what onnxruntime answers about images (n, channels, H, W), one by one: a file may have a batch of one."""
+    name = session.get_inputs()[0].name
+    return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
 
 
 def open_session(card: ModelCard) -> Any:
