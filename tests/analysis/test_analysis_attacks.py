@@ -342,16 +342,15 @@ def test_tables_beside_the_papers_stay_those_of_fgsm(tables: dict[str, pd.DataFr
     assert set(tables["evaluation"]["verdict"]) <= {"PASS", "CAUTION", "UNRELIABLE"}
 
 
+@pytest.mark.no_cover  # what it runs others run too
 def test_attacks_of_several_seeds_are_never_mixed() -> None:
     run = make_responses(**SMALL, attacks=("pgd", "random_sign"), transfers=("pgd",), repeats=2)
-    every = build_tables(run)
-    for seed in (0, 1):
-        alone = build_tables(Responses(run.frame[run.frame["seed"] == seed], run.meta))
-        for analyse in OF_ATTACKS:
-            name = analyse.__name__
-            mine = every[name][every[name]["seed"] == seed].drop(columns="seed").reset_index(drop=True)
-            keys = ["cohort", "protocol", "model"]
-            expected = alone[name].sort_values(keys, kind="stable", ignore_index=True)
+    for analyse in OF_ATTACKS:
+        every = analyse(run.frame)
+        for seed in (0, 1):
+            mine = every[every["seed"] == seed].drop(columns="seed").reset_index(drop=True)
+            alone = analyse(run.frame[run.frame["seed"] == seed])
+            expected = alone.sort_values(["cohort", "protocol", "model"], kind="stable", ignore_index=True)
             pd.testing.assert_frame_equal(mine, expected, check_dtype=False)
 
 
@@ -368,7 +367,8 @@ def test_attacks_of_several_seeds_are_never_mixed() -> None:
     ],
 )
 def test_a_poor_table_keeps_its_columns(run: Responses, tables: dict[str, pd.DataFrame], keep: Any) -> None:
-    frame = run.frame[keep(run.frame)]
+    few = run.frame[run.frame["preset"].isin(["paper", "sound", "pgd", "pgd from vgg16", "random_sign"])]
+    frame = few[keep(few)]
     for analyse in OF_ATTACKS:
         own = tables[analyse.__name__].drop(columns="evaluation")  # which `build_tables` puts beside
         assert list(analyse(frame).columns) == list(own.columns)

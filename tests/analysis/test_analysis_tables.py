@@ -365,16 +365,14 @@ def test_files_hold_the_tables_and_are_the_same_every_time(
             assert read[column].to_list() == pytest.approx(table[column].astype(float).to_list(), rel=1e-9, nan_ok=True)
 
 
-def test_a_run_with_attacks_and_seeds_has_every_table_and_the_same_bytes_each_time(tmp_path: Path) -> None:
+def test_a_run_with_attacks_and_seeds_has_every_table(tmp_path: Path) -> None:
+    """With the same bytes each time: see `test_a_redrawn_run_with_attacks_gives_the_same_bytes`."""
     run = make_responses(**SMALL, attacks=("pgd", "random_sign"), transfers=("pgd",), repeats=2, visibility=True)
     tables = build_tables(run)
     assert tables.keys() == CAPTIONS.keys() - {*Classes.captions, *SeveralFindings.captions}
-    for folder, each in (("one", tables), ("two", build_tables(run))):
-        write_tables(each, tmp_path / folder)
+    write_tables(tables, tmp_path)
     for name, table in tables.items():
-        one, two = ((tmp_path / folder / f"{name}.csv").read_bytes() for folder in ("one", "two"))
-        assert one == two
-        assert len(pd.read_csv(tmp_path / "one" / f"{name}.csv")) == len(table) > 0
+        assert len(pd.read_csv(tmp_path / f"{name}.csv")) == len(table) > 0
 
 
 def test_latex_is_escaped_and_square(small_tables: dict[str, pd.DataFrame]) -> None:

@@ -173,7 +173,8 @@ def test_the_sections_come_in_order(plain: str) -> None:
 
 
 def test_every_text_is_escaped() -> None:
-    run = make_responses(**{**SMALL, "cohorts": {HOSTILE: "xray"}}, attacks=("pgd", "random_sign"), transfers=("pgd",))
+    settings = {**SMALL, "cohorts": {HOSTILE: "xray"}, "presets": ("sound",)}
+    run = make_responses(**settings, attacks=("pgd", "random_sign"), transfers=("pgd",))
     meta = json.loads(json.dumps(run.meta).replace("COVID-19", HOSTILE).replace("dosimeter study", HOSTILE))
     meta["classifiers"][0]["weights"] |= {"note": HOSTILE, "name": HOSTILE, "stand_in": True}
     meta |= {"incomplete": [HOSTILE], "run_id": HOSTILE}
