@@ -119,7 +119,9 @@ def test_no_output_of_a_run_shows_a_folder(home: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(dosimeter.models.fit, "load_weights", missing)
     run = home / "run"
     cohort = f"csv:{home / 'scans' / 'list.csv'}"
-    config = settings(home, run, cohort=cohort, epochs=1, mask=home / "mask.png", attack="pgd", effort="quick")
+    config = settings(
+        home, run, cohort=cohort, epochs=1, mask=home / "mask.png", attack="pgd", effort="quick", preset="sound"
+    )
     tested = plan_trials(config)[0][0].split.test.records[0]
     run_study(config, progress=Removing(tested.read.args[0]))  # type: ignore[attr-defined]
     said = texts(run)

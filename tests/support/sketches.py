@@ -29,6 +29,15 @@ def undrawn(trial: Any) -> Iterator[Any]:
         yield section, drawing._replace(draw=Figure)
 
 
+def unreported(folder: Path, **_: Any) -> Path:
+    """In the place of `redraw`: write a blank report and no tables."""
+    for name in ("tables", "figures"):
+        (folder / name).mkdir(exist_ok=True)
+    for name in ("report.html", "summary.json"):
+        (folder / name).write_text("not drawn")
+    return folder / "report.html"
+
+
 def drawn_alone(*subjects: str) -> AbstractContextManager[None]:
     """Within it reports have their pictures of these subjects, and all others are blank."""
 
