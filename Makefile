@@ -36,8 +36,10 @@ lint: setup
 # without lint and coverage.
 FAST := $(filter fast,$(ARGS))
 CHOSEN := $(if $(filter slow,$(ARGS)),not real,not real and not slow)
-# Files of tests side by side, each process with one thread: their threads would wait for one another.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
+# Files of tests side by side, each process with one thread: their threads would wait for one another. The files begin in
+# their folders' order: by their number of tests, as xdist has it, the few that run whole studies would come last.
+SIDE_BY_SIDE := -n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test: $(if $(FAST),setup,lint)
 ifneq ($(FAST),)
@@ -61,7 +63,7 @@ lowest:
 	$(VENV)-lowest/bin/python benchmarks/lowest.py > $(VENV)-lowest/lowest.txt
 	$(VENV)-lowest/bin/python -m uv pip install --quiet --python $(VENV)-lowest/bin/python \
 		--constraint $(VENV)-lowest/lowest.txt --editable '.[dev]'
-	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -m "not real" -n auto --maxprocesses=4 --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -m "not real" $(SIDE_BY_SIDE)
 
 # The peers it is measured against. torchattacks pins an old release of requests, hence --no-deps.
 bench: setup

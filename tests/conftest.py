@@ -167,8 +167,9 @@ def only_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """The study writes its tables and a blank report."""
 
     def write(folder: Path, **_: object) -> Path:
+        page = sketches.unreported(folder)
         write_tables(build_tables(responses.read(folder / "responses.parquet")), folder / "tables")
-        return _blank_report(folder)
+        return page
 
     monkeypatch.setattr(dosimeter.study.run, "redraw", write)
 
@@ -176,16 +177,4 @@ def only_tables(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """The study writes a blank report and no tables: the analyses are most of a small study's time."""
-
-    def write(folder: Path, **_: object) -> Path:
-        (folder / "tables").mkdir(exist_ok=True)
-        return _blank_report(folder)
-
-    monkeypatch.setattr(dosimeter.study.run, "redraw", write)
-
-
-def _blank_report(folder: Path) -> Path:
-    (folder / "figures").mkdir(exist_ok=True)
-    for name in ("report.html", "summary.json"):
-        (folder / name).write_text("not drawn")
-    return folder / "report.html"
+    monkeypatch.setattr(dosimeter.study.run, "redraw", sketches.unreported)

@@ -225,16 +225,18 @@ def test_a_folder_in_use_is_neither_swept_nor_drawn(table: Path, capsys: pytest.
 
 
 @pytest.mark.usefixtures("tiny_networks", "no_report")
-@pytest.mark.parametrize("pattern", ["examined/exemplars-*", "examined/preflights-*"])
 @pytest.mark.parametrize("content", ["null", '[{"a": 1}]', '{"a": 1}'])
 def test_pictures_and_examinations_that_are_nonsense_are_made_again(
-    study_copy: Callable[..., Path], image_folder: Path, tmp_path: Path, pattern: str, content: str
+    study_copy: Callable[..., Path], image_folder: Path, tmp_path: Path, content: str
 ) -> None:
     study_copy(tmp_path / "run", model="vgg16", epochs=1)
     config = settings(image_folder, tmp_path / "run", model="vgg16", epochs=1)
     before = responses.read_meta(tmp_path / "run" / "responses.parquet")
-    for file in (tmp_path / "run").glob(pattern):
-        file.write_text(content)
+    for pattern in ("examined/exemplars-*", "examined/preflights-*"):
+        files = list((tmp_path / "run").glob(pattern))
+        assert files
+        for file in files:
+            file.write_text(content)
     (tmp_path / "run" / "responses.parquet").unlink()
     run_study(config)
     after = responses.read_meta(tmp_path / "run" / "responses.parquet")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import sketches
 from typer.testing import CliRunner
 
 import dosimeter.attacks.known
@@ -202,26 +203,26 @@ def additions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         del sys.modules[name]
 
 
-@pytest.mark.usefixtures("tiny_networks", "additions", "drawn")
+@pytest.mark.no_cover  # what it runs others run too
+@pytest.mark.usefixtures("tiny_networks", "additions")
 def test_what_one_file_or_one_entry_point_adds_stands_everywhere(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    result = CliRunner().invoke(
-        app,
-        [
-            *("study", "--cohort", "phantom-xray", "--limit", "30", "--epochs", "1", "--protocol", "paper"),
-            *(
-                "--model",
-                "smallest,foreign",
-                "--defence",
-                "dusk+night",
-                "--attack",
-                "brighter,other",
-                "--storage",
-                "png8-again",
-            ),
-            *("--epsilons", "0.02,0.1,0.4", "--visibility", "none", "--out", str(run)),
-        ],
-    )
+    options = [
+        *("study", "--cohort", "phantom-xray", "--limit", "30", "--epochs", "1", "--protocol", "paper"),
+        *(
+            "--model",
+            "smallest,foreign",
+            "--defence",
+            "dusk+night",
+            "--attack",
+            "brighter,other",
+            "--storage",
+            "png8-again",
+        ),
+        *("--epsilons", "0.02,0.1,0.4", "--visibility", "none", "--out", str(run)),
+    ]
+    with sketches.drawn_alone("counted", "tallied"):
+        result = CliRunner().invoke(app, options)
     assert result.exit_code == 0, result.output
     sections = {"counted": "Counted by a folder", "tallied": "Tallied by a package"}
     attacks, models = ("Brighter by a file", "Brighter by a package"), ("Smallest by a file", "Foreign by a package")

@@ -11,6 +11,7 @@ Names are read without importing any of it.
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
@@ -88,12 +89,17 @@ def add(kind: str, name: str, thing: Any) -> None:
     ADDED[kind, name] = thing
 
 
-def _own(kind: str) -> list[str]:
+def _own(kind: str) -> Sequence[str]:
     _, module, is_mapping = KINDS[kind]
     found = importlib.import_module(module)
     if is_mapping:
         return list(found.ENTRIES)
-    return sorted(each.name for each in pkgutil.iter_modules(found.__path__) if not each.name.startswith("_"))
+    return _modules(tuple(found.__path__))
+
+
+@cache
+def _modules(folders: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(each.name for each in pkgutil.iter_modules(folders) if not each.name.startswith("_")))
 
 
 @cache

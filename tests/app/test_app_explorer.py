@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sketches
 import tiny
 from PIL import Image
 from tiny import settings
@@ -27,10 +28,11 @@ API = "/api/explorer"
 
 @contextmanager
 def finished_run(image_folder: Path, out: Path, **changes: Any) -> Iterator[Path]:
-    """A finished run of tiny networks, which stay in the real ones' places."""
+    """A finished run of tiny networks, which stay in the real ones' places; its report is blank."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("DOSIMETER_CACHE", str(out / "cache"))
         tiny.install(patched.setitem)
+        patched.setattr("dosimeter.study.run.redraw", sketches.unreported)
         run_study(settings(image_folder, out / "run", visibility="none", **changes))
         yield out / "run"
 
@@ -73,7 +75,7 @@ def test_answers_and_flips_are_those_of_the_table(folder: Path, client: TestClie
     assert flips == sorted(flips)
     mine = rows[(rows["model"] == "vgg16") & (rows["preset"] == "sound") & rows["on_grid"]]
     ids = list(dict.fromkeys(mine["case_id"]))
-    for row in mine.to_dict("records"):
+    for row in mine[::3].to_dict("records"):
         wanted = {
             "curve": place,
             "case": ids.index(row["case_id"]),

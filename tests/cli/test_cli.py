@@ -104,6 +104,7 @@ def test_ctrl_c_is_130_and_the_study_continues(run, image_folder: Path, tmp_path
     import dosimeter.executors.local
 
     arguments = ("study", "--cohort", f"csv:{image_folder / 'cases.csv'}", "--epochs", 1, "--out", tmp_path / "run")
+    arguments += ("--model", "vgg16", "--epsilons", "0.001,4/255")
     with monkeypatch.context() as patched:
         patched.setattr(dosimeter.executors.local, "execute_cell", interrupt)
         code, _, err = run(*arguments)

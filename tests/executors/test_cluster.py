@@ -113,6 +113,9 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setattr(logging.getLogger("ray"), "level", logging.CRITICAL)
+        patch.setattr(
+            sharing, "NO_WORKER_S", 300.0
+        )  # a machine that runs much else is slow, and no test fails for that
         nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": N_CPUS, "include_dashboard": False})
         try:
             yield nodes.address

@@ -140,6 +140,12 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@functools.cache
+def printed() -> dict[str, str]:
+    """The same for all tests, made once."""
+    return prints()
+
+
 def prints() -> dict[str, str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -149,7 +155,7 @@ def prints() -> dict[str, str]:
 def test_what_answers_otherwise_has_another_fingerprint_and_the_same_again_has_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    first = prints()
+    first = printed()
     assert len(set(first.values())) == len(NETWORKS)
     assert prints() == first
     assert "cannot be told from others" not in caplog.text
@@ -159,7 +165,7 @@ def test_another_process_finds_the_same_fingerprints() -> None:
     ask = "import test_identity, json; print(json.dumps(test_identity.prints()))"
     environment = {"PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path)}
     told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, env=environment)
-    assert json.loads(told.stdout) == prints()
+    assert json.loads(told.stdout) == printed()
 
 
 def test_a_global_and_a_helper_that_a_network_uses_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,7 @@ def search_space(epsilons: np.ndarray) -> list[tuple[float, float]]:
 def test_no_curve_of_a_fine_grid_is_likelier_than_the_fitted_one() -> None:
     for epsilons, right, n in made_up(150):
         (low, high), widths, lapses = search_space(epsilons)
-        axes = np.linspace(low, high, 250), np.geomspace(*widths, 30), np.linspace(*lapses, 3)
+        axes = np.linspace(low, high, 150), np.geomspace(*widths, 20), np.linspace(*lapses, 3)
         cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
         best = log_likelihood(cells, epsilons, right, n).max()
         found = log_likelihood(fit_curve(epsilons, right, n), epsilons, right, n)

@@ -19,6 +19,7 @@ from response_factory import make_responses
 import dosimeter.report
 from dosimeter.errors import DosimeterError
 from dosimeter.presentation import numbers
+from dosimeter.record import table as responses
 from dosimeter.record.table import Responses
 from dosimeter.report import redraw, summarise
 from dosimeter.report.build import build_tables
@@ -72,7 +73,10 @@ def test_redraw_writes_everything_from_the_table_alone(folder: Path) -> None:
 def test_redrawing_replaces_what_is_there_and_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    shutil.copy(folder / "responses.parquet", run)
+    drawn = responses.read(folder / "responses.parquet")
+    exemplars = [each for each in drawn.meta["exemplars"] if each["preset"] == "sound"]
+    sound = drawn.frame[drawn.frame["preset"] == "sound"]
+    write_responses(Responses(sound, drawn.meta | {"exemplars": exemplars}), run)
     redraw(run)
     before = digests(run)
     summary = json.loads((run / "summary.json").read_text())
@@ -173,7 +177,8 @@ def test_the_sections_come_in_order(plain: str) -> None:
 
 
 def test_every_text_is_escaped() -> None:
-    run = make_responses(**{**SMALL, "cohorts": {HOSTILE: "xray"}}, attacks=("pgd", "random_sign"), transfers=("pgd",))
+    settings = {**SMALL, "cohorts": {HOSTILE: "xray"}, "presets": ("sound",)}
+    run = make_responses(**settings, attacks=("pgd", "random_sign"), transfers=("pgd",))
     meta = json.loads(json.dumps(run.meta).replace("COVID-19", HOSTILE).replace("dosimeter study", HOSTILE))
     meta["classifiers"][0]["weights"] |= {"note": HOSTILE, "name": HOSTILE, "stand_in": True}
     meta |= {"incomplete": [HOSTILE], "run_id": HOSTILE}

@@ -40,8 +40,14 @@ def attacked() -> Responses:
     )  # fmt: skip
 
 
-def test_every_attack_has_its_robust_accuracy_at_the_nearest_doses(attacked: Responses) -> None:
-    tables = build_tables(attacked)
+@pytest.fixture(scope="module")
+def tables(attacked: Responses) -> dict[str, pd.DataFrame]:
+    return build_tables(attacked)
+
+
+def test_every_attack_has_its_robust_accuracy_at_the_nearest_doses(
+    attacked: Responses, tables: dict[str, pd.DataFrame]
+) -> None:
     summary = json.loads(json.dumps(summarise(attacked, tables), allow_nan=False))
     for result in summary["results"]:
         attacks = {(attack["preset"], attack["storage"]): attack for attack in result["attacks"]}
@@ -59,15 +65,17 @@ def test_every_attack_has_its_robust_accuracy_at_the_nearest_doses(attacked: Res
         assert attacks["worst case", "float"]["taxonomy"] is None
 
 
-def test_every_curve_has_its_interval_and_its_simultaneous_band(attacked: Responses) -> None:
+def test_every_curve_has_its_interval_and_its_simultaneous_band(
+    attacked: Responses, tables: dict[str, pd.DataFrame]
+) -> None:
     alone = make_responses(cohorts={"xray-268": "xray"}, epsilons=(0.0, 1e-3, 0.009), n_cases=20, patients=False)
-    for run, name in ((attacked, "robust_accuracy"), (alone, "fgsm_accuracy")):
-        tables = build_tables(run)
-        for result in json.loads(json.dumps(summarise(run, tables), allow_nan=False))["results"]:
+    of_alone = build_tables(alone)
+    for run, found, name in ((attacked, tables, "robust_accuracy"), (alone, of_alone, "fgsm_accuracy")):
+        for result in json.loads(json.dumps(summarise(run, found), allow_nan=False))["results"]:
             assert result["worst_case"]["band_low"] <= result["worst_case"]["low"]
             for attack in result["attacks"]:
                 names = {"model": result["model"], "preset": attack["preset"], "storage": attack["storage"]}
-                rows = tables[name][(tables[name][[*names]] == pd.Series(names)).all(axis=1)]
+                rows = found[name][(found[name][[*names]] == pd.Series(names)).all(axis=1)]
                 for place, column in (("epsilon", "epsilon"), ("value", "accuracy"), ("low", "ci_low"),
                                       ("band_low", "band_low"), ("band_high", "band_high")):  # fmt: skip
                     assert [point[place] for point in attack["curve"]] == rows[column].to_list()
@@ -75,8 +83,10 @@ def test_every_curve_has_its_interval_and_its_simultaneous_band(attacked: Respon
                     assert point["band_low"] <= point["low"] <= point["value"] <= point["high"] <= point["band_high"]
 
 
-def test_evaluations_are_summarised_with_their_verdict_and_its_reasons(attacked: Responses) -> None:
-    results = {result["model"]: result for result in summarise(attacked, build_tables(attacked))["results"]}
+def test_evaluations_are_summarised_with_their_verdict_and_its_reasons(
+    attacked: Responses, tables: dict[str, pd.DataFrame]
+) -> None:
+    results = {result["model"]: result for result in summarise(attacked, tables)["results"]}
     judged = {each["preset"]: each for each in results["inception_v3"]["evaluations"]}
     assert judged["paper"]["verdict"] == "UNRELIABLE"  # its gradients vanish
     assert "Gradients are not zero" in judged["paper"]["because"]

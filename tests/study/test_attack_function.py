@@ -112,7 +112,7 @@ def test_a_cohort_of_arrays_is_swept() -> None:
         dm.cohort_of(images.astype(np.int64), labels, mine.classes)
     with pytest.raises(DosimeterError, match="size_px"):
         dm.classifier(network, size_px=0, classes=("a", "b"))
-    with pytest.raises(DosimeterError, match=r"network must be a torch\.nn\.Module, got str"):
+    with pytest.raises(DosimeterError, match=r"network must be a torch\.nn\.Module or a function, got str"):
         dm.classifier("vgg16", size_px=8, classes=("a", "b"))  # type: ignore[arg-type]
 
 

@@ -73,7 +73,7 @@ def test_a_study_ends_in_a_report(cohort: str, tmp_path: Path, monkeypatch: pyte
     tiny.install(monkeypatch.setitem)
     config = dm.StudyConfig(
         cohort=(cohort,), limit=32, out=tmp_path / "run", epochs=2, model=("vgg16",), effort="quick",
-        epsilons="0.003,0.03", attack=("pgd",), device="cpu", workers=1,
+        epsilons="0.003,0.03", preset=("sound",), attack=("pgd",), device="cpu", workers=1,
     )  # fmt: skip
     outcome = dm.run_study(config)
     page = (outcome.run.folder / "report.html").read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import sketches
 from PIL import Image
 from tiny import settings
 
@@ -104,6 +105,7 @@ def texts(folder: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.no_cover  # what it runs others run too
 @pytest.mark.usefixtures("tiny_networks")
 @pytest.mark.usefixtures("drawn")
 def test_no_output_of_a_run_shows_a_folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +119,9 @@ def test_no_output_of_a_run_shows_a_folder(home: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(dosimeter.models.fit, "load_weights", missing)
     run = home / "run"
     cohort = f"csv:{home / 'scans' / 'list.csv'}"
-    config = settings(home, run, cohort=cohort, epochs=1, mask=home / "mask.png", attack="pgd", effort="quick")
+    config = settings(
+        home, run, cohort=cohort, epochs=1, mask=home / "mask.png", attack="pgd", effort="quick", preset="sound"
+    )
     tested = plan_trials(config)[0][0].split.test.records[0]
     run_study(config, progress=Removing(tested.read.args[0]))  # type: ignore[attr-defined]
     said = texts(run)
@@ -128,7 +132,7 @@ def test_no_output_of_a_run_shows_a_folder(home: Path, tmp_path: Path, monkeypat
     assert "list.csv: " in log
     assert f"case {tested.case_id} left out: SMITH-" in log
     monkeypatch.setattr(sys, "argv", ["dosimeter", "report", str(run)])
-    with pytest.raises(SystemExit):
+    with sketches.sketched(), pytest.raises(SystemExit):
         main()
     said |= {f"again {name}": text for name, text in texts(run).items()}
     for name, text in said.items():

@@ -29,6 +29,28 @@ def undrawn(trial: Any) -> Iterator[Any]:
         yield section, drawing._replace(draw=Figure)
 
 
+def unreported(folder: Path, **_: Any) -> Path:
+    """In the place of `redraw`: write a blank report and no tables."""
+    for name in ("tables", "figures"):
+        (folder / name).mkdir(exist_ok=True)
+    for name in ("report.html", "summary.json"):
+        (folder / name).write_text("not drawn")
+    return folder / "report.html"
+
+
+def drawn_alone(*subjects: str) -> AbstractContextManager[None]:
+    """Within it reports have their pictures of these subjects, and all others are blank."""
+
+    def some(trial: Any) -> Iterator[Any]:
+        for section, drawing in _drawings(trial):
+            yield section, drawing if drawing.subject in subjects else drawing._replace(draw=Figure)
+
+    def saving(figure: Figure, stem: Path, *, mark: str = "") -> tuple[Path, Path]:
+        return save(figure, stem, mark=mark) if figure.axes else blank(figure, stem, mark=mark)
+
+    return _made_by(saving, some)
+
+
 @contextmanager
 def _made_by(saving: Any, drawings: Any) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:

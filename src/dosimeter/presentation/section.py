@@ -6,7 +6,7 @@ page and be missing in the tables or in the summary.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any, ClassVar, NamedTuple
 
@@ -265,6 +265,12 @@ class Section:
 
 def fill(package: str, template: str = "page.html", **values: Any) -> Markup:
     """Return a template of a section's package (its `__name__`), filled in; "macros.html" is there to import."""
+    return Markup(_environment(package).get_template(template).render(**values))
+
+
+@cache
+def _environment(package: str) -> jinja2.Environment:
+    """Return what compiles the templates of a package, each once."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: read_file(__package__ if name == "macros.html" else package, name)),
         autoescape=True,
@@ -275,7 +281,7 @@ def fill(package: str, template: str = "page.html", **values: Any) -> Markup:
     environment.filters |= {name: getattr(numbers, name) for name in ("percent", "seconds", "moment")}
     environment.filters |= {"model": model_name, "attack": attack_title}
     environment.globals["marks"] = MARKS
-    return Markup(environment.get_template(template).render(**values))
+    return environment
 
 
 def read_file(package: str, name: str) -> str:
