@@ -139,6 +139,7 @@ def test_a_tag_that_may_name_a_person_is_refused(tmp_path: Path, tag: str, words
         ("csv:a.csv", {"label_tag": "ViewPosition"}, "label_tag is for cohorts folder:"),
         ("csv:a.csv", {"classes": ("a", "b")}, "classes is for cohorts npz:"),
         ("folder:a", {"findings": ("a",)}, "need a list"),
+        ("csv:a.csv", {"findings": ("a",), "positive": "a"}, "positive must be left out"),
         ("folder:a", {"labels": "a.csv", "label_tag": "Modality"}, "label_tag must be alone"),
     ],
 )
