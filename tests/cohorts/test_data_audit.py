@@ -131,7 +131,7 @@ def test_a_shortcut_is_found(probe: str, change: Change) -> None:
     check = checks(found)[f"probe: {probe}"]
     assert check.level in ("warn", "fail")
     assert check.numbers["auc"] > 0.9
-    assert 0.3 < check.numbers["control"] < 0.7
+    assert 0.3 < check.numbers["permuted"] < 0.7
 
 
 def marked(image: FloatImage, label: int) -> FloatImage:

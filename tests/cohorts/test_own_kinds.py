@@ -15,7 +15,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from dosimeter.cohorts import load_cohort
 from dosimeter.errors import DosimeterError
+from dosimeter.record.table import read
 from dosimeter.study.config import load_config
+from dosimeter.study.run import run_study
 from dosimeter.study.trials import plan_trials
 
 rng = np.random.default_rng(0)
@@ -57,6 +59,20 @@ def test_a_list_of_findings_has_unknown_labels(tmp_path: Path) -> None:
     (trial,), _ = plan_trials(load_config(cohort=f"csv:{tmp_path / 'list.csv'}", findings="nodule,effusion",
                                           limit=10, protocol="paper", allow_flat=True))  # fmt: skip
     assert trial.split.test.findings == ("nodule", "effusion")
+
+
+def test_a_study_of_a_list_of_findings_reports_each(tmp_path: Path, tiny_networks: None, no_report: None) -> None:
+    names = pictures(tmp_path / "films", 24)
+    lines = [
+        {"file": name, "nodule": place % 2, "mass": "" if place % 5 == 0 else place // 2 % 2}
+        for place, name in enumerate(names)
+    ]
+    path = listed(tmp_path / "films" / "list.csv", lines)
+    asked = {"findings": "nodule,mass", "protocol": "paper", "data_audit": True, "model": "vgg16", "preset": "sound"}
+    outcome = run_study(load_config(cohort=f"csv:{path}", epochs=1, epsilons="0.01", out=tmp_path / "run", **asked))
+    table = read(outcome.run.responses)
+    assert set(table.frame["decision"]) == {"nodule", "mass"}
+    assert table.meta["data_audits"][0]["n"] == 24
 
 
 @pytest.mark.parametrize(
@@ -139,6 +155,7 @@ def test_a_tag_that_may_name_a_person_is_refused(tmp_path: Path, tag: str, words
         ("csv:a.csv", {"label_tag": "ViewPosition"}, "label_tag is for cohorts folder:"),
         ("csv:a.csv", {"classes": ("a", "b")}, "classes is for cohorts npz:"),
         ("folder:a", {"findings": ("a",)}, "need a list"),
+        ("csv:a.csv", {"findings": ("a",), "positive": "a"}, "positive must be left out"),
         ("folder:a", {"labels": "a.csv", "label_tag": "Modality"}, "label_tag must be alone"),
     ],
 )

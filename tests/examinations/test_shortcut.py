@@ -8,11 +8,20 @@ import pytest
 import tiny
 import torch
 
+from dosimeter.cohorts.auditing.base import audit_cohort
 from dosimeter.cohorts.auditing.seeing import centre
 from dosimeter.cohorts.base import Cohort, Decoded, Record
 from dosimeter.errors import DosimeterError
-from dosimeter.examinations.shortcut import INSIDE, OUTSIDE, WHOLE, shortcut_checks, shortcut_probes
+from dosimeter.examinations.shortcut import (
+    INSIDE,
+    OUTSIDE,
+    WHOLE,
+    shortcut_checks,
+    shortcut_probes,
+    with_classifier,
+)
 from dosimeter.models.decisions import Findings
+from dosimeter.report.data_page import data_page
 
 SIZE_PX, N = 24, 40
 
@@ -79,3 +88,14 @@ def test_other_classes_are_refused() -> None:
     classifier = tiny.linear_classifier(torch.ones(3, SIZE_PX, SIZE_PX))
     with pytest.raises(DosimeterError, match="must be the classifier's"):
         shortcut_probes(classifier, replace(cohort(), classes=("a", "b")))
+
+
+def test_an_audit_takes_up_what_was_found_of_a_classifier() -> None:
+    images = cohort()
+    before = audit_cohort(images)
+    after = with_classifier(before, tiny.linear_classifier(torch.ones(3, SIZE_PX, SIZE_PX)), images)
+    assert [probe.name for probe in after.probes[-3:]] == [f"linear: {name}" for name in (WHOLE, OUTSIDE, INSIDE)]
+    assert {check.id for check in after.checks} - {check.id for check in before.checks} == {"centre: opacity"}
+    page = data_page(after)
+    assert "linear: without their centre" in page
+    assert "Does the classifier tell opacity without the centre of the images?" in page

@@ -143,6 +143,10 @@ def audit(
     tuned_on_test: Annotated[
         str | None, typer.Option(help="yes or no: whether choices were made on the test images")
     ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="a model card (.toml) or saved classifier: its AUC without the centre of images")
+    ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="let a model card run the code that it names")] = False,
     out: Annotated[Path | None, typer.Option(help="a page (.html), or the findings (.json)")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -154,7 +158,8 @@ def audit(
 
     more = {"labels": labels, "label_tag": label_tag, **_names(findings=findings, classes=classes)}
     cohort = {"data": data, "positive": positive, "limit": limit, "patients": patients, **more}
-    audit_data(name, cohort, protocol=protocol, seed=seed, group=group, tuned=tuned_on_test, out=out, as_json=as_json)
+    split: dict[str, Any] = {"protocol": protocol, "seed": seed, "group": group, "tuned": tuned_on_test}
+    audit_data(name, cohort, **split, model=model, trust=trust, out=out, as_json=as_json)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """`dosimeter data audit`: the part that reads images."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dosimeter.cli.lines import say, say_json
 from dosimeter.cohorts import load_cohort
@@ -11,6 +11,9 @@ from dosimeter.cohorts.split import divide
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.files import write_text
 from dosimeter.plain import shown
+
+if TYPE_CHECKING:
+    from dosimeter.models.base import Classifier
 
 _TUNED = {"yes": True, "no": False}
 
@@ -23,6 +26,8 @@ def audit_data(
     seed: int,
     group: str,
     tuned: str | None,
+    model: Path | None,
+    trust: bool,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -35,6 +40,9 @@ def audit_data(
         seed: of that split.
         group: one of `GROUPINGS`.
         tuned: "yes", "no" or None.
+        model: a model card, or the folder of a saved classifier, that is asked about the test images without their
+            centre; None if none is.
+        trust: let the card run the code that it names.
         out: a file that ends in .html or .json.
         as_json: print JSON instead.
 
@@ -49,7 +57,12 @@ def audit_data(
         raise DosimeterError(f"out must end in .html or .json, got {shown(out.name)}: give audit.html, say.")
     images = grouped(load_cohort(name, **cohort), group)
     split = None if protocol is None else divide(images, protocol, seed=seed)
+    subject = None if model is None else _classifier(model, trust)
     found = audit_cohort(images, split=split, tuned=None if tuned is None else _TUNED[tuned])
+    if subject is not None:
+        from dosimeter.examinations.shortcut import with_classifier
+
+        found = with_classifier(found, subject, images if split is None else split.test)
     if out is not None:
         from dosimeter.report.data_page import data_page
 
@@ -69,6 +82,16 @@ def audit_data(
             say(f"      {check.remedy}{f' (cases {_cases(check.cases)})' if check.cases else ''}")
     if out is not None:
         say(f"written: {out}")
+
+
+def _classifier(model: Path, trust: bool) -> "Classifier":
+    """Return the classifier of a card, under the card's name."""
+    from dosimeter.models.source import bring
+    from dosimeter.record.model_card import name_of
+
+    found = bring(model, trust=trust)
+    found.card["model"] = name_of(str(model))
+    return found
 
 
 def _cases(cases: list[str]) -> str:

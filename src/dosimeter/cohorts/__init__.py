@@ -100,7 +100,7 @@ def load_cohort(
         raise DosimeterError(f"limit must be at least 2, one image of each class, got {limit}.")
     kind, colon, path = name.partition(":")
     asked = {"findings": findings, "classes": classes, "labels": labels, "label_tag": label_tag}
-    _require_meaning(name, kind if colon and path else "", {what for what, value in asked.items() if value})
+    _require_meaning(name, kind if colon and path else "", {what for what, value in asked.items() if value}, positive)
     if colon and path and kind in _READ:
         options: dict[str, Any] = {"positive": positive, "limit": limit, "strict": strict}
         cohort = _own(kind, path, tuple(findings), tuple(classes), labels, label_tag, options)
@@ -123,11 +123,13 @@ _READ: dict[str, set[str]] = {
 """Kinds of cohorts of a user's own, and what may be said of each beside its path."""
 
 
-def _require_meaning(name: str, kind: str, asked: set[str]) -> None:
+def _require_meaning(name: str, kind: str, asked: set[str], positive: str | None) -> None:
     """Raise DosimeterError if something is said of a cohort that says nothing of its kind."""
     for what in sorted(asked - _READ.get(kind, set())):
         kinds = " and ".join(f"{each}:" for each, known in _READ.items() if what in known)
         raise DosimeterError(f"{what} is for cohorts {kinds}, got it for {shown(name)}: leave it out.")
+    if positive is not None and "findings" in asked:
+        raise DosimeterError(f"positive must be left out of findings, each there or not, got {shown(positive)}.")
     if "label_tag" in asked and len(asked) > 1:
         raise DosimeterError("label_tag must be alone, without labels and findings: a label comes from one place.")
     if kind == "folder" and "findings" in asked and "labels" not in asked:

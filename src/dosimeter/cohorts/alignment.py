@@ -1,5 +1,6 @@
 """How alike two images are in their fine detail, once one is shifted and scaled onto the other."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ _HANN = np.hanning(DETAIL_PX).astype(np.float32)
 _WINDOW = np.outer(_HANN, _HANN)
 _PART_HANN = np.hanning(_PART_PX).astype(np.float32)
 _PART_WINDOW = np.outer(_PART_HANN, _PART_HANN)
+_SHIFTS = np.arange(-MOST_SHIFT_PX, MOST_SHIFT_PX + 1)
 _STARTS = range(0, DETAIL_PX - _PART_PX + 1, _PART_STEP_PX)
 _CENTRES = np.array([(row, column) for row in _STARTS for column in _STARTS]) + (_PART_PX - 1) / 2
 
@@ -38,13 +40,25 @@ def peaks(products: npt.NDArray[np.complex64]) -> tuple[Floats, npt.NDArray[np.i
     Args:
         products: (n, H, W // 2 + 1), spectra of first images times those of second ones, conjugated; H = W.
     """
-    size = products.shape[-2]
-    near = np.arange(-MOST_SHIFT_PX, MOST_SHIFT_PX + 1)
-    field = fft.irfft2(products, s=(size, size))[:, near[:, None], near]  # (n, 25, 25)
-    flat = field.reshape(len(field), -1)
+    rows, columns = _near(products.shape[-2])
+    partial = np.matmul(rows, products)  # (n, 25, W // 2 + 1)
+    flat = np.matmul(partial.reshape(-1, partial.shape[-1]), columns).real.reshape(len(products), -1)  # (n, 625)
     place = flat.argmax(axis=1)
-    shift = np.stack([near[place // len(near)], near[place % len(near)]], axis=1)
+    shift = np.stack([_SHIFTS[place // len(_SHIFTS)], _SHIFTS[place % len(_SHIFTS)]], axis=1)
     return flat[np.arange(len(flat)), place], shift
+
+
+@lru_cache(maxsize=2)
+def _near(size: int) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.complex64]]:
+    """Return the inverse Fourier transform of a real image, at small shifts alone, as matrices from both sides.
+
+    All other shifts are of no use: this takes a quarter of a fast transform's time.
+    """
+    frequencies = np.arange(size // 2 + 1)
+    twice = np.where((frequencies == 0) | (frequencies == size / 2), 1, 2)  # those of the other half
+    rows = np.exp(2j * np.pi * np.outer(_SHIFTS, np.arange(size)) / size) / size
+    columns = np.exp(2j * np.pi * np.outer(frequencies, _SHIFTS) / size) * twice[:, None] / size
+    return rows.astype(np.complex64), columns.astype(np.complex64)
 
 
 def aligned(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:

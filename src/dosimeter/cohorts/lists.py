@@ -192,7 +192,9 @@ def read_list(path: Path, *, positive: str | None, findings: Sequence[str] = (),
 def _unlisted(folder: Path, path: Path, rows: Sequence[Row]) -> Iterator[str]:
     """Yield a sentence on files of a folder that its list does not name."""
     listed = {Path(row.file).as_posix() for row in rows}
-    others = [file for file in walk(folder, "").files if file not in listed and folder / file != path]
+    others = [
+        file for file in walk(folder, "").files if file not in listed and (folder / file).resolve() != path.resolve()
+    ]
     yield from _passed_over(others, "in no line of the list, not read")
 
 

@@ -14,7 +14,7 @@ from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.groups import united
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier, answer
-from dosimeter.record.data_audit import DataCheck, Probe
+from dosimeter.record.data_audit import LEVELS, DataAudit, DataCheck, Probe
 
 WHOLE, OUTSIDE, INSIDE = "whole images", "without their centre", "their centre alone"
 
@@ -86,6 +86,15 @@ def shortcut_checks(probes: Sequence[Probe]) -> Iterator[DataCheck]:
             else "",
             numbers={name: each.model_dump() for name, each in found.items()},
         )
+
+
+def with_classifier(audit: DataAudit, classifier: Classifier, test: Cohort) -> DataAudit:
+    """Return an audit with what `shortcut_probes` finds of a classifier, named by its card, on test images."""
+    probes, name = shortcut_probes(classifier, test), str(classifier.card.get("model", "classifier"))
+    named = [probe.model_copy(update={"name": f"{name}: {probe.name}"}) for probe in probes]
+    checks = [*audit.checks, *shortcut_checks(probes)]
+    checks.sort(key=lambda check: LEVELS.index(check.level))
+    return audit.model_copy(update={"probes": [*audit.probes, *named], "checks": checks})
 
 
 def _views(images: Tensor) -> dict[str, Tensor]:

@@ -81,7 +81,7 @@ class Probe(Typed):
         auc: cross-validated, no group in training and test.
         low: of its interval.
         high: of its interval.
-        control: the mean AUC of the same with labels permuted among groups; None if it was not asked.
+        permuted: the mean AUC of the same with labels permuted among groups; None if it was not asked.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Probe(Typed):
     auc: Share
     low: float
     high: float
-    control: Share | None = None
+    permuted: Share | None = None
 
 
 class Subgroup(Typed):

@@ -47,6 +47,9 @@ GLOSSARY = {
     "margin of success": (
         "How far an image must be beyond the border between two answers so that rounding cannot undo the success."
     ),
+    "near duplicate": (
+        "Two images that are one exam: cropped, compressed, brightened or written upon, they agree in their detail."
+    ),
     "phantom": "A computed image. Phantoms show that the software works and say nothing of patients.",
     "preset": (
         "An attack with its settings and the ways its images are stored: one curve. `paper` repeats the "
@@ -57,6 +60,10 @@ GLOSSARY = {
         "as the cohort came."
     ),
     "query": "One question to the classifier about one image.",
+    "shortcut": (
+        "What tells the label in these images and would not elsewhere: size, border, source. A probe asks how well it "
+        "tells it."
+    ),
     "storage": "How an image is kept: as floats in memory, or as a file that is written and read again.",
     "threat model": "What the attacker may do, to which end, and what the attacker knows.",
     "tied": ("The three colour planes of a grey image move together, so that it stays grey; free, if they may part."),

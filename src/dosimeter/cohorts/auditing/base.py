@@ -23,7 +23,7 @@ def audit_cohort(cohort: Cohort, *, split: Split | None = None, tuned: bool | No
         cohort: the images.
         split: the one in use; without it nothing is said of leaks between its sides, and all images count as tested.
         tuned: whether choices were made on the test images; None if that was not declared.
-        seed: of the probes' folds and of their control.
+        seed: of the probes' folds, and of the labels that they are compared with.
 
     Raises:
         DosimeterError: the cohort has no image, or one has become unreadable since it was loaded.

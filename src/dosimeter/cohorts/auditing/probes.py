@@ -20,7 +20,7 @@ from dosimeter.cohorts.base import Cohort
 from dosimeter.record.data_audit import DataCheck, Level, Probe
 
 N_FOLDS = 5
-N_CONTROLS = 3
+N_PERMUTATIONS = 3
 LEAST_IMAGES = 10
 """Images of a class, and of the rest, that a probe needs; of as many groups as there are folds."""
 
@@ -66,7 +66,7 @@ def probes(cohort: Cohort, seen: Sequence[Seen], groups: Ids, *, seed: int = 0) 
         cohort: the images.
         seen: of every image.
         groups: (n,), what may not be in training and test at once.
-        seed: of the folds, and of the labels that the control permutes.
+        seed: of the folds, and of the permutations of labels.
     """
     targets = [target for target in _targets(cohort) if _is_enough(target, groups)]
     found = []
@@ -74,7 +74,7 @@ def probes(cohort: Cohort, seen: Sequence[Seen], groups: Ids, *, seed: int = 0) 
         mine = [_probe(name, target, features, groups, len(targets), seed) for target in targets]
         if mine:
             best = max(range(len(mine)), key=lambda place: mine[place].low)
-            mine[best] = mine[best].model_copy(update={"control": _control(targets[best], features, groups, seed)})
+            mine[best] = mine[best].model_copy(update={"permuted": _permuted(targets[best], features, groups, seed)})
         found += mine
     return found
 
@@ -117,10 +117,10 @@ _TOO_FEW = f"a class, or the rest, has fewer than {LEAST_IMAGES} images or {N_FO
 
 
 def _sentence(probe: Probe) -> str:
-    control = "" if probe.control is None else f"; with permuted labels {probe.control:.3f}"
+    permuted = "" if probe.permuted is None else f"; with permuted labels {probe.permuted:.3f}"
     return (
         f"AUC {probe.auc:.3f} ({probe.low:.3f} to {probe.high:.3f}) for {probe.target}, {probe.n} images of "
-        f"{probe.n_groups} patients{control}."
+        f"{probe.n_groups} patients{permuted}."
     )
 
 
@@ -206,13 +206,13 @@ def _auc(features: Floats, positive: npt.NDArray[np.bool_], groups: Ids, seed: i
     return float(roc_auc_score(positive, scores))
 
 
-def _control(target: _Target, features: Floats, groups: Ids, seed: int) -> float:
+def _permuted(target: _Target, features: Floats, groups: Ids, seed: int) -> float:
     """Return the mean AUC where each group has the labels of another: a half, unless the probing itself leaks."""
     rng = np.random.default_rng(seed)
     _, mine = np.unique(groups[target.places], return_inverse=True)
     share = np.bincount(mine, target.positive) / np.bincount(mine)
     aucs = []
-    for _ in range(N_CONTROLS):
+    for _ in range(N_PERMUTATIONS):
         permuted = rng.permutation(share >= 0.5)[mine]
         if permuted.any() and not permuted.all():
             aucs.append(_auc(features[target.places], permuted, mine, seed))
