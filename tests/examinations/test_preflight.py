@@ -67,7 +67,7 @@ def test_the_classifier_is_untouched() -> None:
 def test_of_a_linear_classifier_everything_is_known() -> None:
     weight = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(0))
     facts = examine(linear_classifier(weight, bias=-float(weight.sum()) * 0.42), COHORT, declared_accuracy=0.75)
-    assert facts["graph"] == {"n": 12, "error": None}
+    assert facts["graph"] == {"n": 12, "error": None, "access": "gradients"}
     assert facts["training"]["training"] == facts["randomness"]["changed"] == facts["batching"]["changed"] == 0
     assert facts["randomness"]["largest"] == facts["identity"]["largest"] == 0
     assert facts["outputs"] | {"saturated": 0} == {
