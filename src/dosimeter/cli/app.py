@@ -10,6 +10,7 @@ from dosimeter import __version__
 from dosimeter.cli import data, readers, weights
 from dosimeter.cli.audit import audit
 from dosimeter.cli.export import export
+from dosimeter.cli.fit import fit
 from dosimeter.cli.init import init
 from dosimeter.cli.lines import say
 from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
@@ -28,6 +29,7 @@ app.add_typer(readers.app, name="readers")
 app.add_typer(weights.app, name="weights")
 app.command()(audit)
 app.command()(export)
+app.command()(fit)
 app.command()(init)
 app.command()(serve)
 

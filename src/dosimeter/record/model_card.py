@@ -110,6 +110,8 @@ class ModelCard(BaseModel):
         note: what readers of the report should know.
         reference: predictions that are known, checked first.
         endpoint: of the source http.
+        trained_on: a file, beside the card, of the SHA-256 of every image that it was trained on, a line each: an audit
+            leaves these images out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -138,6 +140,7 @@ class ModelCard(BaseModel):
     note: str = ""
     reference: tuple[Reference, ...] = ()
     endpoint: Endpoint | None = None
+    trained_on: Path | None = None
 
     @property
     def n_outputs(self) -> int:
@@ -171,7 +174,7 @@ class ModelCard(BaseModel):
 
 
 def read_model_card(path: Path) -> ModelCard:
-    """Return the card in a TOML file; its `weights` and the images of its references become paths from here.
+    """Return the card in a TOML file; its files and the images of its references become paths from here.
 
     Raises:
         DosimeterError: the file cannot be read, or a key or value is none of a card.
@@ -180,7 +183,8 @@ def read_model_card(path: Path) -> ModelCard:
     here = path.parent
     known = tuple(each.model_copy(update={"image": here / each.image}) for each in card.reference)
     weights = None if card.weights is None else here / card.weights
-    return card.model_copy(update={"weights": weights, "reference": known})
+    digests = None if card.trained_on is None else here / card.trained_on
+    return card.model_copy(update={"weights": weights, "reference": known, "trained_on": digests})
 
 
 def checked(facts: dict[str, Any], where: str) -> ModelCard:
@@ -219,6 +223,24 @@ def is_brought(model: str) -> bool:
 def lacks_card(model: str) -> bool:
     """Whether that is a network's file, or a name that only `dosimeter init` knows: what needs a card."""
     return model.endswith(NETWORK_FILES) or (":" in model and model.partition(":")[0] in SHORTHANDS)
+
+
+def trained_on(model: str) -> frozenset[str]:
+    """Return the SHA-256 of every image that a trained network was trained on, as far as its card tells.
+
+    Raises:
+        DosimeterError: the file that tells it cannot be read.
+    """
+    file = read_model_card(Path(model)).trained_on if model.endswith(".toml") else None
+    if file is None:
+        return frozenset()
+    try:
+        return frozenset(file.read_text(encoding="ascii").split())
+    except (OSError, ValueError) as error:
+        raise DosimeterError(
+            f"trained_on of {named(Path(model).name)} must name a file of digests, a line each, beside the card; "
+            f"{named(file.name)} cannot be read so."
+        ) from error
 
 
 def access_of(model: str) -> str:

@@ -1,11 +1,16 @@
 """What a study runs on: its cohorts, split by its protocols, once for each seed."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from dosimeter.cohorts import load_cohort
+from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.contrast import require_contrast
 from dosimeter.cohorts.groups import grouped
 from dosimeter.cohorts.split import draw_tests, require_apart, split
 from dosimeter.cohorts.trials import Trial
 from dosimeter.errors import DosimeterError
+from dosimeter.record.model_card import trained_on
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.subjects import NOBODY, Subjects
 
@@ -32,6 +37,8 @@ def plan_trials(config: StudyConfig, subjects: Subjects = NOBODY) -> tuple[list[
             labels=config.labels,
             label_tag=config.label_tag,
         )
+        if config.brought:
+            cohort = _held_out(cohort, config.model)
         if not config.allow_flat:
             require_contrast(cohort)
         cohort = grouped(cohort, config.group)
@@ -57,3 +64,18 @@ def plan_trials(config: StudyConfig, subjects: Subjects = NOBODY) -> tuple[list[
         if names.count(name) > 1:
             raise DosimeterError(f"cohort: two are called '{name}' in the outputs. Rename one, or run two studies.")
     return trials, notes
+
+
+def _held_out(cohort: Cohort, models: Sequence[str]) -> Cohort:
+    """Return a cohort without the images that a model was trained on, as its card tells."""
+    trained = frozenset().union(*(trained_on(model) for model in models))
+    kept = [place for place, record in enumerate(cohort.records) if record.sha256 not in trained]
+    n = len(cohort) - len(kept)
+    if not n:
+        return cohort
+    if not kept:
+        raise DosimeterError(
+            f"{cohort.name}: a model was trained on every image, so none is left to test. Bring others."
+        )
+    sentence = f"{n} images that a model was trained on were left out."
+    return replace(cohort.subset(kept), notes=(*cohort.notes, sentence))

@@ -1,0 +1,55 @@
+"""`dosimeter fit`: the last layer of any network, trained on a cohort; its card audits it on what was held out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dosimeter.cli.display import Display
+from dosimeter.cli.lines import say
+from dosimeter.cli.options import described
+from dosimeter.errors import DosimeterError
+
+
+def fit(
+    model: Annotated[str, typer.Argument(help="a model card, or timm:NAME, torchvision:NAME, monai:NAME")],
+    data: Annotated[str, typer.Argument(help="labelled images: folder:PATH, csv:PATH, or a cohort")],
+    out: Annotated[Path, typer.Option(help="the card to write; tensors and digests of the training images beside it")],
+    weights: Annotated[Path | None, typer.Option(help="tensors of a network that is named, of any last layer")] = None,
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="a named network without tensors")] = False,
+    open_blocks: Annotated[int, typer.Option("--open", min=0, help="blocks before the last layer, trained too")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="of opened blocks")] = 5,
+    protocol: Annotated[str, typer.Option(help="patient, paper or official: which images are held out")] = "patient",
+    size_px: Annotated[
+        int | None, typer.Option(min=8, max=4096, help="side of its images, where it is to be another")
+    ] = None,
+    positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
+    limit: Annotated[int | None, typer.Option(min=10, help=described("limit"))] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of the split and of the order of images")] = 0,
+) -> None:
+    """Train the last layer of a network on a cohort's training images, and write the card that audits it.
+
+    `dosimeter audit --model CARD --data DATA` then leaves out the images that it was trained on.
+    """
+    from dosimeter.cohorts import load_cohort
+    from dosimeter.cohorts.split import split
+    from dosimeter.models.trained import accuracy_of, card_for, write_trained
+    from dosimeter.models.transfer import TransferOptions, transfer
+
+    if out.suffix != ".toml":
+        raise DosimeterError(f"out must be a model card, a name that ends in .toml, got {out.name}.")
+    if out.exists():
+        raise DosimeterError(f"the card {out.name} is there already. Give another --out, or remove it.")
+    cohort = load_cohort(data, positive=positive, limit=limit, seed=seed)
+    halves = split(cohort, protocol, seed=seed)
+    card = card_for(model, cohort, name=out.stem, weights=weights, random_weights=random_weights, size_px=size_px)
+    options = TransferOptions(open_blocks=open_blocks, epochs=epochs, seed=seed)
+    with Display() as display:
+        made = transfer(card, halves.train, options, progress=display)
+    write_trained(out, card, made, halves)
+    right, n = accuracy_of(made.classifier, halves.test)
+    say(
+        f"{out.name}: {', '.join(made.trained)} trained on {len(halves.train)} images; of {n} held out ({protocol}, "
+        f"seed {seed}) {right} are right ({right / n:.1%}).",
+        f"Then: dosimeter audit --model {out} --data {data}",
+    )
