@@ -135,6 +135,39 @@ def test_settings_and_order_are_part_of_what_a_defended_classifier_is() -> None:
     assert bare.front is None
 
 
+class Session:
+    """What no reading finds the same twice, as a runtime's session."""
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        return np.stack([batch.mean(axis=(1, 2, 3)), 1 - batch.mean(axis=(1, 2, 3))], axis=1)
+
+
+def test_a_declared_identity_stays_behind_a_defence_and_the_defence_is_read() -> None:
+    """Each process has sessions of its own; without this no run of a defended Keras file or endpoint could go on."""
+
+    def defended(text: str) -> Classifier:
+        asked = dm.classifier(Session(), size_px=SIZE_PX, classes=CLASSES, identity="a file's digest")
+        return defend(asked, text, cohort())
+
+    names = [defended("median").fingerprint for _ in range(2)]
+    assert names[0] == names[1]
+    assert defended("median:5").fingerprint != names[0]
+
+
+def test_what_stands_before_the_base_counts_in_every_form_of_a_classifier() -> None:
+    class Dimmed(nn.Module):
+        def __init__(self, by: float) -> None:
+            super().__init__()
+            self.by = by
+
+        def forward(self, images: Tensor) -> Tensor:
+            return images * self.by
+
+    bare = linear_classifier(torch.ones(3, SIZE_PX, SIZE_PX))
+    for form in (lambda each: each, lambda each: each.with_base(each.base), lambda each: each.with_card(model="x")):
+        assert form(bare.behind(Dimmed(0.5))).fingerprint != form(bare.behind(Dimmed(0.9))).fingerprint
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 import dosimeter as dm
 from dosimeter.cli.app import app
 from dosimeter.errors import DosimeterError
+from dosimeter.models import endpoint
 from dosimeter.models.endpoint import Client, EndpointFailed, encoded
 from dosimeter.models.queried import LABEL_LOGIT
 from dosimeter.record import table as responses
@@ -104,10 +105,8 @@ def server() -> Iterator[Server]:
         yield begun
 
 
-def card(
-    folder: Path, server: Server, *, outputs: str = "probabilities", answer: str = "scores", **endpoint: Any
-) -> Path:
-    asked = {"url": server.url, "answer": f"predictions.0.{answer}", "retries": 1, **endpoint}
+def card(folder: Path, server: Server, *, outputs: str = "probabilities", answer: str = "scores", **how: Any) -> Path:
+    asked = {"url": server.url, "answer": f"predictions.0.{answer}", "retries": 1, **how}
     return write_card(
         folder,
         source="http",
@@ -278,12 +277,35 @@ def test_an_answer_of_another_shape_is_one_sentence(server: Server, reply: Calla
         ask(server)(images(2)[:1])
 
 
-def test_an_endpoint_that_changes_its_mind_is_found_out(server: Server) -> None:
+def test_an_endpoint_that_changes_its_mind_is_found_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     client, values = ask(server), iter([0.2, 0.9])
     server.reply = lambda image: {"predictions": [{"scores": [next(values), 0.5]}]}
     client(images(2)[:1])
+    monkeypatch.setattr(endpoint, "SHARE_RECHECKED", 1.0)
     with pytest.raises(EndpointFailed, match=r"changed its mind: .* \(0.2, 0.5\), then with \(0.9, 0.5\)"):
         client(images(2)[:1])
+
+
+def test_rechecks_are_drawn_among_all_that_is_known(server: Server) -> None:
+    client = ask(server)
+    client(images(6))
+    for _ in range(100):
+        client(images(6))
+    assert 6 < server.n <= 6 + endpoint.N_RECHECKED
+
+
+def test_what_only_limits_the_asking_names_no_other_run(server: Server, tmp_path: Path) -> None:
+    from dosimeter.study.config import load_config
+
+    def name() -> str:
+        return load_config(model=str(tmp_path / "mine.toml"), cohort="phantom-xray").default_name()
+
+    card(tmp_path, server, budget=100)
+    first = name()
+    card(tmp_path, server, budget=200, retries=9)
+    assert name() == first
+    card(tmp_path, server, send="png16")
+    assert name() != first
 
 
 def test_queries_leave_no_quicker_than_allowed(server: Server) -> None:
@@ -294,11 +316,11 @@ def test_queries_leave_no_quicker_than_allowed(server: Server) -> None:
 
 
 def test_nothing_is_asked_twice_in_another_session_and_the_budget_counts_all(server: Server, tmp_path: Path) -> None:
-    endpoint = Endpoint(url=server.url, answer="predictions.0.scores", budget=4)
-    first = Client(endpoint, CLASSES, tmp_path / "answers.sqlite")
+    asked = Endpoint(url=server.url, answer="predictions.0.scores", budget=4)
+    first = Client(asked, CLASSES, tmp_path / "answers.sqlite")
     known = first(images(4))
     assert server.n == 4
-    again = Client(endpoint.model_copy(update={"budget": 100}), CLASSES, tmp_path / "answers.sqlite")
+    again = Client(asked.model_copy(update={"budget": 100}), CLASSES, tmp_path / "answers.sqlite")
     again._rechecks = 0
     assert again(images(4)) == known
     assert server.n == 4

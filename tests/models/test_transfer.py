@@ -98,6 +98,19 @@ def test_opened_blocks_are_trained_too_and_the_tensors_of_the_file_are_the_start
         transfer(card, cohort, TransferOptions(open_blocks=99))
 
 
+def test_what_a_network_was_trained_on_before_is_not_forgotten(tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    asked = ("phantom-xray", "--limit", "40", "--out")
+    command("fit", "timm:test_resnet", *asked, str(tmp_path / "a.toml"), "--random-weights", "--size-px", "32")
+    result = command("fit", str(tmp_path / "a.toml"), *asked, str(tmp_path / "b.toml"), "--seed", "1")
+    assert result.exit_code == 0, result.output
+    cohort = dm.load_cohort("phantom-xray", limit=40)
+    first, second = (dm.split(dm.load_cohort("phantom-xray", limit=40, seed=s), "patient", seed=s) for s in (0, 1))
+    digests = {record.sha256 for half in (first, second) for record in half.train.records}
+    assert trained_on(str(tmp_path / "b.toml")) == digests
+    assert len(cohort) == 40
+
+
 @pytest.mark.parametrize(
     ("model", "given", "said"),
     [

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import dosimeter as dm
@@ -87,6 +89,22 @@ def test_adversarial_images_are_tensors_within_the_budget(result) -> None:  # ty
     assert bool(found.success[1].all())
     with pytest.raises(DosimeterError, match="there is no model 'x'"):
         result.adversarial(model="x")
+
+
+def test_adversarial_images_are_those_that_were_audited(tmp_path: Path) -> None:
+    """With the positive class, the draw and everything else that the audit was told."""
+    for name, level in (("a", 200), ("b", 50)):
+        (tmp_path / name).mkdir()
+        for place in range(6):
+            shades = np.full((SIZE_PX, SIZE_PX), level, dtype=np.uint8)
+            shades[:4] = [0, 255, 90 + place, 140][place % 4]
+            Image.fromarray(shades).save(tmp_path / name / f"{place}.png")
+    named = dm.classifier(brightness().base[1], size_px=SIZE_PX, classes=("b", "a"), channels=1, name="named")
+    result = dm.audit(named, f"folder:{tmp_path}", positive="a", images=4, **ASKED)
+    found = result.adversarial("random_sign", "1/255")
+    assert found.images.shape[1] == 4
+    clean = result.table().query("epsilon == 0 and storage == 'float'")["accuracy"].iloc[0]
+    assert float((~found.success[0]).float().mean()) == clean == 1.0
 
 
 def test_several_classifiers_are_ranked_in_one_report() -> None:

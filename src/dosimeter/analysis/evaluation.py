@@ -18,6 +18,7 @@ from dosimeter.analysis.base import APART, CLASSIFIER, MODEL, clean_answers, eac
 from dosimeter.analysis.checks import VERDICTS, Clean, Curve, Facts, Rule, Trial, make_curve
 from dosimeter.analysis.names import PUBLISHED
 from dosimeter.errors import NOT_ATTACKED
+from dosimeter.record.compact import UNDEFENDED
 
 SOUND = "sound"
 """The family of all attacks but the published preset."""
@@ -132,9 +133,11 @@ def _trials(rows: pd.DataFrame, measured: Measured) -> Iterator[tuple[dict[str, 
     """Yield every evaluation of one seed with its evidence."""
     seed = int(rows["seed"].iloc[0]) if len(rows) else None
     if len(rows):
-        apart = {name: (usual, rows[name].iloc[0]) for name, usual in APART.items() if name != "seed"}
+        decision, defence = rows["decision"].iloc[0], rows["defence"].iloc[0]
         measured = _those(
-            measured, lambda fact: all(fact.get(name, each[0]) == each[1] for name, each in apart.items())
+            measured,
+            # a fact that names no decision is about all of them, one that names no defence about the undefended
+            lambda fact: fact.get("decision", decision) == decision and fact.get("defence", UNDEFENDED) == defence,
         )
     floats = (rows["storage"] == "float") & rows["on_grid"] | (rows["status"] != "ok")
     tables = {tuple(names.values()): (names, group) for names, group in groups(rows, MODEL, floats)}

@@ -52,7 +52,7 @@ def audit(
 
     The same command again continues where it stopped; `report`, `export`, `serve` and `readers` take its folder.
     """
-    asked = audit_of(access_of(each) for each in (joined(model) or "").split(","))
+    asked = audit_of(access_of(each.strip()) for each in (joined(model) or "").split(","))
     settings = load_config(
         model=joined(model),
         cohort=joined(data),

@@ -33,8 +33,9 @@ def fit(
     """
     from dosimeter.cohorts import load_cohort
     from dosimeter.cohorts.split import split
-    from dosimeter.models.trained import accuracy_of, card_for, write_trained
+    from dosimeter.models.trained import accuracy_of, card_for, held_out, write_trained
     from dosimeter.models.transfer import TransferOptions, transfer
+    from dosimeter.record.model_card import trained_on
 
     if out.suffix != ".toml":
         raise DosimeterError(f"out must be a model card, a name that ends in .toml, got {out.name}.")
@@ -42,12 +43,14 @@ def fit(
         raise DosimeterError(f"the card {out.name} is there already. Give another --out, or remove it.")
     cohort = load_cohort(data, positive=positive, limit=limit, seed=seed)
     halves = split(cohort, protocol, seed=seed)
+    before = trained_on(model)
+    test = held_out(halves.test, before)
     card = card_for(model, cohort, name=out.stem, weights=weights, random_weights=random_weights, size_px=size_px)
     options = TransferOptions(open_blocks=open_blocks, epochs=epochs, seed=seed)
     with Display() as display:
         made = transfer(card, halves.train, options, progress=display)
-    write_trained(out, card, made, halves)
-    right, n = accuracy_of(made.classifier, halves.test)
+    write_trained(out, card, made, halves, before)
+    right, n = accuracy_of(made.classifier, test)
     say(
         f"{out.name}: {', '.join(made.trained)} trained on {len(halves.train)} images; of {n} held out ({protocol}, "
         f"seed {seed}) {right} are right ({right / n:.1%}).",

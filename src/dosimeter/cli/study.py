@@ -4,6 +4,7 @@ import typer
 
 from dosimeter.cli.display import Display
 from dosimeter.cli.lines import say
+from dosimeter.errors import DosimeterError
 from dosimeter.report.answer import answer
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.estimate import estimate
@@ -30,6 +31,11 @@ def run(settings: StudyConfig, *, command: str) -> None:
 def print_plan(settings: StudyConfig) -> None:
     """Print what a study would do and about how long it would take here."""
     config = settings.resolved()
+    if config.brought:
+        raise DosimeterError(
+            f"--dry-run must be of networks that a study trains, got {', '.join(config.names)}. Audit a few images "
+            "first."
+        )
     trials, notes = plan_trials(config)
     check_limits(config, trials)
     total_s = 0.0

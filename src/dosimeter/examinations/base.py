@@ -110,7 +110,8 @@ class Question(NamedTuple):
         title: what the user reads while it is answered.
         key: all that the answer depends on, beside classifier, test images and versions.
         answer: finds facts, as JSON types.
-        beside: what each of these facts is told with, kept nowhere.
+        beside: what each of these facts is told with beside cohort, protocol, model, seed and defence; kept nowhere.
+            Facts about one of several findings need its `OneDecision.told`.
     """
 
     title: str
@@ -152,7 +153,7 @@ class Examinations:
             examination: Examination = registry.get("examinations", name)
             if examination.before == before:
                 found[name] = [
-                    {**facts, **question.beside}
+                    {**examined.scope, **facts, **question.beside}
                     for question in examination.ask(examined)
                     for facts in self._answered(name, examination.version, examined, question)
                 ]

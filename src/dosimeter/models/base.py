@@ -157,7 +157,7 @@ class Classifier(nn.Module):
         other = copy.copy(self)
         stages = [transform] if self.front is None else [*self.front, transform]
         other._modules = {**self._modules, "front": freeze(nn.Sequential(*stages))}
-        return other  # its structure is not what its identity was declared for, so that all of it is read
+        return other
 
     def with_card(self, **facts: Any) -> "Classifier":
         """Return this classifier with more facts on its card; everything else is shared."""

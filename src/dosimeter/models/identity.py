@@ -46,7 +46,7 @@ def identify(classifier: "Classifier") -> Identity:
     """Return the identity of everything that determines a classifier's answers.
 
     A declared one is taken at its word, beside tensors and settings, as long as the network's structure is what it was
-    declared for.
+    declared for. What its images go through before (`Classifier.behind`) is read in any case.
     """
     if classifier.identity is None:
         entries, unknown = _read_and_asked(classifier)
@@ -56,6 +56,9 @@ def identify(classifier: "Classifier") -> Identity:
         if structure_of(classifier) != classifier.declared_for:
             found, more = _read_and_asked(classifier)
             entries, unknown = entries | {f"read {place}": digest for place, digest in found.items()}, unknown + more
+        if classifier.front is not None:
+            front = _read_front(classifier.front, classifier.token)
+            entries, unknown = entries | front.entries, unknown + front.unknown
     if classifier.findings is not None:
         entries = entries | {"findings": repr(classifier.findings)}
     if not classifier.grid.is_plain:
@@ -65,10 +68,15 @@ def identify(classifier: "Classifier") -> Identity:
     return Identity(_digest(str(sorted(entries.items()))), tuple(unknown))
 
 
-def structure_of(network: nn.Module) -> str:
-    """Return a digest of a network's modules, their modes and hooks, and the settings of torch's layers and ours."""
+def structure_of(classifier: "Classifier") -> str:
+    """Return a digest of a classifier's modules, their modes and hooks, and the settings of torch's layers and ours.
+
+    What its images go through before its base is left out.
+    """
     found: list[object] = []
-    for name, part in network.named_modules():
+    for name, part in classifier.named_modules():
+        if name == "front" or name.startswith("front."):
+            continue
         kind, own = type(part), {}
         if f"{kind.__module__}.".startswith(_OURS) and not isinstance(part, torch.jit.ScriptModule):
             plain = (bool, int, float, str, tuple, type(None))
@@ -78,6 +86,14 @@ def structure_of(network: nn.Module) -> str:
         rebound = "forward" in vars(part)
         found.append((name, kind.__module__, kind.__qualname__, part.training, rebound, hooks, sorted(own.items())))
     return _digest(repr(found))
+
+
+def _read_front(front: nn.Module, token: str) -> Reader:
+    reader = Reader(token)
+    with torch.inference_mode(False), torch.no_grad():
+        reader.read_module(front, without=frozenset())
+    reader.entries = {f"front {place}": digest for place, digest in reader.entries.items()}
+    return reader
 
 
 def _declared(classifier: "Classifier") -> Reader:

@@ -50,13 +50,32 @@ def card_for(
     return checked(facts, "fit")
 
 
-def write_trained(out: Path, card: ModelCard, made: Transferred, halves: Split) -> None:
-    """Write NAME.safetensors, NAME.trained (digests of the training images) and the card, which comes last."""
+def held_out(test: Cohort, before: frozenset[str]) -> Cohort:
+    """Return the test images that the network was not trained on before, by their digests.
+
+    Raises:
+        DosimeterError: none is left.
+    """
+    kept = [place for place, record in enumerate(test.records) if record.sha256 not in before]
+    if not kept:
+        raise DosimeterError(f"{test.name}: the model was trained on every test image before. Choose another --seed.")
+    return test.subset(kept)
+
+
+def write_trained(
+    out: Path, card: ModelCard, made: Transferred, halves: Split, before: frozenset[str] = frozenset()
+) -> None:
+    """Write NAME.safetensors, NAME.trained (digests of the training images) and the card, which comes last.
+
+    Args:
+        before: digests of what the network was trained on before.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     tensors, trained_on = out.with_suffix(".safetensors"), out.with_suffix(".trained")
     with replacing(tensors) as temporary:
         temporary.write_bytes(save({key: value.contiguous() for key, value in made.network.state_dict().items()}))
-    write_text(trained_on, "".join(f"{record.sha256}\n" for record in halves.train.records))
+    digests = dict.fromkeys([*sorted(before), *(record.sha256 for record in halves.train.records)])
+    write_text(trained_on, "".join(f"{digest}\n" for digest in digests))
     facts = card.model_dump(mode="json", exclude_unset=True, exclude_none=True, exclude={"weights", "random_weights"})
     facts |= {"weights": tensors.name, "trained_on": trained_on.name}
     what = f"{', '.join(made.trained)} trained by dosimeter on {len(halves.train)} images of {halves.train.name}"

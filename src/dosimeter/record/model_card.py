@@ -61,7 +61,7 @@ class Endpoint(BaseModel):
         send: what of an image: "png", of 8 bits; "png16", grey, of 16; "json", {"image": [[[...]]]} of floats.
         field: the form field that a PNG stands in; "": the PNG is the whole body.
         answer: where in its JSON the answer stands, as "predictions.0.scores"; "": it is the whole.
-        budget: queries at most, in all sessions together.
+        budget: queries at most, in all sessions together, beside the few that name it in each.
         per_second: queries at most.
         timeout_s: how long one may take.
         retries: tries after the first, where the endpoint is down, busy or too slow.

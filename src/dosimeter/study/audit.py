@@ -21,16 +21,17 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.source import bring
 from dosimeter.presentation.section import Drawing
 from dosimeter.progress import Progress
-from dosimeter.record.model_card import MEMORY, access_of, name_of
+from dosimeter.record.model_card import MEMORY, access_of
 from dosimeter.record.table import Responses, read, read_compact
 from dosimeter.report.answer import answer
 from dosimeter.report.build import build_tables
 from dosimeter.report.decisions import by_finding
 from dosimeter.report.figures import drawings
 from dosimeter.study.attack import Adversarial, attack
-from dosimeter.study.config import AUDIT, audit_of, load_config
+from dosimeter.study.config import AUDIT, StudyConfig, audit_of, load_config
 from dosimeter.study.run import run_study
 from dosimeter.study.subjects import Subjects
+from dosimeter.study.trials import plan_trials
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,7 +89,7 @@ def audit(
         return cast("Audit", _formerly(model))
     models = [model] if isinstance(model, Classifier | str | Path) else list(model)
     classifiers = dict(_named(models))
-    cohort = _cohort(data, classifiers, models)
+    cohort = _cohort(data, classifiers, models, trust=bool(settings.get("trust")))
     asked = audit_of(each.access if isinstance(each, Classifier) else access_of(str(each)) for each in models)
     subjects = Subjects(classifiers, {} if isinstance(cohort, str) else {f"{MEMORY}{cohort.name}": cohort})
     temporary = None if out is not None else tempfile.TemporaryDirectory(prefix="dosimeter-audit-")
@@ -111,11 +112,7 @@ def audit(
         }
     )
     run_study(config, progress=progress, command="dosimeter.audit(...)", subjects=subjects)
-    assert config.out is not None
-    cards = {name_of(str(each)): each for each in models if not isinstance(each, Classifier)}
-    return Audit(
-        config.out, {**{name_of(name): each for name, each in classifiers.items()}, **cards}, cohort, temporary
-    )
+    return Audit(config, subjects, temporary)
 
 
 class Audit:
@@ -125,10 +122,11 @@ class Audit:
         folder: the run's.
     """
 
-    def __init__(self, folder: Path, models: dict[str, Any], cohort: Cohort | str, temporary: Any = None) -> None:
-        self.folder = folder
-        self._models = models
-        self._cohort = cohort
+    def __init__(self, config: StudyConfig, subjects: Subjects, temporary: Any = None) -> None:
+        assert config.out is not None
+        self.folder = config.out
+        self._config = config
+        self._subjects = subjects
         self._temporary = temporary  # gone with this object
 
     def __str__(self) -> str:
@@ -212,7 +210,7 @@ class Audit:
         effort: str = "quick",
         threat: ThreatModel | None = None,
     ) -> Adversarial:
-        """Return every image of the audit as a tensor, and as an attack changes it within epsilon.
+        """Return every image that was audited as a tensor, and as an attack changes it within epsilon.
 
         Args:
             attack_with: see `dosimeter.attack`.
@@ -225,19 +223,18 @@ class Audit:
         Raises:
             DosimeterError: there is no such model, or the images cannot be read again.
         """
-        name = model or next(iter(self._models))
-        if name not in self._models:
-            raise DosimeterError(f"there is no model '{name}'. There are: {', '.join(self._models)}.")
-        subject = self._models[name]
-        subject = subject if isinstance(subject, Classifier) else bring(subject)
-        if isinstance(self._cohort, str):
-            from dosimeter.cohorts import load_cohort
-
-            self._cohort = load_cohort(self._cohort)
-        cases = list(self._cohort)
+        models = dict(zip(self._config.names, self._config.model, strict=True))
+        name = model or self._config.names[0]
+        if name not in models:
+            raise DosimeterError(f"there is no model '{name}'. There are: {', '.join(models)}.")
+        own = self._subjects.classifiers.get(models[name])
+        subject = own or bring(models[name], trust=self._config.trust)
+        trials, _ = plan_trials(self._config, self._subjects)
+        cases = list(trials[0].split.test)
         images = torch.stack([subject.prepare(case) for case in cases])
         labels = torch.tensor([case.label for case in cases])
-        return attack(subject, images, labels, attack_with, [epsilon], effort=effort, threat=threat)
+        options: dict[str, Any] = {"effort": effort, "threat": threat, "seed": self._config.seed}
+        return attack(subject, images, labels, attack_with, [epsilon], **options)
 
 
 def _named(models: Sequence[Classifier | str | Path]) -> Iterator[tuple[str, Classifier]]:
@@ -260,14 +257,14 @@ def _named(models: Sequence[Classifier | str | Path]) -> Iterator[tuple[str, Cla
         yield f"{MEMORY}{name}", each
 
 
-def _cohort(data: Any, classifiers: dict[str, Classifier], models: Sequence[Any]) -> Cohort | str:
+def _cohort(data: Any, classifiers: dict[str, Classifier], models: Sequence[Any], *, trust: bool) -> Cohort | str:
     if isinstance(data, Cohort | str):
         return data
     if isinstance(data, Path):
         return f"{'folder' if data.is_dir() else 'csv'}:{data}"
     if data is None:
         raise DosimeterError("data must be given: a Cohort, (images, labels), or the name of a cohort.")
-    first = next(iter(classifiers.values()), None) or bring(models[0])
+    first = next(iter(classifiers.values()), None) or bring(models[0], trust=trust)
     images, labels, *classes = data if isinstance(data, tuple) else (data, None)
     return cohort_of(images, labels, *(classes or [first.classes]))
 
@@ -276,7 +273,8 @@ def _formerly(cohort: Cohort) -> Any:
     from dosimeter.cohorts.audit import audit as audit_cohort
 
     warnings.warn(
-        "audit(cohort) is now audit_cohort(cohort), and goes with the next release; audit(model, data) audits a model.",
+        "audit(cohort) is now dosimeter.cohorts.audit.audit(cohort), and goes with the next release; "
+        "audit_cohort(cohort) says more, and audit(model, data) audits a model.",
         DeprecationWarning,
         stacklevel=3,
     )

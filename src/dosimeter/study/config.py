@@ -14,7 +14,7 @@ from dosimeter import registry
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.files import read_toml
 from dosimeter.plain import named, one_line, shown
-from dosimeter.record.model_card import is_brought, name_of
+from dosimeter.record.model_card import is_brought, name_of, read_model_card
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 
 PAPER_MODELS = ("vgg16", "inception_v3")
@@ -397,6 +397,9 @@ def audit_of(accesses: Iterable[str]) -> Asked:
 
 def _digest_of(model: str) -> str:
     """Return a digest of a model card, or of a saved classifier's."""
+    if model.endswith(".toml") and (card := read_model_card(Path(model))).endpoint is not None:
+        how = {"budget", "per_second", "timeout_s", "retries", "token"}  # it is asked, and what it answers is the same
+        return hashlib.sha256(card.model_dump_json(exclude={"endpoint": how}).encode()).hexdigest()[:12]
     file = Path(model) if model.endswith(".toml") else Path(model) / "card.json"
     return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file.is_file() else "missing"
 

@@ -13,7 +13,6 @@ from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import parameters
 from dosimeter.cohorts.trials import Trial, cohorts_of, describe
 from dosimeter.plain import without_folders
-from dosimeter.record.facts import Facts
 from dosimeter.record.provenance import digest_of, environment, peak_memory_mib
 from dosimeter.record.run import Run, keep
 from dosimeter.study.config import StudyConfig
@@ -84,11 +83,15 @@ def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
     }
 
 
+_OWN = ("preflights", "convergence", "observer", "exemplars")
+"""Examinations whose facts are typed in `record.facts.Facts`."""
+
+
 def _examined(swept: Sequence[Swept]) -> dict[str, Any]:
     """Return what examinations found: ours under their names, those of other packages by name in `examined`."""
     found: dict[str, Any] = {}
     for name in registry.names("examinations"):
-        place = found if name in Facts.model_fields else found.setdefault("examined", {})
+        place = found if name in _OWN else found.setdefault("examined", {})
         place[name] = [facts for each in swept for facts in each.examined.get(name, ())]
     return found
 

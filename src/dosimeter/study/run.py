@@ -179,6 +179,10 @@ class _Study:
         with self.run.stage("load", model=name_of(model)):
             own = self.subjects.classifiers.get(model)
             classifier = own or bring(model, trust=self.config.trust, device=self.device)
+        if classifier.access != "gradients" and self.config.executor != "local":
+            raise DosimeterError(
+                f"executor must be local for {name_of(model)}, which is only asked, got {self.config.executor}."
+            )
         threat_of(self.config, classifier.classes, classifier.size_px)
         for place, trial in enumerate(trials):
             require_classes(classifier, trial.cohort)
