@@ -245,6 +245,7 @@ def test_a_native_run_is_reported_replayed_and_exported(image_folder: Path, tmp_
         image_folder,
         out,
         native=True,
+        preset="sound",
         attack="pgd",
         effort="quick",
         storages="png8",

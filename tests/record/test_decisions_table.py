@@ -153,7 +153,7 @@ def test_a_defended_classifier_is_not_pooled_with_the_undefended(twice: pd.DataF
 @pytest.mark.no_cover  # what it runs others run too
 def test_decisions_are_not_pooled() -> None:
     run = make_responses(
-        cohorts={"xray-268": "xray"}, presets=("sound",), attacks=("pgd", "random_sign"), repeats=2, n_cases=12,
+        cohorts={"xray-268": "xray"}, presets=("sound",), attacks=("pgd", "random_sign"), n_cases=12,
         epsilons=(0.0, 1e-3, 3e-3, 9e-3), refine=False,
     )  # fmt: skip
     frame = pd.concat([run.frame.assign(decision="edema"), run.frame.assign(decision="nodule")])

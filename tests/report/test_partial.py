@@ -50,7 +50,7 @@ def test_an_interrupted_run_is_reported_as_far_as_it_came(
 ) -> None:
     interrupted(image_folder, tmp_path, n_cells, monkeypatch, attack="random_sign" if n_cells == 3 else "")
     parts = sorted((tmp_path / "parts").iterdir())
-    with sketches.drawn() if n_cells == 5 else nullcontext():
+    with sketches.drawn_alone("accuracy", "drop") if n_cells == 5 else nullcontext():
         page = redraw_partial(tmp_path).read_text()
     assert page.count("PARTIAL") >= 2
     assert "not begun" in page or n_cells > 4
