@@ -249,6 +249,15 @@ def test_write_figures_names_them_as_the_paper_does(tmp_path: Path) -> None:
     assert all(figure.path_svg.is_file() and figure.path_png.is_file() for figure in figures)
 
 
+@pytest.mark.usefixtures("drawn")
+def test_a_picture_of_a_preset_without_rows_is_left_out(tmp_path: Path) -> None:
+    run = make_responses(cohorts={"covid-ct": "ct"}, models=("vgg16",), presets=("sound",), n_cases=6)
+    ghosts = [{**each, "preset": "paper"} for each in run.meta["exemplars"]]
+    made = run._replace(meta=run.meta | {"exemplars": [*run.meta["exemplars"], *ghosts]})
+    names = [[figure.name for figure in write_figures(each, build_tables(each), tmp_path)] for each in (run, made)]
+    assert names[0] == names[1]
+
+
 def test_the_same_table_gives_the_same_bytes(tables: dict[str, pd.DataFrame], tmp_path: Path) -> None:
     first, second = (save(metric_bars(tables["clean_metrics"]), tmp_path / name) for name in ("a", "b"))
     for one, other in zip(first, second, strict=True):

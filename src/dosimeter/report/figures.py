@@ -131,6 +131,7 @@ def _panels(responses: Responses, every: Mapping[str, pd.DataFrame]) -> Iterator
     cards = {(card["cohort"], card["protocol"]): card for card in responses.meta.get("cohorts", [])}
     exemplars = responses.meta.get("exemplars", [])
     known = rows[["cohort", "protocol", "modality"]].drop_duplicates()
+    asked = set(fgsm[["model", "preset"]].drop_duplicates().itertuples(index=False, name=None))
     for cohort, protocol, modality in known.itertuples(index=False):
         yield Panel(
             cohort=cohort,
@@ -141,7 +142,11 @@ def _panels(responses: Responses, every: Mapping[str, pd.DataFrame]) -> Iterator
             answers=of_trial(fgsm, cohort, protocol),
             clean=of_trial(clean, cohort, protocol),
             doses=of_trial(doses, cohort, protocol),
-            exemplars=[item for item in exemplars if (item["cohort"], item["protocol"]) == (cohort, protocol)],
+            exemplars=[
+                item
+                for item in exemplars
+                if (item["cohort"], item["protocol"]) == (cohort, protocol) and (item["model"], item["preset"]) in asked
+            ],
             every={name: of_trial(table, cohort, protocol) for name, table in every.items()},
             readers=[
                 study
