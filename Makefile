@@ -47,7 +47,7 @@ ifneq ($(FAST),)
 else
 	$(PYTEST) -m "$(CHOSEN)" --cov --cov-fail-under=95
 ifdef DOSIMETER_DATA
-	$(BIN)/python -m pytest -m real
+	$(BIN)/python -m pytest -m "real$(if $(filter slow,$(ARGS)),, and not slow)"
 endif
 endif
 
