@@ -159,6 +159,17 @@ def test_the_evidence_is_of_the_run_and_judges_nothing(result) -> None:  # type:
     assert "compliance" not in page
 
 
+def test_phantoms_are_said_to_be_phantoms_wherever_they_come_from() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(SIZE_PX**2, 2))
+    mine = dm.classifier(net, size_px=SIZE_PX, classes=("clear", "opacity"), channels=1)
+    result = dm.audit(mine, dm.load_cohort("phantom-xray", limit=12), attacks="random_sign", epsilons=["1/255"])
+    assert str(result).startswith("PHANTOM DATA: these numbers say nothing about patients.")
+    page = (result.folder / "report.html").read_text()
+    assert "computer-generated" in page
+    assert "“”" not in page  # every network's weights have a name
+    assert "Can the images be trusted?" in page
+
+
 def test_images_and_labels_will_do() -> None:
     images = torch.rand(6, 1, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(1))
     result = dm.audit(brightness(), (images.numpy(), [0, 1, 0, 1, 0, 1]), attacks="random_sign", epsilons=["1/255"])

@@ -70,7 +70,7 @@ def audit(
         seed: of that draw, and of the attacks.
         out: the run's folder, which the same call continues; by default a temporary one, gone with the result.
         progress: told of every stage.
-        settings: any other setting of `StudyConfig`, as `target="clear"` or `native=True`.
+        settings: any other setting of `StudyConfig`, as `target="clear"`, `native=True` or `data_audit=False`.
 
     Returns:
         An `Audit`: show it, or ask it for report, tables, figures and adversarial images.
@@ -108,6 +108,7 @@ def audit(
             "test_limit": images,
             "seed": seed,
             "out": Path(out) if temporary is None else Path(temporary.name) / "run",  # type: ignore[arg-type]
+            "data_audit": True,
             **settings,
         }
     )

@@ -14,7 +14,7 @@ from dosimeter import registry
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.files import read_toml
 from dosimeter.plain import named, one_line, shown
-from dosimeter.record.model_card import is_brought, name_of, read_model_card
+from dosimeter.record.model_card import MEMORY, is_brought, name_of, read_model_card
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 
 PAPER_MODELS = ("vgg16", "inception_v3")
@@ -316,7 +316,7 @@ class StudyConfig(BaseModel):
     @property
     def is_phantom(self) -> bool:
         """Whether any cohort is a phantom, whose numbers say nothing of patients."""
-        return any(name.startswith("phantom-") for name in self.cohort)
+        return any(name.removeprefix(MEMORY).startswith("phantom-") for name in self.cohort)
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that determine results: all but where they lie and who computes them."""
