@@ -39,6 +39,7 @@ class Brought:
         identity: what answers, by name, where its code cannot be read; "": it is read.
         note: what its source does that dosimeter does not, for the record.
         hints: what in the file speaks for a value that the card must say, as sentences.
+        sha256: of all that was read, where that is more than the file that the card names; "": that file's.
     """
 
     network: nn.Module
@@ -57,6 +58,7 @@ class Brought:
     identity: str = ""
     note: str = ""
     hints: tuple[str, ...] = ()
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -292,7 +294,7 @@ def _weights_of(card: ModelCard, brought: Brought) -> dict[str, Any]:
     return {
         "name": "random weights" if card.random_weights else card.weights.name if card.weights else card.architecture,
         "source": f"{card.source}{f', {brought.built_by}' if brought.built_by else ''}",
-        "sha256": "" if card.weights is None else digest_of(card.weights),
+        "sha256": brought.sha256 or ("" if card.weights is None else digest_of(card.weights)),
         "licence": card.licence,
         "stand_in": False,
         "note": " ".join(filter(None, [card.note, brought.note])),

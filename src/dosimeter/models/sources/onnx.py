@@ -1,8 +1,9 @@
 """An ONNX file, made a torch network again, and checked against what onnxruntime answers."""
 
+import hashlib
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from dosimeter.models.identity import probes
 from dosimeter.models.preprocessing import Preprocessing
 from dosimeter.models.queried import Queried
 from dosimeter.models.source import Brought, Source, size_of
+from dosimeter.plain import named
 from dosimeter.record.model_card import ModelCard
 
 log = logging.getLogger(__name__)
@@ -48,9 +50,10 @@ def load(card: ModelCard) -> Brought:
     size_px = _size(card, session)
     made = convert(card, session, size_px)
     assert card.weights is not None
-    digest = digest_of_file(card.weights)
+    sha256 = digest_with_tensors(card.weights)
     if made.network is not None:
-        return Brought(made.network, size_px=size_px, built_by=made.by, identity=f"{digest} by {made.by}")
+        identity = f"{sha256} by {made.by}"
+        return Brought(made.network, size_px=size_px, built_by=made.by, identity=identity, sha256=sha256)
     by = f"onnxruntime {version('onnxruntime')}"
     note = (
         f"It has no gradients, because no converter makes a torch network of it ({'; '.join(made.failures)}): exported "
@@ -58,7 +61,12 @@ def load(card: ModelCard) -> Brought:
     )
     log.warning("%s: %s", card.name, note)
     return Brought(
-        Queried(partial(_scores, session)), size_px=size_px, built_by=by, identity=f"{digest} by {by}", note=note
+        Queried(partial(_scores, session)),
+        size_px=size_px,
+        built_by=by,
+        identity=f"{sha256} by {by}",
+        note=note,
+        sha256=sha256,
     )
 
 
@@ -123,6 +131,36 @@ def convert(card: ModelCard, session: Any, size_px: int | tuple[int, int]) -> Co
     if not failures:
         raise _missing(missing[0])
     return Conversion(None, "", (*failures, *(f"{error.name} is not installed" for error in missing)))
+
+
+def digest_with_tensors(path: Path) -> str:
+    """Return the SHA-256 of an ONNX file; with tensors stored beside it, that of all their files' names and digests.
+
+    Raises:
+        DosimeterError: a file of tensors is not there.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise _missing(error) from error
+    places = sorted(set(_places(onnx.load(path, load_external_data=False))))
+    if not places:
+        return digest_of_file(path)
+    for place in places:
+        if not (path.parent / place).is_file():
+            raise DosimeterError(f"{path.name} must have its tensors beside it, but {named(place)} is not there.")
+    lines = [f"{place} {digest_of_file(path.parent / place)}\n" for place in (path.name, *places)]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _places(message: Any) -> Iterator[str]:
+    """Yield the names of the files in which tensors of a message stand, in whatever part of a graph they are."""
+    for field, value in message.ListFields():
+        if field.name == "external_data":
+            yield from (entry.value for entry in value if entry.key == "location")
+        elif field.message_type is not None:
+            for part in value if isinstance(value, Sequence) else [value]:
+                yield from _places(part)
 
 
 def _read(path: Path) -> Any:
