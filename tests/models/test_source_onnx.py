@@ -144,19 +144,32 @@ def test_neither_converter_installed_is_one_sentence(tmp_path: Path, monkeypatch
         bring(card(tmp_path))
 
 
-def save_linear(path: Path, *, seed: int = 1, batch: int | str = "n", beside: bool = False) -> torch.Tensor:
+def save_linear(
+    path: Path,
+    *,
+    seed: int = 1,
+    shape: tuple[int | str, ...] = ("n", 3, 4, 4),
+    dtype: str = "float32",
+    also: str = "",
+    beside: bool = False,
+) -> torch.Tensor:
     """Write a linear network of images 3 x 4 x 4; with `beside` its tensors are in a file of their own.
+
+    Args:
+        shape, dtype: of its input.
+        also: a tensor of the graph that is given too.
 
     Returns:
         Its weights, (48, 2).
     """
     import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper, numpy_helper
 
-    weights = np.random.default_rng(seed).normal(size=(48, 2)).astype(np.float32)
+    weights = np.random.default_rng(seed).normal(size=(48, 2)).astype(dtype)
     nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
-    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 4, 4])
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 2])]
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    image = helper.make_tensor_value_info("x", kind, shape)
+    outputs = [helper.make_tensor_value_info(name, kind, None) for name in ("y", also) if name]
     graph = helper.make_graph(nodes, "linear", [image], outputs, [numpy_helper.from_array(weights, "w")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     model.ir_version = 9
@@ -213,3 +226,30 @@ def test_tensors_beside_the_file_are_found_wherever_they_stand(tmp_path: Path) -
     (tmp_path / "branch.bin").unlink()
     with pytest.raises(DosimeterError, match=r"must have its tensors beside it, but branch\.bin is not there"):
         source.digest_with_tensors(tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"shape": (4, 3, 4, 4)}, "one at a time or any number of them, got a batch of 4. Export it again"),
+        ({"dtype": "float16"}, r"must take images of 32-bit floats, got tensor\(float16\)"),
+        ({"dtype": "float64"}, r"must take images of 32-bit floats, got tensor\(double\)"),
+        ({"also": "f"}, "must give one output, got y, f. Export it again with the scores alone"),
+        ({"shape": ("n", 48)}, r"must take one input \(n, channels, height, width\), got \[\['n', 48\]\]"),
+        ({"shape": ("n", 3, "h", "w")}, "net.onnx fails on an image of 5 x 5 and 3 channels .* size_px and channels"),
+    ],
+)
+def test_a_file_that_takes_or_gives_something_else_is_one_sentence(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    save_linear(tmp_path / "net.onnx", **changes)
+    with pytest.raises(DosimeterError, match=said) as caught:
+        bring(card(tmp_path, size_px=5 if "h" in changes.get("shape", ()) else None))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_batch_of_one_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_converters(monkeypatch)
+    weights = save_linear(tmp_path / "net.onnx", shape=(1, 3, 4, 4))
+    images = torch.rand(3, 3, 4, 4)
+    torch.testing.assert_close(bring(card(tmp_path))(images), images.flatten(1) @ weights)
