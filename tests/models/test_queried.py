@@ -130,10 +130,9 @@ def cohort(n: int = 6) -> dm.Cohort:
     return dm.cohort_of(images(n), [0, 1] * (n // 2), CLASSES)
 
 
-def ask(server: Server, **changes: Any) -> Client:
-    return Client(
-        Endpoint(url=server.url, **{"answer": "predictions.0.scores", "retries": 1, **changes}), CLASSES, None
-    )
+def ask(server: Server, *, outputs: str = "probabilities", **changes: Any) -> Client:
+    asked = {"answer": "predictions.0.scores", "retries": 1, **changes}
+    return Client(Endpoint(url=server.url, **asked), CLASSES, None, outputs=outputs)
 
 
 # --- functions ------------------------------------------------------------------------------------------------
@@ -275,7 +274,18 @@ def test_what_does_not_pass_is_one_sentence(server: Server, faults: list[str], s
 def test_an_answer_of_another_shape_is_one_sentence(server: Server, reply: Callable[[Any], Any], said: str) -> None:
     server.reply = reply
     with pytest.raises(EndpointFailed, match=said):
-        ask(server)(images(2)[:1])
+        ask(server, outputs="labels")(images(2)[:1])
+
+
+@pytest.mark.parametrize("outputs", ["one probability", "one logit", "probabilities", "findings"])
+def test_a_label_is_no_score(server: Server, outputs: str) -> None:
+    server.reply = label
+    asked = ask(server, outputs=outputs, answer="predictions.0.label")
+    with pytest.raises(
+        EndpointFailed, match=f"says outputs '{outputs}', but .* answered the label 'dark'. Say outputs"
+    ):
+        asked(images(2)[:1])
+    assert ask(server, outputs="labels", answer="predictions.0.label")(images(2)) == [[0.0], [1.0]]
 
 
 def test_an_endpoint_that_changes_its_mind_is_found_out(server: Server) -> None:
@@ -295,10 +305,12 @@ def test_queries_leave_no_quicker_than_allowed(server: Server) -> None:
 
 def test_nothing_is_asked_twice_in_another_session_and_the_budget_counts_all(server: Server, tmp_path: Path) -> None:
     endpoint = Endpoint(url=server.url, answer="predictions.0.scores", budget=4)
-    first = Client(endpoint, CLASSES, tmp_path / "answers.sqlite")
+    first = Client(endpoint, CLASSES, tmp_path / "answers.sqlite", outputs="probabilities")
     known = first(images(4))
     assert server.n == 4
-    again = Client(endpoint.model_copy(update={"budget": 100}), CLASSES, tmp_path / "answers.sqlite")
+    again = Client(
+        endpoint.model_copy(update={"budget": 100}), CLASSES, tmp_path / "answers.sqlite", outputs="probabilities"
+    )
     again._rechecks = 0
     assert again(images(4)) == known
     assert server.n == 4

@@ -49,11 +49,13 @@ class Client:
         endpoint: where and how.
         classes: names, in the order in which scores are wanted.
         store: a SQLite file of answers; None keeps none.
+        outputs: as the card says; a label is an answer where it says "labels", and nowhere else.
     """
 
-    def __init__(self, endpoint: Endpoint, classes: Sequence[str], store: Path | None) -> None:
+    def __init__(self, endpoint: Endpoint, classes: Sequence[str], store: Path | None, *, outputs: str) -> None:
         self._endpoint = endpoint
         self._classes = tuple(classes)
+        self._outputs = outputs
         self._lock = threading.Lock()
         self._next = 0.0  # when the next request may leave
         self._rechecks = N_RECHECKED
@@ -159,6 +161,11 @@ class Client:
                     f"the card says that answers stand at '{self._endpoint.answer}', but {self._endpoint.url} answered "
                     f"{_text(answer)}."
                 ) from error
+        if isinstance(found, str) and self._outputs != "labels":
+            raise EndpointFailed(
+                f"the card says outputs '{self._outputs}', but {self._endpoint.url} answered the label "
+                f"{shown(found[:120])}. Say outputs = 'labels', or in `answer` where the scores stand."
+            )
         return _numbers(found, self._classes, self._endpoint.url)
 
 
