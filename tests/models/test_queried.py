@@ -2,6 +2,7 @@
 
 import io
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -316,6 +317,28 @@ def test_nothing_is_asked_twice_in_another_session_and_the_budget_counts_all(ser
     assert server.n == 4
     with pytest.raises(EndpointFailed, match=r"the budget of 4 queries for .* is spent"):
         first(images(6))
+
+
+@pytest.mark.parametrize("damage", ["no database", "no answer"])
+def test_answers_that_are_damaged_are_one_sentence(server: Server, tmp_path: Path, damage: str) -> None:
+    endpoint, store = Endpoint(url=server.url, answer="predictions.0.scores"), tmp_path / "answers.sqlite"
+
+    def asked() -> list[list[float]]:
+        return Client(endpoint, CLASSES, store, outputs="probabilities")(images(2))
+
+    if damage == "no database":
+        store.write_bytes(b"x" * 5000)
+    else:
+        asked()
+        with sqlite3.connect(store) as database:
+            database.execute("UPDATE answers SET answer = '[0.1, '")
+        database.close()
+    with pytest.raises(EndpointFailed, match=f"cannot be used .* remove {store}, and they are asked again") as caught:
+        asked()
+    assert "\n" not in str(caught.value)
+    for file in tmp_path.glob("answers.sqlite*"):
+        file.unlink()
+    assert len(asked()) == 2
 
 
 # --- an audit -------------------------------------------------------------------------------------------------
