@@ -71,12 +71,19 @@ class Source:
         trust: why it runs code of the user's, so that it is asked for with --trust; "" if it runs none; or a function
             that says so of a card, without running any.
         takes_arguments: whether it hands a card's `arguments` to the network's constructor.
+        needs_tensors: whether it builds networks by name, and a file gives them their tensors alone: what
+            `dosimeter fit` takes.
     """
 
     note: str
     load: Callable[[ModelCard], Brought]
     trust: str | Callable[[ModelCard], str] = ""
     takes_arguments: bool = False
+    needs_tensors: bool = False
+
+    def why_trust(self, card: ModelCard) -> str:
+        """Return why code of the user's would run to load a card's network; "" if none would."""
+        return self.trust if isinstance(self.trust, str) else self.trust(card)
 
 
 def bring(model: str | Path, *, trust: bool = False, device: str = "cpu") -> Classifier:
@@ -100,7 +107,7 @@ def bring(model: str | Path, *, trust: bool = False, device: str = "cpu") -> Cla
     source: Source = registry.get("sources", card.source)
     if card.arguments and not source.takes_arguments:
         raise DosimeterError(f"the model card {path.name} has arguments, which the source {card.source} does not take.")
-    reason = source.trust if isinstance(source.trust, str) else source.trust(card)
+    reason = source.why_trust(card)
     if reason and not trust:
         raise DosimeterError(f"the model card {path.name} must be trusted: {reason} Add --trust if you do.")
     made = classifier_of(card, source.load(card)).to(device)

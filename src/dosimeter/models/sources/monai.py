@@ -41,20 +41,17 @@ def load(card: ModelCard) -> Brought:
         return _bundle(card, card.weights)
     network = _build(card.architecture, card.arguments, card)
     fill_tensors(network, card)
-    return Brought(First(network), built_by=_version(card.architecture))
+    return Brought(_with_one_output(network), built_by=_version(card.architecture))
 
 
-class First(nn.Module):
-    """The first of several outputs, of networks that also return what is within."""
+def _with_one_output(network: nn.Module) -> nn.Module:
+    """Return a network that answers with the first of several outputs: some also return what is within."""
+    network.register_forward_hook(_first_of)
+    return network
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
 
-    def forward(self, images: Any) -> Any:
-        """Return outputs (n, n_outputs) for images (n, channels, H, W)."""
-        outputs = self.network(images)
-        return outputs[0] if isinstance(outputs, tuple | list) else outputs
+def _first_of(_: nn.Module, __: Any, outputs: Any) -> Any:
+    return outputs[0] if isinstance(outputs, tuple | list) else outputs
 
 
 def import_nets() -> Any:
@@ -179,7 +176,7 @@ def _bundle(card: ModelCard, folder: Path) -> Brought:
             f"{named(folder.name)} has no tensors: put them into {' or '.join(str(place) for place in TENSORS)}."
         )
     fill_tensors(network, card.model_copy(update={"weights": tensors, "architecture": name}))
-    return Brought(First(network), **said, built_by=_version(name))
+    return Brought(_with_one_output(network), **said, built_by=_version(name))
 
 
 def _trusted(folder: Path) -> nn.Module:
@@ -238,4 +235,5 @@ ENTRY = Source(
     load,
     trust=why_trust,
     takes_arguments=True,
+    needs_tensors=True,
 )
