@@ -2,6 +2,7 @@
 
 import io
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -129,10 +130,9 @@ def cohort(n: int = 6) -> dm.Cohort:
     return dm.cohort_of(images(n), [0, 1] * (n // 2), CLASSES)
 
 
-def ask(server: Server, **changes: Any) -> Client:
-    return Client(
-        Endpoint(url=server.url, **{"answer": "predictions.0.scores", "retries": 1, **changes}), CLASSES, None
-    )
+def ask(server: Server, *, outputs: str = "probabilities", **changes: Any) -> Client:
+    asked = {"answer": "predictions.0.scores", "retries": 1, **changes}
+    return Client(Endpoint(url=server.url, **asked), CLASSES, None, outputs=outputs)
 
 
 # --- functions ------------------------------------------------------------------------------------------------
@@ -274,7 +274,18 @@ def test_what_does_not_pass_is_one_sentence(server: Server, faults: list[str], s
 def test_an_answer_of_another_shape_is_one_sentence(server: Server, reply: Callable[[Any], Any], said: str) -> None:
     server.reply = reply
     with pytest.raises(EndpointFailed, match=said):
-        ask(server)(images(2)[:1])
+        ask(server, outputs="labels")(images(2)[:1])
+
+
+@pytest.mark.parametrize("outputs", ["one probability", "one logit", "probabilities", "findings"])
+def test_a_label_is_no_score(server: Server, outputs: str) -> None:
+    server.reply = label
+    asked = ask(server, outputs=outputs, answer="predictions.0.label")
+    with pytest.raises(
+        EndpointFailed, match=f"says outputs '{outputs}', but .* answered the label 'dark'. Say outputs"
+    ):
+        asked(images(2)[:1])
+    assert ask(server, outputs="labels", answer="predictions.0.label")(images(2)) == [[0.0], [1.0]]
 
 
 def test_an_endpoint_that_changes_its_mind_is_found_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,15 +328,39 @@ def test_queries_leave_no_quicker_than_allowed(server: Server) -> None:
 
 def test_nothing_is_asked_twice_in_another_session_and_the_budget_counts_all(server: Server, tmp_path: Path) -> None:
     asked = Endpoint(url=server.url, answer="predictions.0.scores", budget=4)
-    first = Client(asked, CLASSES, tmp_path / "answers.sqlite")
+    first = Client(asked, CLASSES, tmp_path / "answers.sqlite", outputs="probabilities")
     known = first(images(4))
     assert server.n == 4
-    again = Client(asked.model_copy(update={"budget": 100}), CLASSES, tmp_path / "answers.sqlite")
+    again = Client(
+        asked.model_copy(update={"budget": 100}), CLASSES, tmp_path / "answers.sqlite", outputs="probabilities"
+    )
     again._rechecks = 0
     assert again(images(4)) == known
     assert server.n == 4
     with pytest.raises(EndpointFailed, match=r"the budget of 4 queries for .* is spent"):
         first(images(6))
+
+
+@pytest.mark.parametrize("damage", ["no database", "no answer"])
+def test_answers_that_are_damaged_are_one_sentence(server: Server, tmp_path: Path, damage: str) -> None:
+    endpoint, store = Endpoint(url=server.url, answer="predictions.0.scores"), tmp_path / "answers.sqlite"
+
+    def asked() -> list[list[float]]:
+        return Client(endpoint, CLASSES, store, outputs="probabilities")(images(2))
+
+    if damage == "no database":
+        store.write_bytes(b"x" * 5000)
+    else:
+        asked()
+        with sqlite3.connect(store) as database:
+            database.execute("UPDATE answers SET answer = '[0.1, '")
+        database.close()
+    with pytest.raises(EndpointFailed, match=f"cannot be used .* remove {store}, and they are asked again") as caught:
+        asked()
+    assert "\n" not in str(caught.value)
+    for file in tmp_path.glob("answers.sqlite*"):
+        file.unlink()
+    assert len(asked()) == 2
 
 
 # --- an audit -------------------------------------------------------------------------------------------------

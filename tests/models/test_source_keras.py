@@ -146,16 +146,22 @@ def test_what_the_file_contradicts_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", ["keras", "h5"])
-def test_a_lambda_does_not_run(keras: Any, tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize("form", ["keras", "h5", "h5 and zip"])
+def test_a_lambda_does_not_run(keras: Any, tmp_path: Path, form: str) -> None:
+    suffix = form.partition(" ")[0]
     ran = tmp_path / "ran"
     place = str(ran)
     inputs = keras.Input((16, 20, 3))
     touched = keras.layers.Lambda(lambda images: (Path(place).touch(), images)[1])(inputs)
     keras.Model(inputs, model_of(keras)(touched)).save(tmp_path / f"a.{suffix}")
     ran.unlink(missing_ok=True)
+    said = "must hold Keras's own layers alone, got (__lambda__|Lambda)"
+    if form == "h5 and zip":  # an innocent archive behind the HDF5 that Keras would read
+        with zipfile.ZipFile(tmp_path / "a.h5", "a") as archive:
+            archive.writestr("config.json", "{}")
+        said = "a.h5 must be HDF5 alone, but a zip archive is in it too"
     facts = {"source": "keras", "weights": f"a.{suffix}", "classes": THREE, "outputs": "probabilities"}
-    with pytest.raises(DosimeterError, match=r"must hold Keras's own layers alone, got (__lambda__|Lambda)"):
+    with pytest.raises(DosimeterError, match=said):
         bring(write_card(tmp_path, **facts))
     assert not ran.exists()
 

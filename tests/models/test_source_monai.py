@@ -120,6 +120,27 @@ def test_a_bundle_that_is_code_asks_for_trust(
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_bundle_fetches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("monai.networks.nets.hovernet.download_url", lambda url, **_: asked.append(url))
+    definition = {"_target_": "HoVerNet", "mode": "fast", "in_channels": 3, "out_classes": 0}
+    for part in ("configs", "models"):
+        (tmp_path / "bundle" / part).mkdir(parents=True)
+    definition |= {"np_out_channels": 2, "pretrained_url": "http://127.0.0.1:9/who"}
+    (tmp_path / "bundle" / "configs" / "inference.json").write_text(json.dumps({"network_def": definition}))
+    with pytest.raises(DosimeterError, match="arguments of HoVerNet must not fetch tensors, got pretrained_url"):
+        bring(of_bundle(tmp_path, channels=3, size_px=256, mean=[0, 0, 0], std=[1, 1, 1]))
+    assert not asked
+
+
+def test_a_drop_path_is_no_path(tmp_path: Path) -> None:
+    arguments = {"feature_size": 12, "dropout_path_rate": 0.1}
+    with pytest.raises(DosimeterError, match="network gives 3 x 64 x 64 an image"):
+        bring(
+            card(tmp_path, architecture="SwinUNETR", arguments=arguments, weights=None, random_weights=True, size_px=64)
+        )
+
+
 def test_a_trusted_bundle_answers(tmp_path: Path) -> None:
     network = bundle(tmp_path / "bundle", {"growth_rate": "$2 + 2"})
     images = torch.rand(2, 3, 32, 40)
@@ -144,8 +165,13 @@ def test_metadata_that_cannot_be_is_one_sentence(tmp_path: Path, image: dict[str
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"architecture": "DenseNet12"}, "none of monai.networks.nets. Did you mean 'densenet121'"),
-        ({"architecture": "os"}, "architecture 'os' is none of monai.networks.nets"),
+        ({"architecture": "DenseNet12"}, "no class of monai.networks.nets. Did you mean 'densenet121'"),
+        ({"architecture": "os"}, "architecture 'os' is no class of monai.networks.nets"),
+        ({"architecture": "resnet18"}, "architecture 'resnet18' is no class of monai.networks.nets"),
+        ({"architecture": "get_pretrained_resnet_medicalnet"}, "is no class of monai.networks.nets"),
+        ({"architecture": "Transchex"}, "made without fetching tensors, got Transchex"),
+        ({"arguments": SMALL | {"weights_file": "a.pt"}}, "must not fetch tensors, got weights_file"),
+        ({"arguments": SMALL | {"path_or_repo_id": "a/b"}}, "must not fetch tensors, got path_or_repo_id"),
         ({"arguments": SMALL | {"pretrained": True}}, "must not fetch tensors, got pretrained"),
         ({"arguments": SMALL | {"growth": 3}}, "DenseNet cannot be made with arguments"),
         ({"arguments": SMALL | {"growth_rate": 8}}, "does not hold the tensors of DenseNet"),

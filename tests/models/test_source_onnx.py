@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from cards import write_card, write_image
@@ -15,7 +16,7 @@ from dosimeter.errors import DosimeterError
 from dosimeter.models.source import bring
 from dosimeter.models.sources import onnx as source
 
-for name in ("onnxruntime", "onnx2pytorch", "onnx2torch", "onnxscript"):
+for name in ("onnx", "onnxruntime", "onnx2pytorch", "onnx2torch", "onnxscript"):
     pytest.importorskip(name)
 
 
@@ -141,3 +142,114 @@ def test_neither_converter_installed_is_one_sentence(tmp_path: Path, monkeypatch
         monkeypatch.setitem(sys.modules, each, None)
     with pytest.raises(DosimeterError, match=r"needs onnx2pytorch: pip install 'dosimeter\[onnx\]'"):
         bring(card(tmp_path))
+
+
+def save_linear(
+    path: Path,
+    *,
+    seed: int = 1,
+    shape: tuple[int | str, ...] = ("n", 3, 4, 4),
+    dtype: str = "float32",
+    also: str = "",
+    beside: bool = False,
+) -> torch.Tensor:
+    """Write a linear network of images 3 x 4 x 4; with `beside` its tensors are in a file of their own.
+
+    Args:
+        shape, dtype: of its input.
+        also: a tensor of the graph that is given too.
+
+    Returns:
+        Its weights, (48, 2).
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    weights = np.random.default_rng(seed).normal(size=(48, 2)).astype(dtype)
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    image = helper.make_tensor_value_info("x", kind, shape)
+    outputs = [helper.make_tensor_value_info(name, kind, None) for name in ("y", also) if name]
+    graph = helper.make_graph(nodes, "linear", [image], outputs, [numpy_helper.from_array(weights, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 9
+    Path(f"{path}.data").unlink(missing_ok=True)
+    stored = {"save_as_external_data": True, "location": f"{path.name}.data", "size_threshold": 0} if beside else {}
+    onnx.save_model(model, path, **stored)
+    return torch.from_numpy(weights)
+
+
+def without_converters(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(path: Path) -> nn.Module:
+        raise NotImplementedError
+
+    monkeypatch.setattr(source, "CONVERTERS", {"onnx2torch": fails})
+
+
+@pytest.mark.parametrize("converts", [True, False])
+def test_tensors_beside_the_file_are_part_of_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, converts: bool
+) -> None:
+    if not converts:
+        without_converters(monkeypatch)
+    images, found = torch.rand(2, 3, 4, 4), []
+    for seed in (1, 2, 2):
+        weights = save_linear(tmp_path / "net.onnx", seed=seed, beside=True)
+        made = bring(card(tmp_path))
+        torch.testing.assert_close(made(images), images.flatten(1) @ weights)
+        found.append((made.fingerprint, made.identity, made.card["weights"]["sha256"]))
+    assert found[1] == found[2]
+    assert all(first != second for first, second in zip(*found[:2], strict=True))
+
+
+def test_tensors_beside_the_file_are_found_wherever_they_stand(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    def stored(name: str, file: str) -> TensorProto:
+        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value=file)
+        (tmp_path / file).write_bytes(b"0000")
+        return tensor
+
+    constant = helper.make_node("Constant", [], ["c"], value=stored("", "attribute.bin"))
+    branch = helper.make_graph([], "branch", [], [], [stored("w", "branch.bin")])
+    choice = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
+    graph = helper.make_graph([constant, choice], "g", [], [], [stored("v", "graph.bin")])
+    onnx.save(helper.make_model(graph), tmp_path / "net.onnx")
+    before = source.digest_with_tensors(tmp_path / "net.onnx")
+    for file in ("attribute.bin", "branch.bin", "graph.bin"):
+        (tmp_path / file).write_bytes(b"1111")
+        assert source.digest_with_tensors(tmp_path / "net.onnx") != before
+        (tmp_path / file).write_bytes(b"0000")
+    assert source.digest_with_tensors(tmp_path / "net.onnx") == before
+    (tmp_path / "branch.bin").unlink()
+    with pytest.raises(DosimeterError, match=r"must have its tensors beside it, but branch\.bin is not there"):
+        source.digest_with_tensors(tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"shape": (4, 3, 4, 4)}, "one at a time or any number of them, got a batch of 4. Export it again"),
+        ({"dtype": "float16"}, r"must take images of 32-bit floats, got tensor\(float16\)"),
+        ({"dtype": "float64"}, r"must take images of 32-bit floats, got tensor\(double\)"),
+        ({"also": "f"}, "must give one output, got y, f. Export it again with the scores alone"),
+        ({"shape": ("n", 48)}, r"must take one input \(n, channels, height, width\), got \[\['n', 48\]\]"),
+        ({"shape": ("n", 3, "h", "w")}, "net.onnx fails on an image of 5 x 5 and 3 channels .* size_px and channels"),
+    ],
+)
+def test_a_file_that_takes_or_gives_something_else_is_one_sentence(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    save_linear(tmp_path / "net.onnx", **changes)
+    with pytest.raises(DosimeterError, match=said) as caught:
+        bring(card(tmp_path, size_px=5 if "h" in changes.get("shape", ()) else None))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_batch_of_one_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_converters(monkeypatch)
+    weights = save_linear(tmp_path / "net.onnx", shape=(1, 3, 4, 4))
+    images = torch.rand(3, 3, 4, 4)
+    torch.testing.assert_close(bring(card(tmp_path))(images), images.flatten(1) @ weights)

@@ -1,10 +1,14 @@
 """`dosimeter fit`: its last layer is scikit-learn's logistic regression; an audit leaves out what it has seen."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from cards import write_card
+from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from typer.testing import CliRunner
@@ -15,7 +19,7 @@ from dosimeter.errors import DosimeterError
 from dosimeter.models.trained import card_for
 from dosimeter.models.transfer import TransferOptions, last_layer, regress, transfer
 from dosimeter.record import table as responses
-from dosimeter.record.model_card import checked, trained_on
+from dosimeter.record.model_card import checked, read_model_card, trained_on
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
@@ -43,7 +47,7 @@ def test_only_a_linear_last_layer_can_be_trained() -> None:
         last_layer(nn.Conv2d(3, 2, 1), 2)
 
 
-def command(*arguments: str) -> "object":
+def command(*arguments: str) -> Any:
     return CliRunner().invoke(app, [*arguments])
 
 
@@ -123,3 +127,43 @@ def test_what_cannot_be_fitted_is_one_sentence(model: str, given: dict[str, bool
     cohort = dm.load_cohort("phantom-xray", limit=4)
     with pytest.raises(DosimeterError, match=said):
         card_for(model, cohort, name="a", weights=None, size_px=None, **given)
+
+
+def test_a_network_of_monai_is_fitted_and_brought_again(tmp_path: Path) -> None:
+    nets = pytest.importorskip("monai.networks.nets")
+    arguments = {"init_features": 8, "growth_rate": 4, "block_config": [1, 1]}
+    network = nets.DenseNet(spatial_dims=2, in_channels=1, out_channels=7, **arguments)
+    save_file(network.state_dict(), tmp_path / "seven.safetensors")
+    facts = {"source": "monai", "architecture": "DenseNet", "arguments": arguments, "weights": "seven.safetensors"}
+    card = write_card(tmp_path, **facts, channels=1, size_px=32)
+    result = command("fit", str(card), "phantom-xray", "--limit", "20", "--out", str(tmp_path / "net.toml"))
+    assert result.exit_code == 0, result.output + str(result.exception)
+    fitted, start = load_file(tmp_path / "net.safetensors"), network.state_dict()
+    assert fitted.keys() == start.keys()
+    assert {name for name in fitted if not torch.equal(fitted[name], start[name])} == {
+        "class_layers.out.weight",
+        "class_layers.out.bias",
+    }
+    classifier = dm.bring(tmp_path / "net.toml")
+    assert classifier(torch.rand(2, 3, 32, 32)).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"source": "keras"}, "fit takes a network by its name, of monai, timm, torchvision; got the source keras"),
+        ({"source": "huggingface", "weights": "folder"}, "got the source huggingface"),
+        ({"source": "python", "architecture": "os:getcwd"}, "got the source python"),
+        ({"source": "monai", "weights": "folder"}, "weights must be a file of tensors for fit, got the folder folder"),
+        ({"source": "monai", "weights": "code"}, r"fit runs no code that comes with a network: .* has \$open"),
+    ],
+)
+def test_a_source_that_cannot_be_fitted_is_one_sentence(tmp_path: Path, facts: dict[str, str], said: str) -> None:
+    for folder, rate in (("folder", "4"), ("code", "$open('ran', 'w')")):
+        (tmp_path / folder / "configs").mkdir(parents=True)
+        definition = {"network_def": {"_target_": "DenseNet", "growth_rate": rate}}
+        (tmp_path / folder / "configs" / "inference.json").write_text(json.dumps(definition))
+    card = read_model_card(write_card(tmp_path, **facts))
+    with pytest.raises(DosimeterError, match=said) as caught:
+        transfer(card, dm.load_cohort("phantom-xray", limit=4), TransferOptions())
+    assert "\n" not in str(caught.value)

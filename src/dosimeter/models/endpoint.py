@@ -14,7 +14,8 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,13 @@ class Client:
         endpoint: where and how.
         classes: names, in the order in which scores are wanted.
         store: a SQLite file of answers; None keeps none.
+        outputs: as the card says; a label is an answer where it says "labels", and nowhere else.
     """
 
-    def __init__(self, endpoint: Endpoint, classes: Sequence[str], store: Path | None) -> None:
+    def __init__(self, endpoint: Endpoint, classes: Sequence[str], store: Path | None, *, outputs: str) -> None:
         self._endpoint = endpoint
         self._classes = tuple(classes)
+        self._outputs = outputs
         self._lock = threading.Lock()
         self._next = 0.0  # when the next request may leave
         self._rechecks, self._draw = N_RECHECKED, random.Random()
@@ -161,6 +164,11 @@ class Client:
                     f"the card says that answers stand at '{self._endpoint.answer}', but {self._endpoint.url} answered "
                     f"{_text(answer)}."
                 ) from error
+        if isinstance(found, str) and self._outputs != "labels":
+            raise EndpointFailed(
+                f"the card says outputs '{self._outputs}', but {self._endpoint.url} answered the label "
+                f"{shown(found[:120])}. Say outputs = 'labels', or in `answer` where the scores stand."
+            )
         return _numbers(found, self._classes, self._endpoint.url)
 
 
@@ -168,29 +176,50 @@ class _Answers:
     """Answers by the digest of what was sent, and how often the endpoint was asked, in a file or in memory."""
 
     def __init__(self, file: Path | None) -> None:
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
+        self._file = file
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(file or ":memory:", check_same_thread=False, isolation_level=None)
-        self._database.execute("PRAGMA busy_timeout = 10000")
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = NORMAL")  # what a crash loses is asked again
-        self._database.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL)")
-        self._database.execute("CREATE TABLE IF NOT EXISTS spent (one INTEGER PRIMARY KEY CHECK (one = 1), n INTEGER)")
-        self._database.execute("INSERT OR IGNORE INTO spent VALUES (1, 0)")
+        with self._used():
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(file or ":memory:", check_same_thread=False, isolation_level=None)
+            for statement in (
+                "PRAGMA busy_timeout = 10000",
+                "PRAGMA journal_mode = WAL",
+                "PRAGMA synchronous = NORMAL",  # what a crash loses is asked again
+                "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL)",
+                "CREATE TABLE IF NOT EXISTS spent (one INTEGER PRIMARY KEY CHECK (one = 1), n INTEGER)",
+                "INSERT OR IGNORE INTO spent VALUES (1, 0)",
+            ):
+                self._database.execute(statement)
+
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        """Let one thread use the file.
+
+        Raises:
+            EndpointFailed: it is damaged, or cannot be read or written.
+        """
+        try:
+            with self._lock:
+                yield
+        except (sqlite3.Error, OSError, ValueError) as error:
+            raise EndpointFailed(
+                f"the answers that an endpoint gave before cannot be used ({in_a_line(error)[:160]}): remove "
+                f"{self._file}, and they are asked again."
+            ) from error
 
     def get(self, key: str) -> list[float] | None:
-        with self._lock:
+        with self._used():
             row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-        return None if row is None else json.loads(row[0])
+            return None if row is None else [float(value) for value in json.loads(row[0])]
 
     def put(self, key: str, answer: list[float]) -> None:
-        with self._lock:
+        with self._used():
             self._database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(answer)))
 
     def spend(self, budget: int) -> bool:
         """Count a query, if there were fewer than `budget`; return whether there were."""
-        with self._lock:
+        with self._used():
             return self._database.execute("UPDATE spent SET n = n + 1 WHERE n < ?", (budget,)).rowcount == 1
 
 

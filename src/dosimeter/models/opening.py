@@ -109,7 +109,7 @@ def open_model(
     source: Source = registry.get("sources", facts["source"])
     said: dict[str, DosimeterError] = {}
     for card in _cards(facts, names, size_px):
-        reason = source.trust if isinstance(source.trust, str) else source.trust(card)
+        reason = source.why_trust(card)
         if reason and not trust:
             raise DosimeterError(f"{named(card.name)} must be trusted: {reason} Add --trust if you do.")
         try:

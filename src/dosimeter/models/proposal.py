@@ -90,7 +90,7 @@ def propose(opened: Opened, cohort: Cohort, *, name: str, n_images: int, beside:
     for key, value in opened.facts.items():
         sheet.known(key, _from(Path(value), beside) if key == "weights" else value)
     if opened.card.weights is not None:
-        sheet.remark(f"SHA-256 {digest_of(opened.card.weights)}")
+        sheet.remark(f"SHA-256 {opened.brought.sha256 or digest_of(opened.card.weights)}")
     for hint in opened.brought.hints:
         sheet.remark(hint)
     card, brought = opened.card, opened.brought

@@ -39,6 +39,7 @@ class Brought:
         identity: what answers, by name, where its code cannot be read; "": it is read.
         note: what its source does that dosimeter does not, for the record.
         hints: what in the file speaks for a value that the card must say, as sentences.
+        sha256: of all that was read, where that is more than the file that the card names; "": that file's.
     """
 
     network: nn.Module
@@ -57,6 +58,7 @@ class Brought:
     identity: str = ""
     note: str = ""
     hints: tuple[str, ...] = ()
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,19 @@ class Source:
         trust: why it runs code of the user's, so that it is asked for with --trust; "" if it runs none; or a function
             that says so of a card, without running any.
         takes_arguments: whether it hands a card's `arguments` to the network's constructor.
+        needs_tensors: whether it builds networks by name, and a file gives them their tensors alone: what
+            `dosimeter fit` takes.
     """
 
     note: str
     load: Callable[[ModelCard], Brought]
     trust: str | Callable[[ModelCard], str] = ""
     takes_arguments: bool = False
+    needs_tensors: bool = False
+
+    def why_trust(self, card: ModelCard) -> str:
+        """Return why code of the user's would run to load a card's network; "" if none would."""
+        return self.trust if isinstance(self.trust, str) else self.trust(card)
 
 
 def bring(model: str | Path, *, trust: bool = False, device: str = "cpu") -> Classifier:
@@ -98,7 +107,7 @@ def bring(model: str | Path, *, trust: bool = False, device: str = "cpu") -> Cla
     source: Source = registry.get("sources", card.source)
     if card.arguments and not source.takes_arguments:
         raise DosimeterError(f"the model card {path.name} has arguments, which the source {card.source} does not take.")
-    reason = source.trust if isinstance(source.trust, str) else source.trust(card)
+    reason = source.why_trust(card)
     if reason and not trust:
         raise DosimeterError(f"the model card {path.name} must be trusted: {reason} Add --trust if you do.")
     made = classifier_of(card, source.load(card)).to(device)
@@ -287,12 +296,19 @@ def _words_of(preprocessing: Preprocessing) -> str:
     return f"white is {preprocessing.scale:g}, mean ({mean}), deviation ({std}), {preprocessing.channel_order}"
 
 
+def _told_weights(card: ModelCard) -> str:
+    """Return the name of a card's weights: their file's, else what answers by itself."""
+    if card.weights is not None:
+        return card.weights.name
+    return card.architecture or {"memory": "of a Python session", "http": "behind HTTP"}.get(card.source, card.source)
+
+
 def _weights_of(card: ModelCard, brought: Brought) -> dict[str, Any]:
     """Return what the record says of the weights: their file's digest, without its folder."""
     return {
-        "name": "random weights" if card.random_weights else card.weights.name if card.weights else card.architecture,
+        "name": "random weights" if card.random_weights else _told_weights(card),
         "source": f"{card.source}{f', {brought.built_by}' if brought.built_by else ''}",
-        "sha256": "" if card.weights is None else digest_of(card.weights),
+        "sha256": brought.sha256 or ("" if card.weights is None else digest_of(card.weights)),
         "licence": card.licence,
         "stand_in": False,
         "note": " ".join(filter(None, [card.note, brought.note])),

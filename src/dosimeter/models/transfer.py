@@ -20,6 +20,7 @@ from dosimeter.models.fit import labels_of
 from dosimeter.models.source import Brought, Source, classifier_of
 from dosimeter.models.tensors import read_tensors, unprefixed
 from dosimeter.models.training import loss_of
+from dosimeter.plain import named
 from dosimeter.progress import Progress
 from dosimeter.record.model_card import ModelCard
 
@@ -127,8 +128,16 @@ def regress(layer: nn.Linear, features: Tensor, labels: Tensor, *, penalty: floa
 def _loaded(card: ModelCard) -> Brought:
     """Return the card's network with all its tensors but those of the last layer."""
     source: Source = registry.get("sources", card.source)
-    if source.trust:
-        raise DosimeterError(f"fit takes networks that are named: timm, torchvision or monai, got {card.source}.")
+    if not source.needs_tensors:
+        known = [name for name in registry.names("sources") if registry.get("sources", name).needs_tensors]
+        raise DosimeterError(f"fit takes a network by its name, of {', '.join(known)}; got the source {card.source}.")
+    if reason := source.why_trust(card):
+        raise DosimeterError(f"fit runs no code that comes with a network: {reason}")
+    if card.weights is not None and card.weights.is_dir():
+        raise DosimeterError(
+            f"weights must be a file of tensors for fit, got the folder {named(card.weights.name)}. Name the network "
+            "as architecture, and the tensors in the folder as weights."
+        )
     brought = source.load(card.model_copy(update={"weights": None, "random_weights": True}))
     if card.random_weights:
         return brought

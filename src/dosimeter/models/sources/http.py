@@ -25,13 +25,14 @@ def load(card: ModelCard) -> Brought:
         lacking = "[endpoint]" if card.endpoint is None else "size_px, of the images that are sent"
         raise DosimeterError(f"the model card of {card.name} must say {lacking}.")
     sides = card.size_px if isinstance(card.size_px, tuple) else (card.size_px, card.size_px)
-    first = Client(card.endpoint, card.classes, None)
+    first = Client(card.endpoint, card.classes, None, outputs=card.outputs)
     answers = [[f"{value:.3g}" for value in first.fresh(image)] for image in probes(*sides).numpy()]
     told = [
         card.model_dump(mode="json", exclude={"endpoint": {"budget", "per_second", "timeout_s", "retries", "token"}})
     ]
     identity = hashlib.sha256(json.dumps([told, answers], sort_keys=True, default=str).encode()).hexdigest()
-    client = Client(card.endpoint, card.classes, cache_dir() / "answers" / f"{identity[:24]}.sqlite")
+    store = cache_dir() / "answers" / f"{identity[:24]}.sqlite"
+    client = Client(card.endpoint, card.classes, store, outputs=card.outputs)
     return Brought(
         Queried(client, "decisions" if card.outputs == "labels" else "scores"),
         scale=1.0,

@@ -127,13 +127,19 @@ def refuse_code(path: Path) -> None:
 def description(path: Path) -> Any:
     """Return the JSON that describes the model in a file; nothing of it is built.
 
+    The suffix decides how a file is read, as it does in Keras: what is looked through is what Keras would build.
+
     Raises:
-        DosimeterError: it is no such file, or has weights alone.
+        DosimeterError: it is no such file, is two at once, or has weights alone.
     """
     import h5py
 
+    if path.suffix != ".keras" and zipfile.is_zipfile(path):
+        raise DosimeterError(
+            f"{path.name} must be HDF5 alone, but a zip archive is in it too. Save the model again: model.save(FILE)."
+        )
     try:
-        if zipfile.is_zipfile(path):
+        if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
                 return json.loads(archive.read("config.json"))
         with h5py.File(path, "r") as file:

@@ -6,6 +6,7 @@ A bundle's configuration is code: `$` begins an expression, `_target_` names wha
 
 import inspect
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ NETS = "monai.networks.nets"
 METADATA = Path("configs", "metadata.json")
 CONFIGS = tuple(Path("configs", name) for name in ("inference.json", "evaluate.json", "train.json"))
 TENSORS = tuple(Path("models", name) for name in ("model.safetensors", "model.pt", "model.pth"))
-FETCHES = ("pretrained", "weights")
-"""Arguments by which a constructor of MONAI's would fetch tensors."""
+FETCHES = re.compile(r"pretrain|url|weights|(?<!drop_)(?<!dropout_)path|^checkpoint$")
+"""Names of arguments by which a constructor of MONAI's would fetch tensors; a drop path is none."""
+
+FETCHING = "transchex"
+"""The module of MONAI's whose networks fetch a language model while they are made, whatever the arguments say."""
 
 
 def load(card: ModelCard) -> Brought:
@@ -37,20 +41,17 @@ def load(card: ModelCard) -> Brought:
         return _bundle(card, card.weights)
     network = _build(card.architecture, card.arguments, card)
     fill_tensors(network, card)
-    return Brought(First(network), built_by=_version(card.architecture))
+    return Brought(_with_one_output(network), built_by=_version(card.architecture))
 
 
-class First(nn.Module):
-    """The first of several outputs, of networks that also return what is within."""
+def _with_one_output(network: nn.Module) -> nn.Module:
+    """Return a network that answers with the first of several outputs: some also return what is within."""
+    network.register_forward_hook(_first_of)
+    return network
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
 
-    def forward(self, images: Any) -> Any:
-        """Return outputs (n, n_outputs) for images (n, channels, H, W)."""
-        outputs = self.network(images)
-        return outputs[0] if isinstance(outputs, tuple | list) else outputs
+def _first_of(_: nn.Module, __: Any, outputs: Any) -> Any:
+    return outputs[0] if isinstance(outputs, tuple | list) else outputs
 
 
 def import_nets() -> Any:
@@ -73,11 +74,15 @@ def _build(name: str, arguments: dict[str, Any], card: ModelCard) -> nn.Module:
     nets = import_nets()
     known = {each for each in dir(nets) if _is_network(getattr(nets, each))}
     if name not in known:
-        raise DosimeterError(f"architecture '{named(name)}' is none of {NETS}. {did_you_mean(name, known)}")
-    for argument in FETCHES:
-        if arguments.get(argument):
-            raise DosimeterError(f"arguments of {name} must not fetch tensors, got {argument}. Name a file as weights.")
+        raise DosimeterError(f"architecture '{named(name)}' is no class of {NETS}. {did_you_mean(name, known)}")
     made = getattr(nets, name)
+    if made.__module__.endswith(f".{FETCHING}"):
+        raise DosimeterError(f"architecture must be a network that is made without fetching tensors, got {name}.")
+    for argument, value in arguments.items():
+        if value and FETCHES.search(argument):
+            raise DosimeterError(
+                f"arguments of {name} must not fetch tensors, got {named(argument)}. Name a file as weights."
+            )
     taken = inspect.signature(made).parameters
     said: dict[str, Any] = {"spatial_dims": 2, "pretrained": False, "img_size": card.size_px}
     said |= dict.fromkeys(("in_channels", "n_input_channels"), card.channels)
@@ -95,9 +100,8 @@ def _build(name: str, arguments: dict[str, Any], card: ModelCard) -> nn.Module:
 
 
 def _is_network(value: Any) -> bool:
-    if not str(getattr(value, "__module__", "")).startswith(NETS):
-        return False
-    return issubclass(value, nn.Module) if inspect.isclass(value) else inspect.isfunction(value)
+    """Whether that is a class of MONAI's networks; its functions may fetch tensors, or make something else."""
+    return inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__.startswith(NETS)
 
 
 # --- bundles ----------------------------------------------------------------------------------------------------------
@@ -172,7 +176,7 @@ def _bundle(card: ModelCard, folder: Path) -> Brought:
             f"{named(folder.name)} has no tensors: put them into {' or '.join(str(place) for place in TENSORS)}."
         )
     fill_tensors(network, card.model_copy(update={"weights": tensors, "architecture": name}))
-    return Brought(First(network), **said, built_by=_version(name))
+    return Brought(_with_one_output(network), **said, built_by=_version(name))
 
 
 def _trusted(folder: Path) -> nn.Module:
@@ -231,4 +235,5 @@ ENTRY = Source(
     load,
     trust=why_trust,
     takes_arguments=True,
+    needs_tensors=True,
 )

@@ -1,8 +1,9 @@
 """An ONNX file, made a torch network again, and checked against what onnxruntime answers."""
 
+import hashlib
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from dosimeter.models.identity import probes
 from dosimeter.models.preprocessing import Preprocessing
 from dosimeter.models.queried import Queried
 from dosimeter.models.source import Brought, Source, size_of
+from dosimeter.plain import named
 from dosimeter.record.model_card import ModelCard
 
 log = logging.getLogger(__name__)
@@ -42,15 +44,16 @@ def load(card: ModelCard) -> Brought:
     """Return the network in `card.weights`; as scores without gradients where no converter makes torch's of it.
 
     Raises:
-        DosimeterError: packages are missing, or the file has several inputs.
+        DosimeterError: packages are missing; or the file takes other than images one by one, or gives several outputs.
     """
     session = open_session(card)
     size_px = _size(card, session)
     made = convert(card, session, size_px)
     assert card.weights is not None
-    digest = digest_of_file(card.weights)
+    sha256 = digest_with_tensors(card.weights)
     if made.network is not None:
-        return Brought(made.network, size_px=size_px, built_by=made.by, identity=f"{digest} by {made.by}")
+        identity = f"{sha256} by {made.by}"
+        return Brought(made.network, size_px=size_px, built_by=made.by, identity=identity, sha256=sha256)
     by = f"onnxruntime {version('onnxruntime')}"
     note = (
         f"It has no gradients, because no converter makes a torch network of it ({'; '.join(made.failures)}): exported "
@@ -58,21 +61,39 @@ def load(card: ModelCard) -> Brought:
     )
     log.warning("%s: %s", card.name, note)
     return Brought(
-        Queried(partial(_scores, session)), size_px=size_px, built_by=by, identity=f"{digest} by {by}", note=note
+        Queried(partial(_scores, session, card.weights.name)),
+        size_px=size_px,
+        built_by=by,
+        identity=f"{sha256} by {by}",
+        note=note,
+        sha256=sha256,
     )
 
 
-def _scores(session: Any, images: FloatImage) -> FloatImage:
-    """Return what onnxruntime answers about images (n, channels, H, W), one by one: a file may have a batch of one."""
-    name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
+def _scores(session: Any, name: str, images: FloatImage) -> FloatImage:
+    """Return what onnxruntime answers about images (n, channels, H, W), one by one: a file may have a batch of one.
+
+    Raises:
+        DosimeterError: it fails, or answers other than with an array of numbers.
+    """
+    given = session.get_inputs()[0].name
+    try:
+        answers = [session.run(None, {given: image[None]})[0] for image in images]
+    except Exception as error:  # a graph may fail in many ways on images that it does not expect
+        raise DosimeterError(
+            f"{name} fails on an image of {' x '.join(map(str, images.shape[2:]))} and {images.shape[1]} channels "
+            f"({in_a_line(error)[:200]}). Does its card say the size_px and channels that it was trained with?"
+        ) from error
+    if not all(isinstance(answer, np.ndarray) and answer.dtype.kind in "fiu" for answer in answers):
+        raise DosimeterError(f"{name} must answer with an array of numbers, got {session.get_outputs()[0].type}.")
+    return np.concatenate(answers)
 
 
 def open_session(card: ModelCard) -> Any:
     """Return what onnxruntime answers with, of a file with one image as its input.
 
     Raises:
-        DosimeterError: there is no such file, or no such package.
+        DosimeterError: there is no such file, no such package; or it takes or gives something else (see `load`).
     """
     try:
         import onnxruntime
@@ -84,16 +105,35 @@ def open_session(card: ModelCard) -> Any:
         session = onnxruntime.InferenceSession(str(card.weights), providers=["CPUExecutionProvider"])
     except Exception as error:
         raise DosimeterError(f"{card.weights.name} cannot be read as ONNX ({in_a_line(error)[:200]}).") from error
-    inputs = session.get_inputs()
-    if len(inputs) != 1 or len(inputs[0].shape) != 4:
-        raise DosimeterError(
-            f"{card.weights.name} must take one input (n, channels, height, width), got "
-            f"{[each.shape for each in inputs]}."
-        )
-    channels = inputs[0].shape[1]
+    _check_signature(session, card.weights.name)
+    channels = session.get_inputs()[0].shape[1]
     if isinstance(channels, int) and channels != card.channels:
         raise DosimeterError(f"the model card of {card.name} says channels {card.channels}, its file {channels}.")
     return session
+
+
+def _check_signature(session: Any, name: str) -> None:
+    """Raise DosimeterError unless a file takes images of 32-bit floats, one at a time, and gives one output."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise DosimeterError(
+            f"{name} must take one input (n, channels, height, width), got {[each.shape for each in inputs]}."
+        )
+    if inputs[0].type != "tensor(float)":
+        raise DosimeterError(
+            f"{name} must take images of 32-bit floats, got {inputs[0].type}. Export it again for such images."
+        )
+    batch = inputs[0].shape[0]
+    if isinstance(batch, int) and batch != 1:
+        raise DosimeterError(
+            f"{name} must take images one at a time or any number of them, got a batch of {batch}. Export it again "
+            "with a batch of 1, or a dynamic one."
+        )
+    if len(outputs) != 1:
+        raise DosimeterError(
+            f"{name} must give one output, got {named(', '.join(each.name for each in outputs))}. Export it again with "
+            "the scores alone."
+        )
 
 
 def convert(card: ModelCard, session: Any, size_px: int | tuple[int, int]) -> Conversion:
@@ -106,7 +146,7 @@ def convert(card: ModelCard, session: Any, size_px: int | tuple[int, int]) -> Co
     """
     assert card.weights is not None
     images = _images(card, size_px)
-    wanted = np.concatenate([_asked(session, image) for image in images])
+    wanted = _scores(session, card.weights.name, images.numpy())
     failures, missing = [], []
     for name, build in CONVERTERS.items():
         try:
@@ -123,6 +163,36 @@ def convert(card: ModelCard, session: Any, size_px: int | tuple[int, int]) -> Co
     if not failures:
         raise _missing(missing[0])
     return Conversion(None, "", (*failures, *(f"{error.name} is not installed" for error in missing)))
+
+
+def digest_with_tensors(path: Path) -> str:
+    """Return the SHA-256 of an ONNX file; with tensors stored beside it, that of all their files' names and digests.
+
+    Raises:
+        DosimeterError: a file of tensors is not there.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise _missing(error) from error
+    places = sorted(set(_places(onnx.load(path, load_external_data=False))))
+    if not places:
+        return digest_of_file(path)
+    for place in places:
+        if not (path.parent / place).is_file():
+            raise DosimeterError(f"{path.name} must have its tensors beside it, but {named(place)} is not there.")
+    lines = [f"{place} {digest_of_file(path.parent / place)}\n" for place in (path.name, *places)]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _places(message: Any) -> Iterator[str]:
+    """Yield the names of the files in which tensors of a message stand, in whatever part of a graph they are."""
+    for field, value in message.ListFields():
+        if field.name == "external_data":
+            yield from (entry.value for entry in value if entry.key == "location")
+        elif field.message_type is not None:
+            for part in value if isinstance(value, Sequence) else [value]:
+                yield from _places(part)
 
 
 def _read(path: Path) -> Any:
@@ -189,11 +259,6 @@ def _images(card: ModelCard, size_px: int | tuple[int, int]) -> Tensor:
     if card.mean and card.std:
         images = Preprocessing("", card.scale or 1.0, card.mean, card.std, card.channel_order).apply(images)
     return images.mean(dim=1, keepdim=True) if card.channels == 1 else images
-
-
-def _asked(session: Any, image: Tensor) -> FloatImage:
-    answer: FloatImage = session.run(None, {session.get_inputs()[0].name: image[None].numpy()})[0]
-    return answer
 
 
 def _compared(network: nn.Module, images: Tensor, wanted: FloatImage) -> tuple[nn.Module, float]:

@@ -81,4 +81,9 @@ def _left_out(config: dict[str, Any]) -> str:
     )
 
 
-ENTRY = Source("a network of timm's (architecture), tensors in .safetensors, .pt or .pth", load, takes_arguments=True)
+ENTRY = Source(
+    "a network of timm's (architecture), tensors in .safetensors, .pt or .pth",
+    load,
+    takes_arguments=True,
+    needs_tensors=True,
+)

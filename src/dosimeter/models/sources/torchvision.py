@@ -36,4 +36,6 @@ def load(card: ModelCard) -> Brought:
     )
 
 
-ENTRY = Source("a network of torchvision's (architecture), tensors in .safetensors, .pt or .pth", load)
+ENTRY = Source(
+    "a network of torchvision's (architecture), tensors in .safetensors, .pt or .pth", load, needs_tensors=True
+)
