@@ -193,6 +193,33 @@ def test_findings_are_probed_each_where_they_are_known() -> None:
     assert (border["nodule"].n, border["effusion"].n) == (60, 54)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "level", "words"),
+    [
+        ((1, 1), (None, 1), "pass", "effusion (unknown: nodule)"),
+        ((0, None), (None, 1), "pass", "effusion (unknown: nodule)"),
+        ((1, 1), (0, 1), "warn", "effusion"),
+        ((1, None), (0, None), "warn", "no finding (unknown: effusion)"),
+    ],
+)
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_finding_that_is_not_known_contradicts_nothing(
+    one: tuple[int | None, ...], other: tuple[int | None, ...], level: str, words: str, copied: bool
+) -> None:
+    cohort = made()
+    told = {0: one, 1: other}
+    records = [replace(each, findings=told.get(place, (place % 2, 0))) for place, each in enumerate(cohort.records)]
+    image = noise(0) if copied else (noise(0) ** 0.8).astype(np.float32)
+    records[1] = replace(records[1], read=partial(Decoded, image, 8))
+    found = audit_cohort(replace(cohort, findings=("nodule", "effusion"), records=tuple(records)))
+    (pair,) = found.pairs
+    assert pair.labels[1] == words
+    by_id = checks(found)
+    assert by_id["near duplicates: labels"].level == level
+    copies = {"pass": "warn", "warn": "fail"}[level] if copied else "pass"
+    assert by_id["duplicates"].level == copies
+
+
 def test_outliers_are_those_far_from_their_class() -> None:
     cohort = made()
     records = list(cohort.records)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pixel_digest
 from dosimeter.cohorts.contrast import MOST_FLAT, flat_sentence, is_flat, used_range
+from dosimeter.cohorts.copies import contradiction
 from dosimeter.cohorts.headers import modalities
 from dosimeter.cohorts.split import Split, divide, shared_images, shared_patients
 from dosimeter.errors import DosimeterError
@@ -252,7 +253,7 @@ def _duplicates(cohort: Cohort, pixels: Sequence[Pixels]) -> Finding:
     for index, of in enumerate(pixels):
         groups[of.digest].append(index)
     copies = [group for group in groups.values() if len(group) > 1]
-    conflicts = [group for group in copies if len({cohort.records[index].label for index in group}) > 1]
+    conflicts = [group for group in copies if contradiction([cohort.records[index] for index in group])]
     numbers = {
         "n_images": sum(map(len, copies)),
         "n_groups": len(copies),

@@ -54,6 +54,7 @@ class NearPair(Typed):
         whole: correlation of the whole images.
         detail: correlation of their aligned details.
         labels: what they are labelled.
+        contradict: whether what both labels state differs; a finding that one leaves open does not count.
         one_patient: whether they have one patient's id, None if an id is missing.
         sides: of the split, "train", "test", "val" of the official one, or "".
         together: whether splits keep them together, as `--group duplicates` does.
@@ -64,6 +65,7 @@ class NearPair(Typed):
     whole: float
     detail: float
     labels: list[str]
+    contradict: bool = False
     one_patient: bool | None
     sides: list[str]
     together: bool = False
