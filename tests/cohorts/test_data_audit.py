@@ -26,6 +26,7 @@ from dosimeter.cohorts.subgroups import age_band, facts_of
 from dosimeter.errors import DosimeterError
 from dosimeter.record.data_audit import DataAudit, DataCheck
 from dosimeter.record.table import read_meta
+from dosimeter.report.data_page import data_page
 from dosimeter.study.run import run_study
 
 N = 60
@@ -165,6 +166,15 @@ def test_patients_are_in_training_or_in_the_test_of_a_probe() -> None:
     found = next(probe for probe in audit_cohort(replace(cohort, records=records)).probes if probe.name == "border")
     assert found.n_groups == 10
     assert found.low < 0.5  # ten people prove nothing
+
+
+def test_patients_that_are_not_known_are_not_counted() -> None:
+    named = [None if place == 7 else str(place) for place in range(N)]
+    found = audit_cohort(made(patient_id=named))
+    assert "60 images of patients not known" in checks(found)["probe: size"].measured
+    assert not found.probes[0].patients_known
+    assert "<td>not known</td>" in data_page(found)
+    assert "60 images of 60 patients" in checks(sound())["probe: size"].measured
 
 
 def test_too_few_images_are_not_probed() -> None:

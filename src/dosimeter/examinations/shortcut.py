@@ -49,6 +49,7 @@ def shortcut_probes(classifier: Classifier, cohort: Cohort) -> list[Probe]:
             f"the cohort's classes {list(theirs)} must be the classifier's {list(classifier.classes)}, in that order."
         )
     groups = np.array(united([record.unit for record in cohort.records], []))
+    named = np.array([record.unit is not None for record in cohort.records])
     answers: dict[str, list[Tensor]] = {name: [] for name in (WHOLE, OUTSIDE, INSIDE)}
     for start in range(0, len(cohort), BATCH):
         places = range(start, min(start + BATCH, len(cohort)))
@@ -57,7 +58,7 @@ def shortcut_probes(classifier: Classifier, cohort: Cohort) -> list[Probe]:
             answers[name].append(answer(classifier, seen).cpu().double())
     logits = {name: torch.cat(each).numpy() for name, each in answers.items()}
     return [
-        _probe(name, target, scores[places], positive, groups[places])
+        _probe(name, target, scores[places], positive, groups[places], known=bool(named[places].all()))
         for target, column, places, positive in _targets(cohort)
         for name, scores in ((name, _scores(rows, column, bool(cohort.findings))) for name, rows in logits.items())
     ]
@@ -130,7 +131,13 @@ def _scores(logits: Scores, column: int, findings: bool) -> Scores:
 
 
 def _probe(
-    name: str, target: str, scores: Scores, positive: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64]
+    name: str,
+    target: str,
+    scores: Scores,
+    positive: npt.NDArray[np.bool_],
+    groups: npt.NDArray[np.int64],
+    *,
+    known: bool,
 ) -> Probe:
     auc = float(roc_auc_score(positive, scores))
     n_positive, n_negative = (len(set(groups[side].tolist())) for side in (positive, ~positive))
@@ -140,6 +147,7 @@ def _probe(
         target=target,
         n=len(scores),
         n_groups=len(set(groups.tolist())),
+        patients_known=known,
         auc=auc,
         low=max(0.0, auc - margin),
         high=min(1.0, auc + margin),

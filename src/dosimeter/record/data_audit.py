@@ -79,7 +79,8 @@ class Probe(Typed):
         name: what is looked at.
         target: the class, or the finding, told from the rest.
         n: images.
-        n_groups: patients, or groups.
+        n_groups: patients, or groups; an image of a patient that is not known counts as one.
+        patients_known: whether it is known of each image whose it is.
         auc: cross-validated, no group in training and test.
         low: of its interval.
         high: of its interval.
@@ -90,6 +91,7 @@ class Probe(Typed):
     target: str
     n: Count
     n_groups: Count
+    patients_known: bool = True
     auc: Share
     low: float
     high: float

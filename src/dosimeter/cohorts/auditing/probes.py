@@ -57,6 +57,7 @@ class _Target(NamedTuple):
     name: str
     places: Ids
     positive: npt.NDArray[np.bool_]
+    patients_known: bool
 
 
 def probes(cohort: Cohort, seen: Sequence[Seen], groups: Ids, *, seed: int = 0) -> list[Probe]:
@@ -118,9 +119,10 @@ _TOO_FEW = f"a class, or the rest, has fewer than {LEAST_IMAGES} images or {N_FO
 
 def _sentence(probe: Probe) -> str:
     permuted = "" if probe.permuted is None else f"; with permuted labels {probe.permuted:.3f}"
+    whose = f"{probe.n_groups} patients" if probe.patients_known else "patients not known"
     return (
         f"AUC {probe.auc:.3f} ({probe.low:.3f} to {probe.high:.3f}) for {probe.target}, {probe.n} images of "
-        f"{probe.n_groups} patients{permuted}."
+        f"{whose}{permuted}."
     )
 
 
@@ -145,16 +147,17 @@ def _size(seen: Seen) -> list[float]:
 
 
 def _targets(cohort: Cohort) -> Iterator[_Target]:
+    named = np.array([record.unit is not None for record in cohort.records])
     if cohort.findings:
         known = cohort.known_findings
         for place, name in enumerate(cohort.findings):
             places = np.flatnonzero(~np.isnan(known[:, place]))
-            yield _Target(name, places, known[places, place] == 1)
+            yield _Target(name, places, known[places, place] == 1, bool(named[places].all()))
         return
     everyone = np.arange(len(cohort))
     asked = [1] if len(cohort.classes) == 2 else range(len(cohort.classes))
     for label in asked:
-        yield _Target(cohort.classes[label], everyone, cohort.labels == label)
+        yield _Target(cohort.classes[label], everyone, cohort.labels == label, bool(named.all()))
 
 
 def _is_enough(target: _Target, groups: Ids) -> bool:
@@ -173,6 +176,7 @@ def _probe(name: str, target: _Target, features: Floats, groups: Ids, n_targets:
         target=target.name,
         n=len(target.places),
         n_groups=len(set(mine.tolist())),
+        patients_known=target.patients_known,
         auc=auc,
         low=max(0.0, auc - margin),
         high=min(1.0, auc + margin),
