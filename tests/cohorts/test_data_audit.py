@@ -144,7 +144,7 @@ def marked(image: FloatImage, label: int) -> FloatImage:
 
 def test_what_shows_in_the_centre_alone_is_no_shortcut() -> None:
     def inside(image: FloatImage, label: int) -> FloatImage:
-        return np.where(centre(48), image * (1 - 0.6 * label), image).astype(np.float32)
+        return np.where(centre(48, 48), image * (1 - 0.6 * label), image).astype(np.float32)
 
     by_id = checks(audit_cohort(made(inside)))
     assert by_id["probe: thumbnail"].numbers["auc"] > 0.9

@@ -99,8 +99,8 @@ def with_classifier(audit: DataAudit, classifier: Classifier, test: Cohort) -> D
 
 
 def _views(images: Tensor) -> dict[str, Tensor]:
-    """Return images (n, 3, size, size) whole, without their centre, and their centre alone."""
-    inside = torch.from_numpy(centre(images.shape[-1])).to(images.device)
+    """Return images (n, 3, H, W) whole, without their centre, and their centre alone."""
+    inside = torch.from_numpy(centre(*images.shape[2:])).to(images.device)
     return {WHOLE: images, OUTSIDE: _blanked(images, inside), INSIDE: _blanked(images, ~inside)}
 
 

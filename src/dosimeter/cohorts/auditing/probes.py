@@ -129,7 +129,7 @@ def _sentence(probe: Probe) -> str:
 def _features(seen: Sequence[Seen]) -> Mapping[str, Floats]:
     """Return what each probe is given, (n, k)."""
     thumbnails = np.stack([each.thumbnail for each in seen]).astype(np.float64)
-    outside = ~centre(THUMBNAIL_PX)
+    outside = ~centre(THUMBNAIL_PX, THUMBNAIL_PX)
     found = {
         "size": np.array([_size(each) for each in seen]),
         "histogram": np.stack([each.histogram for each in seen]),

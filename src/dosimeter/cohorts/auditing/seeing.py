@@ -80,11 +80,10 @@ def resized(grey: Floats, size_px: int) -> Floats:
     return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR))
 
 
-def centre(size_px: int) -> npt.NDArray[np.bool_]:
-    """Return which pixels of a square are its centre, two thirds of each side."""
-    edge = size_px // 6
-    inside = np.zeros((size_px, size_px), dtype=bool)
-    inside[edge : size_px - edge, edge : size_px - edge] = True
+def centre(height: int, width: int) -> npt.NDArray[np.bool_]:
+    """Return which pixels (height, width) of an image are its centre, two thirds of each side."""
+    inside = np.zeros((height, width), dtype=bool)
+    inside[height // 6 : height - height // 6, width // 6 : width - width // 6] = True
     return inside
 
 
