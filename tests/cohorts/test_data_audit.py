@@ -17,9 +17,10 @@ from dosimeter.cli.app import app
 from dosimeter.cohorts.auditing import sampling
 from dosimeter.cohorts.auditing.base import audit_cohort
 from dosimeter.cohorts.auditing.outliers import modified_z
-from dosimeter.cohorts.auditing.probes import level_of, standard_error
+from dosimeter.cohorts.auditing.probes import level_of
 from dosimeter.cohorts.auditing.seeing import centre
 from dosimeter.cohorts.auditing.subgroups import subgroups
+from dosimeter.cohorts.auditing.targets import standard_error
 from dosimeter.cohorts.base import Cohort, Decoded, FloatImage, Record, Skipped
 from dosimeter.cohorts.split import divide
 from dosimeter.cohorts.subgroups import age_band, facts_of

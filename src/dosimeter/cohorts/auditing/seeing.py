@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from scipy import ndimage
 
 from dosimeter.cohorts.audit import Pixels, pixels_of
 from dosimeter.cohorts.base import Cohort, FloatImage, Record
-from dosimeter.cohorts.near_duplicates import Look, look
+from dosimeter.cohorts.near_duplicates import Look, look, resized
 
 THUMBNAIL_PX = 24
 """Height and width of the thumbnail that probes are given."""
@@ -72,12 +71,6 @@ def _see(record: Record) -> Seen:
         border=_border(grey),
         thumbnail=resized(grey, THUMBNAIL_PX),
     )
-
-
-def resized(grey: Floats, size_px: int) -> Floats:
-    """Return an image (H, W) as a square, averaged where it shrinks."""
-    image = Image.fromarray(np.ascontiguousarray(grey))
-    return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR))
 
 
 def centre(height: int, width: int) -> npt.NDArray[np.bool_]:
