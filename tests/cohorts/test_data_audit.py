@@ -17,15 +17,17 @@ from dosimeter.cli.app import app
 from dosimeter.cohorts.auditing import sampling
 from dosimeter.cohorts.auditing.base import audit_cohort
 from dosimeter.cohorts.auditing.outliers import modified_z
-from dosimeter.cohorts.auditing.probes import level_of, standard_error
+from dosimeter.cohorts.auditing.probes import level_of
 from dosimeter.cohorts.auditing.seeing import centre
 from dosimeter.cohorts.auditing.subgroups import subgroups
+from dosimeter.cohorts.auditing.targets import standard_error
 from dosimeter.cohorts.base import Cohort, Decoded, FloatImage, Record, Skipped
 from dosimeter.cohorts.split import divide
 from dosimeter.cohorts.subgroups import age_band, facts_of
 from dosimeter.errors import DosimeterError
 from dosimeter.record.data_audit import DataAudit, DataCheck
 from dosimeter.record.table import read_meta
+from dosimeter.report.data_page import data_page
 from dosimeter.study.run import run_study
 
 N = 60
@@ -143,7 +145,7 @@ def marked(image: FloatImage, label: int) -> FloatImage:
 
 def test_what_shows_in_the_centre_alone_is_no_shortcut() -> None:
     def inside(image: FloatImage, label: int) -> FloatImage:
-        return np.where(centre(48), image * (1 - 0.6 * label), image).astype(np.float32)
+        return np.where(centre(48, 48), image * (1 - 0.6 * label), image).astype(np.float32)
 
     by_id = checks(audit_cohort(made(inside)))
     assert by_id["probe: thumbnail"].numbers["auc"] > 0.9
@@ -165,6 +167,15 @@ def test_patients_are_in_training_or_in_the_test_of_a_probe() -> None:
     found = next(probe for probe in audit_cohort(replace(cohort, records=records)).probes if probe.name == "border")
     assert found.n_groups == 10
     assert found.low < 0.5  # ten people prove nothing
+
+
+def test_patients_that_are_not_known_are_not_counted() -> None:
+    named = [None if place == 7 else str(place) for place in range(N)]
+    found = audit_cohort(made(patient_id=named))
+    assert "60 images of patients not known" in checks(found)["probe: size"].measured
+    assert not found.probes[0].patients_known
+    assert "<td>not known</td>" in data_page(found)
+    assert "60 images of 60 patients" in checks(sound())["probe: size"].measured
 
 
 def test_too_few_images_are_not_probed() -> None:
@@ -191,6 +202,33 @@ def test_findings_are_probed_each_where_they_are_known() -> None:
     border = {probe.target: probe for probe in found.probes if probe.name == "thumbnail without its centre"}
     assert border["nodule"].auc > 0.9 > border["effusion"].auc
     assert (border["nodule"].n, border["effusion"].n) == (60, 54)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "level", "words"),
+    [
+        ((1, 1), (None, 1), "pass", "effusion (unknown: nodule)"),
+        ((0, None), (None, 1), "pass", "effusion (unknown: nodule)"),
+        ((1, 1), (0, 1), "warn", "effusion"),
+        ((1, None), (0, None), "warn", "no finding (unknown: effusion)"),
+    ],
+)
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_finding_that_is_not_known_contradicts_nothing(
+    one: tuple[int | None, ...], other: tuple[int | None, ...], level: str, words: str, copied: bool
+) -> None:
+    cohort = made()
+    told = {0: one, 1: other}
+    records = [replace(each, findings=told.get(place, (place % 2, 0))) for place, each in enumerate(cohort.records)]
+    image = noise(0) if copied else (noise(0) ** 0.8).astype(np.float32)
+    records[1] = replace(records[1], read=partial(Decoded, image, 8))
+    found = audit_cohort(replace(cohort, findings=("nodule", "effusion"), records=tuple(records)))
+    (pair,) = found.pairs
+    assert pair.labels[1] == words
+    by_id = checks(found)
+    assert by_id["near duplicates: labels"].level == level
+    copies = {"pass": "warn", "warn": "fail"}[level] if copied else "pass"
+    assert by_id["duplicates"].level == copies
 
 
 def test_outliers_are_those_far_from_their_class() -> None:

@@ -26,12 +26,12 @@ from dosimeter.report.data_page import data_page
 SIZE_PX, N = 24, 40
 
 
-def cohort() -> Cohort:
+def cohort(width: int = SIZE_PX) -> Cohort:
     """Images that are brighter all over in those who are ill."""
     rng = np.random.default_rng(0)
     records = []
     for place in range(N):
-        image = 0.4 + 0.2 * (place % 2) + rng.normal(0, 0.05, (1, SIZE_PX, SIZE_PX))
+        image = 0.4 + 0.2 * (place % 2) + rng.normal(0, 0.05, (1, SIZE_PX, width))
         decoded = Decoded(image.clip(0, 1).astype(np.float32), 8)
         records.append(Record(f"{place:05d}", place % 2, str(place), partial(Decoded, *decoded), f"p{place}"))
     return Cohort("made", ("clear", "opacity"), tuple(records))
@@ -42,13 +42,14 @@ def weights(where: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(where.astype(np.float32)).expand(3, -1, -1).contiguous() / where.sum()
 
 
+@pytest.mark.parametrize("width", [SIZE_PX, 2 * SIZE_PX])
 @pytest.mark.parametrize(("looks", "told"), [(OUTSIDE, "warn"), (INSIDE, "pass")])
-def test_where_a_classifier_looks_is_found(looks: str, told: str) -> None:
-    inside = centre(SIZE_PX)
+def test_where_a_classifier_looks_is_found(looks: str, told: str, width: int) -> None:
+    inside = centre(SIZE_PX, width)
     corner = np.zeros_like(inside)
     corner[:2, :2] = True
     where = corner if looks == OUTSIDE else inside
-    images = cohort()
+    images = cohort(width)
     masked = replace(images, records=tuple(map(_only(where), images.records)))
     classifier = tiny.linear_classifier(weights(where))
     probes = {probe.name: probe for probe in shortcut_probes(classifier, masked)}

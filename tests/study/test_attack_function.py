@@ -19,6 +19,11 @@ def linear(channels: int = 3) -> tuple[nn.Sequential, torch.Tensor]:
     return nn.Sequential(nn.Flatten(), layer), (layer.weight[1] - layer.weight[0]).detach()
 
 
+def findings() -> dm.Classifier:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 3))
+    return dm.classifier(network, size_px=SIDE, classes=("a", "b", "c"), outputs="findings", thresholds=(0.1, 0.5, 0.9))
+
+
 def grey(n: int, channels: int = 3) -> torch.Tensor:
     values = 0.3 + 0.4 * torch.rand(n, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     return values if channels == 1 else values[:, :1].expand(-1, 3, -1, -1).contiguous()
@@ -76,7 +81,11 @@ def test_a_target_is_what_success_means() -> None:
     ("arguments", "said"),
     [
         ({"images": torch.rand(2, 8, 8)}, "images must be a tensor"),
-        ({"images": torch.rand(2, 3, 8, 9)}, "images must be square"),
+        (
+            {"network": dm.classifier(linear()[0], size_px=SIDE, classes=("a", "b")), "images": torch.rand(2, 3, 8, 9)},
+            "the height and width that the classifier looks at, 8 x 8, got 8 x 9",
+        ),
+        ({"network": findings()}, r"network\.deciding\('a'\), with labels 0 where it is absent"),
         ({"images": torch.rand(2, 3, 8, 8) * 255}, "0, black, to 1, white"),
         ({"labels": torch.tensor([0])}, "labels must be as many as the images, got 1 for 2"),
         ({"labels": torch.tensor([0, 7])}, "labels must be indices into the 2 classes, got 7"),
@@ -117,7 +126,30 @@ def test_a_cohort_of_arrays_is_swept() -> None:
 
 
 def test_findings_have_their_thresholds() -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 3))
-    mine = dm.classifier(network, size_px=SIDE, classes=("a", "b", "c"), outputs="findings", thresholds=(0.1, 0.5, 0.9))
+    mine = findings()
     assert mine.findings is not None
     assert mine.findings.thresholds == (0.1, 0.5, 0.9)
+
+
+def test_one_of_several_findings_is_attacked() -> None:
+    one = findings().deciding("b")
+    images = grey(4)
+    found = dm.attack(one, images, one(images).argmax(dim=1), "pgd", [0.5], effort="quick")
+    assert found.success.tolist() == [[False] * 4, [True] * 4]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_images_need_not_be_square(wrapped: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(3 * 8 * 12, 2, bias=False)
+    network: nn.Module = nn.Sequential(nn.Flatten(), layer)
+    images = 0.2 + 0.6 * torch.rand(6, 1, 8, 12, generator=torch.Generator().manual_seed(1)).expand(-1, 3, -1, -1)
+    logits = network(images).detach()
+    per_pixel = (layer.weight[1] - layer.weight[0]).detach().reshape(3, -1).sum(dim=0).abs().sum()
+    needed = (logits[:, 1] - logits[:, 0]).abs() / per_pixel  # tied planes, as above
+    subject = dm.classifier(network, size_px=(8, 12), classes=("a", "b")) if wrapped else network
+    dose = float(needed.median() * 1.1)
+    found = dm.attack(subject, images, logits.argmax(dim=1), "pgd", [dose], effort="quick")
+    assert found.images.shape == (2, 6, 3, 8, 12)
+    assert torch.equal(found.success[1], needed < dose)
+    assert 0 < found.success[1].sum() < 6

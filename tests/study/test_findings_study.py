@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+import torch
 from response_factory import response_row
+from torch import nn
 
 import dosimeter as dm
 from dosimeter.analysis.decisions import macro_findings
@@ -91,3 +93,31 @@ def test_a_study_ends_in_a_report(cohort: str, tmp_path: Path, monkeypatch: pyte
         assert "Findings together" in page
         assert set(tables["evaluation"]["decision"]) == names
     assert dm.run_study(config).reused
+
+
+def test_evidence_toward_frameworks_tells_every_finding() -> None:
+    side, at_each_side = 16, torch.zeros(2, 16, 16)
+    at_each_side[0, :, :8], at_each_side[1, :, 8:] = 1 / 128, 1 / 128
+    layer = nn.Linear(side**2, 2)
+    layer.weight.data, layer.bias.data = 20 * at_each_side.flatten(1), torch.full((2,), -10.0)
+    names = ("left", "right")
+    half = dm.classifier(
+        nn.Sequential(nn.Flatten(), layer), size_px=side, classes=names, outputs="findings", channels=1, name="half"
+    )
+    there = np.array([[0, 0], [0, 1], [1, 0], [1, 1]] * 3)
+    images = np.repeat(0.5 + (2 * there - 1) * [0.1, 0.05], side // 2, axis=1)[:, None, None, :]
+    cohort = dm.cohort_of(np.tile(images, (1, 1, side, 1)).astype(np.float32), there, findings=names)
+    found = dm.audit(half, cohort, attacks="pgd", epsilons=["4/255", "64/255"])
+    table = pd.read_csv(found.folder / "tables" / "evidence.csv").set_index("item")["shows"]
+    robust = table["Robustness or sensitivity analysis"]
+    assert "half, left 0.1 of the range" in robust  # each half is moved until its mean is the threshold
+    assert "half, right 0.05 of the range" in robust
+    said = table["Art. 15(3), accuracy to be declared"]
+    assert said.count("100.0 %") == 2
+    assert "half, left 100.0 %" in said
+    judged = table["Art. 15(5), adversarial examples and model evasion"]
+    assert "half, left PASS; half, right PASS" in judged
+    assert "half, left 0." in table["22, calibration"]
+    assert "half, right 0." in table["22, calibration"]
+    (goal,) = {row for row in table[table.index.str.startswith("NISTAML")] if "Goal" in row}
+    assert goal.startswith("Goal: another answer about the finding;")

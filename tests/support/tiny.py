@@ -71,12 +71,12 @@ class Linear(nn.Module):
 
 
 def linear_classifier(weight: Tensor, bias: float = 0.0, **card: Any) -> Classifier:
-    """A classifier whose margin falls by epsilon * ||w||_1 under L-infinity; weight is (3, size, size)."""
+    """A classifier whose margin falls by epsilon * ||w||_1 under L-infinity; weight is (3, H, W)."""
     return Classifier(
         nn.Identity(),
         Linear(weight, bias),
         preprocessing=PREPROCESSINGS["unit"],
-        size_px=weight.shape[-1],
+        size_px=(weight.shape[1], weight.shape[2]),
         classes=("clear", "opacity"),
         card={"model": "linear", "protocol": "paper", **card},
     )

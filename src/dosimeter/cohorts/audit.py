@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from dosimeter.cohorts.base import Cohort, Decoded, Record, pixel_digest
 from dosimeter.cohorts.contrast import MOST_FLAT, flat_sentence, is_flat, used_range
+from dosimeter.cohorts.copies import contradiction
 from dosimeter.cohorts.headers import modalities
 from dosimeter.cohorts.split import Split, divide, shared_images, shared_patients
 from dosimeter.errors import DosimeterError
@@ -67,11 +68,11 @@ def audit(cohort: Cohort) -> list[Finding]:
     protocols = ("paper", *(["patient"] if named_patients else []), *(["official"] if published else []))
     return [
         _classes(cohort),
-        _unreadable(cohort),
+        unreadable(cohort),
         *_passed_over(cohort),
         _sizes(pixels),
         _depths(pixels),
-        _contrast(cohort, pixels),
+        contrast(cohort, pixels),
         *_modalities(cohort),
         _patients(cohort),
         _leak(cohort, "paper"),
@@ -130,7 +131,8 @@ def _classes(cohort: Cohort) -> Finding:
     return Finding("classes", level, f"{len(cohort)} images: {text}{hint}.", {"n": len(cohort), **counts})
 
 
-def _unreadable(cohort: Cohort) -> Finding:
+def unreadable(cohort: Cohort) -> Finding:
+    """Return whether files were left out, and which."""
     n = len(cohort.skipped)
     if not n:
         return Finding("unreadable", "pass", "Every file could be read.", {"n": 0})
@@ -167,8 +169,8 @@ def _depths(pixels: Sequence[Pixels]) -> Finding:
     return Finding("depths", "info", f"{message}.", numbers)
 
 
-def _contrast(cohort: Cohort, pixels: Sequence[Pixels]) -> Finding:
-    """Whether images use next to nothing of their range."""
+def contrast(cohort: Cohort, pixels: Sequence[Pixels]) -> Finding:
+    """Return whether images use next to nothing of their range."""
     found = [record for record, of in zip(cohort.records, pixels, strict=True) if is_flat(of.used)]
     lowest = min(of.used for of in pixels)
     numbers: dict[str, Any] = {
@@ -252,7 +254,7 @@ def _duplicates(cohort: Cohort, pixels: Sequence[Pixels]) -> Finding:
     for index, of in enumerate(pixels):
         groups[of.digest].append(index)
     copies = [group for group in groups.values() if len(group) > 1]
-    conflicts = [group for group in copies if len({cohort.records[index].label for index in group}) > 1]
+    conflicts = [group for group in copies if contradiction([cohort.records[index] for index in group])]
     numbers = {
         "n_images": sum(map(len, copies)),
         "n_groups": len(copies),

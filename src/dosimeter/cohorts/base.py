@@ -83,6 +83,13 @@ class Record:
         """What a split keeps together and an interval resamples: its group, or its patient; None if unknown."""
         return self.patient_id if self.group is None else self.group
 
+    def contradicts(self, other: "Record") -> bool:
+        """Whether its label differs from another's; of findings, whether one differs that both state."""
+        if not self.findings:
+            return self.label != other.label
+        both = zip(self.findings, other.findings, strict=True)
+        return any(mine != theirs for mine, theirs in both if mine is not None and theirs is not None)
+
 
 @dataclass(frozen=True)
 class Case:

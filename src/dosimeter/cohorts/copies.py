@@ -1,8 +1,10 @@
 """Images that are there more than once: the same file, or other files with the same pixels."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
 
 from dosimeter.cohorts.base import Cohort, Record
+from dosimeter.cohorts.multilabel import label_words
 from dosimeter.errors import DosimeterError
 from dosimeter.plain import named
 
@@ -21,8 +23,13 @@ def copies(cohort: Cohort) -> list[list[Record]]:
 
 
 def two_labels(cohort: Cohort) -> list[list[Record]]:
-    """Return those of `copies` that carry both labels."""
-    return [group for group in copies(cohort) if len({record.label for record in group}) > 1]
+    """Return those of `copies` that carry two labels, or of one finding two."""
+    return [group for group in copies(cohort) if contradiction(group)]
+
+
+def contradiction(group: Sequence[Record]) -> tuple[Record, Record] | None:
+    """Return the first two records whose labels contradict each other; None if there are none."""
+    return next(((one, other) for one, other in combinations(group, 2) if one.contradicts(other)), None)
 
 
 def n_seen(tested: Iterable[Record], trained: Iterable[Record]) -> int:
@@ -33,12 +40,11 @@ def n_seen(tested: Iterable[Record], trained: Iterable[Record]) -> int:
 
 def require_one_label(cohort: Cohort) -> None:
     """Raise DosimeterError if a picture of the cohort carries two labels."""
-    for group in two_labels(cohort):
-        first, other = group[0], next(record for record in group if record.label != group[0].label)
+    for first, other in filter(None, map(contradiction, copies(cohort))):
         raise DosimeterError(
             f"{named(cohort.name)}: an image must have one label, {named(first.name or first.case_id)} is "
-            f"{named(cohort.classes[first.label])} and, with the same pixels, {named(other.name or other.case_id)} is "
-            f"{named(cohort.classes[other.label])}: correct the labels, or leave out --strict to go on with both."
+            f"{named(label_words(cohort, first))} and, with the same pixels, {named(other.name or other.case_id)} is "
+            f"{named(label_words(cohort, other))}: correct the labels, or leave out --strict to go on with both."
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dosimeter.cohorts.base import Cohort
+from dosimeter.cohorts.base import Cohort, Record
 from dosimeter.cohorts.tables import folded
 from dosimeter.errors import DosimeterError
 from dosimeter.plain import named, one_line, shown
@@ -46,6 +46,16 @@ def known_findings(
 def any_of(known: Sequence[int | None]) -> int:
     """Return the label of an image: 1 if it is known to have a finding, else 0."""
     return int(any(each == 1 for each in known))
+
+
+def label_words(cohort: Cohort, record: Record) -> str:
+    """Return what an image is labelled, in words: its class, or the findings that are there, and those not known."""
+    if not cohort.findings:
+        return cohort.classes[record.label]
+    told = list(zip(cohort.findings, record.findings, strict=True))
+    there = ", ".join(name for name, known in told if known == 1) or CLASSES[0]
+    unknown = ", ".join(name for name, known in told if known is None)
+    return f"{there} (unknown: {unknown})" if unknown else there
 
 
 def require_known_findings(cohort: Cohort) -> None:

@@ -75,10 +75,10 @@ class Pair(NamedTuple):
 def look(image: FloatImage) -> Look:
     """Return what `near_duplicates` needs of an image (C, H, W): without its borders, grey, at two sizes."""
     grey = trimmed(_smaller(image.mean(axis=0)))
-    whole = _resized(grey, _WHOLE_PX).ravel()
+    whole = resized(grey, _WHOLE_PX).ravel()
     whole = whole - whole.mean()
     length = float(np.linalg.norm(whole))
-    face = _resized(grey, DETAIL_PX)
+    face = resized(grey, DETAIL_PX)
     low, high = float(face.min()), float(face.max())
     face = np.rint(255 * (face - low) / max(high - low, 1e-6))
     return Look((whole / length if length > 1e-6 else 0 * whole).astype(np.float16), face.astype(np.uint8))
@@ -170,6 +170,7 @@ def _smaller(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(Image.fromarray(np.ascontiguousarray(grey)).reduce(factor))
 
 
-def _resized(grey: npt.NDArray[np.float32], size_px: int) -> npt.NDArray[np.float32]:
+def resized(grey: npt.NDArray[np.float32], size_px: int) -> npt.NDArray[np.float32]:
+    """Return an image (H, W) as a square, averaged where it shrinks."""
     image = Image.fromarray(np.ascontiguousarray(grey))
     return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR))

@@ -8,8 +8,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from dosimeter.cohorts.auditing.probes import ACCEPTABLE, standard_error
+from dosimeter.cohorts.auditing.probes import ACCEPTABLE
 from dosimeter.cohorts.auditing.seeing import centre
+from dosimeter.cohorts.auditing.targets import probe_of, targets
 from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.groups import united
 from dosimeter.errors import DosimeterError
@@ -57,9 +58,11 @@ def shortcut_probes(classifier: Classifier, cohort: Cohort) -> list[Probe]:
             answers[name].append(answer(classifier, seen).cpu().double())
     logits = {name: torch.cat(each).numpy() for name, each in answers.items()}
     return [
-        _probe(name, target, scores[places], positive, groups[places])
-        for target, column, places, positive in _targets(cohort)
-        for name, scores in ((name, _scores(rows, column, bool(cohort.findings))) for name, rows in logits.items())
+        probe_of(name, target, float(roc_auc_score(target.positive, scores)), groups)
+        for target in targets(cohort)
+        if target.positive.any() and not target.positive.all()
+        for name, rows in logits.items()
+        for scores in [_scores(rows[target.places], target.column, bool(cohort.findings))]
     ]
 
 
@@ -98,26 +101,14 @@ def with_classifier(audit: DataAudit, classifier: Classifier, test: Cohort) -> D
 
 
 def _views(images: Tensor) -> dict[str, Tensor]:
-    """Return images (n, 3, size, size) whole, without their centre, and their centre alone."""
-    inside = torch.from_numpy(centre(images.shape[-1])).to(images.device)
+    """Return images (n, 3, H, W) whole, without their centre, and their centre alone."""
+    inside = torch.from_numpy(centre(*images.shape[2:])).to(images.device)
     return {WHOLE: images, OUTSIDE: _blanked(images, inside), INSIDE: _blanked(images, ~inside)}
 
 
 def _blanked(images: Tensor, where: Tensor) -> Tensor:
     left = images[..., ~where].mean(dim=-1)  # (n, 3)
     return torch.where(where, left[..., None, None], images)
-
-
-def _targets(cohort: Cohort) -> Iterator[tuple[str, int, npt.NDArray[np.int64], npt.NDArray[np.bool_]]]:
-    """Yield each class or finding that is to be told: its name, column, images, and which of them have it."""
-    known = cohort.known_findings
-    columns = range(len(cohort.findings or cohort.classes)) if cohort.findings or len(cohort.classes) > 2 else [1]
-    for column in columns:
-        truth = known[:, column] if cohort.findings else (cohort.labels == column).astype(np.float64)
-        places = np.flatnonzero(~np.isnan(truth))
-        positive = truth[places] == 1
-        if positive.any() and not positive.all():
-            yield (cohort.findings or cohort.classes)[column], column, places, positive
 
 
 def _scores(logits: Scores, column: int, findings: bool) -> Scores:
@@ -127,20 +118,3 @@ def _scores(logits: Scores, column: int, findings: bool) -> Scores:
         return mine
     rest: Scores = np.logaddexp.reduce(np.delete(logits, column, axis=1), axis=1)
     return mine - rest
-
-
-def _probe(
-    name: str, target: str, scores: Scores, positive: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64]
-) -> Probe:
-    auc = float(roc_auc_score(positive, scores))
-    n_positive, n_negative = (len(set(groups[side].tolist())) for side in (positive, ~positive))
-    margin = 1.96 * standard_error(auc, n_positive, n_negative)
-    return Probe(
-        name=name,
-        target=target,
-        n=len(scores),
-        n_groups=len(set(groups.tolist())),
-        auc=auc,
-        low=max(0.0, auc - margin),
-        high=min(1.0, auc + margin),
-    )

@@ -54,6 +54,7 @@ class NearPair(Typed):
         whole: correlation of the whole images.
         detail: correlation of their aligned details.
         labels: what they are labelled.
+        contradict: whether what both labels state differs; a finding that one leaves open does not count.
         one_patient: whether they have one patient's id, None if an id is missing.
         sides: of the split, "train", "test", "val" of the official one, or "".
         together: whether splits keep them together, as `--group duplicates` does.
@@ -64,6 +65,7 @@ class NearPair(Typed):
     whole: float
     detail: float
     labels: list[str]
+    contradict: bool = False
     one_patient: bool | None
     sides: list[str]
     together: bool = False
@@ -77,7 +79,8 @@ class Probe(Typed):
         name: what is looked at.
         target: the class, or the finding, told from the rest.
         n: images.
-        n_groups: patients, or groups.
+        n_groups: patients, or groups; an image of a patient that is not known counts as one.
+        patients_known: whether it is known of each image whose it is.
         auc: cross-validated, no group in training and test.
         low: of its interval.
         high: of its interval.
@@ -88,6 +91,7 @@ class Probe(Typed):
     target: str
     n: Count
     n_groups: Count
+    patients_known: bool = True
     auc: Share
     low: float
     high: float

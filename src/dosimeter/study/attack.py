@@ -59,8 +59,8 @@ def attack(
 
     Args:
         network: images (n, C, H, W) in [0, 1] to logits (n, n_classes), or a `Classifier`. It is copied, and answers
-            in evaluation mode.
-        images: (n, C, H, W) in [0, 1], square, C 1 or 3.
+            in evaluation mode. Of a classifier of several findings give one of them: `classifier.deciding(FINDING)`.
+        images: (n, C, H, W) in [0, 1], C 1 or 3; of a `Classifier`, of the height and width that it looks at.
         labels: (n,) true classes.
         attack: one of `dosimeter list attacks`, or an attack object, also of Foolbox or ART.
         epsilons: fractions of the image range, numbers or text such as "4/255"; 0 is always there.
@@ -78,11 +78,7 @@ def attack(
         >>> found.images.shape
         torch.Size([2, 4, 3, 8, 8])
     """
-    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] not in (1, 3):
-        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise DosimeterError(f"images must be a tensor (n, C, H, W), C 1 or 3, got {shape}.")
-    if images.shape[2] != images.shape[3]:
-        raise DosimeterError(f"images must be square, got {images.shape[2]} x {images.shape[3]}.")
+    _check_subject(network, images)
     check_effort(effort)
     subject = network if isinstance(network, Classifier) else _classifier(network, images)
     subject = subject.on(subject.grid.settled)  # these images are on it
@@ -113,6 +109,26 @@ def attack(
     return Adversarial(adversarial, predicted, success, doses, failed)
 
 
+def _check_subject(network: object, images: object) -> None:
+    """Raise DosimeterError unless the images are some that the network may be given, and it decides one thing."""
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] not in (1, 3):
+        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise DosimeterError(f"images must be a tensor (n, C, H, W), C 1 or 3, got {shape}.")
+    if not isinstance(network, Classifier):
+        return
+    if network.findings is not None:
+        raise DosimeterError(
+            "network must decide one thing, got a classifier of several findings. Give one of them, "
+            f"network.deciding('{network.classes[0]}'), with labels 0 where it is absent and 1 where it is present."
+        )
+    if tuple(images.shape[2:]) != network.grid.shape:
+        wanted, got = (" x ".join(map(str, shape)) for shape in (network.grid.shape, images.shape[2:]))
+        raise DosimeterError(
+            f"images must have the height and width that the classifier looks at, {wanted}, got {got}. "
+            "Make them with classifier.prepare(case)."
+        )
+
+
 def _classifier(network: nn.Module, images: Tensor) -> Classifier:
     """Return a network of images in [0, 1] as a classifier; it is asked once how many classes it has."""
     if not isinstance(network, nn.Module):
@@ -129,4 +145,5 @@ def _classifier(network: nn.Module, images: Tensor) -> Classifier:
             "behind a head of one logit, dosimeter.Output('KEY') behind one of several outputs."
         )
     names = [str(index) for index in range(logits.shape[1])]
-    return classifier(own, size_px=images.shape[-1], classes=names, channels=images.shape[1]).to(device)
+    height, width = images.shape[2:]
+    return classifier(own, size_px=(height, width), classes=names, channels=images.shape[1]).to(device)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from dosimeter.cohorts.base import Cohort, FloatImage, Record
+from dosimeter.cohorts.base import Cohort, FloatImage
+from dosimeter.cohorts.multilabel import label_words
 from dosimeter.cohorts.near_duplicates import LEAST_DETAIL, LEAST_WHOLE, Pair
 from dosimeter.cohorts.split import Split
 from dosimeter.record.data_audit import DataCheck, NearPair
@@ -31,12 +32,12 @@ _RULE = (
 def near_pairs(cohort: Cohort, pairs: Sequence[Pair], split: Split | None) -> list[NearPair]:
     """Return what is told of pairs of images that are near duplicates; those that matter most come first.
 
-    Pairs of one patient with one label are left out: they are expected, and whether patients are on both sides of the
-    split is another check.
+    Pairs of one patient whose labels agree are left out: they are expected, and whether patients are on both sides of
+    the split is another check.
     """
     side = sides(cohort, split)
     told = [found for pair in pairs if not _is_expected(found := _told(cohort, pair, side))]
-    told.sort(key=lambda found: (not straddles(found), not straddles(found, "val"), _one_label(found), -found.detail))
+    told.sort(key=lambda at: (not straddles(at), not straddles(at, "val"), not at.contradict, -at.detail))
     places = {record.case_id: place for place, record in enumerate(cohort.records)}
     for found in told[:N_SHOWN]:
         found.pictures = [png(cohort[places[case]].image) for case in found.cases]
@@ -50,7 +51,8 @@ def _told(cohort: Cohort, pair: Pair, side: Mapping[str, str]) -> NearPair:
         cases=[record.case_id for record in both],
         whole=round(pair.whole, 4),
         detail=round(pair.detail, 4),
-        labels=[label(cohort, record) for record in both],
+        labels=[label_words(cohort, record) for record in both],
+        contradict=both[0].contradicts(both[1]),
         one_patient=both[0].patient_id == both[1].patient_id if known else None,
         sides=[side.get(record.case_id, "") for record in both],
         together=both[0].unit is not None and both[0].unit == both[1].unit,
@@ -58,7 +60,7 @@ def _told(cohort: Cohort, pair: Pair, side: Mapping[str, str]) -> NearPair:
 
 
 def _is_expected(pair: NearPair) -> bool:
-    return pair.one_patient is True and _one_label(pair)
+    return pair.one_patient is True and not pair.contradict
 
 
 def checks(pairs: Sequence[NearPair], split: Split | None) -> Iterator[DataCheck]:
@@ -91,13 +93,13 @@ def _apart(pairs: Sequence[NearPair]) -> DataCheck:
 
 
 def _labels(pairs: Sequence[NearPair]) -> DataCheck:
-    other = [pair for pair in pairs if not _one_label(pair)]
+    other = [pair for pair in pairs if pair.contradict]
     return DataCheck(
         id="near duplicates: labels",
         title="Are near duplicates labelled differently?",
         level="warn" if other else "pass",
         measured=f"{_n(other)} with different labels.",
-        rule=f"{_RULE}; warn if any two have different labels",
+        rule=f"{_RULE}; warn if any two have different labels, or of a finding that both state",
         source=SOURCE,
         remedy="look at the pairs, and correct the labels" if other else "",
         numbers={"n": len(other)},
@@ -141,14 +143,6 @@ def straddles(pair: NearPair, side: str = "train") -> bool:
     return set(pair.sides) == {side, "test"}
 
 
-def label(cohort: Cohort, record: Record) -> str:
-    """Return what a case is labelled, in words."""
-    if not cohort.findings:
-        return cohort.classes[record.label]
-    there = [name for name, known in zip(cohort.findings, record.findings, strict=True) if known]
-    return ", ".join(there) or "no finding"
-
-
 def png(image: FloatImage) -> str:
     """Return a small grey picture of an image (C, H, W), PNG in base64."""
     grey = np.rint(255 * image.mean(axis=0)).astype(np.uint8)
@@ -157,10 +151,6 @@ def png(image: FloatImage) -> str:
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
-
-
-def _one_label(pair: NearPair) -> bool:
-    return pair.labels[0] == pair.labels[1]
 
 
 def _cases(pairs: Sequence[NearPair]) -> list[str]:

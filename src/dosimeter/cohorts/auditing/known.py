@@ -1,12 +1,13 @@
 """What `dosimeter data check` finds too, as checks of the audit: with rule, source and remedy, without files' names."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from dosimeter.cohorts.audit import STRONG_ASSOCIATION, Finding, of_all
+from dosimeter.cohorts.audit import STRONG_ASSOCIATION, Finding, contrast, of_all, unreadable
 from dosimeter.cohorts.auditing.seeing import Seen
 from dosimeter.cohorts.base import Cohort
-from dosimeter.cohorts.contrast import FLAT_RANGE, MOST_FLAT, is_flat
+from dosimeter.cohorts.contrast import FLAT_RANGE, MOST_FLAT
 from dosimeter.cohorts.split import Split, shared_images, shared_patients
 from dosimeter.record.data_audit import DataCheck
 
@@ -48,15 +49,32 @@ _RULES = {
         f"{_LEAKS} (leak L2); DeGrave et al. 2021, Nat Mach Intell 3:610",
         "name sources in a column source, and take every class from every source",
     ),
+    "unreadable": _Rule(
+        "Could every file be used?",
+        "warn if any could not",
+        f"{_LEAKS} (leak L3.3): what is left out may not be left out by chance",
+        "`dosimeter data check` names them",
+    ),
+    "contrast": _Rule(
+        "Does every image use its range?",
+        f"warn if an image uses less than {FLAT_RANGE:.2%} of the range from black to white, fail if more than "
+        f"{MOST_FLAT:.0%} of the images do",
+        _OWN,
+        "state a window in the header, or scale pixels to the range of the file",
+    ),
     "licences": _Rule("Under which licences are the images?", "told, not judged", _OWN, ""),
 }
 
 
 def checks(cohort: Cohort, seen: Sequence[Seen], split: Split | None) -> Iterator[DataCheck]:
     """Yield the checks that need no more than the cohort, its pixels and the split in use."""
-    yield from map(_told, of_all(cohort, [each.pixels for each in seen]))
-    yield _unreadable(cohort)
-    yield _contrast(cohort, seen)
+    pixels = [each.pixels for each in seen]
+    yield from map(_told, of_all(cohort, pixels))
+    left, flat = unreadable(cohort), contrast(cohort, pixels)  # their own messages name files
+    n = left.numbers["n"]
+    yield _told(replace(left, message=f"{n} of {n + len(cohort)} files were left out."))
+    used = f"use less than {FLAT_RANGE:.2%}; the lowest uses {flat.numbers['lowest']:.0%}."
+    yield _told(replace(flat, message=f"{flat.numbers['n']} of {len(seen)} images {used}"))
     if split is not None and len(split.train):
         yield _patients_apart(split)
         yield _images_apart(split)
@@ -73,39 +91,8 @@ def _told(finding: Finding) -> DataCheck:
         rule=rule,
         source=source,
         remedy=remedy if finding.level in ("warn", "fail") else "",
-        numbers={name: value for name, value in finding.numbers.items() if name != "groups"},
-        cases=[case for group in groups for case in group],
-    )
-
-
-def _unreadable(cohort: Cohort) -> DataCheck:
-    n = len(cohort.skipped)
-    return DataCheck(
-        id="unreadable",
-        title="Could every file be used?",
-        level="warn" if n else "pass",
-        measured=f"{n} of {n + len(cohort)} files were left out.",
-        rule="warn if any could not",
-        source=f"{_LEAKS} (leak L3.3): what is left out may not be left out by chance",
-        remedy="`dosimeter data check` names them" if n else "",
-        numbers={"n": n},
-    )
-
-
-def _contrast(cohort: Cohort, seen: Sequence[Seen]) -> DataCheck:
-    flat = [record for record, each in zip(cohort.records, seen, strict=True) if is_flat(each.pixels.used)]
-    lowest = min(each.pixels.used for each in seen)
-    return DataCheck(
-        id="contrast",
-        title="Does every image use its range?",
-        level="fail" if len(flat) > MOST_FLAT * len(seen) else "warn" if flat else "pass",
-        measured=f"{len(flat)} of {len(seen)} images use less than {FLAT_RANGE:.2%}; the lowest uses {lowest:.0%}.",
-        rule=f"warn if an image uses less than {FLAT_RANGE:.2%} of the range from black to white, fail if more than "
-        f"{MOST_FLAT:.0%} of the images do",
-        source=_OWN,
-        remedy="state a window in the header, or scale pixels to the range of the file" if flat else "",
-        numbers={"n": len(flat), "lowest": lowest},
-        cases=[record.case_id for record in flat],
+        numbers={name: value for name, value in finding.numbers.items() if name not in ("groups", "cases", "files")},
+        cases=finding.numbers.get("cases", [case for group in groups for case in group]),
     )
 
 

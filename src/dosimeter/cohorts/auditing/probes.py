@@ -4,11 +4,9 @@ A classifier that is given such data may learn the shortcut. That a probe succee
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
@@ -16,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dosimeter.cohorts.auditing.seeing import THUMBNAIL_PX, Seen, centre
+from dosimeter.cohorts.auditing.targets import Ids, Target, probe_of, targets
 from dosimeter.cohorts.base import Cohort
 from dosimeter.record.data_audit import DataCheck, Level, Probe
 
@@ -48,15 +47,6 @@ _REMEDY = {
 }
 
 Floats = npt.NDArray[np.float64]
-Ids = npt.NDArray[np.int64]
-
-
-class _Target(NamedTuple):
-    """A class, or a finding, told from the rest: places of its images, and which have it."""
-
-    name: str
-    places: Ids
-    positive: npt.NDArray[np.bool_]
 
 
 def probes(cohort: Cohort, seen: Sequence[Seen], groups: Ids, *, seed: int = 0) -> list[Probe]:
@@ -68,13 +58,13 @@ def probes(cohort: Cohort, seen: Sequence[Seen], groups: Ids, *, seed: int = 0) 
         groups: (n,), what may not be in training and test at once.
         seed: of the folds, and of the permutations of labels.
     """
-    targets = [target for target in _targets(cohort) if _is_enough(target, groups)]
+    asked = [target for target in targets(cohort) if _is_enough(target, groups)]
     found = []
     for name, features in _features(seen).items():
-        mine = [_probe(name, target, features, groups, len(targets), seed) for target in targets]
+        mine = [_probe(name, target, features, groups, len(asked), seed) for target in asked]
         if mine:
             best = max(range(len(mine)), key=lambda place: mine[place].low)
-            mine[best] = mine[best].model_copy(update={"permuted": _permuted(targets[best], features, groups, seed)})
+            mine[best] = mine[best].model_copy(update={"permuted": _permuted(asked[best], features, groups, seed)})
         found += mine
     return found
 
@@ -118,16 +108,17 @@ _TOO_FEW = f"a class, or the rest, has fewer than {LEAST_IMAGES} images or {N_FO
 
 def _sentence(probe: Probe) -> str:
     permuted = "" if probe.permuted is None else f"; with permuted labels {probe.permuted:.3f}"
+    whose = f"{probe.n_groups} patients" if probe.patients_known else "patients not known"
     return (
         f"AUC {probe.auc:.3f} ({probe.low:.3f} to {probe.high:.3f}) for {probe.target}, {probe.n} images of "
-        f"{probe.n_groups} patients{permuted}."
+        f"{whose}{permuted}."
     )
 
 
 def _features(seen: Sequence[Seen]) -> Mapping[str, Floats]:
     """Return what each probe is given, (n, k)."""
     thumbnails = np.stack([each.thumbnail for each in seen]).astype(np.float64)
-    outside = ~centre(THUMBNAIL_PX)
+    outside = ~centre(THUMBNAIL_PX, THUMBNAIL_PX)
     found = {
         "size": np.array([_size(each) for each in seen]),
         "histogram": np.stack([each.histogram for each in seen]),
@@ -144,51 +135,14 @@ def _size(seen: Seen) -> list[float]:
     return [float(np.log(height)), float(np.log(width)), float(np.log(height / width)), channels, bits]
 
 
-def _targets(cohort: Cohort) -> Iterator[_Target]:
-    if cohort.findings:
-        known = cohort.known_findings
-        for place, name in enumerate(cohort.findings):
-            places = np.flatnonzero(~np.isnan(known[:, place]))
-            yield _Target(name, places, known[places, place] == 1)
-        return
-    everyone = np.arange(len(cohort))
-    asked = [1] if len(cohort.classes) == 2 else range(len(cohort.classes))
-    for label in asked:
-        yield _Target(cohort.classes[label], everyone, cohort.labels == label)
-
-
-def _is_enough(target: _Target, groups: Ids) -> bool:
+def _is_enough(target: Target, groups: Ids) -> bool:
     sides = (target.places[target.positive], target.places[~target.positive])
     return all(len(side) >= LEAST_IMAGES and len(set(groups[side].tolist())) >= N_FOLDS for side in sides)
 
 
-def _probe(name: str, target: _Target, features: Floats, groups: Ids, n_targets: int, seed: int) -> Probe:
-    mine = groups[target.places]
-    auc = _auc(features[target.places], target.positive, mine, seed)
-    n_positive, n_negative = (len(set(mine[side].tolist())) for side in (target.positive, ~target.positive))
-    z = float(norm.ppf(1 - 0.025 / n_targets))  # Bonferroni: the best of several is looked at
-    margin = z * standard_error(auc, n_positive, n_negative)
-    return Probe(
-        name=name,
-        target=target.name,
-        n=len(target.places),
-        n_groups=len(set(mine.tolist())),
-        auc=auc,
-        low=max(0.0, auc - margin),
-        high=min(1.0, auc + margin),
-    )
-
-
-def standard_error(auc: float, n_positive: int, n_negative: int) -> float:
-    """Return the standard error of an AUC.
-
-    Source: Hanley and McNeil 1982, Radiology 143:29, equations 1 and 2.
-    """
-    both_positive, both_negative = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-    variance = (
-        auc * (1 - auc) + (n_positive - 1) * (both_positive - auc**2) + (n_negative - 1) * (both_negative - auc**2)
-    )
-    return float(np.sqrt(max(variance, 0.0) / (n_positive * n_negative)))
+def _probe(name: str, target: Target, features: Floats, groups: Ids, n_targets: int, seed: int) -> Probe:
+    auc = _auc(features[target.places], target.positive, groups[target.places], seed)
+    return probe_of(name, target, auc, groups, n_targets=n_targets)
 
 
 def _auc(features: Floats, positive: npt.NDArray[np.bool_], groups: Ids, seed: int) -> float:
@@ -206,7 +160,7 @@ def _auc(features: Floats, positive: npt.NDArray[np.bool_], groups: Ids, seed: i
     return float(roc_auc_score(positive, scores))
 
 
-def _permuted(target: _Target, features: Floats, groups: Ids, seed: int) -> float:
+def _permuted(target: Target, features: Floats, groups: Ids, seed: int) -> float:
     """Return the mean AUC where each group has the labels of another: a half, unless the probing itself leaks."""
     rng = np.random.default_rng(seed)
     _, mine = np.unique(groups[target.places], return_inverse=True)

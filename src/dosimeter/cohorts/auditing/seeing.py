@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from scipy import ndimage
 
 from dosimeter.cohorts.audit import Pixels, pixels_of
 from dosimeter.cohorts.base import Cohort, FloatImage, Record
-from dosimeter.cohorts.near_duplicates import Look, look
+from dosimeter.cohorts.near_duplicates import Look, look, resized
 
 THUMBNAIL_PX = 24
 """Height and width of the thumbnail that probes are given."""
@@ -74,17 +73,10 @@ def _see(record: Record) -> Seen:
     )
 
 
-def resized(grey: Floats, size_px: int) -> Floats:
-    """Return an image (H, W) as a square, averaged where it shrinks."""
-    image = Image.fromarray(np.ascontiguousarray(grey))
-    return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR))
-
-
-def centre(size_px: int) -> npt.NDArray[np.bool_]:
-    """Return which pixels of a square are its centre, two thirds of each side."""
-    edge = size_px // 6
-    inside = np.zeros((size_px, size_px), dtype=bool)
-    inside[edge : size_px - edge, edge : size_px - edge] = True
+def centre(height: int, width: int) -> npt.NDArray[np.bool_]:
+    """Return which pixels (height, width) of an image are its centre, two thirds of each side."""
+    inside = np.zeros((height, width), dtype=bool)
+    inside[height // 6 : height - height // 6, width // 6 : width - width // 6] = True
     return inside
 
 

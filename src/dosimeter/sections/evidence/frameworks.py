@@ -38,7 +38,7 @@ def evidence(frame: pd.DataFrame, meta: Mapping[str, Any], tables: Mapping[str, 
     """Yield (framework, item, what the run shows, what it does not) of one cohort."""
     trial = Trial(frame, meta, {name: _first_seed(table) for name, table in tables.items()})
     clean = records(trial.tables["clean_metrics"])
-    accuracy = "; ".join(f"{model_name(row['model'])} {clean_accuracy(row)}" for row in clean)
+    accuracy = "; ".join(f"{_answering(row)} {clean_accuracy(row)}" for row in clean)
     robust, judged = _robustness(trial.tables), _judged(trial.tables)
     yield from _security(trial, robust, judged)
     yield from _regulation(trial, accuracy, robust, judged)
@@ -133,7 +133,7 @@ def _reporting(trial: Trial, robust: str) -> Iterator[Row]:
     )
     if "ece" in trial.tables["clean_metrics"]:
         errors = "; ".join(
-            f"{model_name(row['model'])} {row['ece']:.3f}"
+            f"{_answering(row)} {row['ece']:.3f}"
             for row in records(trial.tables["clean_metrics"])
             if pd.notna(row["ece"])
         )
@@ -150,17 +150,25 @@ def _first_seed(table: pd.DataFrame) -> pd.DataFrame:
     return table if "seed" not in table or table.empty else table[table["seed"] == table["seed"].min()]
 
 
+def _answering(row: Mapping[str, Any]) -> str:
+    """Return what answers in a row of a table: a classifier and, of several findings, which of them is decided."""
+    decision = row.get("decision")
+    return f"{model_name(row['model'])}, {decision}" if decision else model_name(row["model"])
+
+
 def _robustness(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Return the epsilon50 of every classifier under its worst case, or under its only attack."""
+    """Return the epsilon50 of every classifier, of several findings of each, under its worst case or only attack."""
     table = tables["epsilon50"]
     table = table[table["storage"] == "float"]
+    keys = [name for name in ("model", "decision") if name in table]
     parts = []
-    for model in table["model"].unique():
-        own = {row["preset"]: row for row in records(table[table["model"] == model])}
+    for _, group in table.groupby(keys, sort=False):
+        own = {row["preset"]: row for row in records(group)}
+        who = _answering(next(iter(own.values())))
         attacks = [name for name in own if family(name) != "control" and " from " not in name]
         name = next((each for each in (WORST_CASE, "sound", *attacks) if each in own), None)
         if name is None:
-            parts.append(f"{model_name(model)}: no attack was tried, noise alone")
+            parts.append(f"{who}: no attack was tried, noise alone")
             continue
         row = own[name]
         half = (
@@ -171,7 +179,7 @@ def _robustness(tables: Mapping[str, pd.DataFrame]) -> str:
         if not row["censored"] and pd.notna(row["epsilon50_low"]):
             high = "beyond the largest asked" if row["high_censored"] else dose(row["epsilon50_high"])
             half += f", 95 % interval {dose(row['epsilon50_low'])} to {high}"
-        parts.append(f"{model_name(model)} {half} ({attack_title(name)}, n = {row['n']})")
+        parts.append(f"{who} {half} ({attack_title(name)}, n = {row['n']})")
     return f"Epsilon at which half of the images classified correctly break: {'; '.join(parts)}."
 
 
@@ -181,7 +189,7 @@ def _judged(tables: Mapping[str, pd.DataFrame]) -> str:
         return "The evaluation was not judged."
     verdicts = overall(checks)
     own = verdicts[verdicts["preset"] == SOUND]
-    said = [f"{model_name(row['model'])} {row['verdict']}" for row in records(own if len(own) else verdicts)]
+    said = [f"{_answering(row)} {row['verdict']}" for row in records(own if len(own) else verdicts)]
     return f"The evaluation itself was judged: {'; '.join(dict.fromkeys(said))}."
 
 
@@ -191,7 +199,10 @@ def _tried(group: pd.DataFrame) -> str:
 
 
 def _goal(trial: Trial) -> str:
+    """Return what the attacks were after, of several findings about each of them."""
     target = trial.meta.get("config", {}).get("target")
+    if set(trial.frame["decision"].astype(str)) != {""}:
+        return f"of each finding the answer of '{target}'" if target else "another answer about the finding"
     return f"the class '{target}'" if target else "any other class than the true one"
 
 
