@@ -205,3 +205,36 @@ def test_what_a_source_knows_is_written_and_makes_a_whole_card(here: Path) -> No
     (here / "card.toml").write_text(text.replace("# ? classes", "classes"))
     assert bring(here / "card.toml").grid.crop_pct == 0.95
     assert "#   as above" in text
+
+
+@pytest.mark.parametrize("name", ["init", "fit"])
+def test_what_labels_mean_is_said_as_an_audit_takes_it(here: Path, name: str) -> None:
+    """A list of the folder's files with findings; a network of as many; and the audit that is named takes the same."""
+    pytest.importorskip("timm")
+    files = sorted((here / "films").rglob("*.png"))
+    rows = [
+        f"{path.relative_to(here / 'films')},{place % 2},{place % 4 // 3},{place}" for place, path in enumerate(files)
+    ]
+    (here / "list.csv").write_text("\n".join(["file,effusion,nodule,patient_id", *rows]) + "\n")
+    meant = ("--findings", "effusion,nodule", "--labels", "list.csv")
+    usual = ("--random-weights", "--size-px", "32", "--out", "card.toml", *meant)
+    result = CliRunner().invoke(app, [name, "timm:test_resnet", "folder:films", *usual])
+    assert result.exit_code == 0, result.output + str(result.exception)
+    card = Path("card.toml").read_text()
+    assert 'outputs = "findings"' in card.splitlines()
+    assert "effusion" in card
+    then = f"--model card.toml --data folder:films --labels list.csv --findings {meant[1]}"
+    assert f"Then: dosimeter audit {then}" in result.output
+
+
+@pytest.mark.parametrize("name", ["init", "fit"])
+def test_what_is_said_of_images_reaches_their_cohort(here: Path, name: str) -> None:
+    usual = ("timm:test_resnet", "--random-weights", "--size-px", "32", "--out", "card.toml")
+    for data, meant, said in (
+        ("folder:films", ("--classes", "dark"), "classes is for cohorts npz:, got it for"),
+        ("csv:films.csv", ("--label-tag", "ViewPosition"), "label_tag is for cohorts folder:, got it for"),
+        ("folder:films", ("--patients", "some"), "patients must be list or dicom, got 'some'"),
+    ):
+        result = CliRunner().invoke(app, [name, usual[0], data, *usual[1:], *meant])
+        assert isinstance(result.exception, DosimeterError), result.output
+        assert said in str(result.exception)

@@ -31,6 +31,21 @@ def softmax():
     return nn.Sequential(make(3), nn.Softmax(dim=1))
 
 
+class Half(nn.Module):
+    '''A softmax that computes with 16 bits.'''
+
+    def __init__(self):
+        super().__init__()
+        self.network = softmax().half()
+
+    def forward(self, images):
+        return self.network(images.half())
+
+
+def half():
+    return Half()
+
+
 def sigmoids():
     return nn.Sequential(make(3), nn.Sigmoid())
 
@@ -168,6 +183,7 @@ def test_a_wrong_reference_is_one_sentence(here: Path, known: dict[str, Any], sa
         ),
         ("one", {"outputs": "one probability"}, "says outputs 'one probability', but its network gives"),
         ("softmax", {"classes": THREE}, "says outputs 'logits', .* probabilities, behind a softmax"),
+        ("half", {"classes": THREE}, "says outputs 'logits', .* also for pixels far outside an image: probabilities"),
         ("sigmoids", {"classes": THREE}, "says outputs 'logits', .* probabilities, behind a sigmoid"),
         ("sigmoids", {"classes": THREE, "outputs": "findings"}, "behind a sigmoid. Leave the sigmoid out"),
         ("sigmoids", {"classes": THREE, "outputs": "probabilities"}, "sum to 1, but its network's sum to"),
@@ -191,6 +207,7 @@ def test_a_card_that_its_network_contradicts_is_one_sentence(
 
 def test_what_a_card_says_rightly_of_its_outputs_passes(here: Path) -> None:
     bring(card(here, "softmax", classes=THREE, outputs="probabilities"), trust=True)
+    bring(card(here, "half", classes=THREE, outputs="probabilities"), trust=True)  # nan for pixels far outside
     bring(card(here, "one", outputs="one logit"), trust=True)
     bring(card(here, "three", classes=THREE, outputs="findings"), trust=True)
     bring(card(here, "careful"), trust=True)  # which refuses pixels far outside the range

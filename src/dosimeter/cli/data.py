@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dosimeter.cli.lines import say, say_json
+from dosimeter.cli.options import names_of
 
 app = typer.Typer(no_args_is_help=True, help="The images: list, look at, check and fetch them.")
 
@@ -22,14 +23,6 @@ Labels = Annotated[Path | None, typer.Option(help="CSV file that lists the files
 LabelTag = Annotated[str | None, typer.Option(help="DICOM tag that is the label in a folder: cohort")]
 Limit = Annotated[int | None, typer.Option(help="images taken")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-
-
-def _names(**options: list[str] | None) -> dict[str, Any]:
-    """Return options that take names, several times or with commas, as tuples."""
-    return {
-        option: tuple(name.strip() for value in values or () for name in value.split(",") if name.strip())
-        for option, values in options.items()
-    }
 
 
 @app.command(name="list")
@@ -62,7 +55,7 @@ def info(
     from dosimeter.cohorts import load_cohort
     from dosimeter.cohorts.copies import copies, two_labels
 
-    more = {"labels": labels, "label_tag": label_tag, **_names(findings=findings, classes=classes)}
+    more = {"labels": labels, "label_tag": label_tag, **names_of(findings=findings, classes=classes)}
     cohort = load_cohort(name, data=data, positive=positive, limit=limit, patients=patients, **more)
     known = {record.patient_id for record in cohort.records if record.patient_id is not None}
     n_copies, n_in_doubt = (sum(map(len, groups)) for groups in (copies(cohort), two_labels(cohort)))
@@ -117,7 +110,7 @@ def check(
     from dosimeter.cohorts import load_cohort
     from dosimeter.cohorts.audit import audit
 
-    more = {"labels": labels, "label_tag": label_tag, **_names(findings=findings, classes=classes)}
+    more = {"labels": labels, "label_tag": label_tag, **names_of(findings=findings, classes=classes)}
     found = audit(load_cohort(name, data=data, positive=positive, limit=limit, patients=patients, **more))
     if as_json:
         say_json([asdict(finding) for finding in found])
@@ -156,7 +149,7 @@ def audit(
     """
     from dosimeter.cli.data_audit import audit_data
 
-    more = {"labels": labels, "label_tag": label_tag, **_names(findings=findings, classes=classes)}
+    more = {"labels": labels, "label_tag": label_tag, **names_of(findings=findings, classes=classes)}
     cohort = {"data": data, "positive": positive, "limit": limit, "patients": patients, **more}
     split: dict[str, Any] = {"protocol": protocol, "seed": seed, "group": group, "tuned": tuned_on_test}
     audit_data(name, cohort, **split, model=model, trust=trust, out=out, as_json=as_json)

@@ -1,13 +1,14 @@
 """`dosimeter fit`: the last layer of any network, trained on a cohort; its card audits it on what was held out."""
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dosimeter.cli.display import Display
 from dosimeter.cli.lines import say
-from dosimeter.cli.options import described
+from dosimeter.cli.options import described, names_of, repeated
 from dosimeter.errors import DosimeterError
 
 
@@ -24,6 +25,11 @@ def fit(
         int | None, typer.Option(min=8, max=4096, help="side of its images, where it is to be another")
     ] = None,
     positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
+    findings: Annotated[list[str] | None, typer.Option(help=described("findings"))] = None,
+    classes: Annotated[list[str] | None, typer.Option(help=described("classes"))] = None,
+    labels: Annotated[Path | None, typer.Option(help=described("labels"))] = None,
+    label_tag: Annotated[str | None, typer.Option(help=described("label_tag"))] = None,
+    patients: Annotated[str, typer.Option(help=described("patients"))] = "list",
     limit: Annotated[int | None, typer.Option(min=10, help=described("limit"))] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the split and of the order of images")] = 0,
 ) -> None:
@@ -41,7 +47,9 @@ def fit(
         raise DosimeterError(f"out must be a model card, a name that ends in .toml, got {out.name}.")
     if out.exists():
         raise DosimeterError(f"the card {out.name} is there already. Give another --out, or remove it.")
-    cohort = load_cohort(data, positive=positive, limit=limit, seed=seed)
+    meant: dict[str, Any] = {"positive": positive, "labels": labels, "label_tag": label_tag}
+    meant |= names_of(findings=findings, classes=classes)
+    cohort = load_cohort(data, limit=limit, seed=seed, patients=patients, **meant)
     halves = split(cohort, protocol, seed=seed)
     before = trained_on(model)
     test = held_out(halves.test, before)
@@ -54,5 +62,5 @@ def fit(
     say(
         f"{out.name}: {', '.join(made.trained)} trained on {len(halves.train)} images; of {n} held out ({protocol}, "
         f"seed {seed}) {right} are right ({right / n:.1%}).",
-        f"Then: dosimeter audit --model {out} --data {data}",
+        f"Then: {shlex.join(['dosimeter', 'audit', '--model', str(out), '--data', data, *repeated(**meant)])}",
     )

@@ -2,12 +2,12 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dosimeter.cli.lines import say
-from dosimeter.cli.options import described
+from dosimeter.cli.options import described, names_of, repeated
 from dosimeter.errors import DosimeterError
 from dosimeter.files import write_text
 
@@ -30,6 +30,11 @@ def init(
     ] = None,
     images: Annotated[int, typer.Option(min=2, help="how many images are asked, of each class as many")] = 16,
     positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
+    findings: Annotated[list[str] | None, typer.Option(help=described("findings"))] = None,
+    classes: Annotated[list[str] | None, typer.Option(help=described("classes"))] = None,
+    labels: Annotated[Path | None, typer.Option(help=described("labels"))] = None,
+    label_tag: Annotated[str | None, typer.Option(help=described("label_tag"))] = None,
+    patients: Annotated[str, typer.Option(help=described("patients"))] = "list",
     trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
     out: Annotated[Path | None, typer.Option(help="the card; default: named after the model, here")] = None,
 ) -> None:
@@ -46,7 +51,9 @@ def init(
     if out.exists():
         raise DosimeterError(f"the card {out.name} is there already. Give another --out, or remove it.")
     facts = facts_of(model, weights=weights, random_weights=random_weights)
-    cohort = load_cohort(data, positive=positive)
+    meant: dict[str, Any] = {"positive": positive, "labels": labels, "label_tag": label_tag}
+    meant |= names_of(findings=findings, classes=classes)
+    cohort = load_cohort(data, patients=patients, **meant)
     opened = open_model(facts, cohort.findings or cohort.classes, size_px=_size(size_px), trust=trust)
     say(f"{name} is loaded. Now it is asked about up to {images} images in usual ranges and sizes.", error=True)
     made = propose(opened, cohort, name=name, n_images=images, beside=out.parent)
@@ -54,7 +61,7 @@ def init(
     say(f"{out} is written.")
     if made.questions:
         say(f"Answer in it: {', '.join(made.questions)}. The lines begin with '# ?', with the evidence above them.")
-    chosen = [*(("--positive", positive) if positive else ()), *(("--trust",) if trust else ())]
+    chosen = [*repeated(**meant), *(("--trust",) if trust else ())]
     say(f"Then: {shlex.join(['dosimeter', 'audit', '--model', str(out), '--data', data, *chosen])}")
 
 

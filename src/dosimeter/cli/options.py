@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -51,6 +52,20 @@ def joined(values: list[str] | None) -> str | None:
     if text is not None and not text.replace(",", "").strip():
         raise DosimeterError(f"an option that takes names must have one, got '{named(text)}'. Leave the option out.")
     return text
+
+
+def names_of(**options: list[str] | None) -> dict[str, Any]:
+    """Return options that take names, several times or with commas, as tuples."""
+    return {
+        option: tuple(name.strip() for value in values or () for name in value.split(",") if name.strip())
+        for option, values in options.items()
+    }
+
+
+def repeated(**options: object) -> list[str]:
+    """Return options as arguments of another command, with what was given of them alone."""
+    said = {name: ",".join(value) if isinstance(value, tuple) else value for name, value in options.items()}
+    return [word for name, value in said.items() if value for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def pairs(values: list[str] | None, rule: str, example: str) -> dict[str, str] | None:
