@@ -38,6 +38,7 @@ KINDS = {
     "attacks": Kind("attack", "dosimeter.attacks.known"),
     "backbones": Kind("model", "dosimeter.models.known"),
     "checks": Kind("check", "dosimeter.analysis.evaluation", is_mapping=True),
+    "data_checks": Kind("data check", "dosimeter.cohorts.auditing.base", is_mapping=True),
     "defences": Kind("defence", "dosimeter.defences.known"),
     "examinations": Kind("examination", "dosimeter.examinations.known"),
     "sections": Kind("section", "dosimeter.sections"),

@@ -12,10 +12,11 @@ import pytest
 import tiny
 from typer.testing import CliRunner
 
+from dosimeter import registry
 from dosimeter.analysis.auc import auc_newcombe
 from dosimeter.cli.app import app
 from dosimeter.cohorts.auditing import sampling
-from dosimeter.cohorts.auditing.base import audit_cohort
+from dosimeter.cohorts.auditing.base import Entry, Evidence, audit_cohort
 from dosimeter.cohorts.auditing.outliers import modified_z
 from dosimeter.cohorts.auditing.probes import level_of
 from dosimeter.cohorts.auditing.seeing import centre
@@ -329,6 +330,26 @@ def test_a_study_audits_its_images_and_its_report_shows_it(
     summary = json.loads((outcome.run.folder / "summary.json").read_text())
     assert summary["data_audits"][0]["checks"]
     assert run_study(settings).reused
+
+
+def test_another_package_adds_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dark(evidence: Evidence) -> list[DataCheck]:
+        n = sum(seen.mean < 0.1 for seen in evidence.seen)
+        return [
+            DataCheck(id="dark", title="Are images dark?", level="pass", measured=f"{n} are.", rule="told", source="me")
+        ]
+
+    add = partial(monkeypatch.setitem, registry.ADDED, ("data_checks", "mine"))
+    add(Entry("dark images", dark))
+    assert checks(audit_cohort(made()))["dark"].measured == "0 are."
+    lines = CliRunner().invoke(app, ["list", "data_checks"]).output.splitlines()
+    assert any("mine" in line and "dark images" in line for line in lines)
+    add(Entry("twice", lambda evidence: dark(evidence) * 2))
+    with pytest.raises(DosimeterError, match="data check 'mine' must have an id of its own, 'dark' is there"):
+        audit_cohort(made())
+    add(Entry("words", lambda evidence: ["dark"]))  # type: ignore[list-item]
+    with pytest.raises(DosimeterError, match="data check 'mine' must give DataChecks, got str"):
+        audit_cohort(made())
 
 
 def test_an_audit_shows_itself_and_one_image_is_enough() -> None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from dosimeter.attacks.presets import Preset
 
 
-_PLAIN = ("storages", "checks", "sections", "sources", "examinations", "defences")
+_PLAIN = ("storages", "checks", "data_checks", "sections", "sources", "examinations", "defences")
 """Kinds of the registry of which a name and a note is all to be listed."""
 
 
@@ -39,18 +39,7 @@ def listing(what: str) -> list[tuple[str, str]]:
         from dosimeter.report.glossary import GLOSSARY
 
         return list(GLOSSARY.items())
-    known = (
-        "models",
-        "cohorts",
-        "attacks",
-        "storages",
-        "engines",
-        "checks",
-        "sections",
-        "sources",
-        "examinations",
-        "words",
-    )
+    known = ("models", "cohorts", "attacks", "engines", *_PLAIN, "words")
     raise DosimeterError(f"'{what}' cannot be listed. {did_you_mean(what, known)}")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import dosimeter
+from dosimeter import registry
 from dosimeter.cohorts.auditing.base import audit_cohort
 from dosimeter.cohorts.trials import Trial
 from dosimeter.progress import Progress
@@ -21,7 +22,7 @@ def data_audits(config: StudyConfig, trials: Sequence[Trial], run: Run, progress
 def _audited(trial: Trial, run: Run, progress: Progress, tuned: bool | None) -> dict[str, Any]:
     told = [str((record.patient_id, record.source, record.facts, record.group)) for record in trial.cohort.records]
     scope = [trial.split.protocol, trial.split.test.sha256, str(tuned)]
-    identity = [dosimeter.__version__, trial.cohort.sha256, *scope, *told]
+    identity = [dosimeter.__version__, *registry.names("data_checks"), trial.cohort.sha256, *scope, *told]
     file = run.folder / "examined" / f"data-{digest_of(identity)}.json"
     found: dict[str, Any] | None = kept(file)
     if found is None:
