@@ -13,10 +13,11 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
+from dosimeter import registry
 from dosimeter.cli.app import app
 from dosimeter.errors import DosimeterError
 from dosimeter.models.opening import facts_of
-from dosimeter.models.source import bring
+from dosimeter.models.source import Source, bring
 
 MODULE = """
 import torch
@@ -180,7 +181,7 @@ def test_an_audit_of_what_has_no_card_names_init(here: Path, model: str) -> None
     assert f"dosimeter init {model} DATA writes one" in str(result.exception)
 
 
-def test_files_are_known_by_what_they_are(here: Path) -> None:
+def test_files_are_known_by_what_they_are(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(nn.Linear(2, 2), here / "whole.pt")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -189,6 +190,12 @@ def test_files_are_known_by_what_they_are(here: Path) -> None:
         (here / folder / file).parent.mkdir(parents=True)
         (here / folder / file).write_text("{}")
     (here / "a.onnx").touch()
+    for file in ("a.hdf5", "a.pt2"):
+        (here / file).touch()
+    assert [facts_of(name)["source"] for name in ("a.hdf5", "a.pt2")] == ["keras", "export"]
+    monkeypatch.setitem(registry.ADDED, ("sources", "mine"), Source("mine", pytest.fail, suffixes=(".mine",)))
+    (here / "a.mine").touch()
+    assert facts_of("a.mine")["source"] == "mine"
     found = {name: facts_of(name)["source"] for name in ("whole.pt", "script.pt", "hub", "bundle", "a.onnx")}
     assert found == {"whole.pt": "pickle", "script.pt": "torchscript", "hub": "huggingface", "bundle": "monai",
                      "a.onnx": "onnx"}  # fmt: skip

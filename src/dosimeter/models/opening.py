@@ -13,8 +13,6 @@ from dosimeter.models.tensors import read_tensors
 from dosimeter.plain import named
 from dosimeter.record.model_card import NETWORK_FILES, SHORTHANDS, ModelCard, checked
 
-NEED_TENSORS = ("timm", "torchvision", "monai")
-SUFFIXES = {".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".onnx": "onnx", ".pt2": "export"}
 KINDS = ("logits", "probabilities", "one logit", "one probability", "findings")
 
 
@@ -47,7 +45,8 @@ def facts_of(model: str, *, weights: Path | None = None, random_weights: bool = 
     shorthand, colon, name = model.partition(":")
     if colon and shorthand in SHORTHANDS and name:
         found: dict[str, Any] = {"source": SHORTHANDS[shorthand], "architecture": name}
-        if weights is None and not random_weights and shorthand in NEED_TENSORS:
+        source: Source = registry.get("sources", SHORTHANDS[shorthand])
+        if weights is None and not random_weights and source.needs_tensors:
             raise DosimeterError(
                 f"{named(model)} must come with --weights FILE, or with --random-weights to try things."
             )
@@ -72,8 +71,9 @@ def _source_of(path: Path) -> str:
         raise DosimeterError(
             f"{named(path.name)} must be a folder with config.json (Hugging Face) or configs/metadata.json (MONAI)."
         )
-    if path.suffix in SUFFIXES:
-        return SUFFIXES[path.suffix]
+    for name in registry.names("sources"):
+        if path.suffix in registry.get("sources", name).suffixes:
+            return name
     if path.suffix in (".pt", ".pth") and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(name.partition("/")[2].startswith("code/") for name in archive.namelist()):

@@ -73,6 +73,7 @@ class Source:
         takes_arguments: whether it hands a card's `arguments` to the network's constructor.
         needs_tensors: whether it builds networks by name, and a file gives them their tensors alone: what
             `dosimeter fit` takes.
+        suffixes: of files that are this source's alone, by which `dosimeter init` knows them.
     """
 
     note: str
@@ -80,6 +81,7 @@ class Source:
     trust: str | Callable[[ModelCard], str] = ""
     takes_arguments: bool = False
     needs_tensors: bool = False
+    suffixes: tuple[str, ...] = ()
 
     def why_trust(self, card: ModelCard) -> str:
         """Return why code of the user's would run to load a card's network; "" if none would."""

@@ -13,6 +13,8 @@ from dosimeter.record.resizing import Interpolation, Resize
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 MAX_SIDE_PX = 4096
 NETWORK_FILES = (".keras", ".h5", ".hdf5", ".onnx", ".pt", ".pth", ".pt2", ".safetensors")
+"""How names of networks' files end: told here, because a `Source`, which knows its own, needs torch."""
+
 SHORTHANDS = {name: name for name in ("timm", "torchvision", "monai", "python")} | {"xrv": "torchxrayvision"}
 """What stands before a colon, where `dosimeter init` takes a name -> source; behind it the architecture."""
 

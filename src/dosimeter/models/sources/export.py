@@ -54,4 +54,5 @@ ENTRY = Source(
     "an exported program (weights), .pt2; with --trust",
     load,
     trust="torch reads what it does not know in a .pt2 file by unpickling it, which may do anything.",
+    suffixes=(".pt2",),
 )

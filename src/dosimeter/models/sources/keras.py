@@ -20,6 +20,7 @@ ADAPTER = 1
 """Raised whenever the same file would get other answers."""
 
 BACKEND = "KERAS_BACKEND"
+SUFFIXES = (".keras", ".h5", ".hdf5")
 SEED = "seed_generator_state"
 RUNS_CODE = frozenset({"Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"})
 LOGITS = {("softmax", "probabilities"): "logits", ("sigmoid", "one probability"): "one logit"}
@@ -35,7 +36,7 @@ def load(card: ModelCard) -> Brought:
             no image, or contradicts the card.
     """
     path = card.weights
-    if path is None or not path.is_file() or path.suffix not in (".keras", ".h5", ".hdf5"):
+    if path is None or not path.is_file() or path.suffix not in SUFFIXES:
         raise DosimeterError(f"the model card of {card.name} must name its weights, a .keras or .h5 file beside it.")
     keras = import_keras()
     require_plain(path, "Save it with model.save, which does not compress.")
@@ -214,5 +215,7 @@ def _outputs(activation: str, card: ModelCard) -> str | None:
 
 
 ENTRY = Source(
-    "a Keras file (weights), .keras or .h5, answered by torch; its last softmax or sigmoid is left out", load
+    "a Keras file (weights), .keras or .h5, answered by torch; its last softmax or sigmoid is left out",
+    load,
+    suffixes=SUFFIXES,
 )

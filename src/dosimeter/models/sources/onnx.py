@@ -271,4 +271,4 @@ def _compared(network: nn.Module, images: Tensor, wanted: FloatImage) -> tuple[n
     return network, float(np.nan_to_num(np.abs(found - wanted), nan=np.inf).max()) / (float(np.ptp(wanted)) or 1.0)
 
 
-ENTRY = Source("an ONNX file (weights), verified against onnxruntime", load)
+ENTRY = Source("an ONNX file (weights), verified against onnxruntime", load, suffixes=(".onnx",))
