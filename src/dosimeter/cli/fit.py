@@ -59,8 +59,9 @@ def fit(
         made = transfer(card, halves.train, options, progress=display)
     write_trained(out, card, made, halves, before)
     right, n = accuracy_of(made.classifier, test)
+    again = repeated(**meant, patients=None if patients == "list" else patients)
     say(
         f"{out.name}: {', '.join(made.trained)} trained on {len(halves.train)} images; of {n} held out ({protocol}, "
         f"seed {seed}) {right} are right ({right / n:.1%}).",
-        f"Then: {shlex.join(['dosimeter', 'audit', '--model', str(out), '--data', data, *repeated(**meant)])}",
+        f"Then: {shlex.join(['dosimeter', 'audit', '--model', str(out), '--data', data, *again])}",
     )

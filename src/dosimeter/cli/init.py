@@ -61,7 +61,8 @@ def init(
     say(f"{out} is written.")
     if made.questions:
         say(f"Answer in it: {', '.join(made.questions)}. The lines begin with '# ?', with the evidence above them.")
-    chosen = [*repeated(**meant), *(("--trust",) if trust else ())]
+    told = None if patients == "list" else patients
+    chosen = [*repeated(**meant, patients=told), *(("--trust",) if trust else ())]
     say(f"Then: {shlex.join(['dosimeter', 'audit', '--model', str(out), '--data', data, *chosen])}")
 
 
