@@ -206,7 +206,19 @@ def test_names_tell_cards_from_networks(here: Path) -> None:
 def test_an_audit_from_end_to_end(here: Path) -> None:
     card, run = write_card(here), here / "run"
     asked = [
-        *("audit", "--model", str(card), "--data", "phantom-xray", "--images", "8", "--trust", "--out", str(run)),
+        *(
+            "audit",
+            "--model",
+            str(card),
+            "--data",
+            "phantom-xray",
+            "--images",
+            "8",
+            "--no-data-audit",
+            "--trust",
+            "--out",
+            str(run),
+        ),
         *("--attack", "pgd,random_sign", "--epsilons", "0.01,0.1", "--storage", "png8", "--visibility", "all"),
         *("--declared-accuracy", "mine=0.9", "--seed", "1"),
     ]
@@ -242,7 +254,9 @@ def test_an_audit_from_end_to_end(here: Path) -> None:
 
 def test_a_cohort_of_other_classes_is_refused(here: Path) -> None:
     card = write_card(here, classes=["opacity", "clear"])
-    result = CliRunner().invoke(app, ["audit", "--model", str(card), "--data", "phantom-xray", "--trust"])
+    result = CliRunner().invoke(
+        app, ["audit", "--model", str(card), "--data", "phantom-xray", "--no-data-audit", "--trust"]
+    )
     assert "must be the classifier's ['opacity', 'clear'], in that order" in str(result.exception)
 
 
@@ -297,7 +311,17 @@ def test_findings_of_a_card_are_audited_one_by_one(here: Path) -> None:
     card = write_card(
         here, outputs="findings", classes=findings, thresholds=[0.3, 0.5, 0.5], architecture="mine_of_a_test:three"
     )
-    asked = ["audit", "--model", str(card), "--data", "phantom-findings", "--images", "12", "--trust"]
+    asked = [
+        "audit",
+        "--model",
+        str(card),
+        "--data",
+        "phantom-findings",
+        "--images",
+        "12",
+        "--no-data-audit",
+        "--trust",
+    ]
     result = CliRunner().invoke(app, [*asked, "--attack", "pgd", "--epsilons", "0.05", "--out", str(here / "run")])
     assert result.exit_code == 0, result.output
     clean = pd.read_csv(here / "run" / "tables" / "clean_metrics.csv")
