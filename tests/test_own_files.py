@@ -232,7 +232,7 @@ def test_pictures_and_examinations_that_are_nonsense_are_made_again(
     study_copy(tmp_path / "run", model="vgg16", epochs=1)
     config = settings(image_folder, tmp_path / "run", model="vgg16", epochs=1)
     before = responses.read_meta(tmp_path / "run" / "responses.parquet")
-    for pattern in ("examined/exemplars-*", "examined/preflights-*"):
+    for pattern in ("pictures/*", "examined/preflights-*"):
         files = list((tmp_path / "run").glob(pattern))
         assert files
         for file in files:

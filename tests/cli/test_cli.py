@@ -11,7 +11,7 @@ from dosimeter import __version__
 from dosimeter.cli import main
 from dosimeter.cli.app import app
 from dosimeter.cli.display import Display
-from dosimeter.cli.options import shown_command
+from dosimeter.cli.options import joined, shown_command
 from dosimeter.study.config import load_config
 
 
@@ -201,3 +201,4 @@ def test_the_command_shown_names_no_folder(tmp_path: Path) -> None:
 def test_an_option_that_names_nothing_is_a_slip(option: str) -> None:
     result = CliRunner().invoke(app, ["study", option, " , ", "--dry-run"])
     assert "an option that takes names must have one, got ' , '. Leave the option out." in str(result.exception)
+    assert joined([""]) is None  # an unset variable of a shell

@@ -290,7 +290,7 @@ def damage(file: Path) -> None:
 @pytest.mark.usefixtures("only_tables")
 @pytest.mark.parametrize(
     "pattern",
-    ["manifest.json", "responses.parquet", "parts/*", "examined/*", "classifiers/*/card.json", "classifiers/*/head.*"],
+    ["manifest.json", "responses.parquet", "parts/*", "pictures/*", "classifiers/*/card.json", "classifiers/*/head.*"],
 )
 def test_a_damaged_file_is_made_again(
     study_copy: Callable[..., Path], image_folder: Path, tmp_path: Path, pattern: str

@@ -45,10 +45,12 @@ def shown_command(arguments: list[str], settings: StudyConfig, config: Path | No
 def joined(values: list[str] | None) -> str | None:
     """Return a repeated option as the comma-separated text that settings take.
 
+    Of an empty text, as an unset variable of a shell gives, nothing is taken.
+
     Raises:
         DosimeterError: it names nothing.
     """
-    text = None if values is None else ",".join(values)
+    text = ",".join(filter(None, values or ())) or None
     if text is not None and not text.replace(",", "").strip():
         raise DosimeterError(f"an option that takes names must have one, got '{named(text)}'. Leave the option out.")
     return text

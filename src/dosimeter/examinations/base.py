@@ -131,12 +131,14 @@ class Examination(NamedTuple):
         ask: yields its questions about a classifier; none where it has nothing to look at.
         before: whether it is asked before the sweep, so that a user reads of a broken network at once.
         version: raised when the same question would be answered otherwise.
+        folder: of the run, where its answers are kept.
     """
 
     note: str
     ask: Callable[[Examined], Iterator[Question]]
     before: bool = False
     version: int = 1
+    folder: str = "examined"
 
 
 class Examinations:
@@ -155,15 +157,15 @@ class Examinations:
                 found[name] = [
                     {**examined.scope, **facts, **question.beside}
                     for question in examination.ask(examined)
-                    for facts in self._answered(name, examination.version, examined, question)
+                    for facts in self._answered(name, examination, examined, question)
                 ]
         return found
 
-    def _answered(self, name: str, version: int, examined: Examined, question: Question) -> list[Facts]:
+    def _answered(self, name: str, examination: Examination, examined: Examined, question: Question) -> list[Facts]:
         """Return the answer that the run holds, or find it and keep it there."""
         subject = [examined.classifier.fingerprint, examined.trial.split.test.sha256]
-        key = digest_of([str(version), *subject, *question.key, torch.__version__])
-        file = self._run.folder / "examined" / f"{name}-{key}.json"
+        key = digest_of([str(examination.version), *subject, *question.key, torch.__version__])
+        file = self._run.folder / examination.folder / f"{name}-{key}.json"
         answer: list[Facts] | None = kept(file)
         if answer is None:
             self._progress.begin(f"{examined.model}: {question.title}", 0)

@@ -32,4 +32,4 @@ def _found(examined: Examined) -> list[Facts]:
     return found
 
 
-ENTRY = Examination(note="the images of the cases that the figures show", ask=ask)
+ENTRY = Examination(note="the images of the cases that the figures show", ask=ask, folder="pictures")
