@@ -1,6 +1,7 @@
 """Files that are whole, old or absent after a crash, never half; and what a crash leaves is swept."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from dosimeter.errors import DosimeterError
+from dosimeter.errors import DosimeterError, in_a_line
 from dosimeter.plain import named
 
 
@@ -40,6 +41,21 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep nesting
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"{error}"
         raise DosimeterError(f"{named(path)} is not valid TOML: {reason}.") from error
+
+
+def read_json_object(path: Path, what: str) -> dict[str, Any]:
+    """Return what a JSON file holds, `what` being what people call it.
+
+    Raises:
+        DosimeterError: it cannot be read, or is no JSON object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DosimeterError(f"{what} cannot be read as JSON ({in_a_line(error)[:160]}).") from error
+    if not isinstance(found, dict):
+        raise DosimeterError(f"{what} must be a JSON object, got {type(found).__name__}.")
+    return found
 
 
 def digest_of_file(path: Path) -> str:

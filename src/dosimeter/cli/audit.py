@@ -8,7 +8,8 @@ import typer
 
 from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
 from dosimeter.record.model_card import access_of
-from dosimeter.study.config import AUDIT, audit_of, load_config
+from dosimeter.study.auditing import AUDIT, audit_of
+from dosimeter.study.config import load_config
 
 
 def audit(

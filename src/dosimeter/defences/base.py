@@ -5,9 +5,12 @@ not differentiable says in its own module how a gradient comes back (`models.tra
 can do who does not know the defence is asked with the images made on the undefended classifier.
 """
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Protocol
+
+from torch import nn
 
 from dosimeter import registry
 from dosimeter.cohorts.base import Cohort
@@ -31,6 +34,19 @@ class Defence(Protocol):
             training: the images that the classifier was trained on; a defence that learns learns on them alone.
             seed: of what it draws.
         """
+
+
+class InputDefence(ABC):
+    """A defence that is a transform of the images, before the base sees them; it learns nothing and draws nothing."""
+
+    @abstractmethod
+    def transform(self) -> nn.Module:
+        """Return images (batch, 3, H, W) in [0, 1] to images in [0, 1]; see `Classifier.behind`."""
+
+    def apply(self, classifier: Classifier, training: Cohort, *, seed: int) -> Classifier:
+        """Return the classifier of transformed images."""
+        del training, seed
+        return classifier.behind(self.transform())
 
 
 @dataclass(frozen=True)
@@ -102,6 +118,16 @@ def named(text: str) -> Iterator[tuple[str, str]]:
 def defended_name(model: str, defence: str) -> str:
     """Return what tables call a model that is defended."""
     return f"{model} + {defence}"
+
+
+def shows(card: Mapping[str, Any], other: Mapping[str, Any], *, transfer: bool) -> bool:
+    """Whether a classifier shows its adversarial images to another on the same trial, by their cards.
+
+    An attacker who does not know a defence attacks without it; with `transfer` everyone shows them to everyone.
+    """
+    text = other.get("defence")
+    unaware = text is not None and other["model"] == defended_name(card["model"], text)
+    return card["model"] != other["model"] and (transfer or unaware)
 
 
 def whole_setting(setting: str, *, name: str, default: int, least: int, most: int) -> int:

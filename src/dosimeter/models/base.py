@@ -142,8 +142,7 @@ class Classifier(nn.Module):
 
     def with_base(self, base: nn.Module) -> "Classifier":
         """Return this classifier with another computation of its base; preprocessing and head are shared."""
-        other = copy.copy(self)
-        other._modules = {**self._modules, "base": freeze(base)}
+        other = self._with(_modules={**self._modules, "base": freeze(base)})
         other.declared_for = "" if self.identity is None else structure_of(other)
         return other
 
@@ -154,28 +153,26 @@ class Classifier(nn.Module):
             transform: images (batch, 3, size_px, size_px) in [0, 1] to images in [0, 1]; what a classifier already
                 stands behind comes before it. Attacks differentiate it, see `models.transforms.Transform`.
         """
-        other = copy.copy(self)
         stages = [transform] if self.front is None else [*self.front, transform]
-        other._modules = {**self._modules, "front": freeze(nn.Sequential(*stages))}
-        return other
+        return self._with(_modules={**self._modules, "front": freeze(nn.Sequential(*stages))})
 
     def with_card(self, **facts: Any) -> "Classifier":
         """Return this classifier with more facts on its card; everything else is shared."""
-        other = copy.copy(self)
-        other.card = {**self.card, **facts}
-        return other
+        return self._with(card={**self.card, **facts})
 
     def on(self, grid: Grid) -> "Classifier":
         """Return this classifier with images resized otherwise to the same height and width."""
         assert grid.shape == self.grid.shape, (grid, self.grid)
-        other = copy.copy(self)
-        other.grid = grid
-        return other
+        return self._with(grid=grid)
 
     def normalised(self, preprocessing: Preprocessing) -> "Classifier":
         """Return this classifier with other preprocessing."""
+        return self._with(preprocessing=preprocessing)
+
+    def _with(self, **attributes: Any) -> "Classifier":
+        """Return this classifier with other attributes; all else is shared."""
         other = copy.copy(self)
-        other.preprocessing = preprocessing
+        vars(other).update(attributes)
         return other
 
     def deciding(self, finding: str) -> "Classifier":

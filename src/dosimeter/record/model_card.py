@@ -83,6 +83,10 @@ class Endpoint(BaseModel):
     token: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$|^$")] = ""
 
 
+LIMITS = {"endpoint": {"budget", "per_second", "timeout_s", "retries", "token"}}
+"""Keys of a card that only limit how an endpoint is asked: what it answers is the same."""
+
+
 class ModelCard(BaseModel):
     """What cannot be read from a network's file, declared by who brings it.
 

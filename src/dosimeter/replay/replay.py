@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dosimeter.cohorts.trials import Trial
-from dosimeter.defences.base import defend, defended_name
+from dosimeter.defences.base import defend, defended_name, shows
 from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
 from dosimeter.engines.choose import EnginePlan, build_engine
 from dosimeter.errors import DosimeterError
@@ -157,7 +157,7 @@ def _curves(folder: Path, config: StudyConfig, meta: Mapping[str, Any], known: s
         cards = {model: _card(meta, trial, model) for model in plans}
         for model, plan in plans.items():
             classifier = _classifier(folder, config, cards, model, trial, device)
-            others = [other for other in plans if _shows(cards[model], cards[other], transfer=config.transfer)]
+            others = [other for other in plans if shows(cards[model], cards[other], transfer=config.transfer)]
             listeners = [(cards[other]["sha256"], plans[other]) for other in others]
             engine = _engine(plan, classifier)
             by_preset: dict[str, dict[str, Cell]] = {}
@@ -177,12 +177,6 @@ def _curves(folder: Path, config: StudyConfig, meta: Mapping[str, Any], known: s
 def _systems(config: StudyConfig) -> list[str]:
     """Return what tables call every model, and after it the same behind each defence."""
     return [name for model in config.names for name in (model, *(defended_name(model, d) for d in config.defence))]
-
-
-def _shows(card: Mapping[str, Any], other: Mapping[str, Any], *, transfer: bool) -> bool:
-    """Whether a classifier's adversarial images were shown to another, see `study.run.Place`."""
-    unaware = other.get("defence") is not None and other["model"] == defended_name(card["model"], other["defence"])
-    return card["model"] != other["model"] and (transfer or unaware)
 
 
 def _facts(entries: list[dict[str, Any]], trial: Trial, model: str) -> dict[str, Any] | None:

@@ -28,7 +28,8 @@ from dosimeter.report.build import build_tables
 from dosimeter.report.decisions import by_finding
 from dosimeter.report.figures import drawings
 from dosimeter.study.attack import Adversarial, attack
-from dosimeter.study.config import AUDIT, StudyConfig, audit_of, load_config
+from dosimeter.study.auditing import AUDIT, audit_of
+from dosimeter.study.config import StudyConfig, load_config
 from dosimeter.study.run import run_study
 from dosimeter.study.subjects import Subjects
 from dosimeter.study.trials import plan_trials

@@ -3,9 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -14,7 +13,8 @@ from dosimeter import registry
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.files import read_toml
 from dosimeter.plain import named, one_line, shown
-from dosimeter.record.model_card import MEMORY, is_brought, name_of, read_model_card
+from dosimeter.record.model_card import LIMITS, MEMORY, is_brought, name_of, read_model_card
+from dosimeter.study.rules import check_native, costly_epsilons
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 
 PAPER_MODELS = ("vgg16", "inception_v3")
@@ -373,73 +373,12 @@ class StudyConfig(BaseModel):
         return tomli_w.dumps(settings | {"preset": settings["preset"] or ["none"]})
 
 
-class Asked(NamedTuple):
-    """What an audit asks unless it is told otherwise."""
-
-    preset: str
-    attacks: str
-    epsilons: str = "0.0005,0.001,0.002,1/255,2/255,4/255,8/255"
-    protocol: str = "whole"
-
-
-AUDIT = {
-    "gradients": Asked("sound", "random_sign,pgd,fmn,square"),
-    "scores": Asked("none", "random_sign,square"),
-    "decisions": Asked("none", "random_sign,hopskipjump"),
-}
-"""By what an attacker has of a classifier; of gradients: one step, many steps, the nearest image, scores, noise."""
-
-
-def audit_of(accesses: Iterable[str]) -> Asked:
-    """Return what is asked of classifiers of which an attacker has that: what all of them can be asked."""
-    return AUDIT[max(accesses, key=list(AUDIT).index, default="gradients")]
-
-
 def _digest_of(model: str) -> str:
     """Return a digest of a model card, or of a saved classifier's."""
     if model.endswith(".toml") and (card := read_model_card(Path(model))).endpoint is not None:
-        how = {"budget", "per_second", "timeout_s", "retries", "token"}  # it is asked, and what it answers is the same
-        return hashlib.sha256(card.model_dump_json(exclude={"endpoint": how}).encode()).hexdigest()[:12]
+        return hashlib.sha256(card.model_dump_json(exclude=LIMITS).encode()).hexdigest()[:12]
     file = Path(model) if model.endswith(".toml") else Path(model) / "card.json"
     return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file.is_file() else "missing"
-
-
-def costly_epsilons(epsilons: tuple[float, ...], visibility: tuple[float, ...] | str) -> tuple[float, ...]:
-    """Return those of `epsilons` that `visibility` names; "all" and "none" are what they say. Zero is never one."""
-    if visibility == "none":
-        return ()
-    return tuple(dose for dose in epsilons if dose and (visibility == "all" or dose in visibility))
-
-
-def fills(storages: Sequence[str], *, shown: bool = False) -> bool:
-    """Return whether searches use the whole ball of each epsilon, where the user did not say: for what must last.
-
-    An image that is to be stored, or shown to another model, should be the strongest of its ball.
-
-    Args:
-        shown: whether other models are asked about it.
-    """
-    return shown or any(storage != "float" for storage in storages)
-
-
-def check_native(*, mask: bool, attacks: Sequence[str]) -> None:
-    """Raise DosimeterError if images cannot be attacked at their own size, which differ, with what else is asked for.
-
-    Args:
-        mask: whether there is one.
-        attacks: their names.
-    """
-    if mask:
-        raise DosimeterError(
-            "native takes no mask: a mask has the size of the network's images, and native images have their own. "
-            "Leave one of the two out."
-        )
-    for name in attacks:
-        if name in registry.names("attacks") and registry.get("attacks", name).learns:
-            raise DosimeterError(
-                f"native takes no attack '{name}': it is one perturbation for all images, and native images differ in "
-                "size. Name other attacks, or leave native out."
-            )
 
 
 def load_config(path: Path | None = None, **overrides: Any) -> StudyConfig:

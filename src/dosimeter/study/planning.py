@@ -16,7 +16,8 @@ from dosimeter.errors import DosimeterError
 from dosimeter.models.backbones import get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.record.provenance import digest_of
-from dosimeter.study.config import StudyConfig, fills
+from dosimeter.study.config import StudyConfig
+from dosimeter.study.rules import fills
 from dosimeter.sweeps.learning import learn
 from dosimeter.sweeps.plan import Cell, Setting, plan_cells, pseudonymise_patients
 

@@ -15,7 +15,7 @@ from dosimeter.attacks.registry import require_access
 from dosimeter.cohorts.contrast import flat_sentences
 from dosimeter.cohorts.split import copy_sentences
 from dosimeter.cohorts.trials import Trial, cohorts_of
-from dosimeter.defences.base import defend, pipeline
+from dosimeter.defences.base import defend, pipeline, shows
 from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
@@ -59,14 +59,6 @@ class Place(NamedTuple):
     model: int
     trial: int
     defence: int = 0
-
-    def shows(self, other: "Place", *, transfer: bool) -> bool:
-        """Whether the classifier here shows its adversarial images to the other.
-
-        An attacker who does not know a defence attacks without it; with `transfer` everyone shows them to everyone.
-        """
-        unaware = other.model == self.model and self.defence == 0
-        return other.trial == self.trial and other != self and (transfer or unaware)
 
 
 class Outcome(NamedTuple):
@@ -163,7 +155,11 @@ class _Study:
                 for defence_place, each in enumerate(self._defended(classifier, trials[trial_place])):
                     self.waiting[Place(place, trial_place, defence_place)] = each
         for where, classifier in self.waiting.items():
-            others = [each for other, each in self.waiting.items() if where.shows(other, transfer=self.config.transfer)]
+            others = [
+                each
+                for other, each in self.waiting.items()
+                if other.trial == where.trial and shows(classifier.card, each.card, transfer=self.config.transfer)
+            ]
             self.swept[where] = self._sweep(trials[where.trial], classifier, others)
         if not self.swept:
             raise DosimeterError("no model has weights. " + " ".join(incomplete))

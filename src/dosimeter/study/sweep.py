@@ -24,8 +24,9 @@ from dosimeter.executors.local import LocalExecutor
 from dosimeter.models.base import LEARNING, Classifier, answer
 from dosimeter.record.table import Responses, to_frame
 from dosimeter.storage.base import get_storage
-from dosimeter.study.config import VISIBILITY_EPSILONS, check_native, costly_epsilons, fills
+from dosimeter.study.config import VISIBILITY_EPSILONS
 from dosimeter.study.planning import require_classes
+from dosimeter.study.rules import check_native, costly_epsilons, fills
 from dosimeter.surroundings import plain_torch
 from dosimeter.sweeps.execute import Row
 from dosimeter.sweeps.kinds import kinds_of

@@ -10,7 +10,8 @@ from dosimeter.attacks.learner import Learner
 from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import GRADIENT_IN_PASSES, SEARCHES_THAT_FAIL, entry_of, steps_of
 from dosimeter.storage.base import get_storage
-from dosimeter.study.config import StudyConfig, fills
+from dosimeter.study.config import StudyConfig
+from dosimeter.study.rules import fills
 from dosimeter.sweeps.flips import FLIP_TOLERANCE, LEVEL_TOLERANCE
 
 IMAGES_OF_A_SEARCH = 6

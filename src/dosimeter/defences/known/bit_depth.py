@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from dosimeter.cohorts.base import Cohort
-from dosimeter.defences.base import Entry, whole_setting
-from dosimeter.models.base import Classifier
+from dosimeter.defences.base import Entry, InputDefence, whole_setting
 from dosimeter.models.transforms import Transform
 
 
@@ -25,15 +23,14 @@ class Rounded(Transform):
 
 
 @dataclass(frozen=True)
-class BitDepth:
+class BitDepth(InputDefence):
     """Reduces grey levels to `bits`."""
 
     bits: int
 
-    def apply(self, classifier: Classifier, training: Cohort, *, seed: int) -> Classifier:
-        """Return the classifier of rounded images."""
-        del training, seed
-        return classifier.behind(Rounded(self.bits))
+    def transform(self) -> nn.Module:
+        """Return the module of its setting."""
+        return Rounded(self.bits)
 
 
 ENTRY = Entry(

@@ -6,11 +6,9 @@ from io import BytesIO
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from dosimeter.cohorts.base import Cohort
-from dosimeter.defences.base import Entry, whole_setting
-from dosimeter.models.base import Classifier
+from dosimeter.defences.base import Entry, InputDefence, whole_setting
 from dosimeter.models.transforms import Transform
 from dosimeter.storage.raster import encode_jpeg
 
@@ -35,15 +33,14 @@ class Compressed(Transform):
 
 
 @dataclass(frozen=True)
-class Jpeg:
+class Jpeg(InputDefence):
     """Compresses images with `quality`."""
 
     quality: int
 
-    def apply(self, classifier: Classifier, training: Cohort, *, seed: int) -> Classifier:
-        """Return the classifier of compressed images."""
-        del training, seed
-        return classifier.behind(Compressed(self.quality))
+    def transform(self) -> nn.Module:
+        """Return the module of its setting."""
+        return Compressed(self.quality)
 
 
 ENTRY = Entry(

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dosimeter.cohorts.base import Cohort
-from dosimeter.defences.base import Entry, whole_setting
+from dosimeter.defences.base import Entry, InputDefence, whole_setting
 from dosimeter.errors import DosimeterError
-from dosimeter.models.base import Classifier
 
 
 class Median(nn.Module):
@@ -28,15 +26,14 @@ class Median(nn.Module):
 
 
 @dataclass(frozen=True)
-class MedianFilter:
+class MedianFilter(InputDefence):
     """Filters images by the median of `size` x `size` pixels."""
 
     size: int
 
-    def apply(self, classifier: Classifier, training: Cohort, *, seed: int) -> Classifier:
-        """Return the classifier of filtered images."""
-        del training, seed
-        return classifier.behind(Median(self.size))
+    def transform(self) -> nn.Module:
+        """Return the module of its setting."""
+        return Median(self.size)
 
 
 def build(setting: str) -> MedianFilter:

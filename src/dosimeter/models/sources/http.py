@@ -9,7 +9,7 @@ from dosimeter.models.endpoint import Client
 from dosimeter.models.identity import probes
 from dosimeter.models.queried import Queried
 from dosimeter.models.source import Brought, Source
-from dosimeter.record.model_card import ModelCard
+from dosimeter.record.model_card import LIMITS, ModelCard
 
 
 def load(card: ModelCard) -> Brought:
@@ -27,9 +27,7 @@ def load(card: ModelCard) -> Brought:
     sides = card.size_px if isinstance(card.size_px, tuple) else (card.size_px, card.size_px)
     first = Client(card.endpoint, card.classes, None, outputs=card.outputs)
     answers = [[f"{value:.3g}" for value in first.fresh(image)] for image in probes(*sides).numpy()]
-    told = [
-        card.model_dump(mode="json", exclude={"endpoint": {"budget", "per_second", "timeout_s", "retries", "token"}})
-    ]
+    told = [card.model_dump(mode="json", exclude=LIMITS)]
     identity = hashlib.sha256(json.dumps([told, answers], sort_keys=True, default=str).encode()).hexdigest()
     store = cache_dir() / "answers" / f"{identity[:24]}.sqlite"
     client = Client(card.endpoint, card.classes, store, outputs=card.outputs)

@@ -1,6 +1,5 @@
 """A local folder of a Hugging Face image classifier: its JSON files say how images must look. Nothing is fetched."""
 
-import json
 import os
 import re
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from dosimeter.errors import DosimeterError, in_a_line
-from dosimeter.files import digest_of
+from dosimeter.files import digest_of, read_json_object
 from dosimeter.models.outputs import Output
 from dosimeter.models.source import Brought, Source, size_of
 from dosimeter.plain import named, shown
@@ -66,13 +65,7 @@ def read(folder: Path, file: str) -> dict[str, Any]:
     path = folder / file
     if not path.is_file():
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DosimeterError(f"{file} of {named(folder.name)} cannot be read ({in_a_line(error)[:160]}).") from error
-    if not isinstance(found, dict):
-        raise DosimeterError(f"{file} of {named(folder.name)} must be a JSON object, got {type(found).__name__}.")
-    return found
+    return read_json_object(path, f"{file} of {named(folder.name)}")
 
 
 def read_images(folder: Path) -> dict[str, Any]:

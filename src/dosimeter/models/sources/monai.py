@@ -5,7 +5,6 @@ A bundle's configuration is code: `$` begins an expression, `_target_` names wha
 """
 
 import inspect
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from dosimeter.errors import DosimeterError, did_you_mean, in_a_line
+from dosimeter.files import read_json_object
 from dosimeter.models.source import Brought, Source, size_of
 from dosimeter.models.tensors import fill_tensors, seeded
 from dosimeter.plain import named, shown
@@ -123,23 +123,14 @@ def network_of(folder: Path) -> dict[str, Any]:
         DosimeterError: it has none in JSON.
     """
     for place in CONFIGS:
-        definition = read_json(folder / place).get("network_def") if (folder / place).is_file() else None
+        definition = (
+            read_json_object(folder / place, place.name).get("network_def") if (folder / place).is_file() else None
+        )
         if isinstance(definition, dict):
             return definition
     raise DosimeterError(
         f"{named(folder.name)} must be a bundle with a network_def in {', '.join(place.name for place in CONFIGS)}."
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return what a JSON file holds, or raise DosimeterError."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DosimeterError(f"{path.name} cannot be read as JSON ({in_a_line(error)[:160]}).") from error
-    if not isinstance(found, dict):
-        raise DosimeterError(f"{path.name} must be a JSON object, got {type(found).__name__}.")
-    return found
 
 
 def _code(value: Any, *, top: bool = False) -> Iterator[str]:
@@ -202,7 +193,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     """
     if not (folder / METADATA).is_file():
         return {}
-    data = read_json(folder / METADATA).get("network_data_format", {})
+    data = read_json_object(folder / METADATA, METADATA.name).get("network_data_format", {})
     image, output = (_first(data, key) for key in ("inputs", "outputs"))
     found: dict[str, Any] = {}
     shape = image.get("spatial_shape")
