@@ -24,6 +24,7 @@ from dosimeter.attacks.registry import build
 from dosimeter.cohorts.arrays import cohort_of
 from dosimeter.cohorts.base import Cohort
 from dosimeter.defences.base import Defence, defend
+from dosimeter.defences.training import readable
 from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
 
@@ -104,7 +105,7 @@ def check_classifier(classifier: Classifier, *, n_images: int = N_IMAGES) -> Non
         again = classifier(images)
         alone = torch.cat([classifier(image[None]) for image in images])
     _require(torch.equal(images, given), classifier, "changes the images that it is asked about")
-    shape = (n_images, len(classifier.classes))
+    shape = (n_images, len(classifier.classes) + classifier.rejects)
     _require(tuple(logits.shape) == shape, classifier, f"must answer {shape}, got {tuple(logits.shape)}")
     _require(bool(torch.isfinite(logits).all()), classifier, "answers logits that are not finite")
     size = float(logits.abs().max())
@@ -146,7 +147,7 @@ def check_defence(defence: Defence | str, training: Cohort | None = None) -> Non
     def applied() -> Classifier:
         if isinstance(defence, str):
             return defend(bare, defence, training, seed=1)
-        return defence.apply(bare, training, seed=1)
+        return defence.apply(bare, readable(bare, training), seed=1)
 
     defended = applied()
     _require(isinstance(defended, Classifier), defence, f"returns a {type(defended).__name__}, no Classifier")

@@ -1,6 +1,7 @@
 """`Classifier`: images in [0, 1] in, logits out. It owns everything between, so epsilon always means image units."""
 
 import copy
+import functools
 import logging
 import secrets
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from dosimeter.models.outputs import Finding
 from dosimeter.models.preprocessing import Preprocessing
 from dosimeter.models.private import check_parts, freeze, private_copy, set_mode
 from dosimeter.models.queried import access_of
+from dosimeter.models.rings import Ring, Seen
 
 log = logging.getLogger(__name__)
 
@@ -119,9 +121,29 @@ class Classifier(nn.Module):
             ) from error
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (batch, n_classes) for images (batch, 3, *grid.shape) in [0, 1]."""
-        logits: Tensor = self.head(_as_taken(self.features(images), self.head))
-        return logits
+        """Return logits (batch, n_classes) for images (batch, 3, *grid.shape) in [0, 1].
+
+        One that `rejects` has an alarm behind them (batch, n_classes + 1), see `models.rings`.
+        """
+        return self._seen(images, len(self.rings)).outputs
+
+    def _seen(self, images: Tensor, depth: int) -> Seen:
+        """Return what the network says with the innermost `depth` rings around it."""
+        if depth:
+            outputs: Tensor = self.rings[depth - 1](images, lambda given: self._seen(given, depth - 1))
+            return Seen(outputs, lambda: self.features(images))
+        maps = self.features(images)
+        return Seen(self.head(_as_taken(maps, self.head)), lambda: maps)
+
+    def certified(self, images: Tensor) -> Tensor | None:
+        """Return the epsilon (batch,) within which the answers provably stay the same; None: nothing proves any."""
+        for depth in range(len(self.rings), 0, -1):
+            inside = functools.partial(self._seen, depth=depth - 1)
+            with torch.inference_mode():
+                found: Tensor | None = self.rings[depth - 1].certify(images, inside)
+            if found is not None:
+                return found
+        return None
 
     def features(self, images: Tensor) -> Tensor:
         """Return the base's feature map (batch, C, H, W) for images (batch, 3, *grid.shape) in [0, 1]."""
@@ -155,6 +177,15 @@ class Classifier(nn.Module):
         """
         stages = [transform] if self.front is None else [*self.front, transform]
         return self._with(_modules={**self._modules, "front": freeze(nn.Sequential(*stages))})
+
+    def around(self, ring: Ring) -> "Classifier":
+        """Return this classifier inside a ring; all else is shared.
+
+        Args:
+            ring: it asks what is inside, all that stood there before, and may refuse to answer (see `models.rings`).
+        """
+        rings = nn.ModuleList([*self.rings, ring])
+        return self._with(_modules={**self._modules, "rings": freeze(rings)})
 
     def with_card(self, **facts: Any) -> "Classifier":
         """Return this classifier with more facts on its card; everything else is shared."""
@@ -203,6 +234,16 @@ class Classifier(nn.Module):
     def front(self) -> nn.Sequential | None:
         """What images go through before the base; None: nothing (see `behind`)."""
         return self._modules.get("front")  # type: ignore[return-value]
+
+    @property
+    def rings(self) -> Sequence[Ring]:
+        """What stands around the network, the innermost first (see `around`)."""
+        return self._modules.get("rings", ())  # type: ignore[return-value]
+
+    @property
+    def rejects(self) -> bool:
+        """Whether it may refuse to answer: an alarm then stands behind its logits."""
+        return any(getattr(ring, "alarms", False) for ring in self.rings)
 
     @property
     def decisions(self) -> Classes | Findings:
@@ -275,13 +316,15 @@ def _as_taken(value: Tensor, *networks: nn.Module) -> Tensor:
 
 
 def answer(classifier: Classifier, images: Tensor) -> Tensor:
-    """Return the logits (n, n_classes) of images (n, 3, *grid.shape), float32 on the CPU.
+    """Return the logits (n, n_classes) of images (n, 3, *grid.shape), float32 on the CPU, without an alarm.
 
     Raises:
         DosimeterError: the classifier, which a user may have made, fails or answers something else.
     """
     with torch.inference_mode():
         logits = classifier(images.to(classifier.device))
+    if classifier.rejects and isinstance(logits, Tensor):
+        logits = logits[:, :-1]
     wanted = (len(images), len(classifier.classes))
     if not isinstance(logits, Tensor):
         raise DosimeterError(

@@ -206,7 +206,7 @@ def _classifier(
     card = cards[model]
     if text := card.get("defence"):
         bare = _classifier(folder, config, cards, model.removesuffix(defended_name("", text)), trial, device)
-        defended = defend(bare, text, trial.split.train, seed=trial.split.seed)
+        defended = defend(bare, text, trial.split.train, seed=trial.split.seed, kept=folder / "learned")
         if defended.fingerprint != card["sha256"]:
             raise DosimeterError(f"{folder}: the defence {text} gives another network now than the run was made with.")
         return defended

@@ -191,7 +191,8 @@ class _Study:
             title = f"{classifier.card['model']}: defending it by {text}"
             self.progress.begin(title, 0)
             with self.run.stage("defence", **trial.scope, model=classifier.card["model"]):
-                yield defend(classifier, text, trial.split.train, seed=trial.split.seed)
+                training, kept = trial.split.train, self.run.folder / "learned"
+                yield defend(classifier, text, training, seed=trial.split.seed, kept=kept, progress=self.progress)
 
     def _fitted(self, model: str, trials: Sequence[Trial]) -> Iterator[tuple[int, Classifier]]:
         return self._classifiers(model, self._weights(model), trials)
