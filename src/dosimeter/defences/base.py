@@ -5,6 +5,7 @@ not differentiable says in its own module how a gradient comes back (`models.tra
 can do who does not know the defence is asked with the images made on the undefended classifier.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from dosimeter import registry
 from dosimeter.cohorts.base import Cohort
-from dosimeter.defences.keeping import digest_of_tensors, keep, read_kept
+from dosimeter.defences.keeping import Learned, digest_of_tensors, keep, read_kept
 from dosimeter.defences.training import Training, nothing, readable
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
@@ -139,7 +140,7 @@ def defend(
     parts = []
     for name, entry, defence in pipeline(text):
         learned = learned_by(defence, name, defended, training, seed=seed, kept=kept, progress=progress or Progress())
-        defended = defence.put(defended, learned, seed=seed)
+        defended = defence.put(defended, learned.tensors, seed=seed)
         parts.append(part_of(name, entry, defence, learned))
     return named_after(defended, classifier, text, parts)
 
@@ -153,10 +154,10 @@ def learned_by(
     seed: int,
     kept: Path | None,
     progress: Progress,
-) -> dict[str, Tensor]:
+) -> Learned:
     """Return what a defence learns of a classifier on training images, or what is kept of an earlier time."""
     if not defence.learns:
-        return {}
+        return Learned({}, 0.0)
     if not len(training):
         raise DosimeterError(
             f"defence {name} learns on training images, and there are none: all are tested. Defend the classifier "
@@ -168,17 +169,21 @@ def learned_by(
         return found
     images = readable(classifier, training)
     progress.begin(f"{classifier.card.get('model', 'classifier')}: {name} learns on {len(images)} images", 0)
-    learned = defence.learn(classifier, images, seed=seed, advance=progress.advance)
-    learned = {key: tensor.detach().cpu().contiguous() for key, tensor in learned.items()}
+    started = time.perf_counter()
+    tensors = defence.learn(classifier, images, seed=seed, advance=progress.advance)
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    learned = Learned(tensors, time.perf_counter() - started)
     if file is not None:
         keep(learned, file)
     return learned
 
 
-def part_of(name: str, entry: "Entry", defence: Defence, learned: Mapping[str, Tensor]) -> dict[str, Any]:
+def part_of(name: str, entry: "Entry", defence: Defence, learned: Learned) -> dict[str, Any]:
     """Return what a defended classifier's card says of one of its defences."""
     told = {"name": name, "kind": entry.kind, "source": entry.source, "broken_by": entry.broken_by, **asdict(defence)}
-    return told | ({"sha256": digest_of_tensors(learned)} if learned else {})
+    if not learned.tensors:
+        return told
+    return told | {"sha256": digest_of_tensors(learned.tensors), "fit_s": learned.seconds}
 
 
 def named_after(defended: Classifier, bare: Classifier, text: str, parts: list[dict[str, Any]]) -> Classifier:
