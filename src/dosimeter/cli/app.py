@@ -9,6 +9,7 @@ import typer
 from dosimeter import __version__
 from dosimeter.cli import data, readers, weights
 from dosimeter.cli.audit import audit
+from dosimeter.cli.defend import defend
 from dosimeter.cli.export import export
 from dosimeter.cli.fit import fit
 from dosimeter.cli.init import init
@@ -30,6 +31,7 @@ app.add_typer(weights.app, name="weights")
 app.command()(audit)
 app.command()(export)
 app.command()(fit)
+app.command()(defend)
 app.command()(init)
 app.command()(serve)
 

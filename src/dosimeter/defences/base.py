@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -136,13 +136,38 @@ def defend(
         DosimeterError: a defence is not known, its setting is unusable, or they stand in another order; or it learns,
             and there are no images.
     """
-    defended = classifier
-    parts = []
-    for name, entry, defence in pipeline(text):
+    return train(classifier, text, training, seed=seed, kept=kept, progress=progress).classifier
+
+
+class Trained(NamedTuple):
+    """A defended classifier, the undefended one, and what each defence of the pipeline learned."""
+
+    classifier: Classifier
+    bare: Classifier
+    text: str
+    names: tuple[str, ...]
+    learned: tuple[Learned, ...]
+
+
+def train(
+    classifier: Classifier,
+    text: str,
+    training: Cohort,
+    *,
+    seed: int = 0,
+    kept: Path | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Defend a classifier as `defend` does, and return what was learned too."""
+    defended, parts, all_learned = classifier, [], []
+    made = pipeline(text)
+    for name, entry, defence in made:
         learned = learned_by(defence, name, defended, training, seed=seed, kept=kept, progress=progress or Progress())
         defended = defence.put(defended, learned.tensors, seed=seed)
         parts.append(part_of(name, entry, defence, learned))
-    return named_after(defended, classifier, text, parts)
+        all_learned.append(learned)
+    names = tuple(name for name, _, _ in made)
+    return Trained(named_after(defended, classifier, text, parts), classifier, text, names, tuple(all_learned))
 
 
 def learned_by(

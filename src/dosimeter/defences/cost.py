@@ -6,10 +6,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dosimeter.attacks.base import Problem
+from dosimeter.defences.base import pipeline
 from dosimeter.models.base import Classifier
 
 N_TIMED = 2
 REPEATS = 3
+PASSES_PER_GRADIENT = 2
+"""A gradient is a forward and a backward pass, as `Defence.passes` counts them."""
 
 
 class Cost(NamedTuple):
@@ -30,6 +34,21 @@ def with_cost(classifier: Classifier) -> Classifier:
     """Return a classifier with what its answers cost, and its defences took to learn, on its card."""
     fit_s = sum(part.get("fit_s", 0.0) for part in classifier.card.get("defences", []))
     return classifier.with_card(cost={**cost_of(classifier)._asdict(), "fit_s": fit_s})
+
+
+def learning_s(classifier: Classifier, text: str, n_images: int) -> float:
+    """Return about how many seconds a pipeline needs to learn on so many images, from a timed gradient."""
+    passes = sum(defence.passes(n_images) for _, _, defence in pipeline(text))
+    if not passes:
+        return 0.0
+    images = torch.rand(N_TIMED, 3, *classifier.grid.shape, generator=torch.Generator().manual_seed(0))
+    problem = Problem(classifier, images.to(classifier.device), torch.zeros(N_TIMED, dtype=torch.long))
+    times = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        problem.gradient(problem.images, "margin", "free")
+        times.append(time.perf_counter() - started)
+    return passes * min(times) / N_TIMED / PASSES_PER_GRADIENT
 
 
 def cost_of(classifier: Classifier) -> Cost:

@@ -16,9 +16,9 @@ from dosimeter.attacks.base import Attack
 from dosimeter.attacks.threat import ThreatModel
 from dosimeter.cohorts.arrays import cohort_of
 from dosimeter.cohorts.base import Cohort
+from dosimeter.defences.saved import bring
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
-from dosimeter.models.source import bring
 from dosimeter.presentation.section import Drawing
 from dosimeter.progress import Progress
 from dosimeter.record.model_card import MEMORY, access_of

@@ -13,7 +13,7 @@ from dosimeter import registry
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.files import read_toml
 from dosimeter.plain import named, one_line, shown
-from dosimeter.record.model_card import LIMITS, MEMORY, is_brought, name_of, read_model_card
+from dosimeter.record.model_card import LIMITS, MEMORY, is_brought, name_of, read_model_card, undefended_name
 from dosimeter.study.rules import check_native, costly_epsilons
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 
@@ -346,7 +346,8 @@ class StudyConfig(BaseModel):
     @property
     def shares_images(self) -> bool:
         """Whether one classifier's adversarial images are shown to others."""
-        return self.transfer or bool(self.defence)
+        defended = any(undefended_name(model) in self.names for model in self.model)
+        return self.transfer or bool(self.defence) or defended
 
     @property
     def costly_epsilons(self) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ from dosimeter.cohorts.split import copy_sentences
 from dosimeter.cohorts.trials import Trial, cohorts_of
 from dosimeter.defences.base import defend, pipeline, shows
 from dosimeter.defences.cost import with_cost
+from dosimeter.defences.saved import bring
 from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
@@ -29,7 +30,6 @@ from dosimeter.models.backbones import HeadSpec, get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import recipe
 from dosimeter.models.saved import ClassifierDamaged, load_classifier, save_classifier
-from dosimeter.models.source import bring
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, WeightsUnavailable
 from dosimeter.progress import Progress

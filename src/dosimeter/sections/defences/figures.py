@@ -152,7 +152,7 @@ def detector_curves(seen: pd.DataFrame) -> Figure:
         seen: rows of one cohort and protocol, as `analysis.detection.detection` returns them.
     """
     models = in_order(seen["model"])
-    figure, axes = panels(len(models), 2, height=0.9 + 2.2 * len(models), sharex=True, squeeze=False)
+    figure, axes = panels(len(models), 2, height=0.9 + 2.2 * len(models), sharex=True)
     looks: dict[str, tuple[str, Any]] = {UNKNOWN: (BLUE, "--"), KNOWN: (VERMILLION, "-"), NOISE: (GREY, ":")}
     for line, model in zip(axes, models, strict=True):
         for (attacker, _), curve in seen[seen["model"] == model].groupby(["attacker", "preset"], sort=False):
