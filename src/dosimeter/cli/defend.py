@@ -72,9 +72,8 @@ def defend(
         )
     if dry_run:
         for text in defence:
-            say(
-                f"{text}: about {learning_s(bare, text, len(halves.train)):.0f} s of learning on {len(halves.train)} images"
-            )
+            expected_s = learning_s(bare, text, len(halves.train))
+            say(f"{text}: learning on {len(halves.train)} images takes about {expected_s:.0f} s")
         return
     digests = [*sorted(before), *(record.sha256 for record in halves.train.records)]
     again = repeated(**meant, patients=None if patients == "list" else patients)
@@ -83,9 +82,8 @@ def defend(
             trained = train(bare, text, halves.train, seed=seed, kept=out / "learned", progress=display)
         save_defended(folder, trained, undefended=Path(model), name=name, seed=seed, training=digests)
         right, n = accuracy_of(trained.classifier, test)
-        say(
-            f"{folder}: of {n} images held out ({protocol}, seed {seed}) {right} are right and accepted ({right / n:.1%})."
-        )
+        held = f"{n} images held out ({protocol}, seed {seed})"
+        say(f"{folder}: of {held} {right} are right and accepted ({right / n:.1%}).")
     models = [part for each in (model, *map(str, folders.values())) for part in ("--model", each)]
     say(f"Then: {shlex.join(['dosimeter', 'audit', *models, '--data', data, *again])}")
 
