@@ -197,9 +197,7 @@ class Problem:
         """
         if not getattr(self.network, "rejects", False):
             return outputs
-        logits, alarm = outputs[:, :-1], outputs[:, -1:]
-        true = one_hot(self.labels.expand(len(outputs)), logits.shape[1]).bool()
-        return torch.where(true, torch.maximum(logits, alarm), logits)
+        return folded(outputs, self.labels.expand(len(outputs)))
 
     def allowed(self, gradient: Tensor, channels: str) -> Tensor:
         """Return a direction (batch, 3, H, W) as far as it may be followed: planes tied, nothing outside the mask."""
@@ -245,6 +243,13 @@ class Problem:
         """Return uniform noise in [-1, 1), (batch, 1, H, W) if `channels` is "tied", else one plane for each."""
         planes = 1 if channels == "tied" else self.images.shape[1]
         return 2 * self.random(torch.rand, planes, *self.images.shape[2:]) - 1
+
+
+def folded(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Return logits (n, n_classes) of outputs with an alarm (n, n_classes + 1), which counts for the true class."""
+    logits, alarm = outputs[:, :-1], outputs[:, -1:]
+    true = one_hot(labels, logits.shape[1]).bool()
+    return torch.where(true, torch.maximum(logits, alarm), logits)
 
 
 def _seed(image: Tensor, seed: int) -> int:

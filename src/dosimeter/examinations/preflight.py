@@ -80,6 +80,7 @@ def examine(
     climbed = climb(attacked, loss, channels)
     free = climb(subject, loss, channels) if threat.limits else climbed
     margins = climb(subject, "margin", "free", N_REPEATED)
+    met = subject.met(subject.images, labels) if classifier.rejects else logits
     right = logits.argmax(dim=1) == labels
     return {
         "cohort": cohort.name,
@@ -103,7 +104,7 @@ def examine(
             "declared": declared_accuracy,
         },
         "graph": {"n": len(attacked.images), "error": climbed.error, "access": classifier.access},
-        "identity": _identity(logits[places], climbed),
+        "identity": _identity(met[places], climbed),
         "gradient": gradients_there(climbed, right[places], channels, threat.mask),
         "repeated_gradient": repeated_gradient(subject, margins),
         "differences": differences(subject, logits, margins),
@@ -156,7 +157,8 @@ def _neighbours(subject: Subject, logits: Tensor, climbed: Climbed) -> Facts:
     images, labels = subject.images[:N_REPEATED], subject.labels[:N_REPEATED]
     generator = torch.Generator().manual_seed(subject.seed)
     signs = torch.randint(0, 2, images.shape, generator=generator) * 2.0 - 1
-    near, here = subject.logits(perturb(images, signs, NEAR)), logits[:N_REPEATED]
+    near = subject.met(perturb(images, signs, NEAR), labels)
+    here = subject.met(images, labels) if subject.classifier.rejects else logits[:N_REPEATED]
     moved = (margin(near, labels) - margin(here, labels)).abs()
     allowed = 10 * NEAR * climbed.gradient.abs().flatten(1).sum(dim=1)
     jumps = (moved > allowed) & (moved > 0.1 * (here.amax(dim=1) - here.amin(dim=1)))

@@ -47,13 +47,24 @@ def sentences(tables: Tables) -> list[str]:
             "by the attacker who does not know it, if that is less, is in the tables."
         )
     said += _hiding(curves)
-    for row in records(table[table["constant_from"].notna() & (table["defence"] != UNDEFENDED)]):
+    for row in _constants(table):
         said.append(
             f"{_of(row)}: from epsilon {dose(row['constant_from'])} on it gives nearly all images one answer, and no "
             f"more are right than the larger class has ({percent(row['larger_class'])}): a constant, not a robust "
             "classifier."
         )
     return said
+
+
+def _constants(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Yield the defended classifiers that become constant where the undefended one is none."""
+    bare = table[table["defence"] == UNDEFENDED].set_index(["cohort", "protocol", "seed", "undefended"])[
+        "constant_from"
+    ]
+    for row in records(table[table["constant_from"].notna() & (table["defence"] != UNDEFENDED)]):
+        without = bare.get((row["cohort"], row["protocol"], row["seed"], row["undefended"]), float("nan"))
+        if not without <= row["constant_from"]:
+            yield row
 
 
 def _recommended(name: str, epsilons: list[float], curves: pd.DataFrame, table: pd.DataFrame) -> str:
@@ -66,7 +77,7 @@ def _recommended(name: str, epsilons: list[float], curves: pd.DataFrame, table: 
     if (mine["refused"] > 0).any():
         cost += f", {PER * mine['refused'].mean():.0f} of {PER} unperturbed images refused"
     where = "on this cohort" if len(rows) == 1 else f"in all {len(rows)} trials"
-    interval = percent_range(least["difference_low"], least["difference_high"], 0)
+    interval = _points(least)
     return (
         f"{name} helps {where} up to epsilon {dose(epsilon)}: there, under whichever attack breaks an image, "
         f"{percent(least['worst'])} are right{mark(least)}, {100 * least['difference']:.0f} points more than without "
@@ -149,8 +160,13 @@ def _left(point: Row | None, defence: str) -> list[Cell]:
         cells.append(marked(Cell(share(point[name]), notes(interval, also)), point))
     if defence == UNDEFENDED or is_missing(point["difference"]):
         return [*cells, Cell(DASH)]
-    interval = percent_range(point["difference_low"], point["difference_high"], 0)
-    return [*cells, marked(Cell(f"{100 * point['difference']:+.0f}", interval), point)]
+    return [*cells, marked(Cell(f"{100 * point['difference']:+.0f}", _points(point)), point)]
+
+
+def _points(row: Row) -> str:
+    """Return the interval of a difference, in points."""
+    bounds = row["difference_low"], row["difference_high"]
+    return "" if any(map(is_missing, bounds)) else " to ".join(f"{100 * bound:+.0f}" for bound in bounds)
 
 
 def _half(row: Row) -> Cell:
