@@ -14,6 +14,7 @@ from torch import Tensor
 from dosimeter.defences.pools import Inputs
 from dosimeter.defences.students import Student
 from dosimeter.defences.training import nothing
+from dosimeter.errors import DosimeterError
 from dosimeter.models.training import loss_of
 from dosimeter.surroundings import plain_torch
 
@@ -55,6 +56,10 @@ class Method:
 
     def epoch_done(self) -> None:
         """Be told that all images were gone through."""
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return what it learned beside the weights, by names of its own."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,9 @@ def teach(
     Args:
         advance: called after every batch with its number of images.
         guard: checked after every epoch; the student ends as it was after the best.
+
+    Raises:
+        DosimeterError: the loss is not finite.
     """
     order, noise = (torch.Generator().manual_seed(2 * seed + place) for place in range(2))
     optimizer = torch.optim.Adam(student.learning.values(), lr=plan.rate)
@@ -120,6 +128,11 @@ def teach(
                 batch = Batch(places, given, labels, plan.epsilon_of(epoch), noise)
                 for _ in range(method.replays):
                     loss = method.loss(student, batch)
+                    if not torch.isfinite(loss):
+                        raise DosimeterError(
+                            f"training must have a finite loss, got {loss.item()} in epoch {epoch + 1}. Set a rate "
+                            f"below {plan.rate:g}."
+                        )
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()

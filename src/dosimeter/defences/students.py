@@ -113,12 +113,24 @@ def opened(classifier: Classifier, part: Part, *, name: str, anew: int | None = 
 
 
 def with_learned(classifier: Classifier, learned: Mapping[str, Tensor]) -> Classifier:
-    """Return a classifier whose parameters of the names in `learned` have those values; the one given stays."""
+    """Return a classifier whose parameters of the names in `learned` have those values; the one given stays.
+
+    Names that begin with neither `BASE` nor `HEAD` tell of the training, and are no parameters.
+
+    Raises:
+        DosimeterError: there is no parameter of a name, or it has another shape.
+    """
     base, head = private_copy(classifier.base, classifier.head)
     parts = {**_named(base, BASE), **_named(head, HEAD)}
     with torch.no_grad():
-        for name in learned.keys() & parts.keys():
-            parts[name].copy_(learned[name])
+        for name, values in learned.items():
+            if not name.startswith((BASE, HEAD)):
+                continue
+            if name not in parts or parts[name].shape != values.shape:
+                raise DosimeterError(
+                    f"what was learned does not fit the network: {name}. Train the defence on it again."
+                )
+            parts[name].copy_(values)
     return classifier.with_base(base, head)
 
 

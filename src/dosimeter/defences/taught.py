@@ -73,11 +73,12 @@ class Taught(Defence):
         return student
 
     def taught(
-        self, student: Student, inputs: Inputs, *, seed: int, advance: Callable[[int], None], plan: Plan | None = None
+        self, student: Student, inputs: Inputs, *, seed: int, advance: Callable[[int], None]
     ) -> dict[str, Tensor]:
         """Train a student by this defence's method, and return what it learned."""
-        teach(student, inputs, self.method(len(inputs)), plan or self.plan, seed=seed, advance=advance)
-        return student.learned()
+        method = self.method(len(inputs))
+        teach(student, inputs, method, self.plan, seed=seed, advance=advance)
+        return student.learned() | method.learned()
 
     def put(self, classifier: Classifier, learned: Mapping[str, Tensor], *, seed: int) -> Classifier:
         """Return the classifier with the parameters that were trained."""
@@ -130,13 +131,14 @@ class Guarded(Attacked):
         return self.guard * (STEPS + 0.5)
 
     def taught(
-        self, student: Student, inputs: Inputs, *, seed: int, advance: Callable[[int], None], plan: Plan | None = None
+        self, student: Student, inputs: Inputs, *, seed: int, advance: Callable[[int], None]
     ) -> dict[str, Tensor]:
         """Train a student, and return what it had learned after the epoch that withstood an attack best."""
         if not self.guard:
-            return super().taught(student, inputs, seed=seed, advance=advance, plan=plan)
+            return super().taught(student, inputs, seed=seed, advance=advance)
         kept, held = held_back(inputs, self.guard, seed=seed, name=self.name)
         watch = Guard(inputs.take(held), epsilon=self.epsilon, batch=self.batch, seed=seed)
         on = inputs.take(kept)
-        teach(student, on, self.method(len(on)), plan or self.plan, seed=seed, advance=advance, guard=watch)
-        return student.learned() | {"guard.accuracy": torch.tensor(watch.accuracies)}
+        method = self.method(len(on))
+        teach(student, on, method, self.plan, seed=seed, advance=advance, guard=watch)
+        return student.learned() | method.learned() | {"guard.accuracy": torch.tensor(watch.accuracies)}

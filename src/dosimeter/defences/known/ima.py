@@ -57,6 +57,10 @@ class GrowingMargins(Method):
         """Remember the margins."""
         self.history.append(self.margins.clone())
 
+    def learned(self) -> dict[str, Tensor]:
+        """Return the history of the margins, (1 + epochs, n)."""
+        return {"margins": torch.stack(self.history)}
+
     def _attacked(self, student: Student, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return images within their margins, the last that was answered wrongly if one was, and where (b,) one was."""
         images = batch.inputs
