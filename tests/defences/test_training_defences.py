@@ -1,5 +1,6 @@
 """Defences that train: each against what it must reduce to, on networks of a few weights."""
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -457,3 +458,28 @@ def test_what_cannot_be_trained_is_one_sentence() -> None:
 @pytest.mark.parametrize("text", [f"{name}:part={part},epochs=1" for name in TAUGHT for part in ("head", "all")])
 def test_every_part_keeps_the_contract(text: str) -> None:
     check_defence(text)
+
+
+def test_a_compiled_network_is_opened_as_a_whole_or_refused() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        base = torch.jit.script(network()[0].eval())
+    bare = classifier(base, network()[1])
+    with pytest.raises(DosimeterError, match=r"cannot tell apart the layers .* Write trades:part=all"):
+        opened(bare, "last", name="trades")
+    assert len(opened(bare, "all", name="trades").learning) == 12
+    assert len(opened(bare, "head", name="trades").learning) == 4
+
+
+def test_opened_vision_transformers_and_their_like_are_one_block() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.mix, self.decide = nn.Conv2d(3, 4, 4, stride=4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            tokens = self.patches(images).flatten(2).transpose(1, 2)
+            return self.decide(torch.relu(self.mix(tokens)).mean(dim=1))
+
+    student = opened(classifier(Tokens(), nn.Identity()), "last", name="x")
+    assert {name.split(".")[1] for name in student.learning} == {"patches", "mix", "decide"}

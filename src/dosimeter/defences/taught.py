@@ -21,6 +21,9 @@ from dosimeter.models.base import Classifier
 RATES: dict[Part, float] = {"head": 1e-3, "last": 5e-5, "all": 2e-5}
 """Learning rates of parts that were trained before."""
 
+TIMED = 2
+"""Images that a precision is chosen by."""
+
 Share = Annotated[float, Within(0, 1)]
 
 
@@ -60,17 +63,15 @@ class Taught(Defence):
         self, classifier: Classifier, training: Training, *, seed: int, advance: Callable[[int], None] = nothing
     ) -> dict[str, Tensor]:
         """Return the parameters of the part, trained."""
-        student = self.student(classifier, training)
+        student = opened(classifier, self.part, name=self.name)
+        self.set_precision(student, training)
         return self.taught(student, training, seed=seed, advance=advance)
 
-    def student(self, classifier: Classifier, training: Training, *, anew: int | None = None) -> Student:
-        """Return a copy of the classifier that is ready to be trained, its head anew if a seed for that is given."""
-        student = opened(classifier, self.part, name=self.name, anew=anew)
-        first = training.images(range(min(self.batch, len(training))))
+    def set_precision(self, student: Student, inputs: Inputs) -> None:
+        """Let a student compute in the precision that is set, or in the one that a few inputs take less time in."""
         student.bfloat16 = self.precision == "bfloat16"
         if self.precision == "auto":
-            choose_precision(student, first)
-        return student
+            choose_precision(student, inputs.images(range(min(TIMED, len(inputs)))))
 
     def taught(
         self, student: Student, inputs: Inputs, *, seed: int, advance: Callable[[int], None]

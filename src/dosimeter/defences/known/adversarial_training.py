@@ -12,7 +12,7 @@ from dosimeter.defences.base import Entry
 from dosimeter.defences.learning import Batch, Method
 from dosimeter.defences.rounds import learn_in_rounds
 from dosimeter.defences.settings import Within, described, parse
-from dosimeter.defences.students import Student
+from dosimeter.defences.students import Student, opened
 from dosimeter.defences.taught import Attacked
 from dosimeter.defences.training import Training, nothing
 from dosimeter.models.base import Classifier
@@ -55,7 +55,8 @@ class AdversarialTraining(Attacked):
         self, classifier: Classifier, training: Training, *, seed: int, advance: Callable[[int], None] = nothing
     ) -> dict[str, Tensor]:
         """Return the parameters of the part, trained; of a head in rounds, unless there are none."""
-        student = self.student(classifier, training)
+        student = opened(classifier, self.part, name=self.name)
+        self.set_precision(student, training)
         if not (student.is_head and self.rounds):
             return self.taught(student, training, seed=seed, advance=advance)
         attack = partial(pgd, epsilon=self.epsilon, steps=self.steps)

@@ -79,7 +79,8 @@ class SmallNetwork(Defence):
 
     def passes(self, n_images: int) -> float:
         """Return next to none: a pass is some thousandth of a large network's."""
-        return n_images * self.epochs / 1000
+        method = method_of(self)
+        return n_images * self.epochs * (1.0 if method is None else method.per_image) / 1000
 
     def _sides(self, classifier: Classifier) -> tuple[int, int]:
         return smaller(classifier.grid, min(self.size, *classifier.grid.shape))
