@@ -56,9 +56,10 @@ def parse(kind: type[D], text: str, *, name: str) -> D:
     """Return the dataclass `kind` with the settings in `text`, and its defaults for the others.
 
     Args:
-        kind: a dataclass whose fields are annotated with int, float or a Literal of words; `Annotated` with
+        kind: a dataclass whose fields are annotated with int, float, str or a Literal of words; `Annotated` with
             `Within` where a number has a range, with None as an alternative where it may be left open.
-        text: values by key, separated by commas; the first may go without its key, which is then the first field's.
+        text: values by key, separated by commas; the first may go without its key, which is then that of the first
+            field, or the one that the class names as its `first`.
         name: what the defence is called.
 
     Raises:
@@ -79,7 +80,7 @@ def parse(kind: type[D], text: str, *, name: str) -> D:
     for place, part in enumerate(text.split(",") if text.strip() else []):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
-            key, value = _first(known, place, key, name), key
+            key, value = _first(kind, known, place, key, name), key
         if key not in known:
             raise DosimeterError(f"defence {name} has no setting '{key}'. {did_you_mean(key, known)}")
         if key in given:
@@ -91,16 +92,18 @@ def parse(kind: type[D], text: str, *, name: str) -> D:
 def described(kind: type) -> str:
     """Return the settings of a defence with their defaults, as "epsilon=0.003, part=last", for its note."""
     shown = [(field.name, _default(field)) for field in fields(kind)]
+    first = getattr(kind, "first", shown[0][0])
+    shown.sort(key=lambda each: each[0] != first)
     return ", ".join(key if value is None else f"{key}={_words(value)}" for key, value in shown)
 
 
-def _first(known: dict[str, Any], place: int, value: str, name: str) -> str:
+def _first(kind: type, known: dict[str, Any], place: int, value: str, name: str) -> str:
     """Return the key of a value that stands without one."""
     if place:
         raise DosimeterError(
             f"defence {name} must have KEY=VALUE behind its first setting, got '{value}'. {did_you_mean(value, known)}"
         )
-    return next(iter(known))
+    return str(getattr(kind, "first", next(iter(known))))
 
 
 def _value(hint: Any, text: str, where: str) -> Any:
@@ -110,6 +113,8 @@ def _value(hint: Any, text: str, where: str) -> Any:
     kind, limits = (hint.__origin__, hint.__metadata__[0]) if get_origin(hint) is Annotated else (hint, UNLIMITED)
     if get_origin(kind) is Literal:
         return _word(get_args(kind), text, where)
+    if kind is str:
+        return text
     assert kind in (int, float), kind
     return _number(kind, limits, text, where)
 

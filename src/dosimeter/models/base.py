@@ -163,9 +163,10 @@ class Classifier(nn.Module):
             set_mode(part, training=mode)
         return self
 
-    def with_base(self, base: nn.Module) -> "Classifier":
-        """Return this classifier with another computation of its base; preprocessing and head are shared."""
-        other = self._with(_modules={**self._modules, "base": freeze(base)})
+    def with_base(self, base: nn.Module, head: nn.Module | None = None) -> "Classifier":
+        """Return this classifier with another base, and another head if one is given; all else is shared."""
+        own = self.head if head is None else freeze(head)
+        other = self._with(_modules={**self._modules, "base": freeze(base), "head": own})
         other.declared_for = "" if self.identity is None else structure_of(other)
         return other
 
