@@ -51,7 +51,8 @@ class Problem:
 
     Attributes:
         network: images (batch, 3, H, W) in [0, 1] to logits (batch, n_classes); differentiable, or `gradient` fails.
-            If it `rejects`, with an alarm behind them (see `folded`).
+            If it `rejects`, with an alarm behind them (see `folded`). Where it is `random` an attack always fills its
+            ball: its gradients are of other draws than the answers, and what barely succeeds with those may fail.
         images: (batch, 3, H, W) in [0, 1].
         labels: (batch,) true classes.
         targets: (batch,) the class that each image should be given; None: any but the true one.
@@ -86,6 +87,8 @@ class Problem:
 
     def __post_init__(self) -> None:
         n = len(self.images)
+        if getattr(self.network, "random", False):
+            object.__setattr__(self, "fill", True)
         if self.account is None:
             nothing = torch.zeros(2, n, dtype=torch.long)
             object.__setattr__(self, "account", Cost(*nothing))

@@ -29,12 +29,21 @@ ORDER: tuple[Kind, ...] = ("training", "input", "vote", "detector")
 """Kinds of defences in the order in which a pipeline may have them."""
 
 
+Gradient = Literal["exact", "approximate", "averaged"]
+"""What an attacker's gradient is of a defended classifier's answers: their derivative, a stand-in for one (see
+`models.transforms.Transform.exact`), or the mean over draws that are not the answers' (see `models.rings.draws`)."""
+
+
 class Defence(ABC):
     """A frozen dataclass, whose fields are its settings.
 
     What it learns is apart from what it does with it, so that a run keeps the one and makes the other again.
+
+    Attributes:
+        gradient: what an attacker has of it.
     """
 
+    gradient: ClassVar[Gradient] = "exact"
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
@@ -206,9 +215,11 @@ def learned_by(
 def part_of(name: str, entry: "Entry", defence: Defence, learned: Learned) -> dict[str, Any]:
     """Return what a defended classifier's card says of one of its defences."""
     told = {"name": name, "kind": entry.kind, "source": entry.source, "broken_by": entry.broken_by, **asdict(defence)}
-    if not learned.tensors:
-        return told
-    return told | {"sha256": digest_of_tensors(learned.tensors), "fit_s": learned.seconds}
+    if defence.gradient != "exact":
+        told["gradient"] = defence.gradient
+    if learned.tensors:
+        told |= {"sha256": digest_of_tensors(learned.tensors), "fit_s": learned.seconds}
+    return told
 
 
 def named_after(defended: Classifier, bare: Classifier, text: str, parts: list[dict[str, Any]]) -> Classifier:

@@ -12,6 +12,8 @@ from dosimeter.attacks.slopes import TOLERANCE, Slope, slope
 from dosimeter.attacks.threat import ANYTHING, Threat
 from dosimeter.errors import in_a_line
 from dosimeter.models.base import Classifier, answer
+from dosimeter.models.rings import Ring
+from dosimeter.models.transforms import Transform
 from dosimeter.plain import without_folders
 
 BATCH = 4
@@ -216,6 +218,15 @@ def differences(subject: Subject, logits: Tensor, climbed: Climbed) -> Facts:
         "off_random": sum(each.off for each in others),
         "tolerance": TOLERANCE,
     }
+
+
+def declared(classifier: Classifier) -> Facts:
+    """Return the kinds of modules that say that the gradient through them is not the derivative of the answers."""
+    modules = list(classifier.modules())
+    approximate = {type(each).__name__ for each in modules if isinstance(each, Transform) and not each.exact}
+    averaged = {type(each).__name__ for each in modules if isinstance(each, Ring) and each.random}
+    n = len(approximate) + len(averaged)
+    return {"n": n, "approximate": sorted(approximate), "averaged": sorted(averaged)}
 
 
 def still(subject: Subject, logits: Tensor) -> Facts:

@@ -19,6 +19,7 @@ from dosimeter.examinations.gradients import (
     Facts,
     Subject,
     climb,
+    declared,
     differences,
     gradients_there,
     one_level,
@@ -31,7 +32,7 @@ from dosimeter.surroundings import plain_torch
 
 NEAR = 1e-4  # of the image range: far less than the noise of any image, far more than rounding
 
-VERSION = 3
+VERSION = 4
 """Raised whenever more is measured, or otherwise, so that what a run has kept is not taken for it."""
 
 
@@ -108,6 +109,7 @@ def examine(
         "gradient": gradients_there(climbed, right[places], channels, threat.mask),
         "repeated_gradient": repeated_gradient(subject, margins),
         "differences": differences(subject, logits, margins),
+        "declared": declared(classifier),
         "still": still(subject, logits),
         "neighbours": _neighbours(subject, logits, margins),
         "step": one_level(attacked, climbed),

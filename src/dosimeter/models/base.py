@@ -125,12 +125,13 @@ class Classifier(nn.Module):
 
         One that `rejects` has an alarm behind them (batch, n_classes + 1), see `models.rings`.
         """
-        return self._seen(images, len(self.rings)).outputs
+        return self.seen(images).outputs
 
-    def _seen(self, images: Tensor, depth: int) -> Seen:
-        """Return what the network says with the innermost `depth` rings around it."""
+    def seen(self, images: Tensor, depth: int | None = None) -> Seen:
+        """Return what it says of images, with the innermost `depth` rings around it; all of them by default."""
+        depth = len(self.rings) if depth is None else depth
         if depth:
-            outputs: Tensor = self.rings[depth - 1](images, lambda given: self._seen(given, depth - 1))
+            outputs: Tensor = self.rings[depth - 1](images, lambda given: self.seen(given, depth - 1))
             return Seen(outputs, lambda: self.features(images))
         maps = self.features(images)
         return Seen(self.head(_as_taken(maps, self.head)), lambda: maps)
@@ -138,7 +139,7 @@ class Classifier(nn.Module):
     def certified(self, images: Tensor) -> Tensor | None:
         """Return the epsilon (batch,) within which the answers provably stay the same; None: nothing proves any."""
         for depth in range(len(self.rings), 0, -1):
-            inside = functools.partial(self._seen, depth=depth - 1)
+            inside = functools.partial(self.seen, depth=depth - 1)
             with torch.inference_mode():
                 found: Tensor | None = self.rings[depth - 1].certify(images, inside)
             if found is not None:
@@ -187,6 +188,12 @@ class Classifier(nn.Module):
         """
         rings = nn.ModuleList([*self.rings, ring])
         return self._with(_modules={**self._modules, "rings": freeze(rings)})
+
+    def with_head(self, head: nn.Module) -> "Classifier":
+        """Return this classifier with another head on its base's maps; all else is shared."""
+        other = self._with(_modules={**self._modules, "head": freeze(head)})
+        other.declared_for = "" if self.identity is None else structure_of(other)
+        return other
 
     def with_card(self, **facts: Any) -> "Classifier":
         """Return this classifier with more facts on its card; everything else is shared."""
@@ -245,6 +252,11 @@ class Classifier(nn.Module):
     def rejects(self) -> bool:
         """Whether it may refuse to answer: an alarm then stands behind its logits."""
         return any(getattr(ring, "alarms", False) for ring in self.rings)
+
+    @property
+    def random(self) -> bool:
+        """Whether it draws at random, and an attacker's gradient is averaged over other draws than its answers'."""
+        return any(getattr(ring, "random", False) for ring in self.rings)
 
     @property
     def decisions(self) -> Classes | Findings:

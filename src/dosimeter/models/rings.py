@@ -36,9 +36,12 @@ class Ring(nn.Module, ABC):
 
     Attributes:
         alarms: whether it adds an alarm, see `with_alarm`.
+        random: whether it draws at random, see `draws`: an attacker's gradient is then that of other draws' mean, and
+            not the derivative of its answers.
     """
 
     alarms: ClassVar[bool] = False
+    random: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, images: Tensor, inside: Inside) -> Tensor:

@@ -325,7 +325,7 @@ def aim(targets: Sequence[Target], attack: Attack, problem: Problem, setting: Se
         reach = [float("inf")] * n if direction.reach is None else direction.reach.tolist()
         hits = [None] * n if direction.found is None else direction.found.tolist()
         zeros = direction.grad_zero.tolist()
-        if direction.logits is not None and not getattr(problem.network, "rejects", False):  # else they are folded
+        if direction.logits is not None and not _answers_otherwise(problem.network):
             logits = list(direction.logits.float().cpu())
         signs = direction.sign.cpu()
         paths = [Ray(*each, setting.threat.levels) for each in zip(signs, reach, hits, strict=True)]
@@ -337,6 +337,11 @@ def aim(targets: Sequence[Target], attack: Attack, problem: Problem, setting: Se
         target._replace(path=path, grad_zero=zero, logits=answer, n_gradients=gradients, n_queries=queries)
         for target, path, zero, answer, (gradients, queries) in zip(targets, paths, zeros, logits, spent, strict=True)
     ]
+
+
+def _answers_otherwise(network: nn.Module) -> bool:
+    """Whether logits of an attack's gradient are none that the network answers: an alarm is folded, draws differ."""
+    return getattr(network, "rejects", False) or getattr(network, "random", False)
 
 
 def _confirmed(
