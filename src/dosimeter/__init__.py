@@ -12,7 +12,7 @@ from typing import Any
 
 from dosimeter.former import Finder
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public names and where they live ("module:name" where the names differ). They are imported on first use, so
 # that `import dosimeter` alone loads no torch.

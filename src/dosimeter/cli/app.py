@@ -96,7 +96,9 @@ def study(
     executor: Annotated[str | None, typer.Option(help=described("executor"))] = None,
     address: Annotated[str | None, typer.Option(help=described("address"))] = None,
     workers: Annotated[int | None, typer.Option(help=described("workers"))] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and stop")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print what the study would do and about how long it would take, and stop")
+    ] = False,
 ) -> None:
     """Run the study: fit, attack, measure, report. The same command again continues where it stopped.
 
@@ -163,7 +165,7 @@ def study(
 def report(
     run: Annotated[Path, typer.Argument(help="the run's folder")],
     partial: Annotated[
-        bool, typer.Option("--partial", help="of a run that was interrupted, as far as it came")
+        bool, typer.Option("--partial", help="report a run that was interrupted, as far as it came")
     ] = False,
 ) -> None:
     """Draw tables, figures and report again from the run's responses.parquet alone."""
@@ -181,7 +183,9 @@ def report(
 
 @app.command(name="list")
 def list_(
-    what: Annotated[str, typer.Argument(help="models, cohorts, attacks, storages, engines, checks ...")],
+    what: Annotated[
+        str, typer.Argument(help="kind of thing: models, cohorts, attacks, storages, engines, checks, words ...")
+    ],
 ) -> None:
     """List what this version knows."""
     from dosimeter.cli.listing import listing
@@ -192,7 +196,8 @@ def list_(
 
 @app.command()
 def show(
-    what: Annotated[str, typer.Argument(help="attack")], name: Annotated[str, typer.Argument(help="its name")]
+    what: Annotated[str, typer.Argument(help="kind of thing: attack")],
+    name: Annotated[str, typer.Argument(help="its name")],
 ) -> None:
     """Show all that is known of one thing: `dosimeter show attack pgd`."""
     from dosimeter.cli.listing import attack_facts

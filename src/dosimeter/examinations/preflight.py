@@ -51,6 +51,8 @@ def examine(
     """Return what can be known of a classifier before it is attacked, as JSON types.
 
     Args:
+        classifier: what is examined.
+        cohort: its test images; a few are drawn.
         loss, channels: of the attack that will follow, as `FGSM`.
         declared_accuracy: the user's own figure for the cohort, in [0, 1].
         n_images: drawn from the cohort; images that cannot be read are passed over.

@@ -65,10 +65,10 @@ def audit(
         effort: of the attacks: "quick", "standard" or "thorough".
         epsilons: fractions of the image range, numbers or text such as "4/255".
         storages: files that images are written to and read from.
-        defences: each judged beside none.
+        defences: the classifier is attacked with each of them and without.
         visibility: epsilons at which SSIM, MS-SSIM and HaarPSI are measured; "all" or "none".
-        images: so many are drawn; by default all are attacked.
-        seed: of that draw, and of the attacks.
+        images: number of test images, drawn at random; by default all are attacked.
+        seed: of that draw and of the attacks' random choices.
         out: the run's folder, which the same call continues; by default a temporary one, gone with the result.
         progress: told of every stage.
         settings: any other setting of `StudyConfig`, as `target="clear"`, `native=True` or `data_audit=False`.
