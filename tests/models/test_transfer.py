@@ -162,22 +162,13 @@ def test_a_network_of_monai_is_fitted_and_brought_again(tmp_path: Path) -> None:
 
 def test_a_network_that_is_only_named_asks_how_images_are_shown_to_it(tmp_path: Path) -> None:
     pytest.importorskip("monai.networks.nets")
-    asked = [
-        "fit",
-        "monai:DenseNet121",
-        "phantom-xray",
-        "--limit",
-        "20",
-        "--random-weights",
-        "--out",
-        str(tmp_path / "a.toml"),
-    ]
-    result = command(*asked)
-    assert result.exit_code == 2
-    assert "must say size_px and mean and std: the source monai does not know" in result.output
-    assert "--size-px, --mean and --std" in result.output
-    result = command(*asked, "--mean", "black")
-    assert "mean must be one number, or three with commas, got 'black'" in result.output
+    out = ("--out", str(tmp_path / "a.toml"))
+    asked = ("fit", "monai:DenseNet121", "phantom-xray", "--limit", "20", "--random-weights", *out)
+    said = str(command(*asked).exception)
+    assert "must say size_px and mean and std: the source monai does not know" in said
+    assert "--size-px, --mean and --std" in said
+    said = str(command(*asked, "--mean", "black").exception)
+    assert "mean must be one number, or three with commas, got 'black'" in said
 
 
 @pytest.mark.parametrize(
