@@ -281,7 +281,9 @@ class _Study:
         config = self.config
         sampled = config.limit is not None or config.test_limit is not None
         pictured = trial.split.seed == config.seed
-        return ExaminationSettings(config.effort, config.declared_accuracy, sampled, config.costly_epsilons, pictured)
+        return ExaminationSettings(
+            config.effort, config.declared_accuracy, sampled, config.costly_epsilons, pictured, config.data_audit
+        )
 
     def _execute(self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan, audience: Audience) -> None:
         """Write the rows of `cells` as they are done."""
