@@ -9,8 +9,10 @@ import typer
 from dosimeter import __version__
 from dosimeter.cli import data, readers, weights
 from dosimeter.cli.audit import audit
+from dosimeter.cli.compare import compare
 from dosimeter.cli.export import export
 from dosimeter.cli.fit import fit
+from dosimeter.cli.gate import gate
 from dosimeter.cli.init import init
 from dosimeter.cli.lines import say
 from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
@@ -20,6 +22,7 @@ from dosimeter.study.config import load_config
 
 app = typer.Typer(
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Measure how small a perturbation breaks a radiology image classifier. Research use; not a medical device.",
     epilog="The words of the options: dosimeter list words.",
@@ -28,8 +31,10 @@ app.add_typer(data.app, name="data")
 app.add_typer(readers.app, name="readers")
 app.add_typer(weights.app, name="weights")
 app.command()(audit)
+app.command()(compare)
 app.command()(export)
 app.command()(fit)
+app.command()(gate)
 app.command()(init)
 app.command()(serve)
 

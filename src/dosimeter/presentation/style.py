@@ -8,7 +8,7 @@ figure always gives the same bytes.
 import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, ParamSpec
+from typing import IO, Any, Literal, NamedTuple, ParamSpec
 
 import matplotlib.style
 import pandas as pd
@@ -209,6 +209,12 @@ def save(figure: Figure, stem: Path, *, mark: str = "") -> tuple[Path, Path]:
         figure.savefig(svg, metadata={"Date": None, "Creator": None})
         figure.savefig(png, dpi=DPI, metadata={"Software": None})
     return svg, png
+
+
+def svg_of(figure: Figure, file: IO[bytes]) -> None:
+    """Write `figure` as SVG, without dates."""
+    with matplotlib.style.context(["default", _STYLE]):
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
 
 
 def percent_axis(ax: Axes, label: str, *, low: float = 0.0) -> None:
