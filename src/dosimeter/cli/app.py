@@ -16,7 +16,7 @@ from dosimeter.cli.gate import gate
 from dosimeter.cli.init import init
 from dosimeter.cli.lines import say
 from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
-from dosimeter.cli.paper import figures, tables
+from dosimeter.cli.paper import figures, methods, tables
 from dosimeter.cli.serve import serve
 from dosimeter.errors import DosimeterError
 from dosimeter.study.config import load_config
@@ -40,6 +40,7 @@ app.command()(init)
 app.command()(serve)
 app.command()(tables)
 app.command()(figures)
+app.command()(methods)
 
 
 @app.callback(invoke_without_command=True)

@@ -108,3 +108,43 @@ def write_all(folder: Path, files: Iterable[tuple[str, str]]) -> list[str]:
             f"out must be a folder that can be written, {named(folder)} cannot ({error.strerror})."
         ) from error
     return written
+
+
+def methods(
+    run: RunFolder,
+    bibtex: Annotated[bool, typer.Option("--bibtex", help="print BibTeX of dosimeter and of the attacks")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Print a methods paragraph, every word from the run's facts, and a line to cite."""
+    from dosimeter.analysis import names
+    from dosimeter.record.finished import read_finished
+    from dosimeter.report import methods as written
+    from dosimeter.report.quoted import Quoted
+
+    responses = read_finished(run)
+    with names.of(responses.meta):
+        if bibtex:
+            sources, unknown = _sources(written.attacks_of(responses.frame))
+            say(*written.bibtex(responses.meta, sources).split("\n"))
+            if unknown:
+                say(f"note: not installed here, so without their papers: {', '.join(unknown)}", error=True)
+            return
+        found = written.facts(Quoted(responses))
+    if as_json:
+        say_json(found)
+        return
+    say(found["methods"], "", f"Cite: {found['cite']}")
+
+
+def _sources(attacks: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the papers of attacks by their titles, and the attacks that are not known here."""
+    from dosimeter import registry
+    from dosimeter.analysis.names import attack_title
+
+    sources, unknown = {}, []
+    for name in attacks:
+        if name not in registry.names("attacks"):
+            unknown.append(name)
+            continue
+        sources[attack_title(name)] = str(registry.get("attacks", name).source)
+    return sources, unknown

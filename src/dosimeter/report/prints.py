@@ -131,8 +131,7 @@ def save(draw: Callable[[], Figure], file: Path, look: Look) -> float:
 def is_crowded(figure: Figure) -> bool:
     """Whether words of a figure leave it, or lie on one another."""
     figure.draw_without_rendering()
-    texts = [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text().strip()]
-    boxes = [text.get_window_extent() for text in texts if _is_seen(text)]
+    boxes = [text.get_window_extent() for text in _seen(figure)]
     whole = figure.bbox
     slack = figure.dpi / 72  # a point
     if any(box.x0 < whole.x0 - slack or box.x1 > whole.x1 + slack for box in boxes):
@@ -147,23 +146,18 @@ def is_crowded(figure: Figure) -> bool:
     return False
 
 
-def _is_seen(text: Text) -> bool:
-    """Whether a text is shown: labels of ticks beyond an axis are not."""
-    ax: Any = text.axes
-    if not text.get_visible() or (ax is not None and not ax.get_visible()):
-        return False
-    if ax is None or not any(text is label for label in _tick_labels(ax)):
-        return True
-    return any(text is label for axis in (ax.xaxis, ax.yaxis) for label in axis.get_ticklabels(which="both")) and (
-        _is_within(text, ax)
-    )
-
-
-def _is_within(text: Text, ax: Any) -> bool:
-    box, frame = text.get_window_extent(), ax.get_window_extent()
-    centre = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
-    across = frame.x0 - 2 <= centre[0] <= frame.x1 + 2
-    return bool(across or frame.y0 - 2 <= centre[1] <= frame.y1 + 2)
+def _seen(figure: Figure) -> Iterator[Text]:
+    """Yield the texts of a figure that are shown: of ticks beyond the ends of an axis none is."""
+    ticks = {id(label) for ax in figure.axes for label in _tick_labels(ax)}
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and id(text) not in ticks and text.get_text().strip() and text.get_visible():
+            yield text
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis) if ax.get_visible() else ():
+            low, high = sorted(axis.get_view_interval())
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if low <= tick.get_loc() <= high:
+                    yield from (each for each in (tick.label1, tick.label2) if each.get_visible() and each.get_text())
 
 
 def _set_type(figure: Figure, scale: float, font: str) -> None:
