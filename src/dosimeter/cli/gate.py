@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dosimeter.cli.lines import say, say_json
+from dosimeter.cli.lines import AsJson, say, say_json
 from dosimeter.errors import DosimeterError
 
 NOT_MET = 3
@@ -30,7 +30,7 @@ def gate(
     github: Annotated[
         bool, typer.Option("--github", help="print GitHub annotations, and add to the summary of its job")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Test a run's numbers against rules. Exit code 0: all are met; 3: one is not; 2: one cannot be tested.
 

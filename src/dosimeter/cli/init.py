@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dosimeter.cli.lines import say
+from dosimeter.cli.lines import Quiet, say
 from dosimeter.cli.options import described, names_of, repeated
 from dosimeter.errors import DosimeterError
 from dosimeter.files import write_text
@@ -37,6 +37,7 @@ def init(
     patients: Annotated[str, typer.Option(help=described("patients"))] = "list",
     trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
     out: Annotated[Path | None, typer.Option(help="the card; default: named after the model, here")] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Write a model card: what the file says, what images speak for where it says nothing, and what is left to answer.
 

@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
-from dosimeter.cli.lines import say, say_json
+from dosimeter.cli.lines import AsJson, Quiet, say, say_json
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.plain import named, shown
 
 RunFolder = Annotated[Path, typer.Argument(help="the folder of a finished run")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON, and write nothing")]
 
 
 def tables(
@@ -22,7 +21,8 @@ def tables(
         "121mm"
     ),
     out: Annotated[Path | None, typer.Option(help="the folder to write to; default: paper/ in the run's")] = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, and write nothing")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a run's tables as a paper prints them: a few columns, values with their intervals, captions.
 
@@ -59,6 +59,7 @@ def figures(
     size: Annotated[float, typer.Option(help="of the type, in points")] = 8.0,
     out: Annotated[Path | None, typer.Option(help="the folder to write to; default: paper/ in the run's")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print files and captions as JSON")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw a run's figures as a paper prints them, with their captions in captions.md."""
     from dosimeter.analysis import names
@@ -113,7 +114,8 @@ def write_all(folder: Path, files: Iterable[tuple[str, str]]) -> list[str]:
 def methods(
     run: RunFolder,
     bibtex: Annotated[bool, typer.Option("--bibtex", help="print BibTeX of dosimeter and of the attacks")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print a methods paragraph, every word from the run's facts, and a line to cite."""
     from dosimeter.analysis import names
