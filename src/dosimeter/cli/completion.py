@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 import typer
 
 from dosimeter import registry
-from dosimeter.study import config
+from dosimeter.study.config import EFFORTS, ENGINES, EXECUTORS, PRESETS, PROTOCOLS
 
 
 def of_kind(kind: str, *more: str) -> Callable[[str], Iterator[str]]:
@@ -36,11 +36,11 @@ models = of_kind("backbones")
 attacks = of_kind("attacks", "all")
 storages = of_kind("storages")
 defences = of_kind("defences")
-presets = of(*config.PRESETS, "none")
-protocols = of(*config.PROTOCOLS)
-efforts = of(*config.EFFORTS)
-engines = of(*config.ENGINES)
-executors = of(*config.EXECUTORS)
+presets = of(*PRESETS, "none")
+protocols = of(*PROTOCOLS)
+efforts = of(*EFFORTS)
+engines = of(*ENGINES)
+executors = of(*EXECUTORS)
 
 
 def _after_commas(names: Iterable[str], incomplete: str) -> Iterator[str]:

@@ -124,6 +124,8 @@ def save(draw: Callable[[], Figure], file: Path, look: Look) -> float:
         figure.set_size_inches(width, float(figure.get_figheight()) * size / DRAWN_PT)
         if size == sizes[-1] or not is_crowded(figure):
             break
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # what was looked at is what is written
     figure.savefig(file, dpi=DPI, metadata=_DATELESS[file.suffix.removeprefix(".")])
     return size
 
