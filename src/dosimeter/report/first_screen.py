@@ -77,11 +77,8 @@ def _sentence(half: float | None, *, censored: bool, verdict: str, attacked: boo
     if half is None:
         held = "It withstands what was tried: fewer than half of its right answers changed."
         return f"{held if censored else 'No right answer could be attacked.'}{doubt}"
-    said = (
-        "Fragile: half of its right answers change within " if half < 1 else "Half of its right answers change within "
-    )
-    step = "less than one step" if half < 1 else f"{half:.1f} steps"
-    return f"{said}{step} of an 8-bit grey scale.{doubt}"
+    fragile = "Fragile: half" if half < 1 else "Half"
+    return f"{fragile} of its right answers change within {half:.2g} grey levels of 255.{doubt}"
 
 
 def _half(attack: Mapping[str, Any] | None) -> Fact | None:

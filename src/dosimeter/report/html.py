@@ -26,6 +26,9 @@ _IMAGES_BYTES = 8_500_000  # of base64, leaving room for the tables
 SHOWN_PICTURES = 1
 """Figures of a section that are not folded."""
 
+SHOWN_SENTENCES = 4
+"""Sentences of a section that are not folded."""
+
 FIRST = "verdict"
 """The section whose first figure stands on the first screen."""
 
@@ -105,6 +108,7 @@ def render(
         first=fill(__package__, "first_screen.html", cards=_cards(responses, tables), most=MOST, picture=first),
         sections=shown,
         shown_pictures=SHOWN_PICTURES,
+        shown_sentences=SHOWN_SENTENCES,
         trust=run.numbers.get("trust"),
         words=_WORDS,
     )

@@ -12,9 +12,10 @@ from dosimeter.sections.verdict.figures import answer_caption, answer_curves, sh
 class Verdict(Section):
     """The verdict."""
 
-    title = "The verdict"
+    title = "The verdict in sentences"
     note = "the run in a few sentences"
     rank = 20
+    folded = True
 
     def figures(self, panel: Panel) -> Iterator[Drawing]:
         """Yield the figure of the first screen."""
