@@ -94,7 +94,7 @@ def bring(model: str | Path, *, trust: bool = False, device: str = "cpu") -> Cla
     Args:
         model: a card (.toml), see `record.model_card.ModelCard`; or a folder that `save_classifier` wrote.
         trust: let the source run code that comes with the model.
-        device: where it answers.
+        device: what the network runs on: "cpu", "cuda" or "mps".
 
     Raises:
         DosimeterError: the card, its file or its network cannot be used, the network answers otherwise than the card
@@ -145,7 +145,7 @@ def classifier(
         network: images (n, channels, H, W) to outputs (n, n_classes), or (n, 1). Or any function of such arrays, also
             a MAITE model: it has no gradient, and attacks that need answers alone are left.
         size_px: side of its square input, or (height, width); larger and smaller images are resized.
-        resize: how: "squash", "crop" or "letterbox" (see `cohorts.grids.Grid`).
+        resize: how an image is brought to that size: "squash", "crop" or "letterbox" (see `cohorts.grids.Grid`).
         interpolation: "bilinear", "nearest", "box", "bicubic" or "lanczos".
         antialias: whether images that shrink are averaged, as Pillow does.
         crop_pct: the share of the resized image that is kept, its middle.
@@ -157,7 +157,7 @@ def classifier(
         outputs: "logits", "probabilities", "one logit", "one probability", of a multi-label network "findings", or
             of a function that tells no scores "labels", places of classes.
         thresholds: of findings, the probability from which each counts as there; by default 0.5.
-        name: in tables.
+        name: what tables call it.
         identity: of a function that asks something else: what answers, by name and version (see `Classifier`).
 
     Raises:

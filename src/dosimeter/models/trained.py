@@ -14,6 +14,7 @@ from dosimeter.cohorts.split import Split
 from dosimeter.errors import DosimeterError
 from dosimeter.files import replacing, write_text
 from dosimeter.models.base import Classifier
+from dosimeter.models.rings import excess_of
 from dosimeter.models.transfer import Transferred
 from dosimeter.record.model_card import ModelCard, checked, read_model_card
 
@@ -109,6 +110,8 @@ def accuracy_of(classifier: Classifier, cohort: Cohort) -> tuple[int, int]:
             right += int(classifier.findings.right(logits, known)[~known.isnan()].sum())
             n += int((~known.isnan()).sum())
         else:
-            right += int((logits.argmax(dim=1) == torch.from_numpy(cohort.labels[list(places)])).sum())
+            accepted = excess_of(logits) <= 0 if classifier.rejects else torch.ones(len(places), dtype=torch.bool)
+            predicted = logits[:, : len(classifier.classes)].argmax(dim=1)
+            right += int((accepted & (predicted == torch.from_numpy(cohort.labels[list(places)]))).sum())
             n += len(places)
     return right, n
