@@ -17,9 +17,9 @@ from dosimeter.attacks.threat import ThreatModel
 from dosimeter.cohorts.arrays import cohort_of
 from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.trials import Trial
+from dosimeter.defences.saved import bring
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
-from dosimeter.defences.saved import bring
 from dosimeter.plain import named
 from dosimeter.presentation.section import Drawing
 from dosimeter.progress import Progress

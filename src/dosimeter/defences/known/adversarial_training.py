@@ -68,13 +68,13 @@ class AdversarialTraining(Attacked):
     def per_image(self) -> float:
         """Passes of an image in an epoch: its attack's, and the step's; in rounds those of all rounds, shared out."""
         if self.part == "head" and self.rounds:
-            return (1 + self.rounds * (self.steps + 1)) / self.epochs
-        return self.steps + 1.0
+            return (1 + self.rounds * (2 * self.steps + 1)) / self.epochs
+        return 2 * self.steps + self.step_passes
 
 
 ENTRY = Entry(
     build=lambda setting: parse(AdversarialTraining, setting, name=AdversarialTraining.name),
-    note=f"trained on images attacked by PGD; behind the colon {described(AdversarialTraining)}",
+    note=f"trained on images attacked by PGD; {described(AdversarialTraining)}",
     title="adversarial training",
     kind="training",
     source="Madry et al. 2018 (arXiv 1706.06083)",

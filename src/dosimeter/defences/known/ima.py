@@ -141,12 +141,12 @@ class IncreasingMargins(Attacked):
     @property
     def per_image(self) -> float:
         """Passes of an image in an epoch: the attack's, the bisection's answers, and the step's."""
-        return self.steps + BISECTIONS / 3 + 2.5
+        return 2 + 2 * self.steps + BISECTIONS + 2 * self.step_passes
 
 
 ENTRY = Entry(
     build=lambda setting: parse(IncreasingMargins, setting, name=IncreasingMargins.name),
-    note=f"trained within margins that grow for each image; behind the colon {described(IncreasingMargins)}",
+    note=f"trained within margins that grow for each image; {described(IncreasingMargins)}",
     title="IMA",
     kind="training",
     source="Ma and Liang 2023 (arXiv 2005.09147)",

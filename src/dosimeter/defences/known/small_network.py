@@ -17,7 +17,7 @@ from dosimeter.defences.pools import Pool
 from dosimeter.defences.resizing import Resized, smaller
 from dosimeter.defences.settings import Dose, Within, described, parse
 from dosimeter.defences.students import begin_anew, opened, with_learned
-from dosimeter.defences.taught import Taught
+from dosimeter.defences.taught import STEP_PASSES, Taught
 from dosimeter.defences.training import Training, nothing
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.models.base import Classifier
@@ -27,6 +27,9 @@ NAME = "small_network"
 PLAIN = "plain"
 MAPS = (16, 32, 64, 64)
 GROUPS = 8
+LARGE = 450
+"""Passes of 56 x 56 pixels in the time of one of VGG16 of 224 x 224, as timed."""
+
 PREPROCESSING = get_preprocessing("minus1to1")
 
 
@@ -78,9 +81,10 @@ class SmallNetwork(Defence):
         return with_learned(self._answering(classifier), learned)
 
     def passes(self, n_images: int) -> float:
-        """Return next to none: a pass is some thousandth of a large network's."""
+        """Return the passes, of which `LARGE` make one of a large network."""
         method = method_of(self)
-        return n_images * self.epochs * (1.0 if method is None else method.per_image) / 1000
+        per_image = STEP_PASSES["all"] if method is None else method.per_image
+        return n_images * self.epochs * per_image * (self.size / 56) ** 2 / LARGE
 
     def _sides(self, classifier: Classifier) -> tuple[int, int]:
         return smaller(classifier.grid, min(self.size, *classifier.grid.shape))
@@ -144,7 +148,7 @@ def build(setting: str) -> SmallNetwork:
 
 ENTRY = Entry(
     build=build,
-    note=f"a network of 61,000 weights, trained from nothing, answers; behind the colon {described(SmallNetwork)}",
+    note=f"a network of 61,000 weights, trained from nothing, answers; {described(SmallNetwork)}",
     title="small network",
     kind="training",
     source="own",
