@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dosimeter.cli.display import Display
-from dosimeter.cli.lines import say
+from dosimeter.cli.lines import Quiet, say
 from dosimeter.cli.options import described, names_of, repeated
 from dosimeter.errors import DosimeterError
 
@@ -33,6 +33,7 @@ def defend(
     patients: Annotated[str, typer.Option(help=described("patients"))] = "list",
     limit: Annotated[int | None, typer.Option(min=10, help=described("limit"))] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the split, and of what the defences draw")] = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Defend a trained classifier, and save it.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dosimeter.cli.display import Display
-from dosimeter.cli.lines import say
+from dosimeter.cli.lines import Quiet, say
 from dosimeter.cli.options import described, names_of, repeated, triple
 from dosimeter.errors import DosimeterError
 
@@ -44,6 +44,7 @@ def fit(
     patients: Annotated[str, typer.Option(help=described("patients"))] = "list",
     limit: Annotated[int | None, typer.Option(min=10, help=described("limit"))] = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of the split and of the order of images")] = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Train the last layer of a network on a cohort's training images, and write the card that audits it.
 

@@ -22,7 +22,7 @@ PHANTOM_WARNING = (
 def warn_of_phantoms(settings: StudyConfig) -> None:
     """Say loudly that the images are computed, if any are."""
     if settings.resolved().is_phantom:
-        say("=" * 80, PHANTOM_WARNING, "=" * 80, error=True)
+        say("=" * 80, PHANTOM_WARNING, "=" * 80, error=True, urgent=True)
 
 
 def described(name: str) -> str:
