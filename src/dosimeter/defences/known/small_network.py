@@ -25,6 +25,7 @@ from dosimeter.models.preprocessing import get_preprocessing
 
 NAME = "small_network"
 PLAIN = "plain"
+EPSILON = 0.009
 MAPS = (16, 32, 64, 64)
 GROUPS = 8
 LARGE = 450
@@ -40,13 +41,13 @@ class SmallNetwork(Defence):
     Attributes:
         size: pixels of the shorter side that it looks at; those of the classifier where it looks at fewer.
         loss: "plain", or the name of a defence that trains, whose method it is trained by.
-        epsilon: of that defence.
+        epsilon: of that defence; by default 0.009.
         epochs, rate, batch: of its training (Adam).
     """
 
     size: Annotated[int, Within(8, 4096)] = 56
     loss: str = PLAIN
-    epsilon: Dose = 0.009
+    epsilon: Dose | None = None
     epochs: Annotated[int, Within(1, 1000)] = 30
     rate: Annotated[float, Within(0, 1, above=True)] = 1e-3
     batch: Annotated[int, Within(1, 256)] = 8
@@ -115,6 +116,7 @@ def method_of(settings: SmallNetwork) -> Taught | None:
         DosimeterError: there is none of that name, or it is not a method for any network.
     """
     if settings.loss == PLAIN:
+        _require_no_epsilon(settings)
         return None
     if settings.loss not in registry.names("defences") or (found := _trains(settings.loss)) is None:
         known = [PLAIN, *(name for name in registry.names("defences") if _trains(name) is not None)]
@@ -122,10 +124,17 @@ def method_of(settings: SmallNetwork) -> Taught | None:
             f"defence {NAME}: loss must be {PLAIN} or a defence that trains any network, got '{settings.loss}'. "
             f"{did_you_mean(settings.loss, known)}"
         )
-    given: dict[str, Any] = {"part": "all", "epsilon": settings.epsilon, "rate": settings.rate}
+    given: dict[str, Any] = {"part": "all", "epsilon": settings.epsilon or EPSILON, "rate": settings.rate}
     given |= {"epochs": settings.epochs, "batch": settings.batch}
     own = {field.name for field in fields(found)}
+    if "epsilon" not in own:
+        _require_no_epsilon(settings)
     return replace(found, **{key: value for key, value in given.items() if key in own})
+
+
+def _require_no_epsilon(settings: SmallNetwork) -> None:
+    if settings.epsilon is not None:
+        raise DosimeterError(f"defence {NAME}: epsilon is of no use with loss={settings.loss}. Leave it out.")
 
 
 def _trains(name: str) -> Taught | None:
