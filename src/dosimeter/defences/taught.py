@@ -21,6 +21,9 @@ from dosimeter.models.base import Classifier
 RATES: dict[Part, float] = {"head": 1e-3, "last": 5e-5, "all": 2e-5}
 """Learning rates of parts that were trained before."""
 
+STEP_PASSES: dict[Part, float] = {"head": 1.0, "last": 1.3, "all": 3.0}
+"""What a step on an image takes, in passes: forward, backward as far as what is trained, and its weights' gradients."""
+
 TIMED = 2
 """Images that a precision is chosen by."""
 
@@ -87,13 +90,18 @@ class Taught(Defence):
         return with_learned(classifier, learned)
 
     def passes(self, n_images: int) -> float:
-        """Return forward and backward passes: one an epoch, and those of `per_image`."""
+        """Return forward and backward passes, each counted as one: those of `per_image` in every epoch."""
         return float(n_images * self.epochs * self.per_image)
 
     @property
     def per_image(self) -> float:
-        """Passes of an image in an epoch."""
-        return 1.0
+        """Passes of an image in an epoch: by default a step's."""
+        return self.step_passes
+
+    @property
+    def step_passes(self) -> float:
+        """Passes of a step on an image."""
+        return STEP_PASSES[self.part]
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,7 @@ class Guarded(Attacked):
     @property
     def watched(self) -> float:
         """Passes of the guard in an epoch, for each image."""
-        return self.guard * (STEPS + 0.5)
+        return self.guard * (2 * STEPS + 1)
 
     def taught(
         self, student: Student, inputs: Inputs, *, seed: int, advance: Callable[[int], None]

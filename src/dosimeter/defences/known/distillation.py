@@ -96,7 +96,7 @@ class Distillation(Taught):
     @property
     def per_image(self) -> float:
         """Passes of an image in an epoch; a head's, on maps that were computed once, are next to none."""
-        return 1 / self.epochs if self.part == "head" else 2.0
+        return 1 / self.epochs if self.part == "head" else 2 * self.step_passes
 
 
 def answers_of(student: Student, inputs: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def answers_of(student: Student, inputs: Tensor) -> Tensor:
 
 ENTRY = Entry(
     build=lambda setting: parse(Distillation, setting, name=Distillation.name),
-    note=f"a head learns from another's answers at a temperature; behind the colon {described(Distillation)}",
+    note=f"a head learns from another's answers at a temperature; {described(Distillation)}",
     title="distillation",
     kind="training",
     source="Papernot et al. 2016 (arXiv 1511.04508)",
