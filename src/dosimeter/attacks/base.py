@@ -28,6 +28,10 @@ SUCCESS_MARGIN = 5e-5
 """An attack stops at a misclassification whose margin is this share of the image's largest spread of logits so far: a
 smaller one may be undone by the rounding of another batch. It follows the logits' scale and no offset of theirs."""
 
+BLEND = 0.1
+"""Of an image's largest spread of logits: over so much the gradient goes over from the true class to a detector's alarm,
+where one is (see `Problem.gradient`)."""
+
 ROUNDING = 4 * torch.finfo(torch.float32).eps  # of the largest logit: margins below it are the rounding's own
 
 
@@ -155,8 +159,9 @@ class Problem:
         """Return what climbs `loss` at perturbed `images`: one gradient an image.
 
         Returns:
-            logits (batch, n_classes); losses (batch,), which the attack wants large; their gradient (batch, 3, H, W),
-            the same in all planes if `channels` is "tied", 0 where the mask is.
+            logits (batch, n_classes), `folded`; losses (batch,), which the attack wants large; their gradient
+            (batch, 3, H, W), the same in all planes if `channels` is "tied", 0 where the mask is. Of a network that
+            rejects it goes smoothly over from the true class's gradient to the alarm's.
 
         Raises:
             FloatingPointError: a gradient is not finite.
@@ -166,11 +171,13 @@ class Problem:
         images = images.detach().requires_grad_(True)
         try:
             with torch.enable_grad():
-                logits = self.folded(self.network(images).float())
-                losses = self.losses(logits, loss)
-            if not losses.requires_grad:
+                outputs = self.network(images).float()
+                climbed = self.losses(self._blended(outputs), loss)
+            if not climbed.requires_grad:
                 raise no_gradient()
-            (gradient,) = torch.autograd.grad(losses.sum(), images, allow_unused=True)  # a sum: batching changes none
+            (gradient,) = torch.autograd.grad(climbed.sum(), images, allow_unused=True)  # a sum: batching changes none
+            logits = self.folded(outputs.detach())
+            losses = self.losses(logits, loss)
         except (torch.OutOfMemoryError, AttackError):
             raise
         except RuntimeError as error:  # of the network, or of its backward pass
@@ -188,7 +195,7 @@ class Problem:
         self._see(self.places, logits)
         if not torch.isfinite(gradient).all():
             raise FloatingPointError(f"the gradient of {loss} is not finite")
-        return logits.detach(), losses.detach(), self.allowed(gradient, channels)
+        return logits, losses, self.allowed(gradient, channels)
 
     def folded(self, outputs: Tensor) -> Tensor:
         """Return logits (n, n_classes) of outputs, the alarm of a network that rejects folded into the true class.
@@ -200,9 +207,27 @@ class Problem:
         """
         if not getattr(self.network, "rejects", False):
             return outputs
+        return self._with_true(outputs, torch.maximum)
+
+    def _blended(self, outputs: Tensor) -> Tensor:
+        """Return `folded`, smooth where true class and alarm are about as large: what the gradient is taken of.
+
+        A step along one of two signs undoes what the last did along the other wherever they disagree; along the sign of
+        a mean of both gradients it gains on both.
+        """
+        if not getattr(self.network, "rejects", False):
+            return outputs
+        assert self.spreads is not None
+        logits = outputs[:, :-1].detach()
+        spread = torch.maximum(self.spreads[self.places].to(logits), logits.amax(dim=1) - logits.amin(dim=1))
+        width = (BLEND * spread).clamp(min=torch.finfo(logits.dtype).tiny)[:, None]
+        return self._with_true(outputs, lambda one, other: width * torch.logaddexp(one / width, other / width))
+
+    def _with_true(self, outputs: Tensor, larger: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Return logits (n, n_classes), the true class's the larger of its own and the alarm's, as `larger` has it."""
         logits, alarm = outputs[:, :-1], outputs[:, -1:]
         true = one_hot(self.labels.expand(len(outputs)), logits.shape[1]).bool()
-        return torch.where(true, torch.maximum(logits, alarm), logits)
+        return torch.where(true, larger(logits, alarm), logits)
 
     def allowed(self, gradient: Tensor, channels: str) -> Tensor:
         """Return a direction (batch, 3, H, W) as far as it may be followed: planes tied, nothing outside the mask."""

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dosimeter.attacks.base import AttackError, Problem, lacks_gradient, perturb
 from dosimeter.attacks.known.pgd import PGD
@@ -11,7 +11,7 @@ from dosimeter.attacks.slopes import TOLERANCE, Slope, slope
 from dosimeter.attacks.threat import ANYTHING, Threat
 from dosimeter.errors import in_a_line
 from dosimeter.models.base import Classifier, answer
-from dosimeter.models.rings import Ring
+from dosimeter.models.rings import Accepting, Ring
 from dosimeter.models.transforms import Transform
 from dosimeter.plain import without_folders
 
@@ -43,6 +43,7 @@ class Subject(NamedTuple):
 
     Attributes:
         threat: what an attacker may do to them.
+        network: what is differentiated; None: the classifier.
     """
 
     classifier: Classifier
@@ -52,6 +53,12 @@ class Subject(NamedTuple):
     channels: str
     seed: int
     threat: Threat = ANYTHING
+    network: nn.Module | None = None
+
+    @property
+    def accepting(self) -> "Subject":
+        """It without an alarm, whose logits are those that it answers with."""
+        return self._replace(network=Accepting(self.classifier)) if self.classifier.rejects else self
 
     def under(self, threat: Threat) -> tuple["Subject", Tensor]:
         """Return it as that attacker meets it, and the places (m,) of the images left: not of the class aimed at."""
@@ -69,7 +76,7 @@ class Subject(NamedTuple):
         """Return what an attack is given of the images at `places` (m,)."""
         device = self.classifier.device
         images, labels = self.images[places].to(device), self.labels[places].to(device)
-        return self.threat.problem(self.classifier, images, labels, seed=self.seed)
+        return self.threat.problem(self.network or self.classifier, images, labels, seed=self.seed)
 
 
 class Climbed(NamedTuple):
@@ -227,7 +234,7 @@ def still(subject: Subject, logits: Tensor) -> Facts:
     shape = subject.images[:N_REPEATED].shape
     jitter = (torch.rand(shape[0], 1, *shape[2:], generator=generator) - 0.5) * ONE_LEVEL
     images = (subject.images[:N_REPEATED] + jitter).clamp(0, 1)
-    climbed = climb(subject._replace(images=images), "margin", "free")
+    climbed = climb(subject.accepting._replace(images=images), "margin", "free")
     found: list[Slope | None] = []
     for place in climbed.movable.nonzero()[:, 0].tolist():
         gradient = climbed.gradient[place]
@@ -253,7 +260,7 @@ def one_level(subject: Subject, climbed: Climbed) -> Facts:
     if subject.channels == "tied":
         gradient = gradient / images.shape[1]  # each plane holds the sum of all
     promised = (gradient * (moved - images)).flatten(1).sum(dim=1)
-    problem = subject.threat.problem(subject.classifier, images, subject.labels[places])
+    problem = subject.problem(places)
     risen = problem.losses(subject.logits(moved), subject.loss) - climbed.losses[places]
     ratio = risen / promised.clamp(min=1e-30)
     return {"n": len(places), "fallen": int((risen < 0).sum()), "median_ratio": float(ratio.median())}

@@ -80,7 +80,8 @@ def examine(
     attacked, places = subject.under(threat)
     climbed = climb(attacked, loss, channels)
     free = climb(subject, loss, channels) if threat.limits else climbed
-    margins = climb(subject, "margin", "free", N_REPEATED)
+    accepted = climb(attacked.accepting, loss, channels) if classifier.rejects else climbed
+    margins = climb(subject.accepting, "margin", "free", N_REPEATED)
     right = logits.argmax(dim=1) == labels
     return {
         "cohort": cohort.name,
@@ -104,14 +105,14 @@ def examine(
             "declared": declared_accuracy,
         },
         "graph": {"n": len(attacked.images), "error": climbed.error, "access": classifier.access},
-        "identity": _identity(logits[places], climbed),
+        "identity": _identity(logits[places], accepted),
         "gradient": gradients_there(climbed, right[places], channels, threat.mask),
-        "repeated_gradient": repeated_gradient(subject, margins),
+        "repeated_gradient": repeated_gradient(subject.accepting, margins),
         "differences": differences(subject, logits, margins),
         "declared": declared(classifier),
         "still": still(subject, logits),
         "neighbours": _neighbours(subject, logits, margins),
-        "step": one_level(attacked, climbed),
+        "step": one_level(attacked.accepting, accepted),
         "unbounded": unbounded(subject, free, right),
     }
 
