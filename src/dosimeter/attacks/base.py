@@ -29,8 +29,8 @@ SUCCESS_MARGIN = 5e-5
 smaller one may be undone by the rounding of another batch. It follows the logits' scale and no offset of theirs."""
 
 BLEND = 0.1
-"""Of an image's largest spread of logits: over so much the gradient goes over from the true class to a detector's alarm,
-where one is (see `Problem.gradient`)."""
+"""Of an image's largest spread of logits: over so much the gradient goes over from the true class to a detector's
+alarm, where one is (see `Problem.gradient`)."""
 
 ROUNDING = 4 * torch.finfo(torch.float32).eps  # of the largest logit: margins below it are the rounding's own
 
