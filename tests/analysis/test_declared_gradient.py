@@ -89,7 +89,7 @@ def test_a_defences_card_says_of_its_gradient_what_its_modules_do(name: str) -> 
     assert kinds == ({part["gradient"]} if "gradient" in part else set())
 
 
-def test_the_pre_flight_of_a_detector_compares_logits_without_its_alarm() -> None:
+def test_the_pre_flight_of_a_detector_compares_what_attacks_meet() -> None:
     torch.manual_seed(0)
     defended = defend(bare(), "mahalanobis:0.3", opacities(0, 60))
     checks = judged(defended, SOUND)

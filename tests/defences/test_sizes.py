@@ -157,13 +157,17 @@ def test_a_small_network_answers_instead_of_base_and_head() -> None:
 
 @pytest.mark.parametrize("loss", ["trades", "ima", "fast_adversarial_training", "noise_training"])
 def test_a_small_network_is_trained_by_any_method(loss: str) -> None:
-    check_defence(f"small_network:size=12,loss={loss},epsilon=0.02,epochs=2")
+    epsilon = "" if loss == "noise_training" else ",epsilon=0.02"
+    check_defence(f"small_network:size=12,loss={loss},epochs=2{epsilon}")
 
 
 def test_a_method_has_the_settings_of_the_small_network() -> None:
     chosen = method_of(SmallNetwork(loss="trades", epsilon=0.02, epochs=7, rate=0.1, batch=3))
     assert chosen == Trades(part="all", epsilon=0.02, epochs=7, rate=0.1, batch=3)
     assert method_of(SmallNetwork()) is None
+    by_default = method_of(SmallNetwork(loss="trades"))
+    assert isinstance(by_default, Trades)
+    assert by_default.epsilon == 0.009
 
 
 @pytest.mark.parametrize(
@@ -173,6 +177,9 @@ def test_a_method_has_the_settings_of_the_small_network() -> None:
         ("small_network:loss=median", "got 'median'"),
         ("small_network:loss=distillation", "got 'distillation'"),
         ("small_network:loss=small_network", "got 'small_network'"),
+        ("small_network:epsilon=0.1", "epsilon is of no use with loss=plain"),
+        ("small_network:loss=noise_training,epsilon=0.1", "epsilon is of no use with loss=noise_training"),
+        ("adversarial_training:part=last,rounds=2", "in rounds with part=head alone, got part=last"),
         ("small_network:size=4", "size must be a whole number from 8 to 4096, got '4'"),
         ("input_size:5.5", "size must be a whole number from 8 to 4096, got '5.5'"),
     ],
@@ -183,9 +190,9 @@ def test_settings_are_refused_before_anything_is_trained(text: str, said: str) -
     assert said in str(caught.value)
 
 
-def test_fitting_a_head_is_told_and_costs_half_a_pass_of_each_image() -> None:
+def test_fitting_a_head_is_told_and_costs_a_pass_of_each_smaller_image() -> None:
     told: list[int] = []
     bare = classifier(base(), flat_head())
     InputSize(size=12, epochs=1).learn(bare, readable(bare, cohort()), seed=0, advance=told.append)
     assert sum(told) == 8
-    assert InputSize().passes(8) == 4
+    assert InputSize(size=112).passes(8) == 2

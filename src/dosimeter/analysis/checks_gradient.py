@@ -73,7 +73,7 @@ def finite_gradient(trial: Trial) -> Finding | None:
     "Pixels without a gradient have no effect",
     rule="where more than 1 % of an image's pixels have a gradient of exactly 0: UNRELIABLE if the margin moves along "
     "random signs of these pixels alone, by more than a quarter of what it would if they had a gradient like the "
-    "others', for so many directions that it is a chance below 2 % if 20 % were; CAUTION if for more than 20 %. Not "
+    "others', for so many directions that it is a chance below 2 % if 20 % were; CAUTION if for more than 20 %; not "
     "where another gradient than the derivative is declared",
     source=f"cf. {INDICATORS}; {OURS}",
     remedy="A part of the image is cut off from the gradient (a `detach`, a mask, a threshold): let it through.",

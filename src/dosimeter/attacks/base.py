@@ -29,8 +29,9 @@ SUCCESS_MARGIN = 5e-5
 smaller one may be undone by the rounding of another batch. It follows the logits' scale and no offset of theirs."""
 
 BLEND = 0.1
-"""Of an image's largest spread of logits: over so much the gradient goes over from the true class to a detector's
-alarm, where one is (see `Problem.gradient`)."""
+"""See `Problem`: with a tenth PGD needs little more than the least epsilon that wins against a linear classifier with a
+linear detector; without any it may need three times as much, or not win at all."""
+NO_WIDTH = 1e-12  # of logits that are all the same
 
 ROUNDING = 4 * torch.finfo(torch.float32).eps  # of the largest logit: margins below it are the rounding's own
 
@@ -67,6 +68,8 @@ class Problem:
         fill: an attack that searches a ball goes on after its first success, for the largest loss of the ball: what is
             stored, or looked at, is then what so much epsilon can do.
         tick: called before each pass; it may raise, to end the attack.
+        blend: of an image's largest spread of logits, the share over which the gradient goes from the true class's to
+            an alarm's where the network rejects (see `gradient`); 0 for the derivative of `folded` itself.
         seed: of every random choice. Each image has a generator of its own, seeded by this and its pixels, so that a
             batch equals its singles.
         account, entries: see `cost` and `places`; a part of a problem shares its account.
@@ -84,6 +87,7 @@ class Problem:
     answers: Callable[[Tensor], Tensor] | None = None
     tick: Callable[[], None] = lambda: None
     seed: int = 0
+    blend: float = BLEND
     account: Cost | None = None
     entries: Tensor | None = None
     spreads: Tensor | None = None
@@ -207,7 +211,7 @@ class Problem:
         """
         if not getattr(self.network, "rejects", False):
             return outputs
-        return self._with_true(outputs, torch.maximum)
+        return folded(outputs, self.labels.expand(len(outputs)))
 
     def _blended(self, outputs: Tensor) -> Tensor:
         """Return `folded`, smooth where true class and alarm are about as large: what the gradient is taken of.
@@ -215,19 +219,13 @@ class Problem:
         A step along one of two signs undoes what the last did along the other wherever they disagree; along the sign of
         a mean of both gradients it gains on both.
         """
-        if not getattr(self.network, "rejects", False):
-            return outputs
+        if not (self.blend and getattr(self.network, "rejects", False)):
+            return self.folded(outputs)
         assert self.spreads is not None
         logits = outputs[:, :-1].detach()
         spread = torch.maximum(self.spreads[self.places].to(logits), logits.amax(dim=1) - logits.amin(dim=1))
-        width = (BLEND * spread).clamp(min=torch.finfo(logits.dtype).tiny)[:, None]
-        return self._with_true(outputs, lambda one, other: width * torch.logaddexp(one / width, other / width))
-
-    def _with_true(self, outputs: Tensor, larger: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Return logits (n, n_classes), the true class's the larger of its own and the alarm's, as `larger` has it."""
-        logits, alarm = outputs[:, :-1], outputs[:, -1:]
-        true = one_hot(self.labels.expand(len(outputs)), logits.shape[1]).bool()
-        return torch.where(true, larger(logits, alarm), logits)
+        width = (self.blend * spread).clamp(min=NO_WIDTH)[:, None]
+        return width * folded(outputs / width, self.labels, torch.logaddexp)
 
     def allowed(self, gradient: Tensor, channels: str) -> Tensor:
         """Return a direction (batch, 3, H, W) as far as it may be followed: planes tied, nothing outside the mask."""
@@ -273,6 +271,19 @@ class Problem:
         """Return uniform noise in [-1, 1), (batch, 1, H, W) if `channels` is "tied", else one plane for each."""
         planes = 1 if channels == "tied" else self.images.shape[1]
         return 2 * self.random(torch.rand, planes, *self.images.shape[2:]) - 1
+
+
+def folded(outputs: Tensor, labels: Tensor, larger: Callable[[Tensor, Tensor], Tensor] = torch.maximum) -> Tensor:
+    """Return logits (n, n_classes) of outputs with an alarm (n, n_classes + 1), which counts for the true class.
+
+    Args:
+        outputs: the alarm last.
+        labels: (n,).
+        larger: of the true class's logit and the alarm.
+    """
+    logits, alarm = outputs[:, :-1], outputs[:, -1:]
+    true = one_hot(labels, logits.shape[1]).bool()
+    return torch.where(true, larger(logits, alarm), logits)
 
 
 def _seed(image: Tensor, seed: int) -> int:

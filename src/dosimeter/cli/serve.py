@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dosimeter.cli.lines import say
+from dosimeter.cli.lines import Quiet, say
 from dosimeter.cli.options import described
 from dosimeter.cli.serving import Browser, Host, Page, PasswordFile, Port, need_app, serve_page
 from dosimeter.errors import DosimeterError
@@ -28,11 +28,12 @@ def serve(
         Path | None, typer.Option(help="write the explorer into this folder instead, for browsers without a server")
     ] = None,
     epsilons: Annotated[
-        str | None, typer.Option(help="of an export; default: 0, and the paper's 0.0007, 0.003, 0.009, 0.08")
+        str | None, typer.Option(help="epsilons of an export; default: 0, and the paper's 0.0007, 0.003, 0.009, 0.08")
     ] = None,
     limit: Annotated[
         int | None, typer.Option(help="images of each curve in an export, most susceptible first; default: 20")
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Explore a run's images at any epsilon in a browser. For a study with readers see `dosimeter readers serve`."""
     if export is not None:

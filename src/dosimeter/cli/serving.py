@@ -13,8 +13,10 @@ from dosimeter.errors import DosimeterError
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
-Port = Annotated[int, typer.Option(help="0: any that is free")]
-Host = Annotated[str, typer.Option(help="another interface needs a password")]
+Port = Annotated[int, typer.Option(help="port of the server; 0: any that is free")]
+Host = Annotated[
+    str, typer.Option(help="address that the server listens at; any but this machine's own needs a password")
+]
 PasswordFile = Annotated[Path | None, typer.Option(help="file with the password")]
 Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="open a browser")]
 
@@ -63,7 +65,9 @@ def serve_page(page: Page, *, host: str, port: int, password_file: Path | None, 
     link = f"{address}?token={gate.token}"
     say(f"{page.title}: {link}", f"The link works once. Stop with Ctrl-C{page.note}")
     if not gate.is_local:
-        say(f"OPEN TO THE NETWORK: whoever has the password and reaches {host} {page.warning}.", error=True)
+        say(
+            f"OPEN TO THE NETWORK: whoever has the password and reaches {host} {page.warning}.", error=True, urgent=True
+        )
     if browser and gate.is_local:
         webbrowser.open(link)
     server.run(app, listener)

@@ -5,18 +5,19 @@ not differentiable says in its own module how a gradient comes back (`models.tra
 can do who does not know the defence is asked with the images made on the undefended classifier.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dosimeter import registry
 from dosimeter.cohorts.base import Cohort
-from dosimeter.defences.keeping import digest_of_tensors, keep, read_kept
+from dosimeter.defences.keeping import Learned, digest_of_tensors, keep, read_kept
 from dosimeter.defences.training import Training, nothing, readable
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
@@ -144,13 +145,38 @@ def defend(
         DosimeterError: a defence is not known, its setting is unusable, or they stand in another order; or it learns,
             and there are no images.
     """
-    defended = classifier
-    parts = []
-    for name, entry, defence in pipeline(text):
+    return train(classifier, text, training, seed=seed, kept=kept, progress=progress).classifier
+
+
+class Trained(NamedTuple):
+    """A defended classifier, the undefended one, and what each defence of the pipeline learned."""
+
+    classifier: Classifier
+    bare: Classifier
+    text: str
+    names: tuple[str, ...]
+    learned: tuple[Learned, ...]
+
+
+def train(
+    classifier: Classifier,
+    text: str,
+    training: Cohort,
+    *,
+    seed: int = 0,
+    kept: Path | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Defend a classifier as `defend` does, and return what was learned too."""
+    defended, parts, all_learned = classifier, [], []
+    made = pipeline(text)
+    for name, entry, defence in made:
         learned = learned_by(defence, name, defended, training, seed=seed, kept=kept, progress=progress or Progress())
-        defended = defence.put(defended, learned, seed=seed)
+        defended = defence.put(defended, learned.tensors, seed=seed)
         parts.append(part_of(name, entry, defence, learned))
-    return named_after(defended, classifier, text, parts)
+        all_learned.append(learned)
+    names = tuple(name for name, _, _ in made)
+    return Trained(named_after(defended, classifier, text, parts), classifier, text, names, tuple(all_learned))
 
 
 def learned_by(
@@ -162,10 +188,10 @@ def learned_by(
     seed: int,
     kept: Path | None,
     progress: Progress,
-) -> dict[str, Tensor]:
+) -> Learned:
     """Return what a defence learns of a classifier on training images, or what is kept of an earlier time."""
     if not defence.learns:
-        return {}
+        return Learned({}, 0.0)
     if not len(training):
         raise DosimeterError(
             f"defence {name} learns on training images, and there are none: all are tested. Defend the classifier "
@@ -177,19 +203,23 @@ def learned_by(
         return found
     images = readable(classifier, training)
     progress.begin(f"{classifier.card.get('model', 'classifier')}: {name} learns on {len(images)} images", 0)
-    learned = defence.learn(classifier, images, seed=seed, advance=progress.advance)
-    learned = {key: tensor.detach().cpu().contiguous() for key, tensor in learned.items()}
+    started = time.perf_counter()
+    tensors = defence.learn(classifier, images, seed=seed, advance=progress.advance)
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    learned = Learned(tensors, time.perf_counter() - started)
     if file is not None:
         keep(learned, file)
     return learned
 
 
-def part_of(name: str, entry: "Entry", defence: Defence, learned: Mapping[str, Tensor]) -> dict[str, Any]:
+def part_of(name: str, entry: "Entry", defence: Defence, learned: Learned) -> dict[str, Any]:
     """Return what a defended classifier's card says of one of its defences."""
     told = {"name": name, "kind": entry.kind, "source": entry.source, "broken_by": entry.broken_by, **asdict(defence)}
     if defence.gradient != "exact":
         told["gradient"] = defence.gradient
-    return told | ({"sha256": digest_of_tensors(learned)} if learned else {})
+    if learned.tensors:
+        told |= {"sha256": digest_of_tensors(learned.tensors), "fit_s": learned.seconds}
+    return told
 
 
 def named_after(defended: Classifier, bare: Classifier, text: str, parts: list[dict[str, Any]]) -> Classifier:

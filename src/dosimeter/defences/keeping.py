@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,25 +12,35 @@ from torch import Tensor
 
 from dosimeter.files import replacing
 
-DIGEST = "sha256"
+DIGEST, SECONDS = "sha256", "seconds"
 
 
-def keep(learned: Mapping[str, Tensor], file: Path) -> None:
-    """Write tensors to a file, which is whole or absent."""
+class Learned(NamedTuple):
+    """Tensors by name, and the seconds that learning them took."""
+
+    tensors: Mapping[str, Tensor]
+    seconds: float
+
+
+def keep(learned: Learned, file: Path) -> None:
+    """Write what was learned to a file, which is whole or absent."""
+    facts = {DIGEST: digest_of_tensors(learned.tensors), SECONDS: f"{learned.seconds:.3f}"}
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as temporary:
-        temporary.write_bytes(save(dict(learned), metadata={DIGEST: digest_of_tensors(learned)}))
+        temporary.write_bytes(save(dict(learned.tensors), metadata=facts))
 
 
-def read_kept(file: Path) -> dict[str, Tensor] | None:
-    """Return the tensors in a file; None if it is not there, or they are not those that were written."""
+def read_kept(file: Path) -> Learned | None:
+    """Return what a file holds; None if it is not there, or its tensors are not those that were written."""
     try:
         with safe_open(file, framework="pt") as content:
             learned: dict[str, Tensor] = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-            digest = (content.metadata() or {}).get(DIGEST)
+            facts = content.metadata() or {}
     except (OSError, SafetensorError):
         return None
-    return learned if digest == digest_of_tensors(learned) else None
+    if facts.get(DIGEST) != digest_of_tensors(learned):
+        return None
+    return Learned(learned, float(facts.get(SECONDS, "nan")))
 
 
 def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:

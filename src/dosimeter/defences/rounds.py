@@ -1,6 +1,8 @@
 """Adversarial training of a head in rounds: the base, which stays, is asked a few times and not in every epoch."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -17,7 +19,13 @@ class Attack(Protocol):
     """What makes images (b, 3, H, W) of images."""
 
     def __call__(
-        self, network: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, *, noise: torch.Generator
+        self,
+        network: Callable[[Tensor], Tensor],
+        images: Tensor,
+        labels: Tensor,
+        *,
+        epsilon: float,
+        noise: torch.Generator,
     ) -> Tensor:
         """Return attacked images."""
 
@@ -40,17 +48,20 @@ def learn_in_rounds(
 
     Args:
         student: a copy of the classifier whose head is trained.
-        plan: of the head's learning in each round.
+        plan: of the head's learning in each round; epsilon rises over the rounds as it otherwise does over epochs.
         advance: called with the number of images of each pass of the base.
     """
     noise = torch.Generator().manual_seed(seed)
 
-    def attacked(images: Tensor, labels: Tensor) -> Tensor:
-        return maps_of(classifier, attack(student, images, labels, noise=noise))
+    rising = replace(plan, epochs=rounds)
+
+    def attacked(images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+        return maps_of(classifier, attack(student, images, labels, epsilon=epsilon, noise=noise))
 
     head = student.on_maps()
     pool = Pool.of(training, lambda images, _: maps_of(classifier, images), batch=plan.batch, advance=advance)
     for number in range(rounds):
-        pool = pool.plus(Pool.of(training, attacked, batch=plan.batch, advance=advance))
+        worse = partial(attacked, epsilon=rising.epsilon_of(number))
+        pool = pool.plus(Pool.of(training, worse, batch=plan.batch, advance=advance))
         teach(head, pool, Method(), plan, seed=seed + number)
     return student.learned()

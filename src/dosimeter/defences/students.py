@@ -88,8 +88,9 @@ def opened(classifier: Classifier, part: Part, *, name: str, anew: int | None = 
     """Return a student that is a copy of a classifier, without what stands around it.
 
     Args:
-        part: of the base, the last block is what computes maps of the size of its last ones. A head without weights is
-            one whose base ends in the layer that decides: that layer then counts as the head.
+        part: of the base, the last block is what computes maps of the size of its last ones; a transformer, whose
+            tokens keep their number, is one block. Where the head has no weights the base ends in the layer that
+            decides, which then counts as the head.
         name: of the defence.
         anew: seed of new initial values of the head; None: it goes on from its own.
 
@@ -160,6 +161,10 @@ def _chosen(classifier: Classifier, part: Part, name: str) -> dict[str, nn.Param
         chosen = {**base, **head}
     else:
         layers = [] if part == "head" and head else _layers_of_last_block(classifier)
+        if base and not layers and not (part == "head" and head):
+            raise DosimeterError(
+                f"defence {name} cannot tell apart the layers of a compiled network. Write {name}:part=all."
+            )
         last = layers if part == "last" else layers[-1:]
         ids = {id(parameter) for layer in last for parameter in layer.parameters(recurse=False)}
         chosen = {key: parameter for key, parameter in base.items() if id(parameter) in ids} | head

@@ -1,17 +1,19 @@
 """What the pre-flight measures of gradients, as attacks take them."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dosimeter.attacks.base import AttackError, Problem, lacks_gradient, perturb
+from dosimeter.attacks.base import AttackError, Problem, folded, lacks_gradient, perturb
 from dosimeter.attacks.known.pgd import PGD
 from dosimeter.attacks.slopes import TOLERANCE, Slope, slope
 from dosimeter.attacks.threat import ANYTHING, Threat
 from dosimeter.errors import in_a_line
 from dosimeter.models.base import Classifier, answer
-from dosimeter.models.rings import Accepting, Ring
+from dosimeter.models.rings import Ring
 from dosimeter.models.transforms import Transform
 from dosimeter.plain import without_folders
 
@@ -43,7 +45,6 @@ class Subject(NamedTuple):
 
     Attributes:
         threat: what an attacker may do to them.
-        network: what is differentiated; None: the classifier.
     """
 
     classifier: Classifier
@@ -53,12 +54,6 @@ class Subject(NamedTuple):
     channels: str
     seed: int
     threat: Threat = ANYTHING
-    network: nn.Module | None = None
-
-    @property
-    def accepting(self) -> "Subject":
-        """It without an alarm, whose logits are those that it answers with."""
-        return self._replace(network=Accepting(self.classifier)) if self.classifier.rejects else self
 
     def under(self, threat: Threat) -> tuple["Subject", Tensor]:
         """Return it as that attacker meets it, and the places (m,) of the images left: not of the class aimed at."""
@@ -72,11 +67,22 @@ class Subject(NamedTuple):
         """Return logits (n, n_classes) as the sweep would have them, float32 on the CPU."""
         return torch.cat([answer(self.classifier, part) for part in images.split(batch)])
 
+    def met(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return logits (n, n_classes) as attacks on images of `labels` (n,) meet them: see `Problem.folded`."""
+        if not self.classifier.rejects:
+            return self.logits(images)
+        parts = zip(images.split(BATCH), labels.split(BATCH), strict=True)
+        return torch.cat([folded(answer(self.classifier, part, alarm=True), true) for part, true in parts])
+
+    def met_as(self, label: int) -> Callable[[Tensor], Tensor]:
+        """Return what gives the logits of images of one label as attacks meet them."""
+        return lambda images: self.met(images, torch.full((len(images),), label))
+
     def problem(self, places: Tensor) -> Problem:
         """Return what an attack is given of the images at `places` (m,)."""
         device = self.classifier.device
         images, labels = self.images[places].to(device), self.labels[places].to(device)
-        return self.threat.problem(self.network or self.classifier, images, labels, seed=self.seed)
+        return self.threat.problem(self.classifier, images, labels, seed=self.seed)
 
 
 class Climbed(NamedTuple):
@@ -111,7 +117,7 @@ def climb(subject: Subject, loss: str, channels: str, n: int | None = None) -> C
     waiting = list(torch.arange(n_images).split(BATCH))
     while waiting:
         places = waiting.pop()
-        problem = subject.problem(places)
+        problem = replace(subject.problem(places), blend=0.0)  # what finite differences are compared with
         nowhere = torch.zeros(len(places), device=problem.images.device)
         try:
             answer, height, gradient = problem.gradient(problem.project(problem.images, nowhere), loss, channels)
@@ -195,7 +201,8 @@ def differences(subject: Subject, logits: Tensor, climbed: Climbed) -> Facts:
     random: list[Slope | None] = []
     for place in climbed.movable.nonzero()[:, 0].tolist():
         gradient = climbed.gradient[place]
-        at = (subject.logits, subject.images[place], int(subject.labels[place]), gradient)
+        label = int(subject.labels[place])
+        at = (subject.met_as(label), subject.images[place], label, gradient)
         scale = spread(logits[place])
         own.append(slope(*at, gradient.sign(), scale=scale, power=1))
         for _ in range(N_RANDOM):
@@ -234,7 +241,7 @@ def still(subject: Subject, logits: Tensor) -> Facts:
     shape = subject.images[:N_REPEATED].shape
     jitter = (torch.rand(shape[0], 1, *shape[2:], generator=generator) - 0.5) * ONE_LEVEL
     images = (subject.images[:N_REPEATED] + jitter).clamp(0, 1)
-    climbed = climb(subject.accepting._replace(images=images), "margin", "free")
+    climbed = climb(subject._replace(images=images), "margin", "free")
     found: list[Slope | None] = []
     for place in climbed.movable.nonzero()[:, 0].tolist():
         gradient = climbed.gradient[place]
@@ -242,7 +249,8 @@ def still(subject: Subject, logits: Tensor) -> Facts:
         if not float(still.float().mean()) > FEW:
             continue
         typical = gradient[~still].square().mean().sqrt().expand_as(gradient)  # what such a value would have
-        at = (subject.logits, images[place], int(subject.labels[place]), typical * still)
+        label = int(subject.labels[place])
+        at = (subject.met_as(label), images[place], label, typical * still)
         for _ in range(N_RANDOM):
             signs = torch.randint(0, 2, gradient.shape, generator=generator) * 2.0 - 1
             found.append(slope(*at, signs * still, scale=spread(logits[place]), power=2, said=0.0))
@@ -260,8 +268,8 @@ def one_level(subject: Subject, climbed: Climbed) -> Facts:
     if subject.channels == "tied":
         gradient = gradient / images.shape[1]  # each plane holds the sum of all
     promised = (gradient * (moved - images)).flatten(1).sum(dim=1)
-    problem = subject.problem(places)
-    risen = problem.losses(subject.logits(moved), subject.loss) - climbed.losses[places]
+    problem = subject.threat.problem(subject.classifier, images, subject.labels[places])
+    risen = problem.losses(subject.met(moved, subject.labels[places]), subject.loss) - climbed.losses[places]
     ratio = risen / promised.clamp(min=1e-30)
     return {"n": len(places), "fallen": int((risen < 0).sum()), "median_ratio": float(ratio.median())}
 

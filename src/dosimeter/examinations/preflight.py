@@ -51,6 +51,8 @@ def examine(
     """Return what can be known of a classifier before it is attacked, as JSON types.
 
     Args:
+        classifier: what is examined.
+        cohort: its test images; a few are drawn.
         loss, channels: of the attack that will follow, as `FGSM`.
         declared_accuracy: the user's own figure for the cohort, in [0, 1].
         n_images: drawn from the cohort; images that cannot be read are passed over.
@@ -80,8 +82,8 @@ def examine(
     attacked, places = subject.under(threat)
     climbed = climb(attacked, loss, channels)
     free = climb(subject, loss, channels) if threat.limits else climbed
-    accepted = climb(attacked.accepting, loss, channels) if classifier.rejects else climbed
-    margins = climb(subject.accepting, "margin", "free", N_REPEATED)
+    margins = climb(subject, "margin", "free", N_REPEATED)
+    met = subject.met(subject.images, labels) if classifier.rejects else logits
     right = logits.argmax(dim=1) == labels
     return {
         "cohort": cohort.name,
@@ -105,14 +107,14 @@ def examine(
             "declared": declared_accuracy,
         },
         "graph": {"n": len(attacked.images), "error": climbed.error, "access": classifier.access},
-        "identity": _identity(logits[places], accepted),
+        "identity": _identity(met[places], climbed),
         "gradient": gradients_there(climbed, right[places], channels, threat.mask),
-        "repeated_gradient": repeated_gradient(subject.accepting, margins),
+        "repeated_gradient": repeated_gradient(subject, margins),
         "differences": differences(subject, logits, margins),
         "declared": declared(classifier),
         "still": still(subject, logits),
         "neighbours": _neighbours(subject, logits, margins),
-        "step": one_level(attacked.accepting, accepted),
+        "step": one_level(attacked, climbed),
         "unbounded": unbounded(subject, free, right),
     }
 
@@ -159,7 +161,8 @@ def _neighbours(subject: Subject, logits: Tensor, climbed: Climbed) -> Facts:
     images, labels = subject.images[:N_REPEATED], subject.labels[:N_REPEATED]
     generator = torch.Generator().manual_seed(subject.seed)
     signs = torch.randint(0, 2, images.shape, generator=generator) * 2.0 - 1
-    near, here = subject.logits(perturb(images, signs, NEAR)), logits[:N_REPEATED]
+    near = subject.met(perturb(images, signs, NEAR), labels)
+    here = subject.met(images, labels) if subject.classifier.rejects else logits[:N_REPEATED]
     moved = (margin(near, labels) - margin(here, labels)).abs()
     allowed = 10 * NEAR * climbed.gradient.abs().flatten(1).sum(dim=1)
     jumps = (moved > allowed) & (moved > 0.1 * (here.amax(dim=1) - here.amin(dim=1)))

@@ -322,17 +322,20 @@ def _as_taken(value: Tensor, *networks: nn.Module) -> Tensor:
     return value.to(next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), value.dtype))
 
 
-def answer(classifier: Classifier, images: Tensor) -> Tensor:
-    """Return the logits (n, n_classes) of images (n, 3, *grid.shape), float32 on the CPU, without an alarm.
+def answer(classifier: Classifier, images: Tensor, *, alarm: bool = False) -> Tensor:
+    """Return the logits (n, n_classes) of images (n, 3, *grid.shape), float32 on the CPU.
+
+    Args:
+        classifier: it is asked once.
+        images: on its grid.
+        alarm: of a classifier that rejects, with the alarm behind them.
 
     Raises:
         DosimeterError: the classifier, which a user may have made, fails or answers something else.
     """
     with torch.inference_mode():
         logits = classifier(images.to(classifier.device))
-    if classifier.rejects and isinstance(logits, Tensor):
-        logits = logits[:, :-1]
-    wanted = (len(images), len(classifier.classes))
+    wanted = (len(images), len(classifier.classes) + classifier.rejects)
     if not isinstance(logits, Tensor):
         raise DosimeterError(
             f"the classifier must return logits of shape {wanted}, one column for each class, got "
@@ -346,4 +349,4 @@ def answer(classifier: Classifier, images: Tensor) -> Tensor:
         )
     if logits.is_complex() or logits.dtype == torch.bool:
         raise DosimeterError(f"the classifier must return logits, real numbers, got {logits.dtype}.")
-    return logits.float().cpu()
+    return logits[:, : wanted[1] - (classifier.rejects and not alarm)].float().cpu()

@@ -68,20 +68,6 @@ def with_alarm(outputs: Tensor, excess: Tensor, n_classes: int) -> Tensor:
     return torch.cat([logits, alarm[:, None]], dim=1)
 
 
-class Accepting(nn.Module):
-    """A network that rejects without its alarm: its logits alone."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.random = getattr(network, "random", False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits (batch, n_classes)."""
-        logits: Tensor = self.network(images)[:, :-1]
-        return logits
-
-
 def excess_of(outputs: Tensor) -> Tensor:
     """Return how far (batch,) the alarm behind the classes' logits is above the largest of them: above 0 rejected."""
     return outputs[:, -1] - outputs[:, :-1].amax(dim=1)

@@ -194,7 +194,7 @@ def read(path: str | Path) -> Responses:
 
 
 def read_compact(path: Path) -> Responses:
-    """Read of a merged table what the analyses need, as `compact` gives it: some 160 bytes a row.
+    """Read of a merged table what the analyses need, as `compact` gives it: some 170 bytes a row.
 
     Raises:
         DosimeterError: as `read`; also if a row is not what a sweep writes, or the facts tell nothing of it.

@@ -12,11 +12,14 @@ from dosimeter.defences.base import Entry
 from dosimeter.defences.learning import Batch, Method
 from dosimeter.defences.rounds import learn_in_rounds
 from dosimeter.defences.settings import Within, described, parse
-from dosimeter.defences.students import Student
+from dosimeter.defences.students import Student, opened
 from dosimeter.defences.taught import Attacked
 from dosimeter.defences.training import Training, nothing
+from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
 from dosimeter.models.training import loss_of
+
+ROUNDS = 3
 
 
 class OnAttacked(Method):
@@ -39,13 +42,23 @@ class AdversarialTraining(Attacked):
     Attributes:
         steps: of each attack.
         rounds: of a head alone: all images are attacked so many times, and the head learns on the maps of all rounds;
-            0: every batch is attacked, as of other parts.
+            0: every batch is attacked, as it is of other parts. By default `ROUNDS`.
+
+    Raises:
+        DosimeterError: there are rounds, and more than the head is trained.
     """
 
     name: ClassVar[str] = "adversarial_training"
 
     steps: Annotated[int, Within(1, 100)] = 7
-    rounds: Annotated[int, Within(0, 100)] = 3
+    rounds: Annotated[int, Within(0, 100)] | None = None
+
+    def __post_init__(self) -> None:
+        """Check that settings go together."""
+        if self.rounds and self.part != "head":
+            raise DosimeterError(
+                f"defence {self.name} trains in rounds with part=head alone, got part={self.part}. Leave rounds out."
+            )
 
     def method(self, n_images: int) -> Method:
         """Return the loss on attacked images."""
@@ -55,25 +68,31 @@ class AdversarialTraining(Attacked):
         self, classifier: Classifier, training: Training, *, seed: int, advance: Callable[[int], None] = nothing
     ) -> dict[str, Tensor]:
         """Return the parameters of the part, trained; of a head in rounds, unless there are none."""
-        student = self.student(classifier, training)
-        if not (student.is_head and self.rounds):
+        student = opened(classifier, self.part, name=self.name)
+        self.set_precision(student, training)
+        if not (student.is_head and self.n_rounds):
             return self.taught(student, training, seed=seed, advance=advance)
-        attack = partial(pgd, epsilon=self.epsilon, steps=self.steps)
+        attack = partial(pgd, steps=self.steps)
         return learn_in_rounds(
-            classifier, student, training, attack, rounds=self.rounds, plan=self.plan, seed=seed, advance=advance
+            classifier, student, training, attack, rounds=self.n_rounds, plan=self.plan, seed=seed, advance=advance
         )
+
+    @property
+    def n_rounds(self) -> int:
+        """Rounds of a head."""
+        return ROUNDS if self.rounds is None else self.rounds
 
     @property
     def per_image(self) -> float:
         """Passes of an image in an epoch: its attack's, and the step's; in rounds those of all rounds, shared out."""
-        if self.part == "head" and self.rounds:
-            return (1 + self.rounds * (self.steps + 1)) / self.epochs
-        return self.steps + 1.0
+        if self.part == "head" and self.n_rounds:
+            return (1 + self.n_rounds * (2 * self.steps + 1)) / self.epochs
+        return 2 * self.steps + self.step_passes
 
 
 ENTRY = Entry(
     build=lambda setting: parse(AdversarialTraining, setting, name=AdversarialTraining.name),
-    note=f"trained on images attacked by PGD; behind the colon {described(AdversarialTraining)}",
+    note=f"trained on images attacked by PGD; {described(AdversarialTraining)}",
     title="adversarial training",
     kind="training",
     source="Madry et al. 2018 (arXiv 1706.06083)",

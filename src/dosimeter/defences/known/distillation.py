@@ -16,7 +16,7 @@ from dosimeter.defences.base import Entry
 from dosimeter.defences.learning import Batch, Method, teach
 from dosimeter.defences.pools import Inputs, Pool
 from dosimeter.defences.settings import Within, described, parse
-from dosimeter.defences.students import Part, Student, maps_of
+from dosimeter.defences.students import Part, Student, maps_of, opened
 from dosimeter.defences.taught import Taught
 from dosimeter.defences.training import Training, nothing
 from dosimeter.models.base import Classifier
@@ -80,11 +80,13 @@ class Distillation(Taught):
         self, classifier: Classifier, training: Training, *, seed: int, advance: Callable[[int], None] = nothing
     ) -> dict[str, Tensor]:
         """Return the student's parameters."""
-        teacher, student = (self.student(classifier, training, anew=seed + place) for place in range(2))
+        teacher, student = (opened(classifier, self.part, name=self.name, anew=seed + place) for place in range(2))
         inputs: Inputs = training
         if student.is_head:
             inputs = Pool.of(training, lambda images, _: maps_of(classifier, images), batch=self.batch)
             teacher, student = teacher.on_maps(), student.on_maps()
+        self.set_precision(student, inputs)
+        teacher.bfloat16 = student.bfloat16
         teach(teacher, inputs, AtTemperature(self.temperature), self.plan, seed=seed, advance=advance)
         said = torch.cat([answers_of(teacher, given) for _, given, _ in inputs.batches(self.batch)])
         method = OnSoftLabels(said / self.temperature, self.temperature, of_findings=training.labels.ndim == 2)
@@ -94,7 +96,7 @@ class Distillation(Taught):
     @property
     def per_image(self) -> float:
         """Passes of an image in an epoch; a head's, on maps that were computed once, are next to none."""
-        return 1 / self.epochs if self.part == "head" else 2.0
+        return 1 / self.epochs if self.part == "head" else 2 * self.step_passes
 
 
 def answers_of(student: Student, inputs: Tensor) -> Tensor:
@@ -105,7 +107,7 @@ def answers_of(student: Student, inputs: Tensor) -> Tensor:
 
 ENTRY = Entry(
     build=lambda setting: parse(Distillation, setting, name=Distillation.name),
-    note=f"a head learns from another's answers at a temperature; behind the colon {described(Distillation)}",
+    note=f"a head learns from another's answers at a temperature; {described(Distillation)}",
     title="distillation",
     kind="training",
     source="Papernot et al. 2016 (arXiv 1511.04508)",

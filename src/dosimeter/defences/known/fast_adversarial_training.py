@@ -48,12 +48,12 @@ class FastAdversarialTraining(Guarded):
     @property
     def per_image(self) -> float:
         """Passes of an image in an epoch."""
-        return 2.0 + self.watched
+        return 2 + self.step_passes + self.watched
 
 
 ENTRY = Entry(
     build=lambda setting: parse(FastAdversarialTraining, setting, name=FastAdversarialTraining.name),
-    note=f"trained on images of one FGSM step, guarded; behind the colon {described(FastAdversarialTraining)}",
+    note=f"trained on images of one FGSM step, guarded; {described(FastAdversarialTraining)}",
     title="fast adversarial training",
     kind="training",
     source="Wong et al. 2020 (arXiv 2001.03994)",

@@ -65,13 +65,13 @@ class FreeAdversarialTraining(Guarded):
 
     @property
     def per_image(self) -> float:
-        """Passes of an image in an epoch: the guard looks after so many of them."""
-        return 1.0 + self.watched / self.replays
+        """Passes of an image in an epoch: a step's, back to the image; the guard looks after so many of them."""
+        return max(2.0, self.step_passes) + self.watched / self.replays
 
 
 ENTRY = Entry(
     build=lambda setting: parse(FreeAdversarialTraining, setting, name=FreeAdversarialTraining.name),
-    note=f"trained on images that its steps move, guarded; behind the colon {described(FreeAdversarialTraining)}",
+    note=f"trained on images that its steps move, guarded; {described(FreeAdversarialTraining)}",
     title="free adversarial training",
     kind="training",
     source="Shafahi et al. 2019 (arXiv 1904.12843)",

@@ -13,9 +13,9 @@ from torch import Tensor
 from dosimeter.defences.ascent import ascend, uniform, within
 from dosimeter.defences.base import Entry
 from dosimeter.defences.learning import Batch, Method
-from dosimeter.defences.settings import Within, described, parse
+from dosimeter.defences.settings import Dose, Within, described, parse
 from dosimeter.defences.students import Student
-from dosimeter.defences.taught import Attacked
+from dosimeter.defences.taught import Taught
 from dosimeter.models.training import answered, loss_of
 
 BISECTIONS = 10
@@ -117,18 +117,21 @@ def just_inside(student: Callable[[Tensor], Tensor], images: Tensor, crossed: Te
 
 
 @dataclass(frozen=True)
-class IncreasingMargins(Attacked):
-    """Trains with margins that grow; `epsilon` is the largest a margin can be.
+class IncreasingMargins(Taught):
+    """Trains with margins that grow.
 
     Attributes:
+        epsilon: the largest that a margin can be.
         delta: what a margin grows by in an epoch; by default a tenth of epsilon.
         beta: the weight of images at the boundary.
         steps: of each attack.
     """
 
+    first: ClassVar[str] = "epsilon"
     name: ClassVar[str] = "ima"
 
     epochs: Annotated[int, Within(1, 1000)] = 25
+    epsilon: Dose = 0.003
     delta: Annotated[float, Within(0, 1, above=True)] | None = None
     beta: Annotated[float, Within(0, 1)] = 0.5
     steps: Annotated[int, Within(1, 100)] = 10
@@ -141,12 +144,12 @@ class IncreasingMargins(Attacked):
     @property
     def per_image(self) -> float:
         """Passes of an image in an epoch: the attack's, the bisection's answers, and the step's."""
-        return self.steps + BISECTIONS / 3 + 2.5
+        return 2 + 2 * self.steps + BISECTIONS + 2 * self.step_passes
 
 
 ENTRY = Entry(
     build=lambda setting: parse(IncreasingMargins, setting, name=IncreasingMargins.name),
-    note=f"trained within margins that grow for each image; behind the colon {described(IncreasingMargins)}",
+    note=f"trained within margins that grow for each image; {described(IncreasingMargins)}",
     title="IMA",
     kind="training",
     source="Ma and Liang 2023 (arXiv 2005.09147)",

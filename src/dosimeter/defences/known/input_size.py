@@ -22,6 +22,7 @@ from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
 
 QUARTER = 4
+USUAL_PX = 224
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,9 @@ class InputSize(Defence):
         return with_learned(self._shrunk(classifier), learned)
 
     def passes(self, n_images: int) -> float:
-        """Return half a pass of each image: its maps are computed once."""
-        return n_images / 2
+        """Return the passes: the maps of each image are computed once, on so many fewer pixels than a usual 224."""
+        share = 1 / QUARTER if self.size is None else min(1.0, self.size / USUAL_PX)
+        return n_images * share**2
 
     def _shrunk(self, classifier: Classifier) -> Classifier:
         """Return the classifier of smaller images, with a head of its own that takes their maps."""
@@ -128,7 +130,7 @@ def _fit_window(layer: nn.AvgPool2d, sides: torch.Size) -> None:
 
 ENTRY = Entry(
     build=lambda setting: parse(InputSize, setting, name="input_size"),
-    note=f"the network looks at fewer pixels inside, a quarter or those behind the colon: {described(InputSize)}",
+    note=f"the network looks at fewer pixels inside, a quarter of them by default; {described(InputSize)}",
     title="input size",
     kind="training",
     source="own",

@@ -54,7 +54,7 @@ class NoiseTraining(Taught):
 
 ENTRY = Entry(
     build=lambda setting: parse(NoiseTraining, setting, name=NoiseTraining.name),
-    note=f"trained on images with normal noise; behind the colon {described(NoiseTraining)}",
+    note=f"trained on images with normal noise; {described(NoiseTraining)}",
     title="noise training",
     kind="training",
     source="Cohen et al. 2019 (arXiv 1902.02918), section 3.3",

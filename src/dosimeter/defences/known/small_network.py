@@ -17,7 +17,7 @@ from dosimeter.defences.pools import Pool
 from dosimeter.defences.resizing import Resized, smaller
 from dosimeter.defences.settings import Dose, Within, described, parse
 from dosimeter.defences.students import begin_anew, opened, with_learned
-from dosimeter.defences.taught import Taught
+from dosimeter.defences.taught import STEP_PASSES, Taught
 from dosimeter.defences.training import Training, nothing
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.models.base import Classifier
@@ -25,8 +25,12 @@ from dosimeter.models.preprocessing import get_preprocessing
 
 NAME = "small_network"
 PLAIN = "plain"
+EPSILON = 0.009
 MAPS = (16, 32, 64, 64)
 GROUPS = 8
+LARGE = 450
+"""Passes of 56 x 56 pixels in the time of one of VGG16 of 224 x 224, as timed."""
+
 PREPROCESSING = get_preprocessing("minus1to1")
 
 
@@ -37,13 +41,13 @@ class SmallNetwork(Defence):
     Attributes:
         size: pixels of the shorter side that it looks at; those of the classifier where it looks at fewer.
         loss: "plain", or the name of a defence that trains, whose method it is trained by.
-        epsilon: of that defence.
+        epsilon: of that defence; by default 0.009.
         epochs, rate, batch: of its training (Adam).
     """
 
     size: Annotated[int, Within(8, 4096)] = 56
     loss: str = PLAIN
-    epsilon: Dose = 0.009
+    epsilon: Dose | None = None
     epochs: Annotated[int, Within(1, 1000)] = 30
     rate: Annotated[float, Within(0, 1, above=True)] = 1e-3
     batch: Annotated[int, Within(1, 256)] = 8
@@ -78,8 +82,10 @@ class SmallNetwork(Defence):
         return with_learned(self._answering(classifier), learned)
 
     def passes(self, n_images: int) -> float:
-        """Return next to none: a pass is some thousandth of a large network's."""
-        return n_images * self.epochs / 1000
+        """Return the passes, of which `LARGE` make one of a large network."""
+        method = method_of(self)
+        per_image = STEP_PASSES["all"] if method is None else method.per_image
+        return n_images * self.epochs * per_image * (self.size / 56) ** 2 / LARGE
 
     def _sides(self, classifier: Classifier) -> tuple[int, int]:
         return smaller(classifier.grid, min(self.size, *classifier.grid.shape))
@@ -110,6 +116,7 @@ def method_of(settings: SmallNetwork) -> Taught | None:
         DosimeterError: there is none of that name, or it is not a method for any network.
     """
     if settings.loss == PLAIN:
+        _require_no_epsilon(settings)
         return None
     if settings.loss not in registry.names("defences") or (found := _trains(settings.loss)) is None:
         known = [PLAIN, *(name for name in registry.names("defences") if _trains(name) is not None)]
@@ -117,10 +124,17 @@ def method_of(settings: SmallNetwork) -> Taught | None:
             f"defence {NAME}: loss must be {PLAIN} or a defence that trains any network, got '{settings.loss}'. "
             f"{did_you_mean(settings.loss, known)}"
         )
-    given: dict[str, Any] = {"part": "all", "epsilon": settings.epsilon, "rate": settings.rate}
+    given: dict[str, Any] = {"part": "all", "epsilon": settings.epsilon or EPSILON, "rate": settings.rate}
     given |= {"epochs": settings.epochs, "batch": settings.batch}
     own = {field.name for field in fields(found)}
+    if "epsilon" not in own:
+        _require_no_epsilon(settings)
     return replace(found, **{key: value for key, value in given.items() if key in own})
+
+
+def _require_no_epsilon(settings: SmallNetwork) -> None:
+    if settings.epsilon is not None:
+        raise DosimeterError(f"defence {NAME}: epsilon is of no use with loss={settings.loss}. Leave it out.")
 
 
 def _trains(name: str) -> Taught | None:
@@ -143,7 +157,7 @@ def build(setting: str) -> SmallNetwork:
 
 ENTRY = Entry(
     build=build,
-    note=f"a network of 61,000 weights, trained from nothing, answers; behind the colon {described(SmallNetwork)}",
+    note=f"a network of 61,000 weights, trained from nothing, answers; {described(SmallNetwork)}",
     title="small network",
     kind="training",
     source="own",

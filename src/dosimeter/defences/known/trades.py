@@ -81,12 +81,12 @@ class Trades(Attacked):
     @property
     def per_image(self) -> float:
         """Passes of an image in an epoch."""
-        return self.steps + 2.5
+        return 1 + 2 * self.steps + 2 * self.step_passes
 
 
 ENTRY = Entry(
     build=lambda setting: parse(Trades, setting, name=Trades.name),
-    note=f"trained to answer alike within epsilon; behind the colon {described(Trades)}",
+    note=f"trained to answer alike within epsilon; {described(Trades)}",
     title="TRADES",
     kind="training",
     source="Zhang et al. 2019 (arXiv 1901.08573)",
