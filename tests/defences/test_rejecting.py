@@ -18,10 +18,12 @@ from dosimeter.analysis.detection import UNKNOWN, detection
 from dosimeter.attacks.base import Problem
 from dosimeter.defences.base import Defence, Entry, defend
 from dosimeter.defences.training import Training, nothing
+from dosimeter.examinations.known.false_alarms import ATTACK, Refusal
 from dosimeter.models.base import Classifier, answer
 from dosimeter.models.rings import Inside, Ring, draws, excess_of, with_alarm
 from dosimeter.record import table as responses
 from dosimeter.study.run import run_study
+from dosimeter.sweeps.search import search
 
 
 class Bright(Ring):
@@ -100,6 +102,16 @@ def test_the_gradient_is_that_of_what_is_still_missing() -> None:
     assert (gradient[1] < 0).all()  # the other class, rejected: away from the alarm
 
 
+def test_the_smallest_change_that_raises_an_alarm_is_the_closed_form() -> None:
+    """Every pixel must rise by what the mean lacks of the threshold."""
+    classifier = ringed(threshold=0.52)
+    images = torch.stack([torch.full((3, 4, 4), level) for level in (0.45, 0.49)])
+    problem = Problem(Refusal(classifier), images, torch.zeros(2, dtype=torch.long))
+    found = search(ATTACK, problem, (0.0, 0.02, 0.04, 0.06, 0.08))
+    first = [next(epsilon for epsilon in (0.02, 0.04, 0.06, 0.08) if path.found(epsilon)) for path in found]
+    assert first == [0.08, 0.04]  # 0.07 and 0.03 are needed
+
+
 def test_draws_belong_to_the_image_and_an_attacker_gets_others() -> None:
     image = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -140,6 +152,9 @@ def test_a_study_of_classifiers_that_refuse_is_judged_by_who_knows_them(image_fo
     curves = pd.read_csv(run / "tables" / "defence_accuracy.csv")
     assert (curves.loc[curves["defence"] == "reject_all", "known_kept"] == 1).all()
     assert (curves["worst"] <= curves[["known", "unknown"]].min(axis=1) + 1e-12).all()
+    assert table.loc["none", "n_alarmed"] == table.loc["reject_all", "n_alarmed"] == 0
+    right = rejecting[(rejecting["defence"] == "brightness") & rejecting["correct"] & (rejecting["epsilon"] == 0)]
+    assert table.loc["brightness", "n_alarmed"] == right["case_id"].nunique()
     seen = pd.read_csv(run / "tables" / "detection.csv")
     assert set(seen["attacker"]) == {"knows the detector", "does not know it", "random noise"}
     assert "What defences are worth" in (run / "report.html").read_text()

@@ -8,7 +8,7 @@ An image that the classifier refuses to answer is not right; it is not wrongly a
 right, and right or refused (Tramer 2021, arXiv 2107.11630), and beside them what it refuses without attack.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ import pandas as pd
 from dosimeter.analysis.base import TRIAL, answered, clean_answers, groups, roles
 from dosimeter.analysis.clusters import per_patient
 from dosimeter.analysis.evaluation import SOUND, overall
+from dosimeter.analysis.flips import censored_median
 from dosimeter.analysis.intervals import FloatArray, proportion_interval
 from dosimeter.analysis.names import WORST_CASE
 from dosimeter.analysis.paired import compare
@@ -34,7 +35,8 @@ CURVE_COLUMNS = [
 COLUMNS = [
     *(*KEYS, "n", "accuracy", "accuracy_low", "accuracy_high", "refused", "refused_low", "refused_high"),
     *("sensitivity_at", "sensitivity_at_none", "larger_class", "constant_from", "epsilon50", "epsilon50_low"),
-    *("epsilon50_high", "epsilon50_censored", "ratio", "fit_s", "passes", "answer_ms", "megabytes"),
+    *("epsilon50_high", "epsilon50_censored", "ratio", "alarm50", "alarm50_low", "alarm50_high", "alarm50_censored"),
+    *("n_alarmed", "fit_s", "passes", "answer_ms", "megabytes"),
     *("verdict", "because", "broken_by", "modality"),
 ]
 ONE_CLASS = 0.95
@@ -119,8 +121,9 @@ def defences(frame: pd.DataFrame, meta: Mapping[str, Any], made: Mapping[str, pd
         sensitivity_at_none, of this and of the undefended classifier at the undefended one's specificity, where a class
         is positive; larger_class, its share; constant_from, the smallest epsilon from which one answer is given to more
         than 95 % of images and no more are right than that class has and one, NaN if there is none; epsilon50 of the
-        worst case with bounds, and its ratio to the undefended one's; fit_s, seconds of learning; passes of the base,
-        ms and megabytes of one answer; verdict on the evaluation and because; broken_by, papers.
+        worst case with bounds, and its ratio to the undefended one's; alarm50, the epsilon at which half of n_alarmed
+        images that are right and accepted are made to be refused, with bounds; fit_s, seconds of learning; passes of
+        the base, ms and megabytes of one answer; verdict on the evaluation and because; broken_by, papers.
     """
     parts = []
     for names, systems in _trials(frame):
@@ -334,6 +337,7 @@ def _told(
     judged = _rows_of(made.get("evaluation"), keys)
     sound = records(overall(judged[judged["preset"] == SOUND])) if len(judged) else []
     verdict, because = (sound[0]["verdict"], sound[0]["because"]) if sound else ("", "")
+    found |= _alarms(system, keys, (meta.get("examined") or {}).get("false_alarms", []))
     card: Mapping[str, Any] = next((card for card in meta.get("classifiers", []) if keys.items() <= card.items()), {})
     cost = card.get("cost") or {}
     broken = [part["broken_by"] for part in card.get("defences", []) if part.get("broken_by")]
@@ -344,6 +348,19 @@ def _told(
         "because": because,
         "broken_by": "; ".join(dict.fromkeys(broken)),
     }
+
+
+def _alarms(system: _System, keys: Mapping[str, Any], facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the epsilon at which half of the images that are right and accepted are made to be refused."""
+    mine = [fact for fact in facts if keys.items() <= fact.items()]
+    doses = pd.Series([np.nan if fact["epsilon"] is None else fact["epsilon"] for fact in mine], dtype=np.float64)
+    patients = dict(zip(system.cases, system.patients, strict=True))
+    clusters = pd.Series([patients.get(fact["case_id"], fact["case_id"]) for fact in mine], dtype=object)
+    if not mine:
+        return {"n_alarmed": 0, "alarm50_censored": False}
+    median = censored_median(doses, clusters)
+    half = {f"alarm50{suffix}": value for suffix, value in median.finite.items()}
+    return {**half, "n_alarmed": len(mine), "alarm50_censored": median.flags["censored"]}
 
 
 def _rows_of(table: pd.DataFrame | None, keys: Mapping[str, Any]) -> pd.DataFrame:

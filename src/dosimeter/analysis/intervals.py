@@ -134,7 +134,7 @@ def difference_interval(
         >>> patients = np.ones(20)
         >>> low, high = difference_interval(patients, patients, np.repeat([0.0, 1.0], 10), patients)
         >>> f"{low:.2f} to {high:.2f}"
-        '0.23 to 0.70'
+        '0.24 to 0.70'
     """
     one, two = over(first.sum(axis=0), first_trials.sum(axis=0)), over(second.sum(axis=0), second_trials.sum(axis=0))
     low_one, high_one = proportion_interval(first, first_trials, confidence)

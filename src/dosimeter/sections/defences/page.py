@@ -180,11 +180,13 @@ def _half(row: Row) -> Cell:
 
 def costs(table: pd.DataFrame, where: str) -> View:
     """Return what each defence costs, and what speaks against it."""
+    alarms = bool((table["n_alarmed"] > 0).any())
     rows = [
         [
             Cell(model_name(row["undefended"]), kind="name"),
             words(row["defence"]),
             Cell(share(row["sensitivity_at"])),
+            *([_alarm(row)] if alarms else []),
             Cell(decimal(row["fit_s"], 0)),
             Cell(decimal(row["passes"], 0)),
             Cell(decimal(row["answer_ms"], 0)),
@@ -194,14 +196,42 @@ def costs(table: pd.DataFrame, where: str) -> View:
         ]
         for row in records(table)
     ]
-    heads = ("model", "defence", "sensitivity", "fit, s", "passes", "ms", "MB", "evaluation", "known to be broken by")
+    alarm = ("false alarms",) if alarms else ()
+    heads = (
+        "model",
+        "defence",
+        "sensitivity",
+        *alarm,
+        "fit, s",
+        "passes",
+        "ms",
+        "MB",
+        "evaluation",
+        "known to be broken by",
+    )
     return View(
         f"What defences cost: {where}",
         [[Head(name) for name in heads]],
         rows,
-        "Sensitivity at the specificity of the undefended classifier; a refused image is called nothing. Passes of the "
+        "Sensitivity at the specificity of the undefended classifier; a refused image is called nothing. "
+        + (
+            "False alarms: the epsilon at which half of the images that are right and accepted are made to be refused. "
+            if alarms
+            else ""
+        )
+        + "Passes of the "
         "network, milliseconds and megabytes are those of one answer on this machine.",
     )
+
+
+def _alarm(row: Row) -> Cell:
+    if not row["n_alarmed"]:
+        return Cell(DASH)
+    if row["alarm50_censored"]:
+        return Cell("beyond the largest", f"n = {row['n_alarmed']}")
+    bounds = [row["alarm50_low"], row["alarm50_high"]]
+    interval = "" if any(map(is_missing, bounds)) else " to ".join(map(dose, bounds))
+    return Cell(dose(row["alarm50"]), notes(interval, f"n = {row['n_alarmed']}"))
 
 
 def seen_by(table: pd.DataFrame, where: str) -> View:

@@ -59,7 +59,7 @@ class Subgroups(Section):
 def _united(meta: Any) -> Members:
     """Return whose images are whose, of the test images of all seeds and protocols."""
     found: dict[str, dict[str, dict[str, list[str]]]] = {}
-    for card in meta["cohorts"]:
+    for card in meta.get("cohorts", []):
         for fact, values in card.get("subgroups", {}).items():
             mine = found.setdefault(card["cohort"], {}).setdefault(fact, {})
             for value, cases in values.items():
