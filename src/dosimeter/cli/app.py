@@ -16,6 +16,7 @@ from dosimeter.cli.export import export
 from dosimeter.cli.fit import fit
 from dosimeter.cli.gate import gate
 from dosimeter.cli.init import init
+from dosimeter.cli.learning_curve import learning_curve
 from dosimeter.cli.lines import AsJson, Quiet, say, say_json
 from dosimeter.cli.listing import LISTED
 from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
@@ -40,6 +41,7 @@ app.command()(doctor)
 app.command()(export)
 app.command()(fit)
 app.command()(defend)
+app.command()(learning_curve)
 app.command()(gate)
 app.command()(init)
 app.command()(serve)
@@ -97,6 +99,7 @@ def study(
     data: Annotated[Path | None, typer.Option(help=described("data"))] = None,
     limit: Annotated[int | None, typer.Option(help=described("limit"))] = None,
     test_limit: Annotated[int | None, typer.Option(help=described("test_limit"))] = None,
+    train_patients: Annotated[int | None, typer.Option(help=described("train_patients"))] = None,
     strict: Annotated[bool | None, typer.Option("--strict", help=described("strict"))] = None,
     allow_flat: Annotated[bool | None, typer.Option("--allow-flat", help=described("allow_flat"))] = None,
     patients: Annotated[str | None, typer.Option(help=described("patients"))] = None,
@@ -155,6 +158,7 @@ def study(
         data=data,
         limit=limit,
         test_limit=test_limit,
+        train_patients=train_patients,
         strict=strict,
         allow_flat=allow_flat,
         patients=patients,

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -107,6 +108,41 @@ def draw_tests(whole: Split, n_images: int) -> Split:
         own = order[test.labels[order] == label]
         kept += own[: max(1, round(n_images * len(own) / len(test)))].tolist()
     return replace(whole, test=test.subset(sorted(kept)), n_unused=whole.n_unused + len(test) - len(kept))
+
+
+def draw_training(whole: Split, n_patients: int) -> Split:
+    """Return a split that trains on the images of `n_patients`, drawn by its seed in the classes' shares.
+
+    Of the same seed a smaller draw is part of a larger one, so that sizes can be compared. A patient counts for the
+    class of most of their images, an image whose patient is unknown for a patient. Those left out count as unused.
+
+    Raises:
+        DosimeterError: there are fewer patients, or a class would be left without one.
+    """
+    labels: dict[str, list[int]] = {}
+    for record in whole.train.records:
+        labels.setdefault(record.unit or record.case_id, []).append(record.label)
+    if n_patients > len(labels):
+        raise DosimeterError(
+            f"train_patients must be at most {len(labels)}, the patients in training of {whole.train.name}, got "
+            f"{n_patients}."
+        )
+    own = {unit: Counter(each).most_common(1)[0][0] for unit, each in labels.items()}
+    order = np.random.default_rng(whole.seed).permutation(np.array(list(own), dtype=object))
+    places: dict[str, float] = {}
+    for label in set(own.values()):
+        mine = [unit for unit in order if own[unit] == label]
+        places |= {unit: (place + 0.5) / len(mine) for place, unit in enumerate(mine)}
+    kept = set(sorted(places, key=lambda unit: (places[unit], unit))[:n_patients])
+    chosen = [place for place, each in enumerate(whole.train.records) if (each.unit or each.case_id) in kept]
+    train = whole.train.subset(chosen)
+    missing = set(whole.train.labels.tolist()) - set(train.labels.tolist())
+    if missing:
+        lacking = named(whole.train.classes[min(missing)])
+        raise DosimeterError(
+            f"train_patients must leave an image of {lacking} in training, got {n_patients}. Take more."
+        )
+    return replace(whole, train=train, n_unused=whole.n_unused + len(whole.train) - len(train))
 
 
 def shared_patients(split: Split) -> int | None:

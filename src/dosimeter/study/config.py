@@ -46,6 +46,7 @@ _NOT_RESULTS = {"out", "data", "mask", "executor", "address", "workers", "allow_
 
 _LATER = (
     *("patients", "defence", "group", "data_audit", "tuned_on_test", "findings", "classes", "labels", "label_tag"),
+    "train_patients",
 )
 """Settings that came later than the first runs: at their default they do not count, so that these keep their names."""
 
@@ -121,6 +122,12 @@ class StudyConfig(BaseModel):
         ge=2,
         le=MOST,
         description="most test images attacked in each split, drawn at random; training does not change",
+    )
+    train_patients: int | None = Field(
+        None,
+        ge=2,
+        le=MOST,
+        description="patients whose images are trained on in each split, drawn at random; testing does not change",
     )
     strict: bool = Field(
         False, description="stop at an image that is unreadable, has two labels or is on both sides of a split"

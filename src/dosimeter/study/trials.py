@@ -7,7 +7,7 @@ from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.contrast import require_contrast
 from dosimeter.cohorts.groups import grouped
-from dosimeter.cohorts.split import draw_tests, require_apart, split
+from dosimeter.cohorts.split import draw_tests, draw_training, require_apart, split
 from dosimeter.cohorts.trials import Trial
 from dosimeter.errors import DosimeterError
 from dosimeter.record.model_card import trained_on
@@ -47,6 +47,8 @@ def plan_trials(config: StudyConfig, subjects: Subjects = NOBODY) -> tuple[list[
         for protocol in config.protocol or default:
             try:
                 halves = [split(cohort, protocol, seed=seed) for seed in config.seeds]
+                if config.train_patients is not None:
+                    halves = [draw_training(each, config.train_patients) for each in halves]
                 if config.test_limit is not None:
                     halves = [draw_tests(each, config.test_limit) for each in halves]
             except DosimeterError as error:

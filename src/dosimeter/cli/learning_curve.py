@@ -1,0 +1,76 @@
+"""`dosimeter learning-curve`: would more data help?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dosimeter.cli.display import Display
+from dosimeter.cli.lines import Quiet, say
+from dosimeter.cli.options import described, joined
+from dosimeter.errors import DosimeterError
+from dosimeter.study.config import load_config
+
+
+def learning_curve(
+    out: Annotated[Path, typer.Option(help="the folder to write to; each size has its run in it")],
+    cohort: Annotated[list[str] | None, typer.Option(help=described("cohort"))] = None,
+    model: Annotated[list[str] | None, typer.Option(help=described("model"))] = None,
+    sizes: Annotated[str, typer.Option(help="how many sizes, or numbers of training patients as 20,40,80")] = "5",
+    repeats: Annotated[int, typer.Option(min=1, help=described("repeats"))] = 3,
+    protocol: Annotated[list[str] | None, typer.Option(help=described("protocol"))] = None,
+    attack: Annotated[list[str] | None, typer.Option(help=described("attack"))] = None,
+    effort: Annotated[str, typer.Option(help=described("effort"))] = "quick",
+    epsilons: Annotated[str, typer.Option(help=described("epsilons"))] = "0.001,0.003,0.009",
+    epochs: Annotated[int | None, typer.Option(help=described("epochs"))] = None,
+    test_limit: Annotated[int | None, typer.Option(help=described("test_limit"))] = None,
+    limit: Annotated[int | None, typer.Option(help=described("limit"))] = None,
+    data: Annotated[Path | None, typer.Option(help=described("data"))] = None,
+    seed: Annotated[int, typer.Option(help=described("seed"))] = 0,
+    workers: Annotated[int | None, typer.Option(help=described("workers"))] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train on more and more patients, and measure accuracy, robust accuracy and epsilon50 with each number of them.
+
+    Writes learning_curve.csv, .svg and .png beside the runs. A smaller training set is part of the larger one of its
+    seed.
+    """
+    from dosimeter.presentation.learning_curve import draw
+    from dosimeter.presentation.style import save
+    from dosimeter.study.learning_curve import gather, run_steps
+    from dosimeter.study.learning_curve import sizes as spread
+
+    config = load_config(
+        cohort=joined(cohort), model=joined(model), protocol=joined(protocol), preset="sound", attack=joined(attack),
+        effort=effort, epsilons=epsilons, epochs=epochs, test_limit=test_limit, limit=limit, data=data, seed=seed,
+        repeats=repeats, workers=workers, visibility="none", out=out,
+    ).resolved()  # fmt: skip
+    if config.brought:
+        raise DosimeterError("a learning curve trains its models: name backbones, as --model vgg16.")
+    numbers = _numbers(sizes)
+    with Display() as display:
+        asked = spread(config, numbers[0]) if len(numbers) == 1 else numbers
+        steps = list(run_steps(config, asked, display))
+    table = gather(steps)
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "learning_curve.csv", index=False, float_format="%.10g", lineterminator="\n")
+    svg, _ = save(draw(table), out / "learning_curve")
+    for row in table[(table["quantity"] == "accuracy") & table["epsilon"].isna()].to_dict("records"):
+        where = f"{row['model']} on {row['cohort']} ({row['protocol']} protocol)"
+        say(f"{where}, {row['patients']} patients, {row['images']} images: {row['mean']:.1%} right without attack")
+    say(f"learning curve: {svg}")
+
+
+def _numbers(text: str) -> list[int]:
+    """Return how many sizes, alone, or the sizes.
+
+    Raises:
+        DosimeterError: they are no whole numbers from 2 on, ascending.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise DosimeterError(f"sizes must be a whole number, or several with commas, got '{text}'. Try 5, or 20,40,80.")
+    numbers = [int(part) for part in parts]
+    if numbers[0] < 2 or numbers != sorted(set(numbers)):
+        raise DosimeterError(f"sizes must be whole numbers from 2 on, ascending, got '{text}'. Try 5, or 20,40,80.")
+    return numbers
