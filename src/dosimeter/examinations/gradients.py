@@ -1,6 +1,7 @@
 """What the pre-flight measures of gradients, as attacks take them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -116,7 +117,7 @@ def climb(subject: Subject, loss: str, channels: str, n: int | None = None) -> C
     waiting = list(torch.arange(n_images).split(BATCH))
     while waiting:
         places = waiting.pop()
-        problem = subject.problem(places)
+        problem = replace(subject.problem(places), blend=0.0)  # what finite differences are compared with
         nowhere = torch.zeros(len(places), device=problem.images.device)
         try:
             answer, height, gradient = problem.gradient(problem.project(problem.images, nowhere), loss, channels)

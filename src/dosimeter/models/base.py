@@ -189,12 +189,6 @@ class Classifier(nn.Module):
         rings = nn.ModuleList([*self.rings, ring])
         return self._with(_modules={**self._modules, "rings": freeze(rings)})
 
-    def with_head(self, head: nn.Module) -> "Classifier":
-        """Return this classifier with another head on its base's maps; all else is shared."""
-        other = self._with(_modules={**self._modules, "head": freeze(head)})
-        other.declared_for = "" if self.identity is None else structure_of(other)
-        return other
-
     def with_card(self, **facts: Any) -> "Classifier":
         """Return this classifier with more facts on its card; everything else is shared."""
         return self._with(card={**self.card, **facts})

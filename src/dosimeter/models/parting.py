@@ -43,7 +43,7 @@ def parted(classifier: Classifier, *, why: str) -> Classifier:
         raise DosimeterError(f"{why} looks at feature maps, and the network has no linear layer behind any. {bring}.")
     name, last = found[-1]
     base.set_submodule(name, nn.Identity())
-    made = classifier.with_base(base).with_head(nn.Sequential(last, classifier.head))
+    made = classifier.with_base(base, nn.Sequential(last, classifier.head))
     images = probes(*classifier.grid.shape).to(classifier.device)
     with torch.no_grad():
         whole, parts = (each.seen(images, depth=0).outputs for each in (classifier, made))

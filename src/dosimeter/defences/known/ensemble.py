@@ -84,7 +84,8 @@ class Ensemble(Defence):
             head.load_state_dict(own)
             heads.append(head)
         findings = classifier.findings is not None
-        return classifier.with_head(Committee(heads, n_outputs=len(classifier.classes), findings=findings))
+        committee = Committee(heads, n_outputs=len(classifier.classes), findings=findings)
+        return classifier.with_base(classifier.base, committee)
 
     def passes(self, n_images: int) -> float:
         """Return a pass for each image: heads cost next to nothing."""
