@@ -8,8 +8,8 @@ GLOSSARY = {
         "A search fills its ball when it goes on to the strongest image in it, instead of stopping at the "
         "first success."
     ),
-    "base, head": "The part of a network that turns an image into a feature map, trained elsewhere and left as it is; and "
-    "the part behind it that answers, which a study trains.",
+    "base, head": "The part of a network that turns an image into a feature map, trained elsewhere and left as it is; "
+    "and the part behind it that answers, which a study trains.",
     "black box, white box": (
         "An attacker who sees answers only (scores or decisions), or also the network's gradients."
     ),
