@@ -1,4 +1,4 @@
-# Two commands: `make study` runs the study and `make test` proves the code. Each sets up what it needs.
+# Two commands: `make study` runs the study and `make test` proves the code. Each sets up what it needs, and no more.
 # `make bench` measures it against its peers.
 #
 #   VENV=PATH       the virtual environment's folder; one may serve several clones
@@ -9,22 +9,31 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Named after what pyproject.toml asks for, so that a change of dependencies installs again.
-READY := $(VENV)/.ready-$(firstword $(shell cksum < pyproject.toml))
+ASKED := $(firstword $(shell cksum < pyproject.toml))
+RUNS := $(VENV)/.runs-$(ASKED)
+READY := $(VENV)/.ready-$(ASKED)
 
 # Each clone runs its own sources, whichever clone the environment was made from.
 export PYTHONPATH := $(CURDIR)/src
 
 .PHONY: study setup test lint bench sources lowest
 
-study: setup
+study: $(RUNS)
 	$(BIN)/python -m dosimeter study $(ARGS)
 
 setup: $(READY)
 
+# What a study needs: the package and its fast engines.
+$(RUNS): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[fast]'
+	touch $@
+
+# What the developers need beside that: every extra that is tested, linters, browsers' and clusters' packages.
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	touch $@
+	touch $@ $(RUNS)
 
 lint: setup
 	$(BIN)/python -m ruff check .

@@ -80,6 +80,24 @@ def with_differences(table: pd.DataFrame, frame: pd.DataFrame, against: object) 
     return table.merge(differences.astype({"n_common": "Int64"}), on=keys, how="left")
 
 
+def differences(frame: pd.DataFrame, against: pd.DataFrame) -> pd.DataFrame:
+    """Return every series of a response table compared with its counterpart in another, at each epsilon that both have.
+
+    Args:
+        frame: a response table.
+        against: another; a model, seed or protocol that it has alone stands for any other.
+
+    Returns:
+        The names of the series, `against` (what the counterpart has instead, or "the same names"), and the columns
+        `paired.NUMBERS`: accuracies are of the shared images alone. No row where nothing is shared.
+
+    Raises:
+        DosimeterError: it has several models, seeds or protocols, and none is the series' own.
+    """
+    found = list(_other(_on_grid(frame), _on_grid(against)))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*_KEYS, *COLUMNS])
+
+
 def _named(rows: pd.DataFrame, name: str) -> Iterator[pd.DataFrame]:
     names = _names(rows)
     if name not in names:

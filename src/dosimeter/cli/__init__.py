@@ -22,10 +22,10 @@ def main() -> None:
     try:
         app()
     except DosimeterError as error:
-        say(f"error: {error}", error=True)
+        say(f"error: {error}", error=True, urgent=True)
         sys.exit(2)
     except KeyboardInterrupt:  # before a command could say what it leaves
-        say("stopped.", error=True)
+        say("stopped.", error=True, urgent=True)
         sys.exit(130)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -35,5 +35,6 @@ def main() -> None:
             f"error: the disk or a folder refused: {error}. What was finished is kept; make room or give a folder "
             "that can be written (--out, DOSIMETER_CACHE), and the same command continues.",
             error=True,
+            urgent=True,
         )
         sys.exit(2)

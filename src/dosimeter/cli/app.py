@@ -7,19 +7,26 @@ from typing import Annotated
 import typer
 
 from dosimeter import __version__
-from dosimeter.cli import data, readers, weights
+from dosimeter.cli import completion, data, readers, weights
 from dosimeter.cli.audit import audit
+from dosimeter.cli.compare import compare
+from dosimeter.cli.defend import defend
+from dosimeter.cli.doctor import doctor
 from dosimeter.cli.export import export
 from dosimeter.cli.fit import fit
+from dosimeter.cli.gate import gate
 from dosimeter.cli.init import init
-from dosimeter.cli.lines import say
+from dosimeter.cli.lines import AsJson, Quiet, say, say_json
+from dosimeter.cli.listing import LISTED
 from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
+from dosimeter.cli.paper import figures, methods, tables
 from dosimeter.cli.serve import serve
-from dosimeter.errors import DosimeterError
+from dosimeter.cli.showing import KINDS, LINES, facts_of
 from dosimeter.study.config import load_config
 
 app = typer.Typer(
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Measure how small a perturbation breaks a radiology image classifier. Research use; not a medical device.",
     epilog="The words of the options: dosimeter list words.",
@@ -28,10 +35,17 @@ app.add_typer(data.app, name="data")
 app.add_typer(readers.app, name="readers")
 app.add_typer(weights.app, name="weights")
 app.command()(audit)
+app.command()(compare)
+app.command()(doctor)
 app.command()(export)
 app.command()(fit)
+app.command()(defend)
+app.command()(gate)
 app.command()(init)
 app.command()(serve)
+app.command()(tables)
+app.command()(figures)
+app.command()(methods)
 
 
 @app.callback(invoke_without_command=True)
@@ -45,16 +59,28 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def study(
     config: Annotated[Path | None, typer.Argument(help="settings in TOML; options below win over it")] = None,
-    cohort: Annotated[list[str] | None, typer.Option(help=described("cohort"))] = None,
-    model: Annotated[list[str] | None, typer.Option(help=described("model"))] = None,
-    protocol: Annotated[list[str] | None, typer.Option(help=described("protocol"))] = None,
-    preset: Annotated[list[str] | None, typer.Option(help=described("preset"))] = None,
-    attack: Annotated[list[str] | None, typer.Option(help=described("attack"))] = None,
-    effort: Annotated[str | None, typer.Option(help=described("effort"))] = None,
-    storage: Annotated[list[str] | None, typer.Option(help=described("storages"))] = None,
+    cohort: Annotated[
+        list[str] | None, typer.Option(help=described("cohort"), autocompletion=completion.cohorts)
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help=described("model"), autocompletion=completion.models)] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option(help=described("protocol"), autocompletion=completion.protocols)
+    ] = None,
+    preset: Annotated[
+        list[str] | None, typer.Option(help=described("preset"), autocompletion=completion.presets)
+    ] = None,
+    attack: Annotated[
+        list[str] | None, typer.Option(help=described("attack"), autocompletion=completion.attacks)
+    ] = None,
+    effort: Annotated[str | None, typer.Option(help=described("effort"), autocompletion=completion.efforts)] = None,
+    storage: Annotated[
+        list[str] | None, typer.Option(help=described("storages"), autocompletion=completion.storages)
+    ] = None,
     fill: Annotated[bool | None, typer.Option("--fill/--no-fill", help=described("fill"))] = None,
     trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
-    defence: Annotated[list[str] | None, typer.Option(help=described("defence"))] = None,
+    defence: Annotated[
+        list[str] | None, typer.Option(help=described("defence"), autocompletion=completion.defences)
+    ] = None,
     transfer: Annotated[bool | None, typer.Option("--transfer", help=described("transfer"))] = None,
     target: Annotated[str | None, typer.Option(help=described("target"))] = None,
     mask: Annotated[Path | None, typer.Option(help=described("mask"))] = None,
@@ -90,13 +116,16 @@ def study(
     learning_rate: Annotated[float | None, typer.Option(help=described("learning_rate"))] = None,
     decay: Annotated[float | None, typer.Option(help=described("decay"))] = None,
     device: Annotated[str | None, typer.Option(help=described("device"))] = None,
-    engine: Annotated[str | None, typer.Option(help=described("engine"))] = None,
-    executor: Annotated[str | None, typer.Option(help=described("executor"))] = None,
+    engine: Annotated[str | None, typer.Option(help=described("engine"), autocompletion=completion.engines)] = None,
+    executor: Annotated[
+        str | None, typer.Option(help=described("executor"), autocompletion=completion.executors)
+    ] = None,
     address: Annotated[str | None, typer.Option(help=described("address"))] = None,
     workers: Annotated[int | None, typer.Option(help=described("workers"))] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print what the study would do and about how long it would take, and stop")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run the study: fit, attack, measure, report. The same command again continues where it stopped.
 
@@ -165,6 +194,7 @@ def report(
     partial: Annotated[
         bool, typer.Option("--partial", help="report a run that was interrupted, as far as it came")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw tables, figures and report again from the run's responses.parquet alone."""
     from dosimeter.cli.display import Display
@@ -182,25 +212,38 @@ def report(
 @app.command(name="list")
 def list_(
     what: Annotated[
-        str, typer.Argument(help="kind of thing: models, cohorts, attacks, storages, engines, checks, words ...")
+        str,
+        typer.Argument(
+            help="models, cohorts, attacks, storages, engines, checks ...", autocompletion=completion.of(*LISTED)
+        ),
     ],
+    as_json: AsJson = False,
 ) -> None:
     """List what this version knows."""
     from dosimeter.cli.listing import listing
 
+    if as_json:
+        say_json([{"name": name, "note": note} for name, note in listing(what)])
+        return
     for name, note in listing(what):
         say(f"{name:<18} {note}")
 
 
 @app.command()
 def show(
-    what: Annotated[str, typer.Argument(help="kind of thing: attack")],
-    name: Annotated[str, typer.Argument(help="its name")],
+    what: Annotated[
+        str, typer.Argument(help="attack, check, cohort, model or run", autocompletion=completion.of(*KINDS))
+    ],
+    name: Annotated[str, typer.Argument(help="its name; of a run its folder", autocompletion=completion.shown)],
+    as_json: AsJson = False,
 ) -> None:
-    """Show all that is known of one thing: `dosimeter show attack pgd`."""
-    from dosimeter.cli.listing import attack_facts
-
-    if what != "attack":
-        raise DosimeterError(f"'{what}' cannot be shown. Try `dosimeter show attack {name}`.")
-    for fact, value in attack_facts(name):
-        say(f"{fact:<10} {value}")
+    """Show all that is known of one thing: `dosimeter show attack pgd`, `dosimeter show run RUN`."""
+    facts = facts_of(what, name)
+    if as_json:
+        say_json(facts)
+        return
+    width = max(map(len, facts))
+    for fact, value in facts.items():
+        for line in value if isinstance(value, list) and fact in LINES else [value]:
+            text = ", ".join(map(str, line)) if isinstance(line, list) else line
+            say(f"{fact:<{width}} {text}")

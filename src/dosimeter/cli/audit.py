@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from dosimeter.cli import completion
+from dosimeter.cli.lines import Quiet
 from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
 from dosimeter.record.model_card import access_of
 from dosimeter.study.auditing import AUDIT, audit_of
@@ -20,14 +22,20 @@ def audit(
         list[str], typer.Option(help="test images: folder:PATH, csv:PATH, or a cohort (dosimeter list cohorts)")
     ],
     trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
-    preset: Annotated[str | None, typer.Option(help=described("preset"))] = None,
-    attack: Annotated[list[str] | None, typer.Option(help=described("attack"))] = None,
-    effort: Annotated[str, typer.Option(help=described("effort"))] = "quick",
+    preset: Annotated[str | None, typer.Option(help=described("preset"), autocompletion=completion.presets)] = None,
+    attack: Annotated[
+        list[str] | None, typer.Option(help=described("attack"), autocompletion=completion.attacks)
+    ] = None,
+    effort: Annotated[str, typer.Option(help=described("effort"), autocompletion=completion.efforts)] = "quick",
     epsilons: Annotated[str, typer.Option(help=described("epsilons"))] = AUDIT["gradients"].epsilons,
-    storage: Annotated[list[str] | None, typer.Option(help=described("storages"))] = None,
+    storage: Annotated[
+        list[str] | None, typer.Option(help=described("storages"), autocompletion=completion.storages)
+    ] = None,
     target: Annotated[str | None, typer.Option(help=described("target"))] = None,
     native: Annotated[bool | None, typer.Option("--native", help=described("native"))] = None,
-    defence: Annotated[list[str] | None, typer.Option(help=described("defence"))] = None,
+    defence: Annotated[
+        list[str] | None, typer.Option(help=described("defence"), autocompletion=completion.defences)
+    ] = None,
     transfer: Annotated[bool | None, typer.Option("--transfer", help=described("transfer"))] = None,
     visibility: Annotated[str, typer.Option(help=described("visibility"))] = "none",
     declared_accuracy: Annotated[
@@ -48,9 +56,10 @@ def audit(
     ] = None,
     seed: Annotated[int | None, typer.Option(help=described("seed"))] = None,
     device: Annotated[str | None, typer.Option(help=described("device"))] = None,
-    engine: Annotated[str | None, typer.Option(help=described("engine"))] = None,
+    engine: Annotated[str | None, typer.Option(help=described("engine"), autocompletion=completion.engines)] = None,
     workers: Annotated[int | None, typer.Option(help=described("workers"))] = None,
     out: Annotated[Path | None, typer.Option(help=described("out"))] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Audit trained classifiers: attack every test image, judge the evaluation, draw the report.
 

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from dosimeter.cli.lines import say, say_json
+from dosimeter.cli import completion
+from dosimeter.cli.lines import AsJson, Quiet, say, say_json
 from dosimeter.cli.options import names_of
 
 app = typer.Typer(no_args_is_help=True, help="The images: list, look at, check and fetch them.")
 
-Name = Annotated[str, typer.Argument(help="a cohort: see `dosimeter data list`")]
+Name = Annotated[str, typer.Argument(help="a cohort: see `dosimeter data list`", autocompletion=completion.cohorts)]
 Data = Annotated[Path | None, typer.Option(help="folder of the real images; default: $DOSIMETER_DATA")]
 Positive = Annotated[str | None, typer.Option(help="the positive class of a folder: or csv: cohort")]
 Patients = Annotated[
@@ -27,14 +28,16 @@ Classes = Annotated[list[str] | None, typer.Option(help="names of the labels 0, 
 Labels = Annotated[Path | None, typer.Option(help="CSV file that lists the files of a folder: cohort")]
 LabelTag = Annotated[str | None, typer.Option(help="DICOM tag that is the label in a folder: cohort")]
 Limit = Annotated[int | None, typer.Option(help="most images taken")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 @app.command(name="list")
-def list_() -> None:
+def list_(as_json: AsJson = False) -> None:
     """List the cohorts this version knows."""
     from dosimeter.cli.listing import listing
 
+    if as_json:
+        say_json([{"name": name, "note": note} for name, note in listing("cohorts")])
+        return
     for name, note in listing("cohorts"):
         say(f"{name:<16} {note}")
 
@@ -171,6 +174,7 @@ def fetch(
     ] = None,
     base_url: Annotated[str | None, typer.Option(help="another server with the same repositories")] = None,
     jobs: Annotated[int, typer.Option(help="downloads at a time")] = 4,
+    quiet: Quiet = False,
 ) -> None:
     """Download a public cohort from its public Git repository, every file verified; again to resume."""
     import os
@@ -189,6 +193,6 @@ def fetch(
         )
     say(f"{report.downloaded} downloaded, {report.present} already there, {len(report.failed)} failed: {folder}")
     for file, reason in report.failed:
-        say(f"failed: {file}: {reason}", error=True)
+        say(f"failed: {file}: {reason}", error=True, urgent=True)
     if report.failed:
         raise DosimeterError(f"{len(report.failed)} of {name}'s files are missing. The same command tries them again.")

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from dosimeter.cli.lines import say
+from dosimeter.cli.lines import is_quiet, say
 from dosimeter.plain import one_line
 from dosimeter.progress import Progress
 
@@ -21,7 +21,7 @@ class Display(Progress):
 
     def __init__(self, *, terminal: bool | None = None) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._terminal = sys.stderr.isatty() if terminal is None else terminal
+        self._terminal = (sys.stderr.isatty() and not is_quiet()) if terminal is None else terminal
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         self._bars = Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console)
         self._task: TaskID | None = None

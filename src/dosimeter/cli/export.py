@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dosimeter.cli.lines import say
+from dosimeter.cli.lines import Quiet, say
 from dosimeter.cli.options import described
 
 
@@ -21,6 +21,7 @@ def export(
     burn_in: Annotated[bool, typer.Option("--burn-in", help="draw the research mark into the pixels too")] = False,
     data: Annotated[Path | None, typer.Option(help="folder of the real images, if it has moved")] = None,
     trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a run's adversarial images, and their originals, as files for a viewer or a PACS test of your own.
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from dosimeter.cli.display import Display
-from dosimeter.cli.lines import say
-from dosimeter.cli.options import described, names_of, repeated
+from dosimeter.cli.lines import Quiet, say
+from dosimeter.cli.options import described, names_of, repeated, triple
 from dosimeter.errors import DosimeterError
 
 
@@ -31,6 +31,11 @@ def fit(
         int | None,
         typer.Option(min=8, max=4096, help="side of the network's images, if it is to be another than the source's"),
     ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="of its channels, 0.5 or 0.485,0.456,0.406, where the source does not know it")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="likewise, with --mean")] = None,
+    channels: Annotated[int | None, typer.Option(help="1 for a network of grey images, or 3")] = None,
     positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
     findings: Annotated[list[str] | None, typer.Option(help=described("findings"))] = None,
     classes: Annotated[list[str] | None, typer.Option(help=described("classes"))] = None,
@@ -39,6 +44,7 @@ def fit(
     patients: Annotated[str, typer.Option(help=described("patients"))] = "list",
     limit: Annotated[int | None, typer.Option(min=10, help=described("limit"))] = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of the split and of the order of images")] = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Train the last layer of a network on a cohort's training images, and write the card that audits it.
 
@@ -60,7 +66,8 @@ def fit(
     halves = split(cohort, protocol, seed=seed)
     before = trained_on(model)
     test = held_out(halves.test, before)
-    card = card_for(model, cohort, name=out.stem, weights=weights, random_weights=random_weights, size_px=size_px)
+    seen = {"size_px": size_px, "channels": channels, "mean": triple(mean, "mean"), "std": triple(std, "std")}
+    card = card_for(model, cohort, name=out.stem, weights=weights, random_weights=random_weights, seen=seen)
     options = TransferOptions(open_blocks=open_blocks, epochs=epochs, seed=seed)
     with Display() as display:
         made = transfer(card, halves.train, options, progress=display)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dosimeter.cli.lines import say
+from dosimeter.cli.lines import Quiet, say
 from dosimeter.cli.options import described, names_of, repeated
 from dosimeter.errors import DosimeterError
 from dosimeter.files import write_text
@@ -43,6 +43,7 @@ def init(
     out: Annotated[
         Path | None, typer.Option(help="file of the card; default: named after the model, in this folder")
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Write a model card: what the file says, what images speak for where it says nothing, and what is left to answer.
 

@@ -2,18 +2,37 @@
 
 import json
 import sys
-from typing import Any
+from contextvars import ContextVar
+from typing import Annotated, Any
+
+import typer
 
 from dosimeter.plain import one_line
 
+_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 
-def say(*lines: object, error: bool = False) -> None:
+
+def be_quiet(quiet: bool) -> bool:
+    """Say results and errors alone from now on, if asked to: the callback of `--quiet`."""
+    _QUIET.set(quiet)
+    return quiet
+
+
+def is_quiet() -> bool:
+    """Whether notes and progress are left out."""
+    return _QUIET.get()
+
+
+def say(*lines: object, error: bool = False, urgent: bool = False) -> None:
     """Write each argument as one line, whatever it holds: names of files may hold line breaks and control characters.
 
     Args:
         lines: what to say.
         error: on standard error; standard output is for results.
+        urgent: also if the user wants quiet, which leaves out notes on standard error.
     """
+    if error and not urgent and is_quiet():
+        return
     stream = sys.stderr if error else sys.stdout
     for line in lines:
         print(one_line(str(line)), file=stream)
@@ -30,3 +49,12 @@ def say_json(facts: Any) -> None:
 def _in_json(char: str) -> str:
     """Return a character of a JSON text as it is, or as JSON escapes it."""
     return char if one_line(char) == char else json.dumps(char)[1:-1]
+
+
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=be_quiet, help="results and errors alone, no progress and no notes")
+]
+"""The option that commands have that show progress or say notes."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+"""The option that commands have that read."""

@@ -13,6 +13,10 @@ _PLAIN = ("storages", "checks", "data_checks", "sections", "sources", "examinati
 """Kinds of the registry of which a name and a note is all to be listed."""
 
 
+LISTED = ("models", "cohorts", "attacks", "engines", *_PLAIN, "words")
+"""What can be listed."""
+
+
 def listing(what: str) -> list[tuple[str, str]]:
     """Return (name, note) of everything of a kind that this version knows; kinds are those that `known` names."""
     if what == "models":
@@ -39,8 +43,7 @@ def listing(what: str) -> list[tuple[str, str]]:
         from dosimeter.report.glossary import GLOSSARY
 
         return list(GLOSSARY.items())
-    known = ("models", "cohorts", "attacks", "engines", *_PLAIN, "words")
-    raise DosimeterError(f"'{what}' cannot be listed. {did_you_mean(what, known)}")
+    raise DosimeterError(f"'{what}' cannot be listed. {did_you_mean(what, LISTED)}")
 
 
 def _notes(kind: str) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dosimeter.cli.lines import say
+from dosimeter.cli.lines import AsJson, Quiet, say, say_json
 from dosimeter.cli.options import described
 from dosimeter.cli.serving import Browser, Host, Page, PasswordFile, Port, need_app, serve_page
 from dosimeter.units import parse_epsilons
@@ -40,6 +40,7 @@ def new(
     break_every: Annotated[int, typer.Option(help="pairs shown between two breaks")] = 40,
     data: Annotated[Path | None, typer.Option(help="folder of the real images, if it has moved")] = None,
     trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make a study of pairs, one image altered: images x epsilons x {attack, random signs}, and identical pairs."""
     from dosimeter.cli.display import Display
@@ -63,11 +64,15 @@ def new(
 
 
 @app.command()
-def fit(study: Study) -> None:
+def fit(study: Study, as_json: AsJson = False) -> None:
     """Print thresholds with their intervals, for each reader and for all."""
     from dosimeter.readers.results import results, sentences
 
-    for sentence in sentences(results(*_opened(study))):
+    found = results(*_opened(study))
+    if as_json:
+        say_json(found)
+        return
+    for sentence in sentences(found):
         say(sentence)
 
 

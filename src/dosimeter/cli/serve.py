@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dosimeter.cli.lines import say
+from dosimeter.cli.lines import Quiet, say
 from dosimeter.cli.options import described
 from dosimeter.cli.serving import Browser, Host, Page, PasswordFile, Port, need_app, serve_page
 from dosimeter.errors import DosimeterError
@@ -33,6 +33,7 @@ def serve(
     limit: Annotated[
         int | None, typer.Option(help="images of each curve in an export, most susceptible first; default: 20")
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Explore a run's images at any epsilon in a browser. For a study with readers see `dosimeter readers serve`."""
     if export is not None:

@@ -65,7 +65,9 @@ def serve_page(page: Page, *, host: str, port: int, password_file: Path | None, 
     link = f"{address}?token={gate.token}"
     say(f"{page.title}: {link}", f"The link works once. Stop with Ctrl-C{page.note}")
     if not gate.is_local:
-        say(f"OPEN TO THE NETWORK: whoever has the password and reaches {host} {page.warning}.", error=True)
+        say(
+            f"OPEN TO THE NETWORK: whoever has the password and reaches {host} {page.warning}.", error=True, urgent=True
+        )
     if browser and gate.is_local:
         webbrowser.open(link)
     server.run(app, listener)

@@ -19,10 +19,10 @@ def run(settings: StudyConfig, *, command: str) -> None:
         with Display() as display:
             outcome = run_study(settings, progress=display, command=command)
     except KeyboardInterrupt:
-        say("stopped; the same command continues here.", error=True)
+        say("stopped; the same command continues here.", error=True, urgent=True)
         raise typer.Exit(130) from None
     for sentence in outcome.incomplete:
-        say(f"INCOMPLETE: {sentence}", error=True)
+        say(f"INCOMPLETE: {sentence}", error=True, urgent=True)
     if outcome.reused:
         say("already finished: nothing was computed again.", error=True)
     say(*answer(outcome.run.folder), f"report: {outcome.run.report}")

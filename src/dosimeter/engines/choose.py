@@ -198,7 +198,7 @@ def plan_engine(
         EngineUnavailable: the engine asked for by name is not available here, or does not agree with torch.
     """
     batch_size = find_batch_size(classifier)
-    alone = classifier.device.type != "cpu" or classifier.access != "gradients"
+    alone = classifier.device.type != "cpu" or classifier.access != "gradients" or len(classifier.rings) > 0
     if name == "torch" or (name == "auto" and alone):
         return EnginePlan("torch", batch_size)
     with torch_threads(1):

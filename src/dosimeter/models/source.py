@@ -199,7 +199,8 @@ def classifier_of(card: ModelCard, brought: Brought, *, copy: bool = False) -> C
     if missing or mean is None or std is None:
         raise DosimeterError(
             f"the model card of {card.name} must say {' and '.join(missing)}: the source {card.source} does not know. "
-            "A network that takes pixels as they are has mean = [0, 0, 0] and std = [1, 1, 1]."
+            "A network that takes pixels as they are has mean = [0, 0, 0] and std = [1, 1, 1]. Where `dosimeter fit` "
+            "writes the card, say it by --size-px, --mean and --std."
         )
     for key in ("size_px", "classes"):
         said, found = getattr(card, key), getattr(brought, key)

@@ -174,6 +174,18 @@ def fetch_weights(network: str, cache: Path | None = None) -> Path:
     return path
 
 
+def cached_origin(network: str) -> str | None:
+    """Return the name of the weights that the cache holds of a network, None if it holds none.
+
+    Raises:
+        DosimeterError: what it holds is of an earlier version.
+    """
+    if get_backbone(network).official is None:
+        return "its own source"
+    origin = _cached_origin(network, None)
+    return None if origin is None else origin.name + (", a stand-in" if origin.stand_in else "")
+
+
 def _cached_origin(network: str, cache: Path | None) -> Origin | None:
     """Return the best origin of which the cache holds a copy, None if it holds none."""
     former = (cache or cache_dir()) / "weights" / f"{network}-torchvision.safetensors"

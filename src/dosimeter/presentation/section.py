@@ -22,6 +22,7 @@ from dosimeter.analysis.repeats import first_repeat, seeds
 from dosimeter.analysis.wording import MARKS
 from dosimeter.analysis.worst_case import with_worst_case
 from dosimeter.presentation import numbers
+from dosimeter.presentation.paper import PaperTable
 from dosimeter.presentation.views import View
 from dosimeter.record.table import VISIBILITY, Responses
 
@@ -214,6 +215,7 @@ class Section:
         unattacked: the names of its tables that have no number under attack; the others get the verdict on the
             evaluation that each row belongs to, as the column `evaluation`.
         published: by a table's name, its column of the paper's numbers and where the paper has them.
+        paper: by a table's name what a paper shows of it; of others there is the CSV file alone.
         measures: whether its tables need the columns `record.table.VISIBILITY`, which others are not given.
         css: what it adds to the page's style sheet.
     """
@@ -224,6 +226,7 @@ class Section:
     captions: ClassVar[Mapping[str, str]] = {}
     unattacked: ClassVar[Collection[str]] = ()
     published: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    paper: ClassVar[Mapping[str, PaperTable]] = {}
     measures: bool = False
     css: str = ""
 

@@ -8,7 +8,7 @@ figure always gives the same bytes.
 import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, ParamSpec
+from typing import IO, Any, Literal, NamedTuple, ParamSpec
 
 import matplotlib.style
 import pandas as pd
@@ -43,7 +43,7 @@ DPI = 150
 """Dots per inch of PNG files."""
 
 
-_STYLE: dict[str, Any] = {
+STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9,
@@ -69,6 +69,7 @@ _STYLE: dict[str, Any] = {
     "svg.fonttype": "path",  # looks the same on every machine
     "svg.hashsalt": "dosimeter",
 }
+"""matplotlib's settings for every figure."""
 
 
 class Look(NamedTuple):
@@ -168,7 +169,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with matplotlib.style.context(["default", _STYLE]):
+        with matplotlib.style.context(["default", STYLE]):
             return draw(*args, **kwargs)
 
     return wrapper
@@ -191,7 +192,7 @@ def panels(rows: int, columns: int, *, height: float, width: float = WIDTH, **op
 def save(figure: Figure, stem: Path, *, mark: str = "") -> tuple[Path, Path]:
     """Write `figure` as `stem`.svg and `stem`.png, without dates, and return both paths; `mark` is written across."""
     svg, png = stem.with_name(f"{stem.name}.svg"), stem.with_name(f"{stem.name}.png")
-    with matplotlib.style.context(["default", _STYLE]):
+    with matplotlib.style.context(["default", STYLE]):
         engine = figure.get_layout_engine()
         if engine is not None:  # lay out once, not once for each file
             engine.execute(figure)
@@ -209,6 +210,12 @@ def save(figure: Figure, stem: Path, *, mark: str = "") -> tuple[Path, Path]:
         figure.savefig(svg, metadata={"Date": None, "Creator": None})
         figure.savefig(png, dpi=DPI, metadata={"Software": None})
     return svg, png
+
+
+def svg_of(figure: Figure, file: IO[bytes]) -> None:
+    """Write `figure` as SVG, without dates."""
+    with matplotlib.style.context(["default", STYLE]):
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
 
 
 def percent_axis(ax: Axes, label: str, *, low: float = 0.0) -> None:

@@ -23,7 +23,7 @@ from dosimeter.report.sections import in_order
 _FIRST_FIGURE = {"xray": 4, "ct": 9}
 _SHOWN = [
     *(*GROUP, "attack", "made_on", "seed", "case_id", "cluster", "label", "positive", "epsilon", "on_grid"),
-    *("predicted", "correct", "margin", "truth", "score", "probability", "n_classes", "scores", "status"),
+    *("predicted", "correct", "abstained", "margin", "truth", "score", "probability", "n_classes", "scores", "status"),
 ]
 """Columns that figures are drawn from."""
 
@@ -75,8 +75,7 @@ def write_figures(
         The figures, cohort by cohort and protocol by protocol, in the order of their sections.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    every = seeds(responses)
-    one = f"This is seed {every[0]}, the first of {len(every)}." if len(every) > 1 else ""
+    one = _of_seed(responses)
     mark = "PARTIAL" if responses.meta.get("partial") else ""
     progress = progress or Progress()
     drawn = [(panel, *each) for panel in _panels(responses, tables) for each in _drawings(panel)]
@@ -89,6 +88,21 @@ def write_figures(
         written.append(FigureFile(name, title, text, panel.cohort, panel.protocol, svg, png, section))
         progress.advance()
     return written
+
+
+def captioned(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, str, str, Drawing]]:
+    """Yield name, title and caption of every figure that `write_figures` would draw, and what draws it."""
+    one = _of_seed(responses)
+    for panel in _panels(responses, tables):
+        for _, drawing in _drawings(panel):
+            text = " ".join(filter(None, [caption(drawing, panel.tables), one if drawing.of_seed else ""]))
+            yield _name(panel, drawing), _title(panel, drawing), text, drawing
+
+
+def _of_seed(responses: Responses) -> str:
+    """Return that figures are of the first seed, where there are several."""
+    every = seeds(responses)
+    return f"This is seed {every[0]}, the first of {len(every)}." if len(every) > 1 else ""
 
 
 def drawings(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Drawing]]:

@@ -13,8 +13,8 @@ from dosimeter import registry
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.files import read_toml
 from dosimeter.plain import named, one_line, shown
-from dosimeter.record.model_card import LIMITS, MEMORY, is_brought, name_of, read_model_card
-from dosimeter.study.rules import check_native, costly_epsilons
+from dosimeter.record.model_card import LIMITS, MEMORY, is_brought, name_of, read_model_card, undefended_name
+from dosimeter.study.rules import check_native, costly_epsilons, whole_settings
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 
 PAPER_MODELS = ("vgg16", "inception_v3")
@@ -241,6 +241,7 @@ class StudyConfig(BaseModel):
     @field_validator("defence")
     @classmethod
     def _defences(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        value = tuple(whole_settings(value))
         known = registry.names("defences") if value else ()
         for name in (part.strip().partition(":")[0] for text in value for part in text.split("+")):
             if name not in known:
@@ -373,7 +374,8 @@ class StudyConfig(BaseModel):
     @property
     def shares_images(self) -> bool:
         """Whether one classifier's adversarial images are shown to others."""
-        return self.transfer or bool(self.defence)
+        defended = any(undefended_name(model) in self.names for model in self.model)
+        return self.transfer or bool(self.defence) or defended
 
     @property
     def costly_epsilons(self) -> tuple[float, ...]:

@@ -23,6 +23,7 @@ from dosimeter.sections.attacks.figures import (
     susceptibility_scatter,
     transfer_matrices,
 )
+from dosimeter.sections.attacks.for_paper import PAPER
 from dosimeter.sections.attacks.page import attack_tables
 from dosimeter.sections.attacks.sentences import attack_sentences
 
@@ -50,6 +51,8 @@ class Attacks(Section):
         "taxonomy": "What each attack needs, and what MITRE ATLAS and NIST AI 100-2 call it.",
     }
     unattacked = ("taxonomy",)
+
+    paper: ClassVar = PAPER
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
         """Return all of `captions`, where the run has attacks beyond the study."""

@@ -13,6 +13,7 @@ from dosimeter.analysis.wording import records
 from dosimeter.presentation.section import Drawing, Keys, Page, Panel, Reading, Rows, Section, Tables
 from dosimeter.presentation.values import estimate, of_keys
 from dosimeter.sections.storage.figures import survival_caption, survival_curves
+from dosimeter.sections.storage.for_paper import PAPER
 from dosimeter.sections.storage.page import storage_sentences, storage_tables
 
 _HOW = (
@@ -35,6 +36,8 @@ class Storage(Section):
         "moved.",
         "deployed_median": "Medians over images of the smallest epsilon whose file changes the answer.",
     }
+
+    paper: ClassVar = PAPER
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
         """Return all of `captions`, where images were stored."""

@@ -19,6 +19,7 @@ from dosimeter.presentation.paired import paired_tables
 from dosimeter.presentation.ranges import BAND_CAPTION, has_interval
 from dosimeter.presentation.section import Keys, Page, Reading, Rows, Section, Tables, fill
 from dosimeter.presentation.values import at_reported_doses, estimate, number, of_keys, points, ranges
+from dosimeter.sections.tables.for_paper import PAPER
 from dosimeter.sections.tables.views import all_tables
 
 
@@ -46,6 +47,8 @@ class StudyTables(Section):
         "fgsm_accuracy": ("paper_accuracy", "tables 4 and 8"),
         "probability_drop": ("paper_decrease", "tables 5 and 9"),
     }
+
+    paper: ClassVar = PAPER
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
         """Return all of `captions`; fgsm_accuracy and probability_drop are of FGSM alone, whatever else was run."""

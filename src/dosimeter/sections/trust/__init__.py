@@ -8,6 +8,7 @@ from dosimeter.analysis.evaluation import evaluate, overall
 from dosimeter.analysis.wording import records
 from dosimeter.presentation.section import Keys, Page, Reading, Rows, Section, fill, read_file
 from dosimeter.presentation.values import of_keys
+from dosimeter.sections.trust.for_paper import EVALUATION
 from dosimeter.sections.trust.page import trust
 
 
@@ -20,6 +21,8 @@ class Trust(Section):
     css = read_file(__name__, "style.css")
     captions: ClassVar = {"evaluation": "Whether the numbers can be trusted: every check of every evaluation."}
     unattacked = ("evaluation",)
+
+    paper: ClassVar = {"evaluation": EVALUATION}
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
         """Return evaluation, where the run has several attacks or was examined before it began."""

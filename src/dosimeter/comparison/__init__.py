@@ -1,0 +1,1 @@
+"""Finished runs compared on the images that they share: paired differences, curves over one another, one page."""

@@ -1,0 +1,181 @@
+"""The figures of a finished run for a paper: at the width of a column, in its type, as PDF, SVG or PNG."""
+
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import matplotlib.style
+from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
+
+from dosimeter.errors import DosimeterError
+from dosimeter.plain import named, shown
+from dosimeter.presentation.lengths import inches
+from dosimeter.presentation.style import STYLE, WIDTH
+from dosimeter.record.table import Responses
+from dosimeter.report.build import build_tables
+from dosimeter.report.decisions import by_finding
+from dosimeter.report.figures import captioned
+
+FORMATS = ("pdf", "svg", "png")
+DPI = 300
+DRAWN_PT = 9.0
+"""The size of the type that figures are drawn with; `Look.size` takes its place."""
+
+SMALLEST_PT, LARGEST_PT = 5.0, 24.0
+_REAL_TEXT = {"pdf.fonttype": 42, "svg.fonttype": "none"}
+_DATELESS = {"pdf": {"CreationDate": None}, "svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
+
+
+class Look(NamedTuple):
+    """How figures are printed.
+
+    Attributes:
+        width: in points.
+        font: of a family that matplotlib finds.
+        size: of the type, in points.
+    """
+
+    width: float
+    font: str = "DejaVu Sans"
+    size: float = 8.0
+
+
+class Print(NamedTuple):
+    """A figure that was written.
+
+    Attributes:
+        file: where.
+        caption: how to read it.
+        size: of its type in points: smaller than was asked where its words would have met or left the figure.
+    """
+
+    file: Path
+    caption: str
+    size: float
+
+
+def check_look(look: Look) -> None:
+    """Check what figures are printed with.
+
+    Raises:
+        DosimeterError: no font of that name is installed, or the type is too small or too large to be read.
+    """
+    known = sorted({each.name for each in fontManager.ttflist})
+    if look.font not in known:
+        near = get_close_matches(look.font, known, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]}?" if near else "Install it, or take DejaVu Sans, which is always there."
+        raise DosimeterError(f"font must be installed, got {shown(look.font)}. {hint}")
+    if not SMALLEST_PT <= look.size <= LARGEST_PT:
+        raise DosimeterError(
+            f"size must be from {SMALLEST_PT:g} to {LARGEST_PT:g} points, got {look.size:g}. Try 8, as most journals."
+        )
+
+
+def print_figures(responses: Responses, folder: Path, kind: str, look: Look) -> Iterator[Print]:
+    """Write every figure of a run, and yield what was written; its names must be in force (`analysis.names.of`).
+
+    Args:
+        responses: its rows and facts.
+        folder: made if needed.
+        kind: one of `FORMATS`: PDF and SVG have real text, PNG 300 dots per inch.
+        look: width, font and size of the type.
+
+    Raises:
+        DosimeterError: as `check_look`; or the folder cannot be written.
+    """
+    check_look(look)
+    tables = build_tables(responses)
+    responses, tables = by_finding(responses, tables)
+    with matplotlib.style.context(["default", STYLE, {**_REAL_TEXT, "font.family": [look.font, "DejaVu Sans"]}]):
+        for name, title, caption, drawing in captioned(responses, tables):
+            file = folder / f"{name}.{kind}"
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                size = save(drawing.draw, file, look)
+            except OSError as error:
+                raise DosimeterError(
+                    f"out must be a folder that can be written, {named(folder)} cannot ({error.strerror})."
+                ) from error
+            yield Print(file, f"{title}. {caption}", size)
+
+
+def save(draw: Callable[[], Figure], file: Path, look: Look) -> float:
+    """Write a figure, made for the screen, as it is printed: laid out anew at its width, its type set anew.
+
+    Args:
+        draw: makes it.
+        file: whose ending names the format.
+        look: of the print. Where words meet or leave the figure it is set in smaller type, at the least in what it has
+            when the whole is scaled to its width.
+
+    Returns:
+        The size of its type in points.
+    """
+    width = inches(look.width)
+    scaled = DRAWN_PT * width / WIDTH
+    sizes = [look.size] if scaled >= look.size else [look.size, (look.size + scaled) / 2, scaled]
+    for size in sizes:
+        figure = draw()
+        _set_type(figure, size / DRAWN_PT, look.font)
+        figure.set_size_inches(width, float(figure.get_figheight()) * size / DRAWN_PT)
+        if size == sizes[-1] or not is_crowded(figure):
+            break
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # what was looked at is what is written
+    figure.savefig(file, dpi=DPI, metadata=_DATELESS[file.suffix.removeprefix(".")])
+    return size
+
+
+def is_crowded(figure: Figure) -> bool:
+    """Whether words of a figure leave it, or lie on one another."""
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in _seen(figure)]
+    whole = figure.bbox
+    slack = figure.dpi / 72  # a point
+    if any(box.x0 < whole.x0 - slack or box.x1 > whole.x1 + slack for box in boxes):
+        return True
+    boxes.sort(key=lambda box: box.x0)
+    for place, box in enumerate(boxes):
+        for other in boxes[place + 1 :]:
+            if other.x0 > box.x1 - slack:
+                break
+            if min(box.y1, other.y1) - max(box.y0, other.y0) > slack:
+                return True
+    return False
+
+
+def _seen(figure: Figure) -> Iterator[Text]:
+    """Yield the texts of a figure that are shown: of ticks beyond the ends of an axis none is."""
+    ticks = {id(label) for ax in figure.axes for label in _tick_labels(ax)}
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and id(text) not in ticks and text.get_text().strip() and text.get_visible():
+            yield text
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis) if ax.get_visible() else ():
+            low, high = sorted(axis.get_view_interval())
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if low <= tick.get_loc() <= high:
+                    yield from (each for each in (tick.label1, tick.label2) if each.get_visible() and each.get_text())
+
+
+def _set_type(figure: Figure, scale: float, font: str) -> None:
+    """Give all text of a figure the font, and its size in proportion."""
+    ticks = {id(text) for ax in figure.axes for text in _tick_labels(ax)}
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and id(text) not in ticks:
+            text.set_fontsize(float(text.get_fontsize()) * scale)
+            text.set_fontfamily([font, "DejaVu Sans"])
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            labels = [tick.label1 for tick in axis.get_major_ticks()]
+            size = float(labels[0].get_fontsize()) if labels else DRAWN_PT
+            axis.set_tick_params(which="both", labelsize=size * scale, labelfontfamily=font)
+
+
+def _tick_labels(ax: Any) -> list[Text]:
+    ticks = [tick for axis in (ax.xaxis, ax.yaxis) for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())]
+    return [label for tick in ticks for label in (tick.label1, tick.label2)]
