@@ -42,7 +42,7 @@ def made(word: str) -> dict[str, Any]:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) >= 5
 
 
 @pytest.mark.parametrize(
