@@ -127,7 +127,10 @@ def quoted(found: Comparison) -> pd.DataFrame:
     clean = table[table["epsilon"] == 0].drop_duplicates(keys)
     attacked = table[table["epsilon"] == found.headline] if found.headline is not None else table[:0]
     worst = attacked[attacked["preset"] == WORST_CASE]
-    return pd.concat([clean, worst if len(worst) else attacked]).sort_values(keys, kind="stable", ignore_index=True)
+    order = [side.label for side in found.sides]
+    rows = pd.concat([clean, worst if len(worst) else attacked])
+    rows = rows.assign(_run=rows["run"].map(order.index)).sort_values(["_run", *keys[1:]], kind="stable")
+    return rows.drop(columns="_run").reset_index(drop=True)
 
 
 def lines(found: Comparison) -> Iterator[str]:
