@@ -221,7 +221,10 @@ def _varying(
 
 
 def _is_there(field: Field, table: pd.DataFrame) -> bool:
-    return field.name in table and bool(table[field.name].notna().any())
+    if field.name not in table:
+        return False
+    censored = bool(field.interval) and "censored" in table and bool(table["censored"].any())
+    return censored or bool(table[field.name].notna().any())
 
 
 _SAID = {
@@ -261,6 +264,10 @@ def _fixed(scale: float, decimals: int) -> Callable[[Any], str]:
     return lambda value: DASH if is_missing(value) else f"{scale * float(value):.{decimals}f}"
 
 
+def _thousandths(value: Any) -> str:
+    return DASH if is_missing(value) else dose(1000 * float(value))
+
+
 def _signed(value: Any) -> str:
     return DASH if is_missing(value) else f"{100 * float(value):+.1f}"
 
@@ -282,7 +289,8 @@ KINDS = {
     "count": Kind(count, count),
     "percent": Kind(_fixed(100, 1), _fixed(100, 0)),
     "points": Kind(_signed, _signed),
-    "thousandths": Kind(_fixed(1000, 2), _fixed(1000, 2)),
+    "thousandths": Kind(_thousandths, _thousandths),
+    "significant": Kind(dose, dose),
     "decimal": Kind(_fixed(1, 2), _fixed(1, 2)),
     "precise": Kind(_fixed(1, 3), _fixed(1, 3)),
     "p": Kind(_p, _p),
@@ -298,7 +306,7 @@ def entry(field: Field, row: Mapping[str, Any]) -> Entry:
     value = kind.write(row.get(field.name))
     low, high = field.low or f"{field.interval}_low", field.high or f"{field.interval}_high"
     interval = ""
-    censored = row.get("censored") is not None and field.interval and field.kind in ("thousandths", "decimal")
+    censored = row.get("censored") is not None and field.interval and field.kind in ("thousandths", "significant")
     scale = kind.write(_largest(field, row)) if censored else ""
     if censored and row.get("censored"):
         value = f">{scale}"
