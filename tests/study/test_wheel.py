@@ -62,7 +62,7 @@ def test_a_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
 
 @pytest.mark.slow  # an installation and a whole study
 def test_an_installed_wheel_runs_the_phantom_study(wheel: Path, tmp_path: Path) -> None:
-    """The environment has the wheel alone; what it depends on is this environment's, which need not be fetched again."""
+    """The environment has the wheel alone; what it depends on is this environment's: nothing is fetched again."""
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=False, symlinks=True)
     site = next((environment / "lib").glob("python*/site-packages"))
