@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE.parent / "tests" / "support"))
 from masked import HONEST, MASKED, Evidence, cohort_of, examined, stated, truth  # noqa: E402
 
 from dosimeter.analysis.checks import VERDICTS  # noqa: E402
-from dosimeter.analysis.evaluation import RULES, evaluate, overall  # noqa: E402
+from dosimeter.analysis.evaluation import evaluate, overall, rules  # noqa: E402
 from dosimeter.record.table import read_compact  # noqa: E402
 
 KINDS = ("masked", "honest")
@@ -109,9 +109,9 @@ def main() -> None:
     minutes = sum(judgement.seconds for judgement in zoo) / 60
     found = [*zoo, *(each for folder in options.run for each in of_study(folder))]
     checks = pd.concat([judgement.checks for judgement in zoo], ignore_index=True)
-    rules = [[rule.title, rule.rule, example(checks, rule.id), rule.source, rule.remedy] for rule in RULES]
+    rows = [[rule.title, rule.rule, example(checks, rule.id), rule.source, rule.remedy] for rule in rules()]
     parts = [
-        HEAD + "\n" + table(["check", "rule", "for instance", "source", "what to do"], rules, text_columns=5),
+        HEAD + "\n" + table(["check", "rule", "for instance", "source", "what to do"], rows, text_columns=5),
         MIDDLE.format(
             n=N, masked=len(MASKED), honest=len(HONEST), minutes=minutes, epsilons=", ".join(map(str, EPSILONS))
         ),

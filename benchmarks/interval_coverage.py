@@ -24,6 +24,7 @@ from dosimeter.analysis.clusters import per_patient
 from dosimeter.analysis.intervals import (
     Interval,
     bootstrap_by_group,
+    difference_interval,
     mean_interval,
     median_interval,
     proportion_interval,
@@ -270,6 +271,33 @@ def gains(studies: float) -> Iterator[Line]:
             yield drawn("paired comparison", name, 0.2, of_pair, FEW * studies, design.sample)
 
 
+def gaps(studies: float) -> Iterator[Line]:
+    """The gap in accuracy between two subgroups, of patients of one of them each, or of two views of each patient."""
+    for design, icc, name in designs():
+        kinds = {"every second patient": design.patient % 2 == 0}
+        if icc:
+            kinds["every second image"] = np.arange(len(design.patient)) % 2 == 0
+        for divided, first in kinds.items():
+
+            def draw(
+                rng: np.random.Generator,
+                design: Design = design,
+                icc: float = icc,
+                first: npt.NDArray[np.bool_] = first,
+            ) -> tuple[float, float]:
+                right = ndtr(latent(rng, design, icc)) < np.where(first, 0.85, 0.65)
+                counts = [
+                    per_patient(np.where(side, values, 0.0), design.patient)
+                    for side in (first, ~first)
+                    for values in (right, 1.0)
+                ]
+                low, high = difference_interval(*counts)
+                return float(low), float(high)
+
+            setting = f"{name}, {divided}" if icc else name
+            yield drawn("gap between subgroups", setting, 0.2, draw, EACH / 2 * studies, design.sample)
+
+
 def agreements(studies: float) -> Iterator[Line]:
     """Rank agreement of two models' flips: Spearman's correlation, a bootstrap by patient."""
     normal = 0.8
@@ -352,4 +380,4 @@ def readers(studies: float) -> Iterator[Line]:
         yield drawn("answers right at one epsilon", name, at_level, level, EACH * studies)
 
 
-PARTS = (shares, bands, aucs, medians, means, gains, agreements, repeats, readers)
+PARTS = (shares, bands, aucs, medians, means, gains, gaps, agreements, repeats, readers)

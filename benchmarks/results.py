@@ -1,6 +1,6 @@
 """What every attack leaves of real networks, as a page: `python benchmarks/results.py RUN...` writes docs/attacks.md.
 
-The runs are finished studies with `--attack`; several may speak of one network, each with other attacks.
+The runs are studies with `--attack`, finished or interrupted; several may speak of one network, each of others.
 """
 
 import argparse
@@ -16,17 +16,18 @@ from dosimeter.analysis.names import attack_title, model_name
 from dosimeter.analysis.wording import records
 from dosimeter.record.table import Responses, read_compact
 from dosimeter.report.build import build_tables
+from dosimeter.report.partial import read_partial
 
 DOSES = (0.001, 0.003, 0.009)
 TRIAL = ["cohort", "protocol", "model"]
 
 HEAD = """# What each attack leaves
 
-Accuracy under every attack at three epsilons, with Wilson's 95 % interval; n test images; and what an attack takes, the
-median over images: gradients, queries, and seconds of one worker for all epsilons together, answers to the grid
-included; a worker has a core, or shares the GPU. The worst case takes of each image the attack that breaks it first.
-Seconds depend on the machine; the rest does not. Made by `python benchmarks/results.py` from the runs' tables alone;
-the commands are below each table.
+Accuracy under every attack at three epsilons, with its 95 % interval (Wilson's; images of one patient count as many as
+they are worth); n test images; and what an attack takes, the median over images: gradients, queries, and seconds of one
+worker for all epsilons together, answers to the grid included; a worker has a core, or shares the GPU. The worst case
+takes of each image the attack that breaks it first. Seconds depend on the machine; the rest does not. Made by
+`python benchmarks/results.py` from the runs' tables alone; the commands are below each table.
 
 Research use. Not a medical device.
 """
@@ -39,13 +40,14 @@ def main() -> None:
 def write_page(doc: str, head: str, section: Callable[[Responses], Iterator[str]], *, name: str) -> None:
     """Write a page of docs/: `head`, and what `section` yields for each run that the command line names."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of finished studies")
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of studies; of an interrupted one what is done")
     parser.add_argument("--note", default="", help="a sentence on how they were made")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / name)
     options = parser.parse_args()
     parts = [head + options.note]
     for folder in options.runs:
-        parts += section(read_compact(folder / "responses.parquet"))
+        whole = folder / "responses.parquet"
+        parts += section(read_compact(whole) if whole.exists() else read_partial(folder))
     options.out.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
     print(f"written: {options.out}")
 
@@ -95,9 +97,10 @@ def made(meta: Mapping[str, Any]) -> str:
     machine = meta["environment"]
     engines = ", ".join(sorted({f"{model_name(each['model'])}: {each['name']}" for each in meta["engines"]}))
     total_s = sum(stage["duration_s"] for stage in meta["stages"])
+    took = "interrupted before its other attacks" if meta.get("partial") else f"{total_s / 60:.0f} minutes"
     chips = " and ".join(filter(None, [machine.get("gpu"), machine["cpu"]]))
     return (
-        f"`{meta['command']}`: {total_s / 60:.0f} minutes on {chips}, {machine['cores']} cores, torch "
+        f"`{meta['command']}`: {took} on {chips}, {machine['cores']} cores, torch "
         f"{machine['torch']}; engines: {engines}; {meta['created'][:10]}."
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from dosimeter.former import Finder
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public names and where they live ("module:name" where the names differ). They are imported on first use, so
 # that `import dosimeter` alone loads no torch.
@@ -26,12 +26,13 @@ _PUBLIC = {
     "split": "dosimeter.cohorts.split",
     "audit_cohort": "dosimeter.cohorts.auditing.base",
     "classifier": "dosimeter.models.source",
-    "bring": "dosimeter.models.source",
+    "bring": "dosimeter.defences.saved",
     "Classifier": "dosimeter.models.base",
     "OneLogit": "dosimeter.models.outputs",
     "Output": "dosimeter.models.outputs",
     "Finding": "dosimeter.models.outputs",
     "Findings": "dosimeter.models.decisions",
+    "defend": "dosimeter.defences.base",
     "load_weights": "dosimeter.models.weights",
     "fit": "dosimeter.models.fit",
     "load_classifier": "dosimeter.models.saved",

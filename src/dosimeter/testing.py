@@ -24,11 +24,13 @@ from dosimeter.attacks.registry import build
 from dosimeter.cohorts.arrays import cohort_of
 from dosimeter.cohorts.base import Cohort
 from dosimeter.defences.base import Defence, defend
+from dosimeter.defences.training import readable
 from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
 
 SIZE_PX = 24
 N_IMAGES = 4
+N_TRAINING = 48
 EPSILONS = (0.004, 0.03, 0.3)
 
 
@@ -104,7 +106,7 @@ def check_classifier(classifier: Classifier, *, n_images: int = N_IMAGES) -> Non
         again = classifier(images)
         alone = torch.cat([classifier(image[None]) for image in images])
     _require(torch.equal(images, given), classifier, "changes the images that it is asked about")
-    shape = (n_images, len(classifier.classes))
+    shape = (n_images, len(classifier.classes) + classifier.rejects)
     _require(tuple(logits.shape) == shape, classifier, f"must answer {shape}, got {tuple(logits.shape)}")
     _require(bool(torch.isfinite(logits).all()), classifier, "answers logits that are not finite")
     size = float(logits.abs().max())
@@ -140,13 +142,15 @@ def check_defence(defence: Defence | str, training: Cohort | None = None) -> Non
         _network(2), nn.Identity(), preprocessing=PREPROCESSINGS["unit"], size_px=SIZE_PX, classes=("clear", "opacity")
     )
     images, labels = _images(), torch.tensor([0, 1] * (N_IMAGES // 2))
-    training = training or cohort_of(images.numpy(), labels.tolist(), classes=bare.classes, name="noise")
+    if training is None:
+        noise, classes = _images(N_TRAINING).numpy(), [0, 1] * (N_TRAINING // 2)
+        training = cohort_of(noise, classes, classes=bare.classes, name="noise")
     before, name, answers = _state(bare), bare.name, bare(images).detach()
 
     def applied() -> Classifier:
         if isinstance(defence, str):
             return defend(bare, defence, training, seed=1)
-        return defence.apply(bare, training, seed=1)
+        return defence.apply(bare, readable(bare, training), seed=1)
 
     defended = applied()
     _require(isinstance(defended, Classifier), defence, f"returns a {type(defended).__name__}, no Classifier")
@@ -209,10 +213,10 @@ def _network(n_classes: int) -> nn.Module:
     return network.eval()
 
 
-def _images() -> Tensor:
+def _images(n: int = N_IMAGES) -> Tensor:
     """Grey images of 8-bit levels (n, 3, H, W)."""
     generator = torch.Generator().manual_seed(2)
-    grey = torch.randint(0, 256, (N_IMAGES, 1, SIZE_PX, SIZE_PX), generator=generator) / 255
+    grey = torch.randint(0, 256, (n, 1, SIZE_PX, SIZE_PX), generator=generator) / 255
     return grey.expand(-1, 3, -1, -1).clone()
 
 

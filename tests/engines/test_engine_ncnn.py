@@ -115,6 +115,24 @@ def test_strided_layers_agree_and_the_cache_folder_is_the_default(tmp_path: Path
     assert len(conversions(tmp_path / "cache" / "engines" / "ncnn")) == 1  # conftest puts the cache there
 
 
+class Fixed(nn.Module):
+    """Pooling whose window is the whole map, so its conversion holds the size of the image it was traced with."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.avg_pool2d(images, int(images.shape[-1]))  # (batch, C, 1, 1)
+
+
+@pytest.mark.parametrize(("last", "n_conversions"), [(nn.ReLU(), 1), (Fixed(), 2)])
+def test_a_large_base_is_converted_with_a_small_image_where_that_gives_the_same(
+    last: nn.Module, n_conversions: int, tmp_path: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "SMALL_PX", ODD_PX - 8)
+    base = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), last)
+    classifier = classifier_of(base, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)))
+    assert_agrees(NcnnEngine(classifier, threads=1, folder=tmp_path), classifier, images_for(classifier, 3))
+    assert calls.count("pnnx") == n_conversions
+
+
 def test_a_batch_equals_its_images_one_by_one(tmp_path: Path) -> None:
     engine = NcnnEngine(block_classifier(), threads=1, folder=tmp_path)
     images = images_for(engine.network, 4)

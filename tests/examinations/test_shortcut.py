@@ -96,7 +96,7 @@ def test_an_audit_takes_up_what_was_found_of_a_classifier() -> None:
     before = audit_cohort(images)
     after = with_classifier(before, tiny.linear_classifier(torch.ones(3, SIZE_PX, SIZE_PX)), images)
     assert [probe.name for probe in after.probes[-3:]] == [f"linear: {name}" for name in (WHOLE, OUTSIDE, INSIDE)]
-    assert {check.id for check in after.checks} - {check.id for check in before.checks} == {"centre: opacity"}
+    assert {check.id for check in after.checks} - {check.id for check in before.checks} == {"centre: linear: opacity"}
     page = data_page(after)
     assert "linear: without their centre" in page
     assert "Does the classifier tell opacity without the centre of the images?" in page

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import dosimeter as dm
 from dosimeter.cli.app import app
+from dosimeter.cli.options import triple
 from dosimeter.errors import DosimeterError
 from dosimeter.models.trained import card_for
 from dosimeter.models.transfer import TransferOptions, last_layer, regress, transfer
@@ -137,7 +138,7 @@ def test_what_a_network_was_trained_on_before_is_not_forgotten(tmp_path: Path) -
 def test_what_cannot_be_fitted_is_one_sentence(model: str, given: dict[str, bool], said: str) -> None:
     cohort = dm.load_cohort("phantom-xray", limit=4)
     with pytest.raises(DosimeterError, match=said):
-        card_for(model, cohort, name="a", weights=None, size_px=None, **given)
+        card_for(model, cohort, name="a", weights=None, **given)
 
 
 def test_a_network_of_monai_is_fitted_and_brought_again(tmp_path: Path) -> None:
@@ -157,6 +158,37 @@ def test_a_network_of_monai_is_fitted_and_brought_again(tmp_path: Path) -> None:
     }
     classifier = dm.bring(tmp_path / "net.toml")
     assert classifier(torch.rand(2, 3, 32, 32)).shape == (2, 2)
+
+
+def test_a_network_that_is_only_named_asks_how_images_are_shown_to_it(tmp_path: Path) -> None:
+    pytest.importorskip("monai.networks.nets")
+    out = ("--out", str(tmp_path / "a.toml"))
+    asked = ("fit", "monai:DenseNet121", "phantom-xray", "--limit", "20", "--random-weights", *out)
+    said = str(command(*asked).exception)
+    assert "must say size_px and mean and std: the source monai does not know" in said
+    assert "--size-px, --mean and --std" in said
+    said = str(command(*asked, "--mean", "black").exception)
+    assert "mean must be one number, or three with commas, got 'black'" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("0.5", (0.5, 0.5, 0.5)), ("0.4,0.5,0.6", (0.4, 0.5, 0.6)), (None, None)]
+)
+def test_numbers_by_channel(text: str | None, numbers: tuple[float, ...] | None) -> None:
+    assert triple(text, "mean") == numbers
+
+
+@pytest.mark.parametrize("text", ["", "0.4,0.5", "a"])
+def test_other_numbers_are_refused(text: str) -> None:
+    with pytest.raises(DosimeterError, match="std must be one number"):
+        triple(text, "std")
+
+
+def test_a_card_says_how_images_are_shown_to_a_named_network() -> None:
+    cohort = dm.load_cohort("phantom-xray", limit=4)
+    seen = {"size_px": 64, "channels": 1, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    card = card_for("monai:DenseNet121", cohort, name="a", weights=None, random_weights=True, seen=seen)
+    assert {key: getattr(card, key) for key in seen} == seen
 
 
 @pytest.mark.parametrize(

@@ -180,3 +180,52 @@ def test_the_former_audit_of_a_cohort_still_works() -> None:
     with pytest.warns(DeprecationWarning, match="audit_cohort"):
         findings = dm.audit(cohort())
     assert any(finding.check == "classes" for finding in findings)
+
+
+def test_the_data_audit_asks_the_classifier_about_images_without_their_centre(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    levels = np.array([0.3, 0.7] * 20)[:, None, None, None] + rng.normal(0, 0.2, (40, 1, 1, 1))
+    images = np.broadcast_to(levels, (40, 1, SIZE_PX, SIZE_PX)).clip(0, 1).astype(np.float32)
+    asked = {"attacks": "random_sign", "epsilons": ["4/255"], "preset": "none", "out": tmp_path / "run"}
+    both = [brightness(), brightness(5.0, name="another")]
+    found = dm.audit(both, dm.cohort_of(images, [0, 1] * 20, CLASSES), **asked)
+    probes = pd.read_csv(found.folder / "tables" / "data_probes.csv").set_index("name")["auc"]
+    assert probes["brightness: whole images"] > 0.9
+    assert probes["brightness: without their centre"] == pytest.approx(probes["brightness: whole images"])
+    checks = json.loads((found.folder / "summary.json").read_text())["data_audits"][0]["checks"]
+    told = {check["id"]: check for check in checks}
+    assert told["centre: brightness: bright"]["level"] == "warn"
+    assert "centre: another: bright" in told
+    page = (found.folder / "report.html").read_text()
+    assert "Does brightness tell bright without the centre of the images?" in page
+    without = dm.audit(brightness(), cohort(), attacks="pgd", epsilons=["4/255"], data_audit=False)
+    assert not list(without.folder.glob("examined/shortcut-*"))
+
+
+def test_adversarial_images_of_one_of_several_findings() -> None:
+    """The first finding looks at the upper half, the second at the lower; of the last image the second is not known."""
+    halves = torch.zeros(2, SIZE_PX, SIZE_PX)
+    halves[0, : SIZE_PX // 2], halves[1, SIZE_PX // 2 :] = 1.0, 1.0
+    layer = nn.Linear(SIZE_PX**2, 2)
+    layer.weight.data, layer.bias.data = halves.flatten(1) * 40 / SIZE_PX**2, torch.tensor([-10.0, -10.0])
+    names = ("upper", "lower")
+    net = nn.Sequential(nn.Flatten(), layer)
+    both = dm.classifier(net, size_px=SIZE_PX, classes=names, channels=1, outputs="findings", name="halves")
+    there = [[place % 2, place // 2 % 2] for place in range(8)]
+    images = np.stack([(0.4 + 0.2 * (halves[0] * up + halves[1] * low))[None] for up, low in there])
+    images += np.arange(8)[:, None, None, None] / 5000
+    labels = np.array([*there[:7], [1, np.nan]])
+    result = dm.audit(both, (images.astype(np.float32), labels), attacks="pgd", epsilons=["32/255"], data_audit=False)
+    found = result.adversarial("pgd", "32/255", finding="lower")
+    assert found.images.shape[1] == 7
+    assert found.predicted[0].tolist() == [place // 2 % 2 for place in range(7)]
+    assert bool(found.success[1].all())
+    moved = (found.images[1] - found.images[0]).abs()
+    assert float(moved[..., : SIZE_PX // 2, :].max()) < 0.01 < float(moved[..., SIZE_PX // 2 :, :].min())
+    with pytest.raises(DosimeterError, match="finding must be one of those of the classifier, upper, lower, got none"):
+        result.adversarial("pgd", "32/255")
+
+
+def test_a_classifier_of_classes_has_no_finding(result) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(DosimeterError, match="finding must be left out of a classifier of classes, got 'dark'"):
+        result.adversarial(finding="dark")

@@ -216,9 +216,19 @@ def test_an_attack_that_a_preset_is_already_has_no_cells_of_its_own() -> None:
 # --- timing --------------------------------------------------------------------------------------------------------
 
 
-def test_a_time_is_the_median_of_three_after_one_to_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("taken", "time_s"),
+    [
+        ((100.0, 0.3, 0.5, 0.4), 0.4),
+        ((100.0, 0.3, 50.0), 0.3),  # that is long enough: no third
+        ((1.0, 4.0, 3.0), 3.0),
+    ],
+)
+def test_a_time_is_the_median_of_a_few_after_one_to_warm_up(
+    taken: tuple[float, ...], time_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each call takes as long as the next of these; the first, and the one that others disturbed, do not count."""
-    durations = iter([100.0, 3.0, 50.0, 4.0])
+    durations = iter(taken)
     now = 0.0
 
     def work() -> None:
@@ -226,7 +236,7 @@ def test_a_time_is_the_median_of_three_after_one_to_warm_up(monkeypatch: pytest.
         now += next(durations)
 
     monkeypatch.setattr(pace.time, "perf_counter", lambda: now)
-    assert pace._alone(work) == 4.0
+    assert pace._alone(work) == pytest.approx(time_s)
     assert next(durations, None) is None
 
 
@@ -236,7 +246,7 @@ def test_calls_side_by_side_share_their_time(workers: int, monkeypatch: pytest.M
     clock: Iterator[float] = iter(range(0, 1000, 6))  # six seconds between two looks at it
     monkeypatch.setattr(pace.time, "perf_counter", lambda: float(next(clock)))
     assert pace._seconds(lambda: calls.append(torch.get_num_threads()), workers) == 6.0 / workers
-    assert calls == [1] * (workers * (1 + pace.ROUNDS))
+    assert calls == [1] * (workers * (1 + pace.FEW_ROUNDS))
 
 
 def test_choosing_again_takes_a_few_passes_of_each_engine() -> None:
@@ -269,7 +279,7 @@ def test_the_engine_that_would_be_chosen_is_the_one_that_is_timed(
     monkeypatch.setattr(pace, "plan_engine", plan)
     how: dict[str, Any] = {"n_passes": 1234, "batch_size": 4, "device": "cpu"}
     found = pace.measure(config, tiny_backbone("vgg16"), trials[0], **how)
-    assert chosen == [{"asked": "auto", "n_passes": 1234, "refine": True}]
+    assert chosen == [{"asked": "auto", "n_passes": 1234, "refine": True, "n_images": 1}]
     assert found.engine == name
     assert timed == [name] * (1 + pace.ROUNDS)
     assert (found.confirm_s == found.answer_s) == (name == "torch")

@@ -205,7 +205,8 @@ def response_row(**columns: Any) -> dict[str, Any]:
         "found": None, "n_gradients": 1, "n_queries": 0,
         "logits": [float(np.log(max(1 - probability, 1e-12))), float(np.log(max(probability, 1e-12)))],
         "probabilities": [1 - probability, probability], "predicted": predicted,
-        "correct": predicted == label, "status": "ok", "error": None, "duration_s": 0.1,
+        "correct": predicted == label, "alarm": None, "abstained": None, "certified": None,
+        "status": "ok", "error": None, "duration_s": 0.1,
     }  # fmt: skip
     return {**row, **columns}
 

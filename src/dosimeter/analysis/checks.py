@@ -34,7 +34,7 @@ class Curve(NamedTuple):
         preset, attack, loss: its names; `searched` says that it looked into the ball of every epsilon.
         cases: (n,) codes of the cases that were answered at every epsilon, ascending.
         epsilons: (k,), ascending from 0.
-        wrong: (n, k), True where the answer is wrong.
+        wrong: (n, k), True where the answer is wrong; an image that is rejected has none.
         found: (n, k), 1 where the attack says that it succeeded, 0 where it says that it did not, NaN without a claim.
         grad_zero: (n,), True where the gradient was exactly zero.
     """
@@ -58,7 +58,7 @@ def make_curve(rows: pd.DataFrame) -> Curve | None:
         return None
     wrong = np.full((len(cases), len(epsilons)), np.nan)
     found, grad_zero = wrong.copy(), np.zeros(len(cases), dtype=bool)
-    wrong[case, dose] = ~rows["correct"].to_numpy(bool)
+    wrong[case, dose] = ~rows["correct"].to_numpy(bool) & (rows["abstained"].to_numpy() != 1)
     found[case, dose] = rows["found"]
     grad_zero[case] = rows["grad_zero"].to_numpy() == 1
     whole = ~np.isnan(wrong).any(axis=1)

@@ -30,9 +30,12 @@ HARMLESS = "the attacks climb the margin, which does not saturate with it, and e
 
 
 def is_random(trial: Trial) -> bool:
-    """Whether the same image gets other logits in another pass; then smaller things cannot be told from chance."""
-    fact = trial.measured("randomness")
-    return fact is not None and fact["largest"] > RELATIVE
+    """Whether smaller things cannot be told from chance.
+
+    The same image gets other logits in another pass, or has draws of its own and says so: its neighbour has others.
+    """
+    fact, declared = trial.measured("randomness"), trial.measured("declared")
+    return (fact is not None and fact["largest"] > RELATIVE) or (declared is not None and bool(declared["averaged"]))
 
 
 @check(

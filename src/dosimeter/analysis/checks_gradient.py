@@ -1,5 +1,7 @@
 """Checks of what the pre-flight measured of gradients: do they lead to adversarial images?"""
 
+from typing import Any
+
 from dosimeter.analysis.checks import CAUTION, PASS, UNRELIABLE, Finding, Rule, Trial, beyond, checker, of, worse
 from dosimeter.analysis.checks_before import CARLINI, INDICATORS, OBFUSCATED, OURS, RELATIVE, is_random
 from dosimeter.analysis.wording import percent
@@ -71,14 +73,15 @@ def finite_gradient(trial: Trial) -> Finding | None:
     "Pixels without a gradient have no effect",
     rule="where more than 1 % of an image's pixels have a gradient of exactly 0: UNRELIABLE if the margin moves along "
     "random signs of these pixels alone, by more than a quarter of what it would if they had a gradient like the "
-    "others', for so many directions that it is a chance below 2 % if 20 % were; CAUTION if for more than 20 %",
+    "others', for so many directions that it is a chance below 2 % if 20 % were; CAUTION if for more than 20 %; not "
+    "where another gradient than the derivative is declared",
     source=f"cf. {INDICATORS}; {OURS}",
     remedy="A part of the image is cut off from the gradient (a `detach`, a mask, a threshold): let it through.",
 )
 def still_pixels(trial: Trial) -> Finding | None:
-    """Judge the pixels that a sign attack does not move; not of a random classifier."""
+    """Judge the pixels that a sign attack does not move; not of a random classifier, nor of a declared gradient."""
     fact = trial.measured("still")
-    if fact is None or is_random(trial):
+    if fact is None or is_random(trial) or trial.measured("declared") is not None:
         return None
     moved, n, pixels = fact["moved"], fact["n"], trial.measured("gradient")
     share = (
@@ -135,14 +138,18 @@ def repeated_gradient(trial: Trial) -> Finding | None:
     rule="along the gradient's sign and along random signs: CAUTION if for more than 5 % of the images, and more than "
     "1, the margin falls where the gradient says that it rises, UNRELIABLE if for so many that it is a chance below 2 "
     "% if 5 % were (3 of 8, 4 of 16); CAUTION if for more than 20 % its slope is off by more than a quarter of the "
-    "gradient's size, UNRELIABLE if for so many that it is a chance below 2 % if 20 % were (5 of 8, 8 of 16)",
+    "gradient's size, UNRELIABLE if for so many that it is a chance below 2 % if 20 % were (5 of 8, 8 of 16). Where a "
+    "defence declares that its gradient is approximate or averaged it is for attacks without it to judge, a black box "
+    "or images made on another network: CAUTION if none was tried",
     source=f"cf. {CARLINI}; {OURS}",
     remedy="Some layer's backward pass is not the derivative of its forward pass: compare them one by one with "
     "`torch.autograd.gradcheck`.",
 )
 def finite_differences(trial: Trial) -> Finding | None:
-    """Judge central differences of the margin; not of a random classifier."""
+    """Judge central differences of the margin; not of a random classifier, nor where another gradient is declared."""
     fact = trial.measured("differences")
+    if (declared := trial.measured("declared")) is not None:
+        return _declared(trial, declared)
     if fact is None or is_random(trial):
         return None
     kinds = [(fact["wrong"], fact["off"], fact["n"]), (fact["wrong_random"], fact["off_random"], fact["n_random"])]
@@ -155,6 +162,17 @@ def finite_differences(trial: Trial) -> Finding | None:
         f"{fact['n']} images; along random signs for {fact['wrong_random']} and {fact['off_random']} of "
         f"{fact['n_random']}.",
     )
+
+
+def _declared(trial: Trial, fact: dict[str, Any]) -> Finding:
+    """Return the finding of a gradient that is said not to be the derivative of the answers."""
+    kinds = [f"{kind} ({', '.join(fact[kind])})" for kind in ("approximate", "averaged") if fact[kind]]
+    others = [
+        *(["the black box"] if trial.of("black box") else []),
+        *(["images made on another network"] if trial.transfers else []),
+    ]
+    judged = f"whether it misleads, {' and '.join(others)} must show" if others else "nothing was tried without it"
+    return Finding(PASS if others else CAUTION, f"The gradient is declared to be {' and '.join(kinds)}; {judged}.")
 
 
 @check(

@@ -33,7 +33,7 @@ _PREFLIGHTS, _CONVERGENCE = "preflights", "convergence"
 _LOSS = {SOUND: "margin", PUBLISHED: "keras_bce"}
 _EVIDENCE = [
     *(*CLASSIFIER, "seed", "preset", "attack", "loss", "effort", "made_on", "storage", "case_id", "cluster", "label"),
-    *("epsilon", "on_grid", "grad_zero", "found", "predicted", "correct", "status", "error"),
+    *("epsilon", "on_grid", "grad_zero", "found", "predicted", "correct", "abstained", "status", "error"),
 ]
 
 

@@ -10,7 +10,7 @@ from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups, j
 from dosimeter.analysis.intervals import median_interval
 from dosimeter.units import GREY_LEVELS_8BIT
 
-ASKED = ["case_id", "cluster", "label", "epsilon", "predicted", "correct"]
+ASKED = ["case_id", "cluster", "label", "epsilon", "predicted", "correct", "abstained"]
 """What `flips_of` looks at."""
 
 
@@ -69,7 +69,8 @@ def flips_of(rows: pd.DataFrame) -> pd.DataFrame:
     case = places(rows["case_id"], clean["case_id"])
     rows, case = rows[case >= 0], case[case >= 0]
     epsilon, correct = rows["epsilon"].to_numpy(), clean["correct"].to_numpy()
-    changed = correct[case] & (rows["predicted"].to_numpy() != clean["predicted"].to_numpy()[case])
+    given = rows["abstained"].to_numpy() != 1
+    changed = correct[case] & given & (rows["predicted"].to_numpy() != clean["predicted"].to_numpy()[case])
     flip, below, largest = np.full(len(clean), np.inf), np.full(len(clean), -np.inf), np.zeros(len(clean))
     np.minimum.at(flip, case[changed], epsilon[changed])
     lower = epsilon < flip[case]

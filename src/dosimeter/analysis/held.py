@@ -21,6 +21,7 @@ KINDS = {
     "area under a curve": "the area under a curve",
     "gain over random signs": "the gain over random signs",
     "paired comparison": "paired comparisons",
+    "gap between subgroups": "gaps between subgroups",
     "rank agreement (bootstrap)": "rank correlations",
     "mean over splits": "means over splits",
     "mean over trainings": "means over trainings",

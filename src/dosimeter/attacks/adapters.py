@@ -60,8 +60,7 @@ class Planes(nn.Module):
         if not (torch.is_grad_enabled() and images.requires_grad):
             return self._problem.ask(images)
         self._problem.cost.gradients.index_add_(0, self._problem.places, torch.ones_like(self._problem.places))
-        logits: Tensor = self._problem.network(images)
-        return logits
+        return self._problem.folded(self._problem.network(images))
 
 
 def _alone(problem: Problem) -> list[Problem]:

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from dosimeter.attacks.lattice import on_lattice
 from dosimeter.attacks.losses import LOSSES
@@ -50,6 +51,8 @@ class Problem:
 
     Attributes:
         network: images (batch, 3, H, W) in [0, 1] to logits (batch, n_classes); differentiable, or `gradient` fails.
+            If it `rejects`, with an alarm behind them (see `folded`). Where it is `random` an attack always fills its
+            ball: its gradients are of other draws than the answers, and what barely succeeds with those may fail.
         images: (batch, 3, H, W) in [0, 1].
         labels: (batch,) true classes.
         targets: (batch,) the class that each image should be given; None: any but the true one.
@@ -84,6 +87,8 @@ class Problem:
 
     def __post_init__(self) -> None:
         n = len(self.images)
+        if getattr(self.network, "random", False):
+            object.__setattr__(self, "fill", True)
         if self.account is None:
             nothing = torch.zeros(2, n, dtype=torch.long)
             object.__setattr__(self, "account", Cost(*nothing))
@@ -136,6 +141,7 @@ class Problem:
         else:
             with torch.no_grad():
                 logits = self.network(images).float()
+        logits = self.folded(logits)
         self._see(places, logits)
         return logits
 
@@ -160,7 +166,7 @@ class Problem:
         images = images.detach().requires_grad_(True)
         try:
             with torch.enable_grad():
-                logits = self.network(images).float()
+                logits = self.folded(self.network(images).float())
                 losses = self.losses(logits, loss)
             if not losses.requires_grad:
                 raise no_gradient()
@@ -183,6 +189,18 @@ class Problem:
         if not torch.isfinite(gradient).all():
             raise FloatingPointError(f"the gradient of {loss} is not finite")
         return logits.detach(), losses.detach(), self.allowed(gradient, channels)
+
+    def folded(self, outputs: Tensor) -> Tensor:
+        """Return logits (n, n_classes) of outputs, the alarm of a network that rejects folded into the true class.
+
+        The true class's logit becomes the larger of its own and the alarm's. So what an attack is after, another class
+        with the largest logit, is an image that is answered wrongly and not rejected, and the gradient of any loss is
+        that of whichever of the two is still missing: every attack knows the detector. Source: Bryniarski et al. 2021
+        (arXiv 2106.15023), selective gradients, without their choice of a weight.
+        """
+        if not getattr(self.network, "rejects", False):
+            return outputs
+        return folded(outputs, self.labels.expand(len(outputs)))
 
     def allowed(self, gradient: Tensor, channels: str) -> Tensor:
         """Return a direction (batch, 3, H, W) as far as it may be followed: planes tied, nothing outside the mask."""
@@ -228,6 +246,13 @@ class Problem:
         """Return uniform noise in [-1, 1), (batch, 1, H, W) if `channels` is "tied", else one plane for each."""
         planes = 1 if channels == "tied" else self.images.shape[1]
         return 2 * self.random(torch.rand, planes, *self.images.shape[2:]) - 1
+
+
+def folded(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Return logits (n, n_classes) of outputs with an alarm (n, n_classes + 1), which counts for the true class."""
+    logits, alarm = outputs[:, :-1], outputs[:, -1:]
+    true = one_hot(labels, logits.shape[1]).bool()
+    return torch.where(true, torch.maximum(logits, alarm), logits)
 
 
 def _seed(image: Tensor, seed: int) -> int:

@@ -10,6 +10,7 @@ from dosimeter import __version__
 from dosimeter.cli import completion, data, readers, weights
 from dosimeter.cli.audit import audit
 from dosimeter.cli.compare import compare
+from dosimeter.cli.defend import defend
 from dosimeter.cli.doctor import doctor
 from dosimeter.cli.export import export
 from dosimeter.cli.fit import fit
@@ -38,6 +39,7 @@ app.command()(compare)
 app.command()(doctor)
 app.command()(export)
 app.command()(fit)
+app.command()(defend)
 app.command()(gate)
 app.command()(init)
 app.command()(serve)
@@ -120,7 +122,9 @@ def study(
     ] = None,
     address: Annotated[str | None, typer.Option(help=described("address"))] = None,
     workers: Annotated[int | None, typer.Option(help=described("workers"))] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and stop")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print what the study would do and about how long it would take, and stop")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the study: fit, attack, measure, report. The same command again continues where it stopped.
@@ -188,7 +192,7 @@ def study(
 def report(
     run: Annotated[Path, typer.Argument(help="the run's folder")],
     partial: Annotated[
-        bool, typer.Option("--partial", help="of a run that was interrupted, as far as it came")
+        bool, typer.Option("--partial", help="report a run that was interrupted, as far as it came")
     ] = False,
     quiet: Quiet = False,
 ) -> None:

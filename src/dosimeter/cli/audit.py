@@ -51,7 +51,9 @@ def audit(
     labels: Annotated[Path | None, typer.Option(help=described("labels"))] = None,
     patients: Annotated[str | None, typer.Option(help=described("patients"))] = None,
     label_tag: Annotated[str | None, typer.Option(help=described("label_tag"))] = None,
-    images: Annotated[int | None, typer.Option(help="test images drawn of the data; default: all")] = None,
+    images: Annotated[
+        int | None, typer.Option(help="most test images, drawn of the data at random; default: all")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help=described("seed"))] = None,
     device: Annotated[str | None, typer.Option(help=described("device"))] = None,
     engine: Annotated[str | None, typer.Option(help=described("engine"), autocompletion=completion.engines)] = None,

@@ -15,14 +15,19 @@ app = typer.Typer(no_args_is_help=True, help="The images: list, look at, check a
 Name = Annotated[str, typer.Argument(help="a cohort: see `dosimeter data list`", autocompletion=completion.cohorts)]
 Data = Annotated[Path | None, typer.Option(help="folder of the real images; default: $DOSIMETER_DATA")]
 Positive = Annotated[str | None, typer.Option(help="the positive class of a folder: or csv: cohort")]
-Patients = Annotated[str, typer.Option(help="dicom: headers say whose an image is where a list does not")]
+Patients = Annotated[
+    str,
+    typer.Option(
+        help="how images of one patient are known: list, by the cohort's list; dicom, by PatientID where that is silent"
+    ),
+]
 Findings = Annotated[
-    list[str] | None, typer.Option(help="columns of a list, or names of an archive's, of a finding each")
+    list[str] | None, typer.Option(help="columns of a list, a finding each; for an archive (npz:) the findings' names")
 ]
 Classes = Annotated[list[str] | None, typer.Option(help="names of the labels 0, 1 ... of an archive (npz:)")]
 Labels = Annotated[Path | None, typer.Option(help="CSV file that lists the files of a folder: cohort")]
 LabelTag = Annotated[str | None, typer.Option(help="DICOM tag that is the label in a folder: cohort")]
-Limit = Annotated[int | None, typer.Option(help="images taken")]
+Limit = Annotated[int | None, typer.Option(help="most images taken")]
 
 
 @app.command(name="list")
@@ -134,16 +139,19 @@ def audit(
     labels: Labels = None,
     label_tag: LabelTag = None,
     protocol: Annotated[str | None, typer.Option(help="paper, patient or official: the split in use")] = None,
-    seed: Annotated[int, typer.Option(help="of that split")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of that split")] = 0,
     group: Annotated[str, typer.Option(help="what the split keeps together: patient or duplicates")] = "patient",
     tuned_on_test: Annotated[
         str | None, typer.Option(help="yes or no: whether choices were made on the test images")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="a model card (.toml) or saved classifier: its AUC without the centre of images")
+        Path | None,
+        typer.Option(
+            help="a model card (.toml) or saved classifier, whose AUC without the centre of images is measured"
+        ),
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="let a model card run the code that it names")] = False,
-    out: Annotated[Path | None, typer.Option(help="a page (.html), or the findings (.json)")] = None,
+    out: Annotated[Path | None, typer.Option(help="file to write: a page (.html), or the findings (.json)")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Audit a cohort: near duplicates, shortcuts, outliers, subgroups, sizes; each check with rule, source and remedy.

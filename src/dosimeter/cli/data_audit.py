@@ -86,7 +86,7 @@ def audit_data(
 
 def _classifier(model: Path, trust: bool) -> "Classifier":
     """Return the classifier of a card, under the card's name."""
-    from dosimeter.models.source import bring
+    from dosimeter.defences.saved import bring
     from dosimeter.record.model_card import name_of
 
     found = bring(model, trust=trust)

@@ -11,13 +11,13 @@ from dosimeter.cli.options import described
 
 def export(
     run: Annotated[Path, typer.Argument(help="the run's folder")],
-    folder: Annotated[Path, typer.Argument(help="to write to; empty or absent")],
-    epsilon: Annotated[str, typer.Option(help='the dose, [0, 1] of the image range or "4/255"')],
+    folder: Annotated[Path, typer.Argument(help="folder to write to; empty or absent")],
+    epsilon: Annotated[str, typer.Option(help='the perturbation budget, a fraction of the image range, or as "4/255"')],
     storage: Annotated[str, typer.Option(help="how images are stored (see `dosimeter list storages`)")],
     preset: Annotated[str | None, typer.Option(help="attack preset; default: sound, or the run's first")] = None,
-    model: Annotated[str | None, typer.Option(help="default: all")] = None,
-    cohort: Annotated[str | None, typer.Option(help="default: all")] = None,
-    limit: Annotated[int | None, typer.Option(help="images of each cohort and model")] = None,
+    model: Annotated[str | None, typer.Option(help="the attacked network; default: all")] = None,
+    cohort: Annotated[str | None, typer.Option(help="whose images; default: all cohorts")] = None,
+    limit: Annotated[int | None, typer.Option(help="most images of each cohort and network")] = None,
     burn_in: Annotated[bool, typer.Option("--burn-in", help="draw the research mark into the pixels too")] = False,
     data: Annotated[Path | None, typer.Option(help="folder of the real images, if it has moved")] = None,
     trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,

@@ -8,7 +8,7 @@ import typer
 
 from dosimeter.cli.display import Display
 from dosimeter.cli.lines import Quiet, say
-from dosimeter.cli.options import described, names_of, repeated
+from dosimeter.cli.options import described, names_of, repeated, triple
 from dosimeter.errors import DosimeterError
 
 
@@ -16,14 +16,26 @@ def fit(
     model: Annotated[str, typer.Argument(help="a model card, or timm:NAME, torchvision:NAME, monai:NAME")],
     data: Annotated[str, typer.Argument(help="labelled images: folder:PATH, csv:PATH, or a cohort")],
     out: Annotated[Path, typer.Option(help="the card to write; tensors and digests of the training images beside it")],
-    weights: Annotated[Path | None, typer.Option(help="tensors of a network that is named, of any last layer")] = None,
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="a named network without tensors")] = False,
-    open_blocks: Annotated[int, typer.Option("--open", min=0, help="blocks before the last layer, trained too")] = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="of opened blocks")] = 5,
+    weights: Annotated[
+        Path | None, typer.Option(help="file of tensors for a network given by its name; its last layer may be another")
+    ] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="leave a network given by its name untrained")
+    ] = False,
+    open_blocks: Annotated[
+        int, typer.Option("--open", min=0, help="number of blocks before the last layer that are trained too")
+    ] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="epochs of training these blocks")] = 5,
     protocol: Annotated[str, typer.Option(help="patient, paper or official: which images are held out")] = "patient",
     size_px: Annotated[
-        int | None, typer.Option(min=8, max=4096, help="side of its images, where it is to be another")
+        int | None,
+        typer.Option(min=8, max=4096, help="side of the network's images, if it is to be another than the source's"),
     ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="of its channels, 0.5 or 0.485,0.456,0.406, where the source does not know it")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="likewise, with --mean")] = None,
+    channels: Annotated[int | None, typer.Option(help="1 for a network of grey images, or 3")] = None,
     positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
     findings: Annotated[list[str] | None, typer.Option(help=described("findings"))] = None,
     classes: Annotated[list[str] | None, typer.Option(help=described("classes"))] = None,
@@ -31,7 +43,7 @@ def fit(
     label_tag: Annotated[str | None, typer.Option(help=described("label_tag"))] = None,
     patients: Annotated[str, typer.Option(help=described("patients"))] = "list",
     limit: Annotated[int | None, typer.Option(min=10, help=described("limit"))] = None,
-    seed: Annotated[int, typer.Option(min=0, help="of the split and of the order of images")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the split and of the order of images")] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Train the last layer of a network on a cohort's training images, and write the card that audits it.
@@ -54,7 +66,8 @@ def fit(
     halves = split(cohort, protocol, seed=seed)
     before = trained_on(model)
     test = held_out(halves.test, before)
-    card = card_for(model, cohort, name=out.stem, weights=weights, random_weights=random_weights, size_px=size_px)
+    seen = {"size_px": size_px, "channels": channels, "mean": triple(mean, "mean"), "std": triple(std, "std")}
+    card = card_for(model, cohort, name=out.stem, weights=weights, random_weights=random_weights, seen=seen)
     options = TransferOptions(open_blocks=open_blocks, epochs=epochs, seed=seed)
     with Display() as display:
         made = transfer(card, halves.train, options, progress=display)

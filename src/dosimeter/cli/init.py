@@ -23,12 +23,16 @@ def init(
     data: Annotated[
         str, typer.Argument(help="labelled images that it is made for: folder:PATH, csv:PATH, or a cohort")
     ],
-    weights: Annotated[Path | None, typer.Option(help="the tensors of a network that is named")] = None,
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="a named network without tensors")] = False,
+    weights: Annotated[Path | None, typer.Option(help="file of tensors for a network given by its name")] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="leave a network given by its name untrained")
+    ] = False,
     size_px: Annotated[
-        str | None, typer.Option(help="its images' side, or HEIGHTxWIDTH, where its file says none")
+        str | None, typer.Option(help="side of the network's images, or HEIGHTxWIDTH, where its file says none")
     ] = None,
-    images: Annotated[int, typer.Option(min=2, help="how many images are asked, of each class as many")] = 16,
+    images: Annotated[
+        int, typer.Option(min=2, help="number of images that the network is asked about, of each class as many")
+    ] = 16,
     positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
     findings: Annotated[list[str] | None, typer.Option(help=described("findings"))] = None,
     classes: Annotated[list[str] | None, typer.Option(help=described("classes"))] = None,
@@ -36,7 +40,9 @@ def init(
     label_tag: Annotated[str | None, typer.Option(help=described("label_tag"))] = None,
     patients: Annotated[str, typer.Option(help=described("patients"))] = "list",
     trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
-    out: Annotated[Path | None, typer.Option(help="the card; default: named after the model, here")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="file of the card; default: named after the model, in this folder")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Write a model card: what the file says, what images speak for where it says nothing, and what is left to answer.

@@ -10,7 +10,7 @@ import typer
 
 from dosimeter.cli.lines import say
 from dosimeter.errors import DosimeterError
-from dosimeter.plain import named
+from dosimeter.plain import named, shown
 from dosimeter.study.config import StudyConfig
 
 PHANTOM_WARNING = (
@@ -79,3 +79,20 @@ def pairs(values: list[str] | None, rule: str, example: str) -> dict[str, str] |
         if not (name and equals and value):
             raise typer.BadParameter(f"{rule}, got '{named(name + equals + value)}'. Try {example}.")
     return {name: value for name, _, value in pairs}
+
+
+def triple(text: str | None, name: str) -> tuple[float, ...] | None:
+    """Return three numbers by channel from "0.5", which is that of each, or "0.485,0.456,0.406"; None from None.
+
+    Raises:
+        DosimeterError: it is neither one number nor three.
+    """
+    if text is None:
+        return None
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) not in (1, 3):
+        raise DosimeterError(f"{name} must be one number, or three with commas, got {shown(text)}: give 0.5, say.")
+    return found * (3 // len(found))

@@ -24,16 +24,20 @@ RunFolder = Annotated[Path, typer.Argument(help="the folder of a finished run")]
 def new(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="the study's folder, to be made")],
-    epsilons: Annotated[str, typer.Option(help="what is shown, such as 0.003,0.009,8/255; two at least")],
-    images: Annotated[int, typer.Option(help="images, each shown at every epsilon; 20 to 40 are advised")] = 20,
+    epsilons: Annotated[
+        str, typer.Option(help="perturbation budgets of the images shown, such as 0.003,0.009,8/255; two at least")
+    ],
+    images: Annotated[
+        int, typer.Option(help="number of images, each shown at every epsilon; 20 to 40 are advised")
+    ] = 20,
     cohort: Annotated[str | None, typer.Option(help="whose images; needed if the run has several")] = None,
     protocol: Annotated[str | None, typer.Option(help="the split; needed if the run has several")] = None,
     model: Annotated[str | None, typer.Option(help="the attacked network; needed if the run has several")] = None,
     preset: Annotated[str | None, typer.Option(help="the attack; default: sound, if the run has it")] = None,
     seed: Annotated[int | None, typer.Option(help="the run's seed; needed if it has several")] = None,
     shuffle: Annotated[int, typer.Option(help="seed of the images chosen, of sides and orders")] = 0,
-    window: Annotated[str, typer.Option(help="locked, or free: readers may change the grey window")] = "locked",
-    break_every: Annotated[int, typer.Option(help="trials between two breaks")] = 40,
+    window: Annotated[str, typer.Option(help="grey window: locked, or free for readers to change")] = "locked",
+    break_every: Annotated[int, typer.Option(help="pairs shown between two breaks")] = 40,
     data: Annotated[Path | None, typer.Option(help="folder of the real images, if it has moved")] = None,
     trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
     quiet: Quiet = False,
@@ -73,7 +77,7 @@ def fit(study: Study, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def export(study: Study, file: Annotated[Path, typer.Argument(help="FILE.csv or FILE.parquet")]) -> None:
+def export(study: Study, file: Annotated[Path, typer.Argument(help="file to write: FILE.csv or FILE.parquet")]) -> None:
     """Write all answers as a table, readers known by number only."""
     from dosimeter.readers.export import export_answers
 
@@ -85,11 +89,16 @@ def export(study: Study, file: Annotated[Path, typer.Argument(help="FILE.csv or 
 @app.command()
 def simulate(
     study: Study,
-    threshold: Annotated[str, typer.Option(help="the epsilon at which 75 % are right")],
-    n: Annotated[int, typer.Option(help="readers")] = 3,
-    width: Annotated[float, typer.Option(help="decades of epsilon from 5 % to 95 % of the way")] = 0.6,
-    lapse: Annotated[float, typer.Option(help="share of careless mistakes")] = 0.02,
-    seed: Annotated[int, typer.Option(help="of their answers")] = 0,
+    threshold: Annotated[str, typer.Option(help="the epsilon at which readers are right in 75 % of pairs")],
+    n: Annotated[int, typer.Option(help="number of readers")] = 3,
+    width: Annotated[
+        float,
+        typer.Option(
+            help="decades of epsilon in which readers come from 5 % to 95 % of the way from guessing to certainty"
+        ),
+    ] = 0.6,
+    lapse: Annotated[float, typer.Option(help="share of pairs that readers get wrong by carelessness")] = 0.02,
+    seed: Annotated[int, typer.Option(help="seed of their answers")] = 0,
 ) -> None:
     """Let readers with a known threshold answer, to test a study before people do. Such a study stays simulated."""
     from dosimeter.errors import DosimeterError

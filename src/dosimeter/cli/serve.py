@@ -28,7 +28,7 @@ def serve(
         Path | None, typer.Option(help="write the explorer into this folder instead, for browsers without a server")
     ] = None,
     epsilons: Annotated[
-        str | None, typer.Option(help="of an export; default: 0, and the paper's 0.0007, 0.003, 0.009, 0.08")
+        str | None, typer.Option(help="epsilons of an export; default: 0, and the paper's 0.0007, 0.003, 0.009, 0.08")
     ] = None,
     limit: Annotated[
         int | None, typer.Option(help="images of each curve in an export, most susceptible first; default: 20")

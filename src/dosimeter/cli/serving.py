@@ -13,8 +13,10 @@ from dosimeter.errors import DosimeterError
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
-Port = Annotated[int, typer.Option(help="0: any that is free")]
-Host = Annotated[str, typer.Option(help="another interface needs a password")]
+Port = Annotated[int, typer.Option(help="port of the server; 0: any that is free")]
+Host = Annotated[
+    str, typer.Option(help="address that the server listens at; any but this machine's own needs a password")
+]
 PasswordFile = Annotated[Path | None, typer.Option(help="file with the password")]
 Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="open a browser")]
 

@@ -78,7 +78,7 @@ def load_cohort(
             under two labels.
         positive: the positive class of a folder: or csv: cohort. Of two classes one must be it, of more one may; the
             other cohorts have a fixed one.
-        seed: of a phantom; files involve no chance.
+        seed: of a phantom cohort, whose images are drawn at random; files involve no chance.
         patients: of a folder: or csv: cohort, where its list does not say whose an image is: "list" leaves it unknown,
             "dicom" groups images by the PatientID in their headers (see `headers.with_patients`).
         findings: of a list, its columns that say 1, 0 or nothing of a finding each; of an archive, the names of its

@@ -41,7 +41,7 @@ def cohort_of(
             stand in for them.
         patients: (n,) whose image each is; intervals take account of it.
         findings: names of findings, each there or not; labels, or targets, are then vectors.
-        name: in tables.
+        name: what tables call it.
         modality: "xray", "ct" or "".
         bits: depth of the grid on which resized images are stored, 1 to 16.
 

@@ -1,8 +1,11 @@
 """Facts of a list by which images fall into subgroups: view, sex, age and scanner, none of which names a person."""
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
+from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.tables import squeeze
 from dosimeter.plain import one_line
 
@@ -15,6 +18,12 @@ FACTS: Mapping[str, tuple[str, ...]] = {
 """Each fact and the columns that hold it; no other column of a list is kept."""
 
 COLUMNS = tuple(column for columns in FACTS.values() for column in columns)
+
+MOST_VALUES = 12
+"""Values of a fact that are told apart, the commonest; the others together are one more."""
+
+OTHERS, NOT_STATED = "others", "not stated"
+"""Values of what is not among the commonest, and of what the list does not say."""
 
 _MOST_CHARACTERS = 40
 _AGE = re.compile(r"(\d{1,3}(?:\.\d+)?)(?:(?:y|yr|yrs|year|years|yearold|yearsold)|([mwd]))?")
@@ -57,3 +66,38 @@ def age_band(text: str) -> str:
     per_year = {"m": 12.0, "w": 52.2, "d": 365.2}.get(match[2] or "", 1.0)
     years = float(match[1]) / per_year
     return next((band for limit, band in _BANDS if years < limit), "")
+
+
+class Told(NamedTuple):
+    """What a cohort says of one fact: a value for each image, and the values in the order of tables."""
+
+    fact: str
+    values: list[str]
+    order: list[str]
+
+
+def told(cohort: Cohort) -> Iterator[Told]:
+    """Yield every fact of which an image has a value, and the source: commonest first, others and not stated last."""
+    for fact in (*FACTS, "source"):
+        stated = [record.source if fact == "source" else dict(record.facts).get(fact) for record in cohort.records]
+        tally = Counter(value for value in stated if value is not None)
+        if not tally:
+            continue
+        kept = {value for value, _ in tally.most_common(MOST_VALUES)}
+        values = [NOT_STATED if value is None else value if value in kept else OTHERS for value in stated]
+        counts, last = Counter(values), (OTHERS, NOT_STATED)
+        yield Told(fact, values, sorted(counts, key=lambda value: (value in last, value == NOT_STATED, -counts[value],
+                                                                   value)))  # fmt: skip
+
+
+def members(cohort: Cohort) -> dict[str, dict[str, list[str]]]:
+    """Return the ids of the cases with each value of every fact that divides the cohort: two are stated at least."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for fact, values, order in told(cohort):
+        stated = [value for value in order if value != NOT_STATED]
+        if len(stated) > 1:
+            found[fact] = {value: [] for value in stated}
+            for value, record in zip(values, cohort.records, strict=True):
+                if value != NOT_STATED:
+                    found[fact][value].append(record.case_id)
+    return found

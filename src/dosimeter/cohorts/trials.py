@@ -8,6 +8,7 @@ from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.contrast import flat
 from dosimeter.cohorts.copies import two_labels
 from dosimeter.cohorts.split import Split, shared_images, shared_patients
+from dosimeter.cohorts.subgroups import members
 
 
 class Trial(NamedTuple):
@@ -60,6 +61,7 @@ def describe(trial: Trial) -> dict[str, Any]:
         "n_test_in_training": shared_images(halves) if len(halves.train) else None,
         "n_two_labels": sum(map(len, two_labels(cohort))),
         "n_unused": halves.n_unused,
+        **({"subgroups": told} if (told := members(halves.test)) else {}),
         "provenance": cohort.provenance,
     }
 

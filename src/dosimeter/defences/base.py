@@ -5,47 +5,99 @@ not differentiable says in its own module how a gradient comes back (`models.tra
 can do who does not know the defence is asked with the images made on the undefended classifier.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from dosimeter import registry
 from dosimeter.cohorts.base import Cohort
+from dosimeter.defences.keeping import Learned, digest_of_tensors, keep, read_kept
+from dosimeter.defences.training import Training, nothing, readable
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
+from dosimeter.progress import Progress
+from dosimeter.record.provenance import digest_of
 
 Kind = Literal["training", "input", "vote", "detector"]
 ORDER: tuple[Kind, ...] = ("training", "input", "vote", "detector")
 """Kinds of defences in the order in which a pipeline may have them."""
 
 
-class Defence(Protocol):
-    """A frozen dataclass, whose fields are its settings."""
+Gradient = Literal["exact", "approximate", "averaged"]
+"""What an attacker's gradient is of a defended classifier's answers: their derivative, a stand-in for one (see
+`models.transforms.Transform.exact`), or the mean over draws that are not the answers' (see `models.rings.draws`)."""
 
+
+class Defence(ABC):
+    """A frozen dataclass, whose fields are its settings.
+
+    What it learns is apart from what it does with it, so that a run keeps the one and makes the other again.
+
+    Attributes:
+        gradient: what an attacker has of it.
+    """
+
+    gradient: ClassVar[Gradient] = "exact"
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def apply(self, classifier: Classifier, training: Cohort, *, seed: int) -> Classifier:
+    @property
+    def learns(self) -> bool:
+        """Whether it needs training images."""
+        return type(self).learn is not Defence.learn
+
+    def learn(
+        self, classifier: Classifier, training: Training, *, seed: int, advance: Callable[[int], None] = nothing
+    ) -> dict[str, Tensor]:
+        """Return what it learns, tensors by name; nothing by default.
+
+        Args:
+            classifier: the one that is to be defended, which stays as it is.
+            training: the images that it was trained on, and no others.
+            seed: of all that is drawn.
+            advance: told how many images were gone through.
+
+        Raises:
+            DosimeterError: it cannot learn on these images, or of this classifier.
+        """
+        del classifier, training, seed, advance
+        return {}
+
+    @abstractmethod
+    def put(self, classifier: Classifier, learned: Mapping[str, Tensor], *, seed: int) -> Classifier:
         """Return the defended classifier; the one given stays as it is.
 
         Args:
-            training: the images that the classifier was trained on; a defence that learns learns on them alone.
-            seed: of what it draws.
+            classifier: as `learn` was given it.
+            learned: what `learn` returned.
+            seed: of what the defended classifier draws.
         """
 
+    def passes(self, n_images: int) -> float:
+        """Return about how many forward and backward passes of one image `learn` takes on `n_images`."""
+        del n_images
+        return 0.0
 
-class InputDefence(ABC):
+    def apply(self, classifier: Classifier, training: Training, *, seed: int) -> Classifier:
+        """Return the classifier defended by what is learned now."""
+        return self.put(classifier, self.learn(classifier, training, seed=seed), seed=seed)
+
+
+class InputDefence(Defence):
     """A defence that is a transform of the images, before the base sees them; it learns nothing and draws nothing."""
 
     @abstractmethod
     def transform(self) -> nn.Module:
         """Return images (batch, 3, H, W) in [0, 1] to images in [0, 1]; see `Classifier.behind`."""
 
-    def apply(self, classifier: Classifier, training: Cohort, *, seed: int) -> Classifier:
+    def put(self, classifier: Classifier, learned: Mapping[str, Tensor], *, seed: int) -> Classifier:
         """Return the classifier of transformed images."""
-        del training, seed
+        del learned, seed
         return classifier.behind(self.transform())
 
 
@@ -70,23 +122,109 @@ class Entry:
     broken_by: str = ""
 
 
-def defend(classifier: Classifier, text: str, training: Cohort, *, seed: int = 0) -> Classifier:
+def defend(
+    classifier: Classifier,
+    text: str,
+    training: Cohort,
+    *,
+    seed: int = 0,
+    kept: Path | None = None,
+    progress: Progress | None = None,
+) -> Classifier:
     """Return a classifier defended by a pipeline, as "median:3+jpeg:75".
 
     Args:
         classifier: the undefended one, which stays as it is.
         text: names of defences, each with its setting behind a colon if it has one, in the order of `ORDER`.
-        training: see `Defence.apply`.
+        training: the images that the classifier was trained on; a defence that learns learns on them alone.
+        seed: of what is drawn.
+        kept: the folder where what is learned is kept, and taken from if it is there and whole.
+        progress: told of every defence that learns.
 
     Raises:
-        DosimeterError: a defence is not known, its setting is unusable, or they stand in another order.
+        DosimeterError: a defence is not known, its setting is unusable, or they stand in another order; or it learns,
+            and there are no images.
     """
-    defended = classifier
-    parts = []
-    for name, entry, defence in pipeline(text):
-        defended = defence.apply(defended, training, seed=seed)
-        parts.append({"name": name, "kind": entry.kind, "broken_by": entry.broken_by, **asdict(defence)})
-    model = str(classifier.card.get("model", "classifier"))
+    return train(classifier, text, training, seed=seed, kept=kept, progress=progress).classifier
+
+
+class Trained(NamedTuple):
+    """A defended classifier, the undefended one, and what each defence of the pipeline learned."""
+
+    classifier: Classifier
+    bare: Classifier
+    text: str
+    names: tuple[str, ...]
+    learned: tuple[Learned, ...]
+
+
+def train(
+    classifier: Classifier,
+    text: str,
+    training: Cohort,
+    *,
+    seed: int = 0,
+    kept: Path | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Defend a classifier as `defend` does, and return what was learned too."""
+    defended, parts, all_learned = classifier, [], []
+    made = pipeline(text)
+    for name, entry, defence in made:
+        learned = learned_by(defence, name, defended, training, seed=seed, kept=kept, progress=progress or Progress())
+        defended = defence.put(defended, learned.tensors, seed=seed)
+        parts.append(part_of(name, entry, defence, learned))
+        all_learned.append(learned)
+    names = tuple(name for name, _, _ in made)
+    return Trained(named_after(defended, classifier, text, parts), classifier, text, names, tuple(all_learned))
+
+
+def learned_by(
+    defence: Defence,
+    name: str,
+    classifier: Classifier,
+    training: Cohort,
+    *,
+    seed: int,
+    kept: Path | None,
+    progress: Progress,
+) -> Learned:
+    """Return what a defence learns of a classifier on training images, or what is kept of an earlier time."""
+    if not defence.learns:
+        return Learned({}, 0.0)
+    if not len(training):
+        raise DosimeterError(
+            f"defence {name} learns on training images, and there are none: all are tested. Defend the classifier "
+            "first, with `dosimeter defend --model MODEL --data IMAGES --defence ... --out FOLDER`, and audit that."
+        )
+    settings = [name, repr(defence), str(seed), classifier.fingerprint, training.sha256, torch.__version__]
+    file = None if kept is None else kept / f"{name}-{digest_of(settings)[:16]}.safetensors"
+    if file is not None and (found := read_kept(file)) is not None:
+        return found
+    images = readable(classifier, training)
+    progress.begin(f"{classifier.card.get('model', 'classifier')}: {name} learns on {len(images)} images", 0)
+    started = time.perf_counter()
+    tensors = defence.learn(classifier, images, seed=seed, advance=progress.advance)
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    learned = Learned(tensors, time.perf_counter() - started)
+    if file is not None:
+        keep(learned, file)
+    return learned
+
+
+def part_of(name: str, entry: "Entry", defence: Defence, learned: Learned) -> dict[str, Any]:
+    """Return what a defended classifier's card says of one of its defences."""
+    told = {"name": name, "kind": entry.kind, "source": entry.source, "broken_by": entry.broken_by, **asdict(defence)}
+    if defence.gradient != "exact":
+        told["gradient"] = defence.gradient
+    if learned.tensors:
+        told |= {"sha256": digest_of_tensors(learned.tensors), "fit_s": learned.seconds}
+    return told
+
+
+def named_after(defended: Classifier, bare: Classifier, text: str, parts: list[dict[str, Any]]) -> Classifier:
+    """Return a defended classifier under its name, its defences on its card."""
+    model = str(bare.card.get("model", "classifier"))
     return defended.with_card(model=defended_name(model, text), defence=text, defences=parts)
 
 

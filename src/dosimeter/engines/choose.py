@@ -180,7 +180,9 @@ def engine_versions(name: str) -> dict[str, str]:
     return found
 
 
-def plan_engine(name: str, classifier: Classifier, cohort: Cohort, *, n_passes: int, refine: bool) -> EnginePlan:
+def plan_engine(
+    name: str, classifier: Classifier, cohort: Cohort, *, n_passes: int, refine: bool, n_images: int = N_CHECKED
+) -> EnginePlan:
     """Return the plan for sweeping `cohort`: `name`, or for "auto" the fastest engine that agrees with torch.
 
     Engines are compared as workers use them, a thread each.
@@ -190,16 +192,17 @@ def plan_engine(name: str, classifier: Classifier, cohort: Cohort, *, n_passes: 
         cohort: the test images; the first few that can be read are what engines are checked on.
         n_passes: forward passes that the sweep will take, about.
         refine: whether the sweep refines flips: then every engine's gradients are torch's, and only answers differ.
+        n_images: of the cohort that engines are checked and timed on.
 
     Raises:
         EngineUnavailable: the engine asked for by name is not available here, or does not agree with torch.
     """
     batch_size = find_batch_size(classifier)
-    alone = classifier.device.type != "cpu" or classifier.access != "gradients"
+    alone = classifier.device.type != "cpu" or classifier.access != "gradients" or len(classifier.rings) > 0
     if name == "torch" or (name == "auto" and alone):
         return EnginePlan("torch", batch_size)
     with torch_threads(1):
-        sample = _take_sample(classifier, cohort)
+        sample = _take_sample(classifier, cohort, n_images)
         if sample is None:
             return EnginePlan("torch", batch_size, refused={name: UNCHECKED})
         short = sample.image_s / PASSES_PER_GRADIENT * n_passes < WORTH_CHOOSING_S
@@ -254,7 +257,7 @@ def find_batch_size(classifier: Classifier) -> int:
     return max(1, min(MAX_BATCH, LAYER_BYTES[classifier.device.type] // largest))
 
 
-def _take_sample(classifier: Classifier, cohort: Cohort) -> _Sample | None:
+def _take_sample(classifier: Classifier, cohort: Cohort, n_images: int) -> _Sample | None:
     images, labels = [], []
     for index in range(len(cohort)):
         try:
@@ -263,7 +266,7 @@ def _take_sample(classifier: Classifier, cohort: Cohort) -> _Sample | None:
         except (DosimeterError, OSError, ValueError):
             continue  # the sweep itself reports it
         labels.append(case.label)
-        if len(images) == N_CHECKED:
+        if len(images) == n_images:
             break
     if not images:
         return None

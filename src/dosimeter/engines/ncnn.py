@@ -40,7 +40,14 @@ from dosimeter.models.base import Classifier
 log = logging.getLogger(__name__)
 
 CONVERSION_LIMIT_S = 300
-"""After so long pnnx is stopped; it takes 5 s for VGG16."""
+"""After so long pnnx is stopped; it takes 6 s for VGG16 at 224 x 224, 1 s at 96 x 96."""
+
+SMALL_PX = 96
+"""Sides of the image that a base is first converted with: pnnx computes with it to learn the layers' shapes.
+
+A convolution or pooling is converted to the same bytes whatever the size. What is not is found by the comparison at
+full size, and converted with an image of that.
+"""
 
 CONVERSION_TOLERANCE = 1e-3
 """Largest deviation from torch's feature map, as a part of its largest value, that is taken for rounding.
@@ -82,11 +89,16 @@ class NcnnEngine:
         self._ncnn = tools.ncnn
         image = torch.rand(1, 3, *classifier.grid.shape, generator=torch.Generator().manual_seed(0))
         ready = classifier.preprocessing.apply(image)  # (1, 3, H, W)
-        traced = _trace(classifier.base, ready)
+        small = ready[:, :, :SMALL_PX, :SMALL_PX].contiguous()
         root = folder or cache_dir() / "engines" / "ncnn"
-        converted = _converted(traced, ready, tools, root / _digest(traced, ready, tools))
-        self._net = _load(tools.ncnn, converted, threads=threads)
-        self._compare(image)
+        try:
+            self._net = _load(tools.ncnn, _converted(classifier.base, small, ready, tools, root), threads=threads)
+            self._compare(image)
+        except EngineUnavailable:
+            if small.shape == ready.shape:
+                raise
+            self._net = _load(tools.ncnn, _converted(classifier.base, ready, ready, tools, root), threads=threads)
+            self._compare(image)
 
     @property
     def network(self) -> Classifier:
@@ -171,25 +183,25 @@ class _Wrapped(nn.Module):
         return self.base(ready)
 
 
-def _trace(base: nn.Module, ready: Tensor) -> Any:
-    """Return torch's trace of a copy of `base`, in plain layout on the CPU, for the input (1, 3, size, size)."""
+def _trace(base: nn.Module, sample: Tensor) -> Any:
+    """Return torch's trace of a copy of `base`, in plain layout on the CPU, for the input `sample` (1, 3, H, W)."""
     try:
         with _tracing, warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # that tracing is deprecated, and what it cannot follow: _compare sees that
             plain = copy.deepcopy(base).cpu().to(memory_format=torch.contiguous_format)
-            return torch.jit.trace(_Wrapped(plain).eval(), ready, check_trace=False)
+            return torch.jit.trace(_Wrapped(plain).eval(), sample, check_trace=False)
     except Exception as error:  # a user's own network may raise anything
         raise _refusal(f"torch cannot trace its base ({_first_line(error)})") from error
 
 
-def _digest(traced: Any, ready: Tensor, tools: _Tools) -> str:
+def _digest(traced: Any, sample: Tensor, tools: _Tools) -> str:
     """Return the SHA-256 of all that determines a conversion.
 
     The traced graph stands for the architecture: printed layers do not say how they are connected.
     """
     graph = traced.inlined_graph
     text = re.sub(r"__torch__[\w.]+", "", graph.str(False))  # torch numbers its names of classes in each process
-    result = hashlib.sha256(f"{text}|{tuple(ready.shape)}|{tools.versions}".encode())
+    result = hashlib.sha256(f"{text}|{tuple(sample.shape)}|{tools.versions}".encode())
     constants = [
         (str(number), node.t("value"))  # tensors that are no parameters; the text leaves out their values
         for number, node in enumerate(graph.findAllNodes("prim::Constant"))
@@ -209,8 +221,13 @@ def _first_line(error: Exception) -> str:
 # --- conversion and its cache -------------------------------------------------------------------------------
 
 
-def _converted(traced: Any, ready: Tensor, tools: _Tools, folder: Path) -> Path:
-    """Return `folder`, holding the converted base; it is made if it is absent or damaged."""
+def _converted(base: nn.Module, sample: Tensor, ready: Tensor, tools: _Tools, root: Path) -> Path:
+    """Return the folder in `root` with the base as converted by `sample`; it is made if it is absent or damaged.
+
+    A new conversion is tried on `ready`, an image of the size that it will answer.
+    """
+    traced = _trace(base, sample)
+    folder = root / _digest(traced, sample, tools)
     if _is_whole(folder):
         return folder
     try:
@@ -218,7 +235,7 @@ def _converted(traced: Any, ready: Tensor, tools: _Tools, folder: Path) -> Path:
         with FileLock(f"{folder}.lock"):
             if not _is_whole(folder):  # another process may just have made it
                 with tempfile.TemporaryDirectory(dir=folder.parent, prefix="converting-") as work:
-                    made = _convert(traced, ready, tools, Path(work))
+                    made = _convert(traced, sample, ready, tools, Path(work))
                     shutil.rmtree(folder, ignore_errors=True)
                     made.rename(folder)
     except OSError as error:
@@ -242,13 +259,13 @@ def _file_digests(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (PARAM, BIN)}
 
 
-def _convert(traced: Any, ready: Tensor, tools: _Tools, work: Path) -> Path:
+def _convert(traced: Any, sample: Tensor, ready: Tensor, tools: _Tools, work: Path) -> Path:
     """Convert in the folder `work` and return a folder in it that holds just what is kept."""
     try:
         traced.save(str(work / "base.pt"))
     except RuntimeError as error:
         raise _refusal(f"torch cannot save the trace of its base ({_first_line(error)})") from error
-    shape = ",".join(str(length) for length in ready.shape)
+    shape = ",".join(str(length) for length in sample.shape)
     command = [tools.converter, "base.pt", f"inputshape=[{shape}]f32", "fp16=0"]
     _call(command, work, failure="pnnx could not convert its base")
     if not ((work / PARAM).is_file() and (work / BIN).is_file()):

@@ -34,6 +34,7 @@ class ExaminationSettings(NamedTuple):
         sampled: whether the images are a sample of those that the figures are of.
         epsilons: at which the model observer looks; none, and it does not.
         pictured: whether the figures show images of this trial.
+        data_audit: whether the images are audited.
     """
 
     effort: str
@@ -41,6 +42,7 @@ class ExaminationSettings(NamedTuple):
     sampled: bool
     epsilons: tuple[float, ...]
     pictured: bool = True
+    data_audit: bool = False
 
 
 class OneDecision(NamedTuple):

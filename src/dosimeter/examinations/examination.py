@@ -67,8 +67,10 @@ def examine(
     Use it on a network of your own before you believe what attacks say of it. What attacks find is judged by a study.
 
     Args:
+        classifier: what is examined.
+        cohort: its test images; a few are drawn.
         loss, channels: of the attack that will follow, as `FGSM`.
-        declared_accuracy: your own figure for the cohort, in [0, 1].
+        declared_accuracy: the accuracy that you state for the cohort, in [0, 1]; a check compares it.
         n_images: drawn from the cohort.
         seed: of the draw and of random directions.
         threat: what the attacker may do; gradients are examined as it meets them. By default anything.

@@ -1,16 +1,19 @@
 """What the pre-flight measures of gradients, as attacks take them."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import AttackError, Problem, lacks_gradient, perturb
+from dosimeter.attacks.base import AttackError, Problem, folded, lacks_gradient, perturb
 from dosimeter.attacks.known.pgd import PGD
 from dosimeter.attacks.slopes import TOLERANCE, Slope, slope
 from dosimeter.attacks.threat import ANYTHING, Threat
 from dosimeter.errors import in_a_line
 from dosimeter.models.base import Classifier, answer
+from dosimeter.models.rings import Ring
+from dosimeter.models.transforms import Transform
 from dosimeter.plain import without_folders
 
 BATCH = 4
@@ -62,6 +65,17 @@ class Subject(NamedTuple):
     def logits(self, images: Tensor, batch: int = BATCH) -> Tensor:
         """Return logits (n, n_classes) as the sweep would have them, float32 on the CPU."""
         return torch.cat([answer(self.classifier, part) for part in images.split(batch)])
+
+    def met(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return logits (n, n_classes) as attacks on images of `labels` (n,) meet them: see `Problem.folded`."""
+        if not self.classifier.rejects:
+            return self.logits(images)
+        parts = zip(images.split(BATCH), labels.split(BATCH), strict=True)
+        return torch.cat([folded(answer(self.classifier, part, alarm=True), true) for part, true in parts])
+
+    def met_as(self, label: int) -> Callable[[Tensor], Tensor]:
+        """Return what gives the logits of images of one label as attacks meet them."""
+        return lambda images: self.met(images, torch.full((len(images),), label))
 
     def problem(self, places: Tensor) -> Problem:
         """Return what an attack is given of the images at `places` (m,)."""
@@ -186,7 +200,8 @@ def differences(subject: Subject, logits: Tensor, climbed: Climbed) -> Facts:
     random: list[Slope | None] = []
     for place in climbed.movable.nonzero()[:, 0].tolist():
         gradient = climbed.gradient[place]
-        at = (subject.logits, subject.images[place], int(subject.labels[place]), gradient)
+        label = int(subject.labels[place])
+        at = (subject.met_as(label), subject.images[place], label, gradient)
         scale = spread(logits[place])
         own.append(slope(*at, gradient.sign(), scale=scale, power=1))
         for _ in range(N_RANDOM):
@@ -203,6 +218,15 @@ def differences(subject: Subject, logits: Tensor, climbed: Climbed) -> Facts:
         "off_random": sum(each.off for each in others),
         "tolerance": TOLERANCE,
     }
+
+
+def declared(classifier: Classifier) -> Facts:
+    """Return the kinds of modules that say that the gradient through them is not the derivative of the answers."""
+    modules = list(classifier.modules())
+    approximate = {type(each).__name__ for each in modules if isinstance(each, Transform) and not each.exact}
+    averaged = {type(each).__name__ for each in modules if isinstance(each, Ring) and each.random}
+    n = len(approximate) + len(averaged)
+    return {"n": n, "approximate": sorted(approximate), "averaged": sorted(averaged)}
 
 
 def still(subject: Subject, logits: Tensor) -> Facts:
@@ -224,7 +248,8 @@ def still(subject: Subject, logits: Tensor) -> Facts:
         if not float(still.float().mean()) > FEW:
             continue
         typical = gradient[~still].square().mean().sqrt().expand_as(gradient)  # what such a value would have
-        at = (subject.logits, images[place], int(subject.labels[place]), typical * still)
+        label = int(subject.labels[place])
+        at = (subject.met_as(label), images[place], label, typical * still)
         for _ in range(N_RANDOM):
             signs = torch.randint(0, 2, gradient.shape, generator=generator) * 2.0 - 1
             found.append(slope(*at, signs * still, scale=spread(logits[place]), power=2, said=0.0))
@@ -243,7 +268,7 @@ def one_level(subject: Subject, climbed: Climbed) -> Facts:
         gradient = gradient / images.shape[1]  # each plane holds the sum of all
     promised = (gradient * (moved - images)).flatten(1).sum(dim=1)
     problem = subject.threat.problem(subject.classifier, images, subject.labels[places])
-    risen = problem.losses(subject.logits(moved), subject.loss) - climbed.losses[places]
+    risen = problem.losses(subject.met(moved, subject.labels[places]), subject.loss) - climbed.losses[places]
     ratio = risen / promised.clamp(min=1e-30)
     return {"n": len(places), "fallen": int((risen < 0).sum()), "median_ratio": float(ratio.median())}
 

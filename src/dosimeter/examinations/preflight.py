@@ -19,6 +19,7 @@ from dosimeter.examinations.gradients import (
     Facts,
     Subject,
     climb,
+    declared,
     differences,
     gradients_there,
     one_level,
@@ -31,7 +32,7 @@ from dosimeter.surroundings import plain_torch
 
 NEAR = 1e-4  # of the image range: far less than the noise of any image, far more than rounding
 
-VERSION = 3
+VERSION = 4
 """Raised whenever more is measured, or otherwise, so that what a run has kept is not taken for it."""
 
 
@@ -50,6 +51,8 @@ def examine(
     """Return what can be known of a classifier before it is attacked, as JSON types.
 
     Args:
+        classifier: what is examined.
+        cohort: its test images; a few are drawn.
         loss, channels: of the attack that will follow, as `FGSM`.
         declared_accuracy: the user's own figure for the cohort, in [0, 1].
         n_images: drawn from the cohort; images that cannot be read are passed over.
@@ -80,6 +83,7 @@ def examine(
     climbed = climb(attacked, loss, channels)
     free = climb(subject, loss, channels) if threat.limits else climbed
     margins = climb(subject, "margin", "free", N_REPEATED)
+    met = subject.met(subject.images, labels) if classifier.rejects else logits
     right = logits.argmax(dim=1) == labels
     return {
         "cohort": cohort.name,
@@ -103,10 +107,11 @@ def examine(
             "declared": declared_accuracy,
         },
         "graph": {"n": len(attacked.images), "error": climbed.error, "access": classifier.access},
-        "identity": _identity(logits[places], climbed),
+        "identity": _identity(met[places], climbed),
         "gradient": gradients_there(climbed, right[places], channels, threat.mask),
         "repeated_gradient": repeated_gradient(subject, margins),
         "differences": differences(subject, logits, margins),
+        "declared": declared(classifier),
         "still": still(subject, logits),
         "neighbours": _neighbours(subject, logits, margins),
         "step": one_level(attacked, climbed),
@@ -156,7 +161,8 @@ def _neighbours(subject: Subject, logits: Tensor, climbed: Climbed) -> Facts:
     images, labels = subject.images[:N_REPEATED], subject.labels[:N_REPEATED]
     generator = torch.Generator().manual_seed(subject.seed)
     signs = torch.randint(0, 2, images.shape, generator=generator) * 2.0 - 1
-    near, here = subject.logits(perturb(images, signs, NEAR)), logits[:N_REPEATED]
+    near = subject.met(perturb(images, signs, NEAR), labels)
+    here = subject.met(images, labels) if subject.classifier.rejects else logits[:N_REPEATED]
     moved = (margin(near, labels) - margin(here, labels)).abs()
     allowed = 10 * NEAR * climbed.gradient.abs().flatten(1).sum(dim=1)
     jumps = (moved > allowed) & (moved > 0.1 * (here.amax(dim=1) - here.amin(dim=1)))

@@ -66,18 +66,18 @@ def shortcut_probes(classifier: Classifier, cohort: Cohort) -> list[Probe]:
     ]
 
 
-def shortcut_checks(probes: Sequence[Probe]) -> Iterator[DataCheck]:
-    """Yield, for each class or finding, whether it is told without the centre."""
+def shortcut_checks(probes: Sequence[Probe], name: str = "the classifier") -> Iterator[DataCheck]:
+    """Yield, for each class or finding, whether a classifier of that name tells it without the centre."""
     by_target: dict[str, dict[str, Probe]] = {}
     for probe in probes:
         by_target.setdefault(probe.target, {})[probe.name] = probe
     for target, found in by_target.items():
         outside = found[OUTSIDE]
         warned = outside.low > ACCEPTABLE
-        said = ", ".join(f"{name} {each.auc:.3f} ({each.low:.3f} to {each.high:.3f})" for name, each in found.items())
+        said = ", ".join(f"{view} {each.auc:.3f} ({each.low:.3f} to {each.high:.3f})" for view, each in found.items())
         yield DataCheck(
-            id=f"centre: {target}",
-            title=f"Does the classifier tell {target} without the centre of the images?",
+            id=f"centre: {name}: {target}",
+            title=f"Does {name} tell {target} without the centre of the images?",
             level="warn" if warned else "info" if outside.low > 0.5 else "pass",
             measured=f"AUC on {said}.",
             rule="the lower bound of the AUC's 95 % interval without the centre: above 0.5 info, above "
@@ -87,17 +87,22 @@ def shortcut_checks(probes: Sequence[Probe]) -> Iterator[DataCheck]:
             remedy="look at the images without their centre for markers, borders and signs of their source"
             if warned
             else "",
-            numbers={name: each.model_dump() for name, each in found.items()},
+            numbers={view: each.model_dump() for view, each in found.items()},
         )
+
+
+def named_probes(classifier: Classifier, cohort: Cohort, name: str) -> tuple[list[Probe], list[DataCheck]]:
+    """Return what `shortcut_probes` finds of a classifier under its name, and what `shortcut_checks` says of that."""
+    probes = shortcut_probes(classifier, cohort)
+    named = [probe.model_copy(update={"name": f"{name}: {probe.name}"}) for probe in probes]
+    return named, list(shortcut_checks(probes, name))
 
 
 def with_classifier(audit: DataAudit, classifier: Classifier, test: Cohort) -> DataAudit:
     """Return an audit with what `shortcut_probes` finds of a classifier, named by its card, on test images."""
-    probes, name = shortcut_probes(classifier, test), str(classifier.card.get("model", "classifier"))
-    named = [probe.model_copy(update={"name": f"{name}: {probe.name}"}) for probe in probes]
-    checks = [*audit.checks, *shortcut_checks(probes)]
-    checks.sort(key=lambda check: LEVELS.index(check.level))
-    return audit.model_copy(update={"probes": [*audit.probes, *named], "checks": checks})
+    probes, found = named_probes(classifier, test, str(classifier.card.get("model", "classifier")))
+    checks = sorted([*audit.checks, *found], key=lambda check: LEVELS.index(check.level))
+    return audit.model_copy(update={"probes": [*audit.probes, *probes], "checks": checks})
 
 
 def _views(images: Tensor) -> dict[str, Tensor]:

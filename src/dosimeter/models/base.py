@@ -1,6 +1,7 @@
 """`Classifier`: images in [0, 1] in, logits out. It owns everything between, so epsilon always means image units."""
 
 import copy
+import functools
 import logging
 import secrets
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from dosimeter.models.outputs import Finding
 from dosimeter.models.preprocessing import Preprocessing
 from dosimeter.models.private import check_parts, freeze, private_copy, set_mode
 from dosimeter.models.queried import access_of
+from dosimeter.models.rings import Ring, Seen
 
 log = logging.getLogger(__name__)
 
@@ -119,9 +121,30 @@ class Classifier(nn.Module):
             ) from error
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (batch, n_classes) for images (batch, 3, *grid.shape) in [0, 1]."""
-        logits: Tensor = self.head(_as_taken(self.features(images), self.head))
-        return logits
+        """Return logits (batch, n_classes) for images (batch, 3, *grid.shape) in [0, 1].
+
+        One that `rejects` has an alarm behind them (batch, n_classes + 1), see `models.rings`.
+        """
+        return self.seen(images).outputs
+
+    def seen(self, images: Tensor, depth: int | None = None) -> Seen:
+        """Return what it says of images, with the innermost `depth` rings around it; all of them by default."""
+        depth = len(self.rings) if depth is None else depth
+        if depth:
+            outputs: Tensor = self.rings[depth - 1](images, lambda given: self.seen(given, depth - 1))
+            return Seen(outputs, lambda: self.features(images))
+        maps = self.features(images)
+        return Seen(self.head(_as_taken(maps, self.head)), lambda: maps)
+
+    def certified(self, images: Tensor) -> Tensor | None:
+        """Return the epsilon (batch,) within which the answers provably stay the same; None: nothing proves any."""
+        for depth in range(len(self.rings), 0, -1):
+            inside = functools.partial(self.seen, depth=depth - 1)
+            with torch.inference_mode():
+                found: Tensor | None = self.rings[depth - 1].certify(images, inside)
+            if found is not None:
+                return found
+        return None
 
     def features(self, images: Tensor) -> Tensor:
         """Return the base's feature map (batch, C, H, W) for images (batch, 3, *grid.shape) in [0, 1]."""
@@ -140,9 +163,10 @@ class Classifier(nn.Module):
             set_mode(part, training=mode)
         return self
 
-    def with_base(self, base: nn.Module) -> "Classifier":
-        """Return this classifier with another computation of its base; preprocessing and head are shared."""
-        other = self._with(_modules={**self._modules, "base": freeze(base)})
+    def with_base(self, base: nn.Module, head: nn.Module | None = None) -> "Classifier":
+        """Return this classifier with another base, and another head if one is given; all else is shared."""
+        own = self.head if head is None else freeze(head)
+        other = self._with(_modules={**self._modules, "base": freeze(base), "head": own})
         other.declared_for = "" if self.identity is None else structure_of(other)
         return other
 
@@ -155,6 +179,21 @@ class Classifier(nn.Module):
         """
         stages = [transform] if self.front is None else [*self.front, transform]
         return self._with(_modules={**self._modules, "front": freeze(nn.Sequential(*stages))})
+
+    def around(self, ring: Ring) -> "Classifier":
+        """Return this classifier inside a ring; all else is shared.
+
+        Args:
+            ring: it asks what is inside, all that stood there before, and may refuse to answer (see `models.rings`).
+        """
+        rings = nn.ModuleList([*self.rings, ring])
+        return self._with(_modules={**self._modules, "rings": freeze(rings)})
+
+    def with_head(self, head: nn.Module) -> "Classifier":
+        """Return this classifier with another head on its base's maps; all else is shared."""
+        other = self._with(_modules={**self._modules, "head": freeze(head)})
+        other.declared_for = "" if self.identity is None else structure_of(other)
+        return other
 
     def with_card(self, **facts: Any) -> "Classifier":
         """Return this classifier with more facts on its card; everything else is shared."""
@@ -203,6 +242,21 @@ class Classifier(nn.Module):
     def front(self) -> nn.Sequential | None:
         """What images go through before the base; None: nothing (see `behind`)."""
         return self._modules.get("front")  # type: ignore[return-value]
+
+    @property
+    def rings(self) -> Sequence[Ring]:
+        """What stands around the network, the innermost first (see `around`)."""
+        return self._modules.get("rings", ())  # type: ignore[return-value]
+
+    @property
+    def rejects(self) -> bool:
+        """Whether it may refuse to answer: an alarm then stands behind its logits."""
+        return any(getattr(ring, "alarms", False) for ring in self.rings)
+
+    @property
+    def random(self) -> bool:
+        """Whether it draws at random, and an attacker's gradient is averaged over other draws than its answers'."""
+        return any(getattr(ring, "random", False) for ring in self.rings)
 
     @property
     def decisions(self) -> Classes | Findings:
@@ -274,15 +328,20 @@ def _as_taken(value: Tensor, *networks: nn.Module) -> Tensor:
     return value.to(next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), value.dtype))
 
 
-def answer(classifier: Classifier, images: Tensor) -> Tensor:
+def answer(classifier: Classifier, images: Tensor, *, alarm: bool = False) -> Tensor:
     """Return the logits (n, n_classes) of images (n, 3, *grid.shape), float32 on the CPU.
+
+    Args:
+        classifier: it is asked once.
+        images: on its grid.
+        alarm: of a classifier that rejects, with the alarm behind them.
 
     Raises:
         DosimeterError: the classifier, which a user may have made, fails or answers something else.
     """
     with torch.inference_mode():
         logits = classifier(images.to(classifier.device))
-    wanted = (len(images), len(classifier.classes))
+    wanted = (len(images), len(classifier.classes) + classifier.rejects)
     if not isinstance(logits, Tensor):
         raise DosimeterError(
             f"the classifier must return logits of shape {wanted}, one column for each class, got "
@@ -296,4 +355,4 @@ def answer(classifier: Classifier, images: Tensor) -> Tensor:
         )
     if logits.is_complex() or logits.dtype == torch.bool:
         raise DosimeterError(f"the classifier must return logits, real numbers, got {logits.dtype}.")
-    return logits.float().cpu()
+    return logits[:, : wanted[1] - (classifier.rejects and not alarm)].float().cpu()

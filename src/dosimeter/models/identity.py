@@ -31,6 +31,9 @@ DIGITS = 3
 N_ASKED = 4
 _NOT_READ = frozenset({"card", "identity", "token", "declared_for", "findings", "grid"})
 # a classifier's own, that answer nothing, or are read apart
+OUTSIDE = ("front", "rings")
+"""Modules of a classifier that stand before and around its network."""
+
 _OURS = ("torch.", "dosimeter.")  # whose settings no pass changes
 
 
@@ -46,7 +49,7 @@ def identify(classifier: "Classifier") -> Identity:
     """Return the identity of everything that determines a classifier's answers.
 
     A declared one is taken at its word, beside tensors and settings, as long as the network's structure is what it was
-    declared for. What its images go through before (`Classifier.behind`) is read in any case.
+    declared for. What stands before and around it (`Classifier.behind`, `Classifier.around`) is read in any case.
     """
     if classifier.identity is None:
         entries, unknown = _read_and_asked(classifier)
@@ -56,9 +59,10 @@ def identify(classifier: "Classifier") -> Identity:
         if structure_of(classifier) != classifier.declared_for:
             found, more = _read_and_asked(classifier)
             entries, unknown = entries | {f"read {place}": digest for place, digest in found.items()}, unknown + more
-        if classifier.front is not None:
-            front = _read_front(classifier.front, classifier.token)
-            entries, unknown = entries | front.entries, unknown + front.unknown
+        for place in OUTSIDE:
+            if (part := classifier._modules.get(place)) is not None:
+                found_there = _read_outside(part, place, classifier.token)
+                entries, unknown = entries | found_there.entries, unknown + found_there.unknown
     if classifier.findings is not None:
         entries = entries | {"findings": repr(classifier.findings)}
     if not classifier.grid.is_plain:
@@ -71,11 +75,11 @@ def identify(classifier: "Classifier") -> Identity:
 def structure_of(classifier: "Classifier") -> str:
     """Return a digest of a classifier's modules, their modes and hooks, and the settings of torch's layers and ours.
 
-    What its images go through before its base is left out.
+    What stands before and around its network is left out.
     """
     found: list[object] = []
     for name, part in classifier.named_modules():
-        if name == "front" or name.startswith("front."):
+        if name.partition(".")[0] in OUTSIDE:
             continue
         kind, own = type(part), {}
         if f"{kind.__module__}.".startswith(_OURS) and not isinstance(part, torch.jit.ScriptModule):
@@ -88,11 +92,11 @@ def structure_of(classifier: "Classifier") -> str:
     return _digest(repr(found))
 
 
-def _read_front(front: nn.Module, token: str) -> Reader:
+def _read_outside(part: nn.Module, where: str, token: str) -> Reader:
     reader = Reader(token)
     with torch.inference_mode(False), torch.no_grad():
-        reader.read_module(front, without=frozenset())
-    reader.entries = {f"front {place}": digest for place, digest in reader.entries.items()}
+        reader.read_module(part, without=frozenset())
+    reader.entries = {f"{where} {place}": digest for place, digest in reader.entries.items()}
     return reader
 
 

@@ -62,8 +62,18 @@ class Shrinking(nn.Module):
         self.network = network
         self.shrink = Shrink(grid=grid, bits=bits)
 
+    @property
+    def rejects(self) -> bool:
+        """Whether the network has an alarm behind its logits (see `models.rings`)."""
+        return getattr(self.network, "rejects", False)
+
+    @property
+    def random(self) -> bool:
+        """Whether the network draws at random (see `models.rings`)."""
+        return getattr(self.network, "random", False)
+
     def forward(self, images: Tensor) -> Tensor:
-        """Return the network's logits (batch, n_classes) for the images on its grid."""
+        """Return the network's outputs for the images on its grid."""
         on_grid = images if self.shrink.grid.leaves(*images.shape[2:]) else self.shrink(images)
         return self.network(on_grid)  # type: ignore[no-any-return]
 

@@ -94,7 +94,7 @@ def bring(model: str | Path, *, trust: bool = False, device: str = "cpu") -> Cla
     Args:
         model: a card (.toml), see `record.model_card.ModelCard`; or a folder that `save_classifier` wrote.
         trust: let the source run code that comes with the model.
-        device: where it answers.
+        device: what the network runs on: "cpu", "cuda" or "mps".
 
     Raises:
         DosimeterError: the card, its file or its network cannot be used, the network answers otherwise than the card
@@ -145,7 +145,7 @@ def classifier(
         network: images (n, channels, H, W) to outputs (n, n_classes), or (n, 1). Or any function of such arrays, also
             a MAITE model: it has no gradient, and attacks that need answers alone are left.
         size_px: side of its square input, or (height, width); larger and smaller images are resized.
-        resize: how: "squash", "crop" or "letterbox" (see `cohorts.grids.Grid`).
+        resize: how an image is brought to that size: "squash", "crop" or "letterbox" (see `cohorts.grids.Grid`).
         interpolation: "bilinear", "nearest", "box", "bicubic" or "lanczos".
         antialias: whether images that shrink are averaged, as Pillow does.
         crop_pct: the share of the resized image that is kept, its middle.
@@ -157,7 +157,7 @@ def classifier(
         outputs: "logits", "probabilities", "one logit", "one probability", of a multi-label network "findings", or
             of a function that tells no scores "labels", places of classes.
         thresholds: of findings, the probability from which each counts as there; by default 0.5.
-        name: in tables.
+        name: what tables call it.
         identity: of a function that asks something else: what answers, by name and version (see `Classifier`).
 
     Raises:
@@ -199,7 +199,8 @@ def classifier_of(card: ModelCard, brought: Brought, *, copy: bool = False) -> C
     if missing or mean is None or std is None:
         raise DosimeterError(
             f"the model card of {card.name} must say {' and '.join(missing)}: the source {card.source} does not know. "
-            "A network that takes pixels as they are has mean = [0, 0, 0] and std = [1, 1, 1]."
+            "A network that takes pixels as they are has mean = [0, 0, 0] and std = [1, 1, 1]. Where `dosimeter fit` "
+            "writes the card, say it by --size-px, --mean and --std."
         )
     for key in ("size_px", "classes"):
         said, found = getattr(card, key), getattr(brought, key)

@@ -1,6 +1,8 @@
 """What `dosimeter fit` leaves: tensors, a model card, and the digests of the images that it was trained on."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tomli_w
@@ -12,6 +14,7 @@ from dosimeter.cohorts.split import Split
 from dosimeter.errors import DosimeterError
 from dosimeter.files import replacing, write_text
 from dosimeter.models.base import Classifier
+from dosimeter.models.rings import excess_of
 from dosimeter.models.transfer import Transferred
 from dosimeter.record.model_card import ModelCard, checked, read_model_card
 
@@ -21,13 +24,23 @@ NAMED = ("timm", "torchvision", "monai")
 
 
 def card_for(
-    model: str, cohort: Cohort, *, name: str, weights: Path | None, random_weights: bool, size_px: int | None
+    model: str,
+    cohort: Cohort,
+    *,
+    name: str,
+    weights: Path | None,
+    random_weights: bool,
+    seen: Mapping[str, Any] = MappingProxyType({}),
 ) -> ModelCard:
     """Return the card of a network for a cohort's classes.
 
     Args:
         model: a card's path, whose classes give way to the cohort's; or SOURCE:NAME.
         name: of the new classifier.
+        weights: its tensors.
+        random_weights: whether it has none.
+        seen: how images are shown to it, as a card says that (size_px, channels, mean, std); None: as the card or the
+            source says.
 
     Raises:
         DosimeterError: it is neither, or says no weights.
@@ -35,18 +48,19 @@ def card_for(
     decided: dict[str, Any] = {"classes": cohort.findings or cohort.classes, "name": name, "thresholds": ()}
     decided["outputs"] = "findings" if cohort.findings else "logits"
     decided |= {} if cohort.findings or cohort.positive is None else {"positive": cohort.positive}
+    told = {key: value for key, value in seen.items() if value is not None}
     if model.endswith(".toml"):
         known = read_model_card(Path(model)).model_dump(exclude_unset=True)
         known |= decided | ({"weights": weights} if weights else {})
         known.pop("reference", None)
-        return checked(known | ({"size_px": size_px} if size_px else {}), f"the model card {Path(model).name}")
+        return checked(known | told, f"the model card {Path(model).name}")
     source, colon, architecture = model.partition(":")
     if source not in NAMED or not colon or not architecture:
         raise DosimeterError(f"model must be a model card or one of {':NAME, '.join(NAMED)}:NAME, got '{model}'.")
     if weights is None and not random_weights:
         raise DosimeterError(f"weights of {architecture} must be given: --weights FILE, or --random-weights to try it.")
     facts = {"source": source, "architecture": architecture, **decided, "random_weights": random_weights}
-    facts |= ({"weights": weights} if weights else {}) | ({"size_px": size_px} if size_px else {})
+    facts |= ({"weights": weights} if weights else {}) | told
     return checked(facts, "fit")
 
 
@@ -95,6 +109,8 @@ def accuracy_of(classifier: Classifier, cohort: Cohort) -> tuple[int, int]:
             right += int(classifier.findings.right(logits, known)[~known.isnan()].sum())
             n += int((~known.isnan()).sum())
         else:
-            right += int((logits.argmax(dim=1) == torch.from_numpy(cohort.labels[list(places)])).sum())
+            accepted = excess_of(logits) <= 0 if classifier.rejects else torch.ones(len(places), dtype=torch.bool)
+            predicted = logits[:, : len(classifier.classes)].argmax(dim=1)
+            right += int((accepted & (predicted == torch.from_numpy(cohort.labels[list(places)]))).sum())
             n += len(places)
     return right, n

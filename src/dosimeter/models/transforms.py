@@ -1,7 +1,7 @@
 """What stands between an image and a network: its values, and how a gradient comes back through it."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,13 @@ class Transform(nn.Module):
 
     A subclass gives the values in `value`, by whatever means, and says in `pull_back` how a gradient comes back; unless
     it does, the gradient passes as it is ("straight-through"). What torch can differentiate overrides `forward` itself.
+
+    Attributes:
+        exact: whether `pull_back` is the derivative of `value`. A subclass whose gradient is only an approximation says
+            so with `exact = False`; whether that one leads anywhere, attacks show that need none.
     """
+
+    exact: ClassVar[bool] = True
 
     def forward(self, images: Tensor) -> Tensor:
         """Return `value` of images, with the gradient of `pull_back`."""

@@ -34,9 +34,9 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The same rows in the same order. Names are categoricals whose categories are in alphabetical order; where one
         `model` stands for two classifiers (see `_told_apart`) it is the classifier's name. `label` and `predicted` are
-        int16, `correct` and `on_grid` bool, `unchanged`, `grad_zero` and `found` 0, 1 or NaN, `target` a class or NaN,
-        a missing `modality`, `effort`, `made_on` or `decision` is "", a missing `defence` "none". `cluster` is the
-        patient, or the case where the patient is unknown. Instead of lists there are
+        int16, `correct` and `on_grid` bool, `unchanged`, `grad_zero`, `found` and `abstained` 0, 1 or NaN, `target` a
+        class or NaN, a missing `modality`, `effort`, `made_on` or `decision` is "", a missing `defence` "none".
+        `cluster` is the patient, or the case where the patient is unknown. Instead of lists there are
 
         - `margin`, the logit of the true class less the largest other one: above 0 the answer is right;
         - `truth`, the probability of the true class;
@@ -70,6 +70,7 @@ _NUMBERS = {"label": np.int16, "seed": np.int64, "epsilon": np.float64, "on_grid
 _NUMBERS |= {"predicted": np.int16, "correct": np.bool_, "positive": np.int16}
 _SINGLE = (
     *("unchanged", "grad_zero", "found", "n_gradients", "n_queries", "duration_s", "linf", "l2", "target"),
+    *("alarm", "abstained", "certified"),
     *VISIBILITY,
 )
 _NUMBERS |= dict.fromkeys(_SINGLE, np.float32)

@@ -49,6 +49,7 @@ class Trial(Typed):
     n_test_in_training: Count | None = 0
     n_two_labels: Count = 0
     n_flat: Count = 0
+    subgroups: dict[str, dict[str, list[str]]] = Field(default_factory=dict)  # fact -> value -> ids of test cases
     provenance: dict[str, Any]
 
 

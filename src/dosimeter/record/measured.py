@@ -130,6 +130,16 @@ class Differences(Measurement):
     tolerance: float = 0.0
 
 
+class Declared(Measurement):
+    """Kinds of modules, n in all, that say that the gradient through them is not the derivative of the answers.
+
+    `approximate` ones put another in its place, `averaged` ones take the mean over draws that are not the answers'.
+    """
+
+    approximate: list[str] = Field(default_factory=list)
+    averaged: list[str] = Field(default_factory=list)
+
+
 class Still(Measurement):
     """Directions, n in all, of pixels without a gradient along which the margin moves all the same."""
 
@@ -190,6 +200,7 @@ class Preflight(Examined):
     gradient: Gradients | None = None
     repeated_gradient: RepeatedGradients | None = None
     differences: Differences | None = None
+    declared: Declared | None = None
     still: Still | None = None
     neighbours: Neighbours | None = None
     step: Step | None = None

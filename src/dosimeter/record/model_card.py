@@ -1,5 +1,6 @@
 """A model card: a TOML file that says what a trained network is and how it wants its images. No torch here."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -216,6 +217,9 @@ def checked(facts: dict[str, Any], where: str) -> ModelCard:
         raise DosimeterError(f"{where}: {said}{got}.") from error
 
 
+DEFENDED = "defended.json"
+"""The card of a defended classifier in its folder (see `defences.saved`)."""
+
 MEMORY = "memory:"
 """What begins the name of a classifier or a cohort that a Python session brings (see `study.subjects`)."""
 
@@ -223,7 +227,25 @@ MEMORY = "memory:"
 def is_brought(model: str) -> bool:
     """Whether a name means a trained network: a model card, a saved classifier, or one of a Python session."""
     spelt = model.startswith(MEMORY) or model.endswith(".toml") or "/" in model or "\\" in model or lacks_card(model)
-    return spelt or Path(model, "card.json").is_file()
+    return spelt or Path(model, "card.json").is_file() or is_defended(model)
+
+
+def is_defended(model: str) -> bool:
+    """Whether a name means a folder with a defended classifier."""
+    return Path(model, DEFENDED).is_file()
+
+
+def undefended_name(model: str) -> str:
+    """Return what tables call the model that a defended classifier was, "" if it is none."""
+    return str(_defended_facts(model)["name"]) if is_defended(model) else ""
+
+
+def _defended_facts(model: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(Path(model, DEFENDED).read_text(encoding="utf-8"))
+        return {"name": str(facts["name"]), "defence": str(facts["defence"])}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DosimeterError(f"{named(Path(model).name)} is damaged: {DEFENDED} cannot be read.") from error
 
 
 def lacks_card(model: str) -> bool:
@@ -238,6 +260,8 @@ def trained_on(model: str) -> frozenset[str]:
         DosimeterError: the file that tells it cannot be read.
     """
     file = read_model_card(Path(model)).trained_on if model.endswith(".toml") else None
+    if is_defended(model):
+        file = Path(model, "trained")
     if file is None:
         return frozenset()
     try:
@@ -267,4 +291,6 @@ def name_of(model: str) -> str:
         )
     if not is_brought(model) or model.startswith(MEMORY):
         return model.removeprefix(MEMORY)
+    if is_defended(model):
+        return "{name} + {defence}".format(**_defended_facts(model))
     return read_model_card(Path(model)).name if model.endswith(".toml") else Path(model).name

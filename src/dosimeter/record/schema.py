@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised whenever the columns change."""
 
 METADATA_KEY = b"dosimeter"
@@ -68,7 +68,10 @@ SCHEMA = pa.schema(
         ("logits", pa.list_(pa.float32())),
         ("probabilities", pa.list_(pa.float64())),
         ("predicted", pa.int16()),
-        ("correct", pa.bool_()),
+        ("correct", pa.bool_()),  # the predicted class is the label, and the image is not rejected
+        ("alarm", pa.float64()),  # how far a detector's is above the largest logit; null: nothing rejects
+        ("abstained", pa.bool_()),  # the classifier refuses to answer: its alarm is above 0
+        ("certified", pa.float64()),  # epsilon within which the answer provably stays; null: nothing is proven
         # how it went
         ("status", pa.string()),  # ok, error
         ("error", pa.string()),
@@ -84,17 +87,20 @@ VISIBILITY = (
 
 ADDED = (
     *("effort", "target", "made_on", "found", "n_gradients", "n_queries", *VISIBILITY),
-    *("decision", "positive", "maker"),
+    *("decision", "positive", "maker", "alarm", "abstained", "certified"),
 )
 """Columns that tables of an older schema version lack; read from such a table they are null."""
 
-_LATEST = ("decision", "positive", "maker")
+_LATEST = ("alarm", "abstained", "certified")
+SCHEMA_4 = pa.schema([field for field in SCHEMA if field.name not in _LATEST])
+_LATE = ("decision", "positive", "maker")
 _WIDENED = ("label", "target", "predicted")
 SCHEMA_3 = pa.schema(
     [
         pa.field(field.name, pa.int8() if field.name in _WIDENED else field.type)
-        for field in SCHEMA
-        if field.name not in _LATEST
+        for field in SCHEMA_4
+        if field.name not in _LATE
     ]
 )
-"""That of version 3. Parts of it are as good as new ones, where a study made no other rows since."""
+OLDER = (SCHEMA_3, SCHEMA_4)
+"""Those of earlier versions. Parts of them are as good as new ones, where a study made no other rows since."""

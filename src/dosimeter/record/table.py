@@ -24,7 +24,7 @@ from dosimeter.files import replacing
 from dosimeter.plain import named
 from dosimeter.record.compact import COMPACT, IDENTITIES, NAMES, compact, compacted, completed
 from dosimeter.record.facts import check_facts, digest, reasons
-from dosimeter.record.schema import ADDED, METADATA_KEY, SCHEMA, SCHEMA_3, SCHEMA_VERSION, VISIBILITY
+from dosimeter.record.schema import ADDED, METADATA_KEY, OLDER, SCHEMA, SCHEMA_VERSION, VISIBILITY
 
 __all__ = [
     "ADDED",
@@ -112,7 +112,7 @@ def is_done(path: Path) -> bool:
     try:
         with pq.ParquetFile(path) as file:
             carried = (file.schema_arrow.metadata or {}).get(DIGEST_KEY)
-            same = file.schema_arrow.remove_metadata() in (SCHEMA, SCHEMA_3) and file.metadata.num_rows > 0
+            same = file.schema_arrow.remove_metadata() in (SCHEMA, *OLDER) and file.metadata.num_rows > 0
             rows = file.read() if same else None
     except (pa.ArrowException, OSError):
         return False
@@ -194,7 +194,7 @@ def read(path: str | Path) -> Responses:
 
 
 def read_compact(path: Path) -> Responses:
-    """Read of a merged table what the analyses need, as `compact` gives it: some 160 bytes a row.
+    """Read of a merged table what the analyses need, as `compact` gives it: some 170 bytes a row.
 
     Raises:
         DosimeterError: as `read`; also if a row is not what a sweep writes, or the facts tell nothing of it.

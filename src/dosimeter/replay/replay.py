@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dosimeter.cohorts.trials import Trial
 from dosimeter.defences.base import defend, defended_name, shows
+from dosimeter.defences.saved import bring
 from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
 from dosimeter.engines.choose import EnginePlan, build_engine
 from dosimeter.errors import DosimeterError
@@ -23,7 +24,6 @@ from dosimeter.executors.base import pick_device
 from dosimeter.models import fit
 from dosimeter.models.base import Classifier
 from dosimeter.models.saved import load_classifier, read_card
-from dosimeter.models.source import bring
 from dosimeter.parallel import torch_threads
 from dosimeter.record import table as responses
 from dosimeter.study.config import StudyConfig, load_config
@@ -204,18 +204,18 @@ def _classifier(
 ) -> Classifier:
     """Return the classifier of the run that tables call `model`, by the run's cards."""
     card = cards[model]
-    if text := card.get("defence"):
-        bare = _classifier(folder, config, cards, model.removesuffix(defended_name("", text)), trial, device)
-        defended = defend(bare, text, trial.split.train, seed=trial.split.seed)
-        if defended.fingerprint != card["sha256"]:
-            raise DosimeterError(f"{folder}: the defence {text} gives another network now than the run was made with.")
-        return defended
-    if config.brought:
-        model = config.model[config.names.index(card["model"])]
-        classifier = bring(model, trust=config.trust, device=device)
+    text = card.get("defence")
+    if config.brought and model in config.names:
+        classifier = bring(config.model[config.names.index(model)], trust=config.trust, device=device)
         if classifier.fingerprint != card["sha256"]:
             raise DosimeterError(f"{folder}: {card['model']} is another network now than the run was made with.")
         return classifier
+    if text:
+        bare = _classifier(folder, config, cards, model.removesuffix(defended_name("", text)), trial, device)
+        defended = defend(bare, text, trial.split.train, seed=trial.split.seed, kept=folder / "learned")
+        if defended.fingerprint != card["sha256"]:
+            raise DosimeterError(f"{folder}: the defence {text} gives another network now than the run was made with.")
+        return defended
     for file in sorted((folder / "classifiers").glob("*/card.json")):
         try:
             same = read_card(file.parent).sha256 == card["sha256"]

@@ -23,7 +23,7 @@ from dosimeter.report.sections import in_order
 _FIRST_FIGURE = {"xray": 4, "ct": 9}
 _SHOWN = [
     *(*GROUP, "attack", "made_on", "seed", "case_id", "cluster", "label", "positive", "epsilon", "on_grid"),
-    *("predicted", "correct", "margin", "truth", "score", "probability", "n_classes", "scores", "status"),
+    *("predicted", "correct", "abstained", "margin", "truth", "score", "probability", "n_classes", "scores", "status"),
 ]
 """Columns that figures are drawn from."""
 

@@ -8,6 +8,8 @@ GLOSSARY = {
         "A search fills its ball when it goes on to the strongest image in it, instead of stopping at the "
         "first success."
     ),
+    "base, head": "The part of a network that turns an image into a feature map, trained elsewhere and left as it is; "
+    "and the part behind it that answers, which a study trains.",
     "black box, white box": (
         "An attacker who sees answers only (scores or decisions), or also the network's gradients."
     ),
@@ -24,6 +26,8 @@ GLOSSARY = {
     "decision": "A class, or yes or no to one finding: what a classifier's scores are turned into.",
     "defence": "What is done to a classifier so that attacks succeed less.",
     "deployed epsilon": "The smallest epsilon whose file, written and read again, is answered otherwise.",
+    "engine": "What computes a classifier's answers on this machine. Each is checked against torch, and the fastest is "
+    "taken.",
     "epsilon": (
         "The dose: how far a pixel may move, as a fraction of the range from black to white. 1/255, about "
         "0.0039, is one grey level of an 8-bit file."
@@ -60,6 +64,7 @@ GLOSSARY = {
         "as the cohort came."
     ),
     "query": "One question to the classifier about one image.",
+    "seed": "The number that all random choices begin with: the same seed gives the same study.",
     "shortcut": (
         "What tells the label in these images and would not elsewhere: size, border, source. A probe asks how well it "
         "tells it."

@@ -64,7 +64,7 @@ def attack(
         labels: (n,) true classes.
         attack: one of `dosimeter list attacks`, or an attack object, also of Foolbox or ART.
         epsilons: fractions of the image range, numbers or text such as "4/255"; 0 is always there.
-        effort: "quick", "standard" or "thorough", of an attack given by its name.
+        effort: how long an attack given by its name searches: "quick", "standard" or "thorough".
         threat: what the attacker may do, see `ThreatModel`; classes are named "0", "1" and so on.
         seed: of the attack's random choices.
 

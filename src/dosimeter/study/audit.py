@@ -16,9 +16,11 @@ from dosimeter.attacks.base import Attack
 from dosimeter.attacks.threat import ThreatModel
 from dosimeter.cohorts.arrays import cohort_of
 from dosimeter.cohorts.base import Cohort
+from dosimeter.cohorts.trials import Trial
+from dosimeter.defences.saved import bring
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier
-from dosimeter.models.source import bring
+from dosimeter.plain import named
 from dosimeter.presentation.section import Drawing
 from dosimeter.progress import Progress
 from dosimeter.record.model_card import MEMORY, access_of
@@ -209,6 +211,7 @@ class Audit:
         epsilon: float | str = "4/255",
         *,
         model: str | None = None,
+        finding: str | None = None,
         effort: str = "quick",
         threat: ThreatModel | None = None,
     ) -> Adversarial:
@@ -218,12 +221,16 @@ class Audit:
             attack_with: see `dosimeter.attack`.
             epsilon: one budget.
             model: of several the one that is attacked; by default the first.
+            finding: of a classifier of several findings the one that the attack is after, on the images of which it is
+                known whether it is there: `predicted` is then 1 where it is answered with.
+            effort: see `dosimeter.attack`.
+            threat: what the attacker may do.
 
         Returns:
             `images[0]` are the images on the classifier's grid, `images[1]` the adversarial ones; see `Adversarial`.
 
         Raises:
-            DosimeterError: there is no such model, or the images cannot be read again.
+            DosimeterError: there is no such model or finding, or the images cannot be read again.
         """
         models = dict(zip(self._config.names, self._config.model, strict=True))
         name = model or self._config.names[0]
@@ -232,11 +239,26 @@ class Audit:
         own = self._subjects.classifiers.get(models[name])
         subject = own or bring(models[name], trust=self._config.trust)
         trials, _ = plan_trials(self._config, self._subjects)
-        cases = list(trials[0].split.test)
+        subject, trial = _deciding(subject, trials[0], finding)
+        cases = list(trial.split.test)
         images = torch.stack([subject.prepare(case) for case in cases])
         labels = torch.tensor([case.label for case in cases])
         options: dict[str, Any] = {"effort": effort, "threat": threat, "seed": self._config.seed}
         return attack(subject, images, labels, attack_with, [epsilon], **options)
+
+
+def _deciding(subject: Classifier, trial: Trial, finding: str | None) -> tuple[Classifier, Trial]:
+    """Return a classifier of several findings, and its images, as one of them sees both; any other as it is."""
+    if subject.findings is None:
+        if finding is not None:
+            raise DosimeterError(f"finding must be left out of a classifier of classes, got '{finding}'.")
+        return subject, trial
+    if finding not in subject.classes:
+        raise DosimeterError(
+            f"finding must be one of those of the classifier, {', '.join(subject.classes)}, got "
+            f"{'none' if finding is None else named(finding)}. Give finding=..."
+        )
+    return subject.deciding(finding), trial.of_finding(finding)
 
 
 def _named(models: Sequence[Classifier | str | Path]) -> Iterator[tuple[str, Classifier]]:
@@ -268,6 +290,8 @@ def _cohort(data: Any, classifiers: dict[str, Classifier], models: Sequence[Any]
         raise DosimeterError("data must be given: a Cohort, (images, labels), or the name of a cohort.")
     first = next(iter(classifiers.values()), None) or bring(models[0], trust=trust)
     images, labels, *classes = data if isinstance(data, tuple) else (data, None)
+    if first.findings is not None and not classes:
+        return cohort_of(images, labels, findings=first.classes)
     return cohort_of(images, labels, *(classes or [first.classes]))
 
 

@@ -13,8 +13,8 @@ from dosimeter import registry
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.files import read_toml
 from dosimeter.plain import named, one_line, shown
-from dosimeter.record.model_card import LIMITS, MEMORY, is_brought, name_of, read_model_card
-from dosimeter.study.rules import check_native, costly_epsilons
+from dosimeter.record.model_card import LIMITS, MEMORY, is_brought, name_of, read_model_card, undefended_name
+from dosimeter.study.rules import check_native, costly_epsilons, whole_settings
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 
 PAPER_MODELS = ("vgg16", "inception_v3")
@@ -72,7 +72,7 @@ class StudyConfig(BaseModel):
         PRESETS, description="settings of FGSM: paper, as published, and sound, whose loss does not vanish; or none"
     )
     attack: Names = Field((), description="further attacks, or `all` (see `dosimeter list attacks`)")
-    effort: str = Field("standard", description="of those attacks: quick, standard or thorough")
+    effort: str = Field("standard", description="how long these attacks search: quick, standard or thorough")
     storages: Names = Field(
         (), description="files that perturbed images are written to and read from (see `dosimeter list storages`)"
     )
@@ -83,16 +83,16 @@ class StudyConfig(BaseModel):
     )
     defence: Names = Field(
         (),
-        description="defences, each judged beside none: NAME, NAME:SETTING, or several as A+B (see `dosimeter list "
-        "defences`)",
+        description="defences; the classifier is attacked with each of them and without: NAME, NAME:SETTING, or "
+        "several as A+B (see `dosimeter list defences`)",
     )
     transfer: bool = Field(False, description="also ask every other model about each model's adversarial images")
     target: str | None = Field(None, description="the class that images should be given; default: any but their own")
     mask: Path | None = Field(None, description="image file of the network's size, white where a pixel may move")
     native: bool = Field(False, description="attack images at their own size, before they are resized for the network")
-    bits: int | None = Field(None, description="attacks keep to the grey levels of files with so many bits")
+    bits: int | None = Field(None, description="bits of a file: perturbed pixels keep to its grey levels")
     declared_accuracy: dict[str, float] = Field(
-        {}, description="your own figure for the accuracy of MODEL, or MODEL@COHORT, to compare"
+        {}, description="accuracy that you state for MODEL, or MODEL@COHORT; a check compares the measured one with it"
     )
     epsilons: tuple[float, ...] = Field(
         DEFAULT_EPSILONS,
@@ -101,25 +101,40 @@ class StudyConfig(BaseModel):
     visibility: tuple[float, ...] | Literal["all", "none"] = Field(
         VISIBILITY_EPSILONS, description="epsilons at which SSIM, MS-SSIM and HaarPSI are measured, `all` or `none`"
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="of the split, the head's initial values, batches and dropout")
-    repeats: int = Field(1, ge=1, le=1000, description="seeds, from `seed` on: each splits, trains and attacks anew")
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**31,
+        description="seed of all random numbers: the split, the head's initial values, batches, dropout and attacks",
+    )
+    repeats: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="number of seeds, from `seed` on; the study splits, trains and attacks anew with each",
+    )
     data: Path | None = Field(None, description="folder of the real images; default: $DOSIMETER_DATA")
     out: Path | None = Field(None, description="the run's folder; default: runs/ and a name from the settings")
-    limit: int | None = Field(None, ge=10, le=MOST, description="images taken of each cohort")
+    limit: int | None = Field(None, ge=10, le=MOST, description="most images taken of each cohort")
     test_limit: int | None = Field(
-        None, ge=2, le=MOST, description="test images drawn of each split; training is as without"
+        None,
+        ge=2,
+        le=MOST,
+        description="most test images attacked in each split, drawn at random; training does not change",
     )
     strict: bool = Field(
-        False, description="an image that is unreadable, has two labels or is on both sides of a split is an error"
+        False, description="stop at an image that is unreadable, has two labels or is on both sides of a split"
     )
-    allow_flat: bool = Field(False, description="go on where many images use next to nothing of their range")
+    allow_flat: bool = Field(False, description="go on although many images use next to nothing of their grey range")
     patients: Literal["list", "dicom"] = Field(
-        "list", description="dicom: where a list does not say whose an image is, its header's PatientID groups it"
+        "list",
+        description="how images of one patient are known: list, by the cohort's list; dicom, by PatientID where it "
+        "is silent",
     )
     group: Literal["patient", "duplicates"] = Field(
         "patient",
-        description="what splits keep together and intervals resample: patients, or patients united where "
-        "their images are near duplicates",
+        description="what a split keeps on one side and intervals take as one: patient; or duplicates, patients united "
+        "where their images are near duplicates",
     )
     data_audit: bool = Field(False, description="audit the images too: near duplicates, shortcuts, outliers, sizes")
     tuned_on_test: Literal["yes", "no"] | None = Field(
@@ -128,7 +143,7 @@ class StudyConfig(BaseModel):
     positive: str | None = Field(None, description="the positive class of a folder: or csv: cohort")
     findings: Names = Field(
         (),
-        description="columns of a list that say 1, 0 or nothing of a finding each; of an archive (npz:), their names",
+        description="columns of a list, one a finding, with 1, 0 or nothing; for an archive (npz:) the findings' names",
     )
     classes: Names = Field((), description="names of the labels 0, 1 ... of an archive (npz:)")
     labels: Path | None = Field(None, description="CSV file that lists the files of a folder: cohort")
@@ -137,23 +152,35 @@ class StudyConfig(BaseModel):
     )
     weights: dict[str, Path] = Field({}, description="files of base weights by network")
     preprocessing: Literal["source", "torchvision", "caffe", "minus1to1", "unit"] = Field(
-        "source", description="what the base is fed; source: as its weights were trained"
+        "source", description="how pixels are scaled for the network's base; source: as when its weights were trained"
     )
     pool: Literal["whole", "none"] | Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        None, description="average pooling before the head; default: the paper's"
+        None, description="side of the average pooling before the head, or whole or none; default: the paper's"
     )
     epochs: int = Field(25, ge=1, le=1_000_000, description="training epochs")
-    batch_size: int = Field(8, ge=1, le=MOST, description="training batch")
+    batch_size: int = Field(8, ge=1, le=MOST, description="images in a training batch")
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False, description="Adam's initial learning rate")
     decay: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="its per-epoch decay; default: learning_rate / epochs"
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="decay of the learning rate by epoch; default: learning_rate / epochs",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where networks run; auto: a GPU if any")
-    engine: str = Field("auto", description="what computes answers; auto: the fastest that agrees with torch")
-    executor: str = Field("local", description="local: this machine's cores; ray: a cluster")
-    address: str = Field("auto", description="of the Ray cluster; auto: the one this machine belongs to")
+    engine: str = Field(
+        "auto",
+        description="what computes the network's answers (`dosimeter list engines`); auto: the fastest that agrees "
+        "with torch",
+    )
+    executor: str = Field(
+        "local", description="where images are attacked; local: on this machine's cores; ray: on a cluster"
+    )
+    address: str = Field("auto", description="address of the Ray cluster; auto: the one this machine belongs to")
     workers: int | None = Field(
-        None, ge=1, le=65_536, description="cells swept at once, a thread each; default: one for each core, 4 on a GPU"
+        None,
+        ge=1,
+        le=65_536,
+        description="groups of images attacked at once, a thread each; default: one for each core, 4 on a GPU",
     )
 
     @field_validator("epsilons", mode="before")
@@ -214,6 +241,7 @@ class StudyConfig(BaseModel):
     @field_validator("defence")
     @classmethod
     def _defences(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        value = tuple(whole_settings(value))
         known = registry.names("defences") if value else ()
         for name in (part.strip().partition(":")[0] for text in value for part in text.split("+")):
             if name not in known:
@@ -346,7 +374,8 @@ class StudyConfig(BaseModel):
     @property
     def shares_images(self) -> bool:
         """Whether one classifier's adversarial images are shown to others."""
-        return self.transfer or bool(self.defence)
+        defended = any(undefended_name(model) in self.names for model in self.model)
+        return self.transfer or bool(self.defence) or defended
 
     @property
     def costly_epsilons(self) -> tuple[float, ...]:

@@ -24,12 +24,13 @@ from dosimeter.models.fit import decided_by
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.parallel import default_workers, in_threads
 from dosimeter.study.config import StudyConfig
+from dosimeter.study.workload import work_of
 from dosimeter.sweeps.answers import Answers, Question, Target
 from dosimeter.sweeps.paths import Ray
 from dosimeter.visibility.measure import Reference
 
-ROUNDS = 3
-"""Times that everything is done for its median time to be taken, after once to warm up."""
+ROUNDS, FEW_ROUNDS, LONG_S = 3, 2, 1.0
+"""Times that everything is done, after once to warm up: the fewer where those took so long already."""
 
 ALONE = 2.2
 """All cores on one image are not slower than this beside a core an image; where they seem so, others are at work."""
@@ -82,58 +83,55 @@ def measure(
         device: "cpu", "cuda" or "mps".
     """
     classifier = stand_in(backbone, config, decided_by(trial.cohort)).to(device)
-    images, labels = _images(classifier, trial)
+    image, label = _image(classifier, trial)
     started = time.perf_counter()
     with temporary_cache():
-        plan = plan_engine(config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True)
+        plan = plan_engine(config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True, n_images=1)
         choosing_s = time.perf_counter() - started
         engine = plan.engine or build_engine(plan.name, classifier, threads=1)
     workers = config.workers or default_workers(classifier.device)
-    batch = images[torch.arange(plan.batch_size) % len(images)]
-    few, true = images[: min(len(images), plan.batch_size)], labels[: min(len(images), plan.batch_size)]
+    batch = image.expand(plan.batch_size, -1, -1, -1).contiguous()
     torch_engine = TorchEngine(classifier)
 
-    def climb(network: nn.Module, some: Tensor, right: Tensor) -> object:
-        problem = Problem(network, some.to(classifier.device), right.to(classifier.device))
+    def climb(network: nn.Module) -> object:
+        problem = Problem(network, image.to(classifier.device), label.to(classifier.device))
         return problem.gradient(problem.images, "margin", "tied")
 
     def features() -> object:
         with suppress(DosimeterError, OSError, ValueError):  # the study names it
             classifier.prepare(trial.split.test[0])
         with torch.inference_mode():
-            return classifier.features(images[:1].to(classifier.device)).cpu()
+            return classifier.features(image.to(classifier.device)).cpu()
 
-    def rate(function: Callable[[], object], n_images: int, *, at_once: int = workers) -> float:
-        return _seconds(function, at_once) / n_images
-
-    alone_s, alone_gradient_s = (
-        _alone(function) / len(images)
-        for function in (lambda: torch_engine.logits(images), lambda: climb(classifier, images, labels))
-    )
-    answer_s = rate(lambda: engine.logits(batch), len(batch))
+    answer_s = _seconds(lambda: engine.logits(batch), workers) / len(batch)
     same = engine.name == TorchEngine.name
-    gradient_s = rate(lambda: climb(classifier, few, true), len(few))
-    seen_s, costly_s = _visibility(images[0], workers)
+    confirm_s = answer_s if same else _seconds(lambda: torch_engine.logits(image), workers)
+    gradient_s = _seconds(lambda: climb(classifier), workers)
+    alone_s = min(_alone(lambda: torch_engine.logits(image)), ALONE * confirm_s)
+    presets = choose(config.preset, config.attack, config.effort, config.storages)
+    searches = any(work_of(preset, config).climbs for preset in presets) and engine.network is not classifier
+    seen_s, costly_s = _visibility(image[0], workers)
     step_s, head_s = _training(classifier, backbone, batch_size)
-    confirm_s = answer_s if same else rate(lambda: torch_engine.logits(few), len(few))
+    again_s = _again(len(plan.image_s), workers, gradient_s, answer_s)
     return Pace(
         engine=plan.name,
-        feature_s=rate(features, 1, at_once=default_workers(classifier.device)),
+        feature_s=_seconds(features, default_workers(classifier.device)),
         answer_s=answer_s,
         confirm_s=confirm_s,
         gradient_s=gradient_s,
-        climb_s=gradient_s
-        if engine.network is classifier
-        else rate(lambda: climb(engine.network, few, true), len(few)),
-        alone_s=min(alone_s, ALONE * confirm_s),
-        alone_gradient_s=min(alone_gradient_s, ALONE * gradient_s),
-        asked_s={name: _asking(images[0], name, classifier.grid, workers) for name in _storages(config)},
+        climb_s=_seconds(lambda: climb(engine.network), workers) if searches else gradient_s,
+        alone_s=alone_s,
+        alone_gradient_s=gradient_s * alone_s / confirm_s,  # all cores gain as much
+        asked_s={
+            storage: _asking(image[0], storage, classifier.grid, workers)
+            for storage in {storage for preset in presets for storage in preset.storages}
+        },
         seen_s=seen_s,
         costly_s=costly_s,
         step_s=step_s,
         head_s=head_s,
-        choosing_s=choosing_s,
-        again_s=_again(len(plan.image_s), workers, gradient_s, answer_s),
+        choosing_s=choosing_s + again_s * (N_CHECKED - 1) / N_CHECKED,  # a study checks on more images
+        again_s=again_s,
     )
 
 
@@ -156,28 +154,14 @@ def stand_in(backbone: Backbone, config: StudyConfig, decided: Classes | Finding
     return Classifier(build_base(backbone, state), head, classes=decided, card={"model": backbone.name}, **how)  # type: ignore[arg-type]
 
 
-def _storages(config: StudyConfig) -> set[str]:
-    presets = choose(config.preset, config.attack, config.effort, config.storages)
-    return {storage for preset in presets for storage in preset.storages}
-
-
-def _images(classifier: Classifier, trial: Trial) -> tuple[Tensor, Tensor]:
-    """Return a few test images (n, 3, H, W) and their labels; noise where none can be read."""
-    found: list[Tensor] = []
-    labels: list[int] = []
+def _image(classifier: Classifier, trial: Trial) -> tuple[Tensor, Tensor]:
+    """Return a test image (1, 3, H, W) and its label (1,); noise where none can be read."""
     for index in range(len(trial.split.test)):
-        try:
+        with suppress(DosimeterError, OSError, ValueError):  # the study names it
             case = trial.split.test[index]
-            found.append(classifier.prepare(case))
-        except (DosimeterError, OSError, ValueError):
-            continue  # the study names it
-        labels.append(case.label)
-        if len(found) == N_CHECKED:
-            break
-    if not found:
-        generator = torch.Generator().manual_seed(0)
-        return torch.rand(1, 3, *classifier.grid.shape, generator=generator), torch.zeros(1, dtype=torch.long)
-    return torch.stack(found), torch.tensor(labels)
+            return classifier.prepare(case)[None], torch.tensor([case.label])
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(1, 3, *classifier.grid.shape, generator=generator), torch.zeros(1, dtype=torch.long)
 
 
 def _seconds(function: Callable[[], object], workers: int) -> float:
@@ -192,12 +176,12 @@ def _seconds(function: Callable[[], object], workers: int) -> float:
 def _alone(function: Callable[[], object]) -> float:
     """Return the seconds that a call takes with all of torch's threads, the median of a few: others may be at work."""
     function()  # warms up
-    taken = []
-    for _ in range(ROUNDS):
+    taken: list[float] = []
+    while len(taken) < (FEW_ROUNDS if sum(taken) > LONG_S else ROUNDS):
         started = time.perf_counter()
         function()
         taken.append(time.perf_counter() - started)
-    return sorted(taken)[ROUNDS // 2]
+    return sorted(taken)[(len(taken) - 1) // 2]  # of two the shorter
 
 
 def _asking(image: Tensor, storage: str, grid: Grid, workers: int) -> float:

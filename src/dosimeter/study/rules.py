@@ -1,6 +1,7 @@
 """What settings mean together, for a study and for `dm.sweep` alike. No torch here."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 from dosimeter import registry
 from dosimeter.errors import DosimeterError
@@ -42,3 +43,22 @@ def check_native(*, mask: bool, attacks: Sequence[str]) -> None:
                 f"native takes no attack '{name}': it is one perturbation for all images, and native images differ in "
                 "size. Name other attacks, or leave native out."
             )
+
+
+def whole_settings(names: Sequence[str]) -> Iterator[str]:
+    """Yield names with the settings behind their colons, which have commas as a list of names has.
+
+    Example:
+        >>> list(whole_settings(["trades:epsilon=0.009", "beta=6+jpeg", "median"]))
+        ['trades:epsilon=0.009,beta=6+jpeg', 'median']
+    """
+    whole = ""
+    for name in names:
+        if whole and re.match(r"\s*[a-z_]+=", name):
+            whole += f",{name}"
+            continue
+        if whole:
+            yield whole
+        whole = name
+    if whole:
+        yield whole

@@ -16,6 +16,8 @@ from dosimeter.cohorts.contrast import flat_sentences
 from dosimeter.cohorts.split import copy_sentences
 from dosimeter.cohorts.trials import Trial, cohorts_of
 from dosimeter.defences.base import defend, pipeline, shows
+from dosimeter.defences.cost import with_cost
+from dosimeter.defences.saved import bring
 from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.choose import ENGINES, EnginePlan, engine_versions, plan_engine
 from dosimeter.errors import DosimeterError
@@ -28,7 +30,6 @@ from dosimeter.models.backbones import HeadSpec, get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import recipe
 from dosimeter.models.saved import ClassifierDamaged, load_classifier, save_classifier
-from dosimeter.models.source import bring
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, WeightsUnavailable
 from dosimeter.progress import Progress
@@ -185,13 +186,16 @@ class _Study:
             yield place, classifier.with_card(**trial.scope, model=name_of(model), seed=trial.split.seed)
 
     def _defended(self, classifier: Classifier, trial: Trial) -> Iterator[Classifier]:
-        """Yield the classifier, then the same behind each defence."""
-        yield classifier
+        """Yield the classifier, then the same behind each defence, with what an answer of each costs."""
+        priced = self.config.defence and classifier.access == "gradients"
+        yield with_cost(classifier) if priced else classifier
+        training, kept = trial.split.train, self.run.folder / "learned"
         for text in self.config.defence:
             title = f"{classifier.card['model']}: defending it by {text}"
             self.progress.begin(title, 0)
             with self.run.stage("defence", **trial.scope, model=classifier.card["model"]):
-                yield defend(classifier, text, trial.split.train, seed=trial.split.seed)
+                defended = defend(classifier, text, training, seed=trial.split.seed, kept=kept, progress=self.progress)
+            yield with_cost(defended) if priced else defended
 
     def _fitted(self, model: str, trials: Sequence[Trial]) -> Iterator[tuple[int, Classifier]]:
         return self._classifiers(model, self._weights(model), trials)
@@ -277,7 +281,9 @@ class _Study:
         config = self.config
         sampled = config.limit is not None or config.test_limit is not None
         pictured = trial.split.seed == config.seed
-        return ExaminationSettings(config.effort, config.declared_accuracy, sampled, config.costly_epsilons, pictured)
+        return ExaminationSettings(
+            config.effort, config.declared_accuracy, sampled, config.costly_epsilons, pictured, config.data_audit
+        )
 
     def _execute(self, cells: Sequence[Cell], classifier: Classifier, plan: EnginePlan, audience: Audience) -> None:
         """Write the rows of `cells` as they are done."""

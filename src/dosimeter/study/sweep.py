@@ -63,14 +63,16 @@ def sweep(
     warning is logged, and kept in the responses' `meta["doubts"]`. `examine` looks closer.
 
     Args:
+        classifier: what is attacked.
+        cohort: its test images.
         attack: one of `dosimeter list attacks`, or an attack object, also of Foolbox or ART; by default `FGSM()`:
             margin loss, tied channels.
-        effort: "quick", "standard" or "thorough", for an attack given by its name. With "thorough" a search looks into
-            the ball of every epsilon.
+        effort: how long an attack given by its name searches: "quick", "standard" or "thorough". With "thorough" it
+            looks into the ball of every epsilon.
         epsilons: fractions of the image range, numbers or text such as "4/255"; 0 is always asked.
         storages: how images are stored (`dosimeter list storages`).
         threat: what the attacker may do; by default anything within epsilon, to any end. See `ThreatModel`.
-        training: what an attack learns on that learns (universal).
+        training: the images that an attack learns on which learns (universal); other attacks need none.
         visibility: epsilons at which SSIM, MS-SSIM and HaarPSI are measured; "all" or "none".
         seed: of the attack's random choices.
         refine: bisect each image's flip epsilon to 1e-5; without it, flips are known to a step of the grid.

@@ -18,8 +18,11 @@ from dosimeter.cohorts.grids import Grid
 from dosimeter.engines.base import Engine
 from dosimeter.models.decisions import CLASS, Decision
 from dosimeter.models.native import shrink
+from dosimeter.models.rings import excess_of
 from dosimeter.storage.base import get_storage
 from dosimeter.sweeps.paths import Path
+
+UNMOVED = Dose(linf=0.0, l2=0.0, clipped_fraction=0.0)
 
 
 class Stopped(Exception):
@@ -60,16 +63,30 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The logits of a decision (n_classes,) and the dose the image really received."""
+    """The logits of a decision (n_classes,) and the dose the image really received.
+
+    Attributes:
+        alarm: how far the alarm is above the largest logit, above 0 the image is rejected; None: nothing rejects.
+    """
 
     logits: Tensor
     dose: Dose
     unchanged: bool
+    alarm: float | None = None
 
     @property
     def predicted(self) -> int:
         """Index of the largest logit."""
         return int(self.logits.argmax())
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the classifier refuses to answer."""
+        return self.alarm is not None and self.alarm > 0
+
+    def departs(self, original: int) -> bool:
+        """Whether it gives another class than the `original` one; one that is rejected gives none."""
+        return self.predicted != original and not self.rejected
 
     @property
     def gap(self) -> float:
@@ -99,6 +116,7 @@ class Answers:
         self._grid = grid
         self._known: dict[bytes, Tensor] = {}  # digest of the stored image, on the grid -> outputs, of every decision
         self._unperturbed: dict[tuple[str, str], bytes] = {}  # case and storage -> digest of its stored image
+        self._rejects = getattr(engine.network, "rejects", False)
         self.n_forward = 0
 
     def ask(self, questions: Iterable[Question]) -> list[Answer]:
@@ -114,9 +132,15 @@ class Answers:
                 self._forward(pending)
         self._forward(pending)
         return [
-            Answer(decision.logits(self._known[digest][None])[0], dose, unchanged)
+            self._decided(self._known[digest], decision)._replace(dose=dose, unchanged=unchanged)
             for digest, dose, unchanged, decision in noted
         ]
+
+    def _decided(self, outputs: Tensor, decision: Decision) -> Answer:
+        """Return what outputs (n_outputs,) mean for a decision; what they were asked about is yet to be said."""
+        if self._rejects:
+            return Answer(outputs[:-1], UNMOVED, unchanged=True, alarm=float(excess_of(outputs[None])))
+        return Answer(decision.logits(outputs[None])[0], UNMOVED, unchanged=True)
 
     def outputs(self, image: Tensor, *, bits: int) -> Tensor:
         """Return all outputs (n_outputs,) about an unperturbed image (3, H, W); they are not asked again."""

@@ -192,7 +192,7 @@ class _Execution:
             record = self._records[question.target.case_id]
             if torch.isfinite(answer.logits).all():
                 row = self._row(record, question, answer, on_grid=True)
-                yield row | common | {"found": None, "n_gradients": None, "n_queries": None}
+                yield row | common | {"found": None, "n_gradients": None, "n_queries": None, "certified": None}
             else:
                 yield self._error_row(record, "logits are not finite", question) | common
 
@@ -280,9 +280,19 @@ class _Execution:
             "logits": answer.logits.tolist(),
             "probabilities": torch.softmax(answer.logits.double(), dim=0).tolist(),
             "predicted": predicted,
-            "correct": predicted == question.target.label,
+            "correct": predicted == question.target.label and not answer.rejected,
+            "alarm": answer.alarm,
+            "abstained": None if answer.alarm is None else answer.rejected,
+            "certified": self._certified(question),
             "status": "ok",
         }
+
+    def _certified(self, question: Question) -> float | None:
+        """Return the epsilon that is proven for an unperturbed image; None: none is, or it is perturbed."""
+        if question.epsilon or question.storage != "float" or self._classifier.access != "gradients":
+            return None
+        proven = self._classifier.certified(question.target.image[None].to(self._classifier.device))
+        return None if proven is None else float(proven)
 
     def _seen(self, question: Question) -> Mapping[str, float | None]:
         target, storage, epsilon = question
@@ -315,7 +325,8 @@ def aim(targets: Sequence[Target], attack: Attack, problem: Problem, setting: Se
         reach = [float("inf")] * n if direction.reach is None else direction.reach.tolist()
         hits = [None] * n if direction.found is None else direction.found.tolist()
         zeros = direction.grad_zero.tolist()
-        logits = [None] * n if direction.logits is None else list(direction.logits.float().cpu())
+        if direction.logits is not None and not _answers_otherwise(problem.network):
+            logits = list(direction.logits.float().cpu())
         signs = direction.sign.cpu()
         paths = [Ray(*each, setting.threat.levels) for each in zip(signs, reach, hits, strict=True)]
     else:
@@ -326,6 +337,11 @@ def aim(targets: Sequence[Target], attack: Attack, problem: Problem, setting: Se
         target._replace(path=path, grad_zero=zero, logits=answer, n_gradients=gradients, n_queries=queries)
         for target, path, zero, answer, (gradients, queries) in zip(targets, paths, zeros, logits, spent, strict=True)
     ]
+
+
+def _answers_otherwise(network: nn.Module) -> bool:
+    """Whether logits of an attack's gradient are none that the network answers: an alarm is folded, draws differ."""
+    return getattr(network, "rejects", False) or getattr(network, "random", False)
 
 
 def _confirmed(
@@ -340,7 +356,7 @@ def _confirmed(
     replies = answers.confirm(ends)
     confirmed = {}
     for bracket, low, high in zip(brackets, replies[::2], replies[1::2], strict=True):
-        if low.predicted != bracket.original or high.predicted == bracket.original:
+        if low.departs(bracket.original) or not high.departs(bracket.original):
             raise EngineDisagrees(f"case {bracket.target.case_id} does not flip at epsilon {bracket.high:g}")
         for question, reply in zip(bracket.ends, (low, high), strict=True):
             confirmed[_key(question)] = reply

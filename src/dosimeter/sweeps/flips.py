@@ -46,23 +46,24 @@ class Bracket:
 
     def narrow(self, answer: Answer) -> None:
         """Keep the half in which the answer changes."""
-        if answer.predicted == self.original:
-            self.low = self.middle
-        else:
+        if answer.departs(self.original):
             self.high = self.middle
+        else:
+            self.low = self.middle
 
 
 def first_bracket(questions: list[Question], answers: list[Answer]) -> Bracket | None:
     """Return the bracket of the first flip on the grid of one case and storage, epsilons ascending from 0.
 
-    None if the case is misclassified unperturbed, or if no epsilon of the grid changes the answer (censored).
+    None if the case is misclassified or rejected unperturbed, or if no epsilon of the grid changes the answer
+    (censored): one that is rejected gives no other.
     """
     target, storage, _ = questions[0]
     original = answers[0].predicted
-    if original != target.label:
+    if original != target.label or answers[0].rejected:
         return None
     for before, question, answer in zip(questions, questions[1:], answers[1:], strict=False):
-        if answer.predicted != original:
+        if answer.departs(original):
             return Bracket(target, storage, original, before.epsilon, question.epsilon)
     return None
 

@@ -1,34 +1,21 @@
 """Subgroups in the audit: whether view, sex, age, scanner or source tells the label."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 from dosimeter.cohorts.audit import STRONG_ASSOCIATION, cramers_v
 from dosimeter.cohorts.base import Cohort
-from dosimeter.cohorts.subgroups import FACTS
+from dosimeter.cohorts.subgroups import NOT_STATED, told
 from dosimeter.record.data_audit import DataCheck, Subgroup
-
-MOST_VALUES = 12
-"""Values of a fact that are told apart, the commonest; the others together are one more."""
 
 
 def subgroups(cohort: Cohort) -> list[Subgroup]:
     """Return the images of each class by each value of every fact that the list has, and by source."""
     found = []
-    for fact in (*FACTS, "source"):
-        values = [record.source if fact == "source" else dict(record.facts).get(fact) for record in cohort.records]
-        tally = Counter(value for value in values if value is not None)
-        if not tally:
-            continue
-        shown = {value for value, _ in tally.most_common(MOST_VALUES)}
-        rows: dict[str, dict[str, int]] = {}
+    for fact, values, order in told(cohort):
+        rows = {value: dict.fromkeys(cohort.classes, 0) for value in order}
         for value, record in zip(values, cohort.records, strict=True):
-            row = "not stated" if value is None else value if value in shown else "others"
-            counts = rows.setdefault(row, dict.fromkeys(cohort.classes, 0))
-            counts[cohort.classes[record.label]] += 1
-        last = ("others", "not stated")
-        order = sorted(rows, key=lambda row: (row in last, row == "not stated", -sum(rows[row].values()), row))
-        found += [Subgroup(fact=fact, value=row, counts=rows[row]) for row in order]
+            rows[value][cohort.classes[record.label]] += 1
+        found += [Subgroup(fact=fact, value=value, counts=counts) for value, counts in rows.items()]
     return found
 
 
@@ -36,7 +23,7 @@ def check(found: Sequence[Subgroup]) -> DataCheck:
     """Return whether a fact other than the source, which has a check of its own, goes with the label."""
     tables: dict[str, list[list[int]]] = {}
     for row in found:
-        if row.fact != "source" and row.value != "not stated":
+        if row.fact != "source" and row.value != NOT_STATED:
             tables.setdefault(row.fact, []).append(list(row.counts.values()))
     strengths = {fact: cramers_v(table) for fact, table in tables.items()}
     strong = [fact for fact, value in strengths.items() if value >= STRONG_ASSOCIATION]

@@ -1,15 +1,18 @@
 """Defence: grey levels are reduced to so many bits before the network sees them."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from dosimeter.defences.base import Entry, InputDefence, whole_setting
+from dosimeter.defences.base import Entry, Gradient, InputDefence, whole_setting
 from dosimeter.models.transforms import Transform
 
 
 class Rounded(Transform):
     """Images on the grey levels of so many bits; the gradient passes straight through."""
+
+    exact = False
 
     def __init__(self, bits: int) -> None:
         super().__init__()
@@ -27,6 +30,7 @@ class BitDepth(InputDefence):
     """Reduces grey levels to `bits`."""
 
     bits: int
+    gradient: ClassVar[Gradient] = "approximate"
 
     def transform(self) -> nn.Module:
         """Return the module of its setting."""

@@ -2,19 +2,22 @@
 
 from dataclasses import dataclass
 from io import BytesIO
+from typing import ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dosimeter.defences.base import Entry, InputDefence, whole_setting
+from dosimeter.defences.base import Entry, Gradient, InputDefence, whole_setting
 from dosimeter.models.transforms import Transform
 from dosimeter.storage.raster import encode_jpeg
 
 
 class Compressed(Transform):
     """Images as a JPEG file gives them back, from levels that were rounded; the gradient passes straight through."""
+
+    exact = False
 
     def __init__(self, quality: int) -> None:
         super().__init__()
@@ -37,6 +40,7 @@ class Jpeg(InputDefence):
     """Compresses images with `quality`."""
 
     quality: int
+    gradient: ClassVar[Gradient] = "approximate"
 
     def transform(self) -> nn.Module:
         """Return the module of its setting."""

@@ -1,10 +1,12 @@
 """The data audit: what may be wrong with the images, each check with its number, rule, source and remedy."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pandas as pd
 
 from dosimeter.presentation.section import Page, Reading, Rows, Section, read_file
+from dosimeter.record.data_audit import LEVELS
 from dosimeter.sections.data_audit.page import body
 
 _SCOPE = ("cohort", "protocol", "seed")
@@ -27,7 +29,7 @@ class DataAuditSection(Section):
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
         """Return what the audits found, where the data were audited."""
-        audits = rows.meta.get("data_audits") or []
+        audits = audits_of(rows.meta)
         found = {
             "data_audit": [_of(each, check, "numbers", "cases") for each in audits for check in each["checks"]],
             "data_probes": [_of(each, probe) for each in audits for probe in each.get("probes", ())],
@@ -43,11 +45,11 @@ class DataAuditSection(Section):
 
     def page(self, run: Reading) -> Page:
         """Return every audit."""
-        return Page(body(run.meta["data_audits"]))
+        return Page(body(audits_of(run.meta)))
 
     def summary(self, run: Reading) -> dict[str, Any]:
         """Return data_audits: of each its checks with verdict, number and cases."""
-        audits = run.meta.get("data_audits") or []
+        audits = audits_of(run.meta)
         if not audits:
             return {}
         kept = ("id", "level", "measured", "remedy", "cases")
@@ -59,7 +61,18 @@ class DataAuditSection(Section):
         }
 
 
-def _scope(audit: dict[str, Any]) -> dict[str, Any]:
+def audits_of(meta: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the audits of a run's images, each with what its classifiers made of these without their centre."""
+    found = []
+    for audit in meta.get("data_audits") or []:
+        asked = [each for each in meta.get("examined", {}).get("shortcut", ()) if _scope(each) == _scope(audit)]
+        more = {name: [row for each in asked for row in each[name]] for name in ("checks", "probes")}
+        checks = sorted([*audit["checks"], *more["checks"]], key=lambda check: LEVELS.index(check["level"]))
+        found.append({**audit, "checks": checks, "probes": [*audit.get("probes", []), *more["probes"]]})
+    return found
+
+
+def _scope(audit: Mapping[str, Any]) -> dict[str, Any]:
     return {name: audit[name] for name in _SCOPE}
 
 

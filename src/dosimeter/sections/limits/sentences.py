@@ -155,6 +155,7 @@ _SIMULATED = {
     "area under a curve": ("area", ("area",)),
     "gain over random signs": ("gain", ("gain",)),
     "paired comparison": ("paired", ("difference",)),
+    "gap between subgroups": ("subgroup_gaps", ("difference",)),
     "rank agreement (bootstrap)": ("rank_agreement", ("spearman",)),
 }
 """The kinds of interval that were simulated -> a table that has them, and the stem of their columns."""

@@ -1,0 +1,87 @@
+"""Defences: what each is worth beside none, at what cost, under attackers who know it and who do not."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from dosimeter.analysis.defences import defence_accuracy, defences, helpful
+from dosimeter.analysis.detection import detection
+from dosimeter.presentation.section import Drawing, Page, Panel, Reading, Rows, Section
+from dosimeter.presentation.values import plain
+from dosimeter.record.compact import UNDEFENDED
+from dosimeter.sections.defences.figures import (
+    certified_captions,
+    certified_curves,
+    detector_captions,
+    detector_curves,
+    trade_off,
+    trade_off_captions,
+)
+from dosimeter.sections.defences.page import defence_tables, sentences
+
+_HOW = (
+    "Each defence is judged beside none on the same images. The attacker who knows it attacks the whole defended "
+    "classifier, a detector's alarm included; the one who does not attacks the undefended classifier, and the defended "
+    "one is shown those images. What whichever of the two breaks counts. An image that is refused is not right; it is "
+    "not wrongly answered either: both shares stand in the tables."
+)
+
+
+class Defences(Section):
+    """Defences."""
+
+    title = "What defences are worth"
+    note = "each defence beside none: accuracy, refusals, what attackers leave who know it and who do not, its cost"
+    rank = 75
+    captions: ClassVar = {
+        "defences": "Defences: what each costs without attack, and what it is worth under the worst attack.",
+        "defence_accuracy": "What is left at each epsilon by an attacker who knows the defence, by one who does not, "
+        "and by whichever breaks an image, with the paired difference to no defence.",
+        "detection": "What detectors do about images of attackers who know them, of those who do not, and about noise.",
+    }
+
+    def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
+        """Return all of `captions`, where a classifier is defended; detection where one refuses to answer."""
+        if (rows.frame["defence"] == UNDEFENDED).all():
+            return {}
+        curves = defence_accuracy(rows.attackable)
+        found = {"defences": defences(rows.attackable, rows.meta, rows.made), "defence_accuracy": curves}
+        seen = detection(rows.attackable)
+        return found | ({"detection": seen} if len(seen) else {})
+
+    def is_there(self, run: Reading) -> bool:
+        """Whether a classifier is defended."""
+        return len(run.tables.get("defences", ())) > 0
+
+    def page(self, run: Reading) -> Page:
+        """Return which defences help, and the tables."""
+        return Page(text=[_HOW], sentences=sentences(run.tables), tables=list(defence_tables(run.firsts, run.trials)))
+
+    def figures(self, panel: Panel) -> Iterator[Drawing]:
+        """Yield accuracy against robustness, what is certified, and what detectors see."""
+        table = panel.tables.get("defences", pd.DataFrame())
+        if table.empty:
+            return
+        curves = panel.tables["defence_accuracy"]
+        draw = functools.partial(trade_off, table, curves)
+        yield Drawing("defences", "What defences are worth", draw, trade_off_captions(curves))
+        if curves["certified"].notna().any():
+            draw = functools.partial(certified_curves, curves)
+            yield Drawing("certified", "What is proven", draw, certified_captions(curves))
+        if len(panel.tables.get("detection", ())):
+            seen = panel.tables["detection"]
+            yield Drawing(
+                "detection", "What detectors see", functools.partial(detector_curves, seen), detector_captions()
+            )
+
+    def summary(self, run: Reading) -> dict[str, Any]:
+        """Return defences: the rows of the table, and those that help with the epsilons at which they do."""
+        if "defences" not in run.tables:
+            return {}
+        helps = helpful(run.tables["defence_accuracy"], run.tables["defences"])
+        return {"defences": {"helpful": helps, "table": plain(run.tables["defences"])}}
+
+
+ENTRY: Section = Defences()
