@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from dosimeter.analysis.attacks import reported_doses
-from dosimeter.analysis.base import APART
 from dosimeter.analysis.names import attack_title, model_name, place, storage_name
 from dosimeter.analysis.wording import is_marked, records
 from dosimeter.presentation.numbers import DASH, count, dose, is_missing
@@ -98,7 +97,7 @@ STORAGE = Field("Stored as", "storage", "storage")
 EPSILON, N = Field("Epsilon", "epsilon", "epsilon"), Field("n", "n", "count")
 SERIES = (COHORT, PROTOCOL, MODEL, ATTACK, STORAGE)
 
-_APART = (Field("Seed", "seed", "count"), Field("Defence", "defence", "words"), Field("Finding", "decision", "words"))
+_APART = (Field("Seed", "seed", "count"), Field("Finding", "decision", "words"))  # a defence is in its model's name
 
 
 def at_doses(table: pd.DataFrame) -> pd.DataFrame:
@@ -118,7 +117,7 @@ def sheets(name: str, spec: PaperTable, table: pd.DataFrame, caption: str) -> It
     table = spec.rows(table)
     if table.empty:
         return
-    keys = [*spec.keys, *(field for field in _APART if field.name in table and field.name in APART)]
+    keys = [*spec.keys, *(field for field in _APART if field.name in table)]
     if not spec.across:
         yield _listed(name, spec, keys, table, caption)
         return
