@@ -100,6 +100,15 @@ def test_the_only_model_of_each_is_compared_whatever_its_name(old: Responses) ->
     assert any("Inception-v3 against VGG16" in line for line in lines(found))
 
 
+def test_seeds_are_told_apart(old: Responses) -> None:
+    several = responses(repeats=2)
+    said = "\n".join(lines(compared(("a", several), ("b", several))))
+    assert "seed 0)" in said
+    assert "seed 1)" in said
+    other = Responses(several.frame[several.frame["seed"] == 1], several.meta)
+    assert "VGG16 against seed 0 on" in "\n".join(lines(compared(("a", old), ("b", other))))
+
+
 def test_several_runs_are_compared_with_the_first(old: Responses) -> None:
     found = compared(("a", old), ("c", broken(old, 2)), ("b", broken(old, 3)))
     assert list(dict.fromkeys(quoted(found)["run"])) == ["c", "b"]  # as they were named, not as they sort

@@ -151,9 +151,11 @@ def attacked(row: dict[str, Any]) -> str:
 
 def who(row: dict[str, Any]) -> str:
     """Return what a classifier is called, and what it was compared with if that is called otherwise."""
-    against = "" if row["against"] == "the same names" else f" against {model_name(row['against'])}"
+    other = f"seed {row['against']}" if str(row["against"]).isdigit() else model_name(row["against"])
+    against = "" if row["against"] == "the same names" else f" against {other}"
     finding = f", {row['decision']}" if row["decision"] else ""
-    return f"{model_name(row['model'])}{against} on {row['cohort']}{finding} ({row['protocol']} protocol)"
+    how = f"{row['protocol']} protocol, seed {row['seed']}"
+    return f"{model_name(row['model'])}{against} on {row['cohort']}{finding} ({how})"
 
 
 def difference(row: dict[str, Any]) -> str:

@@ -268,7 +268,7 @@ def _table(sheet: Sheet, fit: Fit) -> Iterator[str]:
     columns = "".join(_column(sheet, fit, place, paired[place]) for place in shown)
     yield rf"\begin{{table}}[tbp]\centering\{fit.size}\setlength{{\tabcolsep}}{{{_SEPARATION_PT:g}pt}}"
     yield rf"\caption{{{escape(sheet.caption)}}}\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', sheet.name)}}}"
-    yield rf"\smallskip\begin{{tabular}}{{@{{}}{columns}@{{}}}}"
+    yield rf"\medskip\begin{{tabular}}{{@{{}}{columns}@{{}}}}"
     yield r"\toprule"
     yield from _strutted(_head_lines(sheet, paired, lifted=fit.lifted))
     yield r"\midrule"
