@@ -61,9 +61,9 @@ def write_figures(
 ) -> list[FigureFile]:
     """Draw every figure that the table has numbers for into `directory`, which is made if needed.
 
-    Figures of the paper's cohorts carry its numbers: 4 to 8 for X-ray, 9 to 13 for CT, and 14 for the one it lacks;
-    other cohorts get names without numbers, and so do figures of attacks beyond FGSM. Of a run of several seeds they
-    show the first, and one more figure shows all.
+    Files of figures of the paper's cohorts carry its numbers: 4 to 8 for X-ray, 9 to 13 for CT, and 14 for the one it
+    lacks; other cohorts get names without numbers, and so do figures of attacks beyond FGSM. The report numbers its
+    own. Of a run of several seeds they show the first, and one more figure shows all.
 
     Args:
         responses: a run's table and meta.
@@ -83,7 +83,7 @@ def write_figures(
     written = []
     for panel, section, drawing in drawn:
         name, title = _name(panel, drawing), _title(panel, drawing)
-        text = " ".join(filter(None, [caption(drawing, panel.tables), one if drawing.of_seed else ""]))
+        text = _said(panel, drawing, one)
         svg, png = save(drawing.draw(), directory / name, mark=mark)
         written.append(FigureFile(name, title, text, panel.cohort, panel.protocol, svg, png, section))
         progress.advance()
@@ -95,8 +95,14 @@ def captioned(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> Itera
     one = _of_seed(responses)
     for panel in _panels(responses, tables):
         for _, drawing in _drawings(panel):
-            text = " ".join(filter(None, [caption(drawing, panel.tables), one if drawing.of_seed else ""]))
-            yield _name(panel, drawing), _title(panel, drawing), text, drawing
+            yield _name(panel, drawing), _title(panel, drawing), _said(panel, drawing, one), drawing
+
+
+def _said(panel: Panel, drawing: Drawing, one: str) -> str:
+    """Return the caption of a figure, with the seed that it is of where there are several."""
+    return " ".join(
+        filter(None, [caption(drawing, panel.tables), _published(panel, drawing), one if drawing.of_seed else ""])
+    )
 
 
 def _of_seed(responses: Responses) -> str:
@@ -186,5 +192,10 @@ def _name(panel: Panel, drawing: Drawing) -> str:
 
 
 def _title(panel: Panel, drawing: Drawing) -> str:
+    return f"{drawing.title}: {panel.cohort}, {panel.protocol} protocol"
+
+
+def _published(panel: Panel, drawing: Drawing) -> str:
+    """Return which figure of the paper this is, "" if it is none."""
     number = _number(panel, drawing)
-    return f"{f'Figure {number}. ' if number else ''}{drawing.title}: {panel.cohort}, {panel.protocol} protocol"
+    return "" if number is None or number == UNCHANGED_FIGURE else f"In the paper it is figure {number}."

@@ -96,6 +96,8 @@ def render(
         )
         for name, section in there
     ]
+    order = [*([first] if first else []), *(picture for each in shown for picture in each.pictures)]
+    numbers = {picture.figure.name: number for number, picture in enumerate(order, start=1)}
     cohorts = ", ".join(dict.fromkeys(cohort for cohort, _ in run.trials))
     filled = fill(
         __package__,
@@ -105,7 +107,10 @@ def render(
         css=read_file(__package__, "style.css") + "".join(section.css for _, section in there),
         meta=meta,
         failures=_failures(responses.frame),
-        first=fill(__package__, "first_screen.html", cards=_cards(responses, tables), most=MOST, picture=first),
+        numbers=numbers,
+        first=fill(
+            __package__, "first_screen.html", cards=_cards(responses, tables), most=MOST, picture=first, numbers=numbers
+        ),
         sections=shown,
         shown_pictures=SHOWN_PICTURES,
         shown_sentences=SHOWN_SENTENCES,
