@@ -40,6 +40,8 @@ the classifier is robust; a stronger attack may exist. An evaluation is one clas
 `paper`, FGSM as published, by itself; `sound`, every other attack together. A check that had nothing to measure is
 left out.
 
+`print(dm.examine(classifier, cohort))` asks those of one classifier, of any make, that need no attack first.
+
 The report shows the checks with their numbers under "Can these numbers be trusted?"; they are also in
 `tables/evaluation.csv` and `summary.json`. A number of an evaluation that did not pass carries the verdict wherever it
 stands: in the opening verdict, tables (column `evaluation`), figures and `summary.json`. Transferred images,
@@ -198,7 +200,8 @@ def _measured(name: str) -> Measured:
 
 
 def _judgement(name: str, kind: str, checks: pd.DataFrame, measured: Measured | None = None) -> Judgement:
-    verdicts = overall(checks).set_index("preset")["verdict"].to_dict()
+    said = overall(checks).groupby("preset")["verdict"]  # several, where a classifier's answers make another of it
+    verdicts = {preset: max(each, key=VERDICTS.index) for preset, each in said}
     noted = checks[(checks["preset"] == "sound") & (checks["verdict"] != VERDICTS[0])]
     accuracies, overstated = ("", ""), None
     if measured is not None:
@@ -206,7 +209,9 @@ def _judgement(name: str, kind: str, checks: pd.DataFrame, measured: Measured | 
         accuracies = (_percents(measured.stated), _percents(measured.known))
         overstated = max(mine - bound for mine, bound in pairs) > max(POINTS, 1 / measured.n) + 1e-9
     seconds = measured.seconds if measured else 0.0
-    judgement = Judgement(name, kind, verdicts, "; ".join(noted["title"]), accuracies, overstated, checks, seconds)
+    judgement = Judgement(
+        name, kind, verdicts, "; ".join(dict.fromkeys(noted["title"])), accuracies, overstated, checks, seconds
+    )
     print(judgement.row, file=sys.stderr, flush=True)
     return judgement
 

@@ -1,5 +1,7 @@
 """The benchmarks' own arithmetic, and that all parties of the sweep answer the same question."""
 
+import ast
+import importlib
 import io
 import runpy
 import sys
@@ -305,3 +307,14 @@ def test_the_page_on_agreement_says_whether_attacks_agree(
     assert sum("PGD | Foolbox" in line for line in lines) == len(agreement.EPSILONS)
     assert sum("DeepFool | Foolbox" in line for line in lines) == 1
     assert all(line.endswith("| agree |") for line in lines)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_imports_what_dosimeter_has(path: Path) -> None:
+    """Most take long, so no test runs them: a name that has moved shows here."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dosimeter"):
+            module = importlib.import_module(node.module or "")
+            for alias in node.names:
+                if not hasattr(module, alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")

@@ -13,6 +13,7 @@ from torch import nn
 import dosimeter as dm
 from dosimeter.cli.app import app
 from dosimeter.errors import DosimeterError
+from dosimeter.progress import Progress
 
 SIZE_PX = 16
 CLASSES = ("dark", "bright")
@@ -229,3 +230,23 @@ def test_adversarial_images_of_one_of_several_findings() -> None:
 def test_a_classifier_of_classes_has_no_finding(result) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(DosimeterError, match="finding must be left out of a classifier of classes, got 'dark'"):
         result.adversarial(finding="dark")
+
+
+def test_the_first_number_comes_before_the_data_audit_and_the_sweep(tmp_path: Path) -> None:
+    class Heard(Progress):
+        def __init__(self) -> None:
+            self.said: list[str] = []
+
+        def begin(self, stage: str, total: int) -> None:
+            self.said.append(stage)
+
+        def note(self, message: str) -> None:
+            self.said.append(message)
+
+    heard, again = Heard(), Heard()
+    for each in (heard, again):
+        dm.audit(brightness(), cohort(), **ASKED, progress=each, out=tmp_path / "run")
+    first = heard.said.index("brightness on arrays: 8 of the first 8 test images are right.")
+    assert first < heard.said.index("auditing the images of arrays")
+    assert [stage for stage in heard.said if stage.endswith("loading")] == ["brightness: loading"]
+    assert not any("of the first" in said for said in again.said), "a finished run is only read again"

@@ -17,7 +17,7 @@ def defend(
     data: Annotated[str, typer.Option(help="labelled images: folder:PATH, csv:PATH, or a cohort")],
     defence: Annotated[
         list[str],
-        typer.Option(help="as input_size:56+jpeg:75 (dosimeter list defences); repeat for several"),
+        typer.Option(help="a defence, as input_size:56+jpeg:75 (dosimeter list defences); repeat for several"),
     ],
     out: Annotated[Path, typer.Option(help="the folder to write; of several defences one in it for each")],
     protocol: Annotated[
@@ -32,7 +32,7 @@ def defend(
     label_tag: Annotated[str | None, typer.Option(help=described("label_tag"))] = None,
     patients: Annotated[str, typer.Option(help=described("patients"))] = "list",
     limit: Annotated[int | None, typer.Option(min=10, help=described("limit"))] = None,
-    seed: Annotated[int, typer.Option(min=0, help="of the split, and of what the defences draw")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the split, and of what the defences draw")] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Defend a trained classifier, and save it.

@@ -36,7 +36,8 @@ class Display(Progress):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if error is None:
             self._end()
-        self._bars.stop()
+        if self._terminal:
+            self._bars.stop()
 
     def begin(self, stage: str, total: int) -> None:
         """Show a new stage, the one before it being over; `total` 0 means that its length is not known."""

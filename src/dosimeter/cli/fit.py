@@ -32,9 +32,10 @@ def fit(
         typer.Option(min=8, max=4096, help="side of the network's images, if it is to be another than the source's"),
     ] = None,
     mean: Annotated[
-        str | None, typer.Option(help="of its channels, 0.5 or 0.485,0.456,0.406, where the source does not know it")
+        str | None,
+        typer.Option(help="mean of each channel, 0.5 or 0.485,0.456,0.406, where the source does not know it"),
     ] = None,
-    std: Annotated[str | None, typer.Option(help="likewise, with --mean")] = None,
+    std: Annotated[str | None, typer.Option(help="standard deviation of each channel, with --mean")] = None,
     channels: Annotated[int | None, typer.Option(help="1 for a network of grey images, or 3")] = None,
     positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
     findings: Annotated[list[str] | None, typer.Option(help=described("findings"))] = None,

@@ -15,9 +15,9 @@ RunFolder = Annotated[Path, typer.Argument(help="the folder of a finished run")]
 
 def tables(
     run: RunFolder,
-    form: Annotated[str, typer.Option("--format", help="latex, csv or md")] = "latex",
+    form: Annotated[str, typer.Option("--format", help="format of the tables: latex, csv or md")] = "latex",
     table: Annotated[list[str] | None, typer.Option(help="the tables that are wanted; default: all")] = None,
-    width: Annotated[str, typer.Option(help="of LaTeX's tables: a column is 88mm, the article class has 121mm")] = (
+    width: Annotated[str, typer.Option(help="width of LaTeX tables: a column is 88mm, the article class has 121mm")] = (
         "121mm"
     ),
     out: Annotated[Path | None, typer.Option(help="the folder to write to; default: paper/ in the run's")] = None,
@@ -53,10 +53,12 @@ def tables(
 
 def figures(
     run: RunFolder,
-    form: Annotated[str, typer.Option("--format", help="pdf, svg or png; PDF and SVG have real text")] = "pdf",
-    width: Annotated[str, typer.Option(help="of every figure: 88mm is a column, 180mm a page")] = "88mm",
+    form: Annotated[
+        str, typer.Option("--format", help="format of the figures: pdf, svg or png; PDF and SVG have real text")
+    ] = "pdf",
+    width: Annotated[str, typer.Option(help="width of every figure: 88mm is a column, 180mm a page")] = "88mm",
     font: Annotated[str, typer.Option(help="an installed font")] = "DejaVu Sans",
-    size: Annotated[float, typer.Option(help="of the type, in points")] = 8.0,
+    size: Annotated[float, typer.Option(help="size of the type, in points")] = 8.0,
     out: Annotated[Path | None, typer.Option(help="the folder to write to; default: paper/ in the run's")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print files and captions as JSON")] = False,
     quiet: Quiet = False,

@@ -127,7 +127,10 @@ def quoted(found: Comparison) -> pd.DataFrame:
     clean = table[table["epsilon"] == 0].drop_duplicates(keys)
     attacked = table[table["epsilon"] == found.headline] if found.headline is not None else table[:0]
     worst = attacked[attacked["preset"] == WORST_CASE]
-    return pd.concat([clean, worst if len(worst) else attacked]).sort_values(keys, kind="stable", ignore_index=True)
+    order = [side.label for side in found.sides]
+    rows = pd.concat([clean, worst if len(worst) else attacked])
+    rows = rows.assign(_run=rows["run"].map(order.index)).sort_values(["_run", *keys[1:]], kind="stable")
+    return rows.drop(columns="_run").reset_index(drop=True)
 
 
 def lines(found: Comparison) -> Iterator[str]:
@@ -148,9 +151,11 @@ def attacked(row: dict[str, Any]) -> str:
 
 def who(row: dict[str, Any]) -> str:
     """Return what a classifier is called, and what it was compared with if that is called otherwise."""
-    against = "" if row["against"] == "the same names" else f" against {model_name(row['against'])}"
+    other = f"seed {row['against']}" if str(row["against"]).isdigit() else model_name(row["against"])
+    against = "" if row["against"] == "the same names" else f" against {other}"
     finding = f", {row['decision']}" if row["decision"] else ""
-    return f"{model_name(row['model'])}{against} on {row['cohort']}{finding} ({row['protocol']} protocol)"
+    how = f"{row['protocol']} protocol, seed {row['seed']}"
+    return f"{model_name(row['model'])}{against} on {row['cohort']}{finding} ({how})"
 
 
 def difference(row: dict[str, Any]) -> str:

@@ -103,7 +103,8 @@ def accuracy_of(classifier: Classifier, cohort: Cohort) -> tuple[int, int]:
     for start in range(0, len(cohort), BATCH):
         places = range(start, min(start + BATCH, len(cohort)))
         with torch.inference_mode():
-            logits = classifier(torch.stack([classifier.prepare(cohort[place]) for place in places]))
+            images = torch.stack([classifier.prepare(cohort[place]) for place in places])
+            logits = classifier(images.to(classifier.device)).cpu()
         if classifier.findings is not None:
             known = torch.from_numpy(cohort.known_findings[list(places)])
             right += int(classifier.findings.right(logits, known)[~known.isnan()].sum())

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from dosimeter.analysis.attacks import reported_doses
-from dosimeter.analysis.base import APART
 from dosimeter.analysis.names import attack_title, model_name, place, storage_name
 from dosimeter.analysis.wording import is_marked, records
 from dosimeter.presentation.numbers import DASH, count, dose, is_missing
@@ -98,7 +97,7 @@ STORAGE = Field("Stored as", "storage", "storage")
 EPSILON, N = Field("Epsilon", "epsilon", "epsilon"), Field("n", "n", "count")
 SERIES = (COHORT, PROTOCOL, MODEL, ATTACK, STORAGE)
 
-_APART = (Field("Seed", "seed", "count"), Field("Defence", "defence", "words"), Field("Finding", "decision", "words"))
+_APART = (Field("Seed", "seed", "count"), Field("Finding", "decision", "words"))  # a defence is in its model's name
 
 
 def at_doses(table: pd.DataFrame) -> pd.DataFrame:
@@ -118,7 +117,7 @@ def sheets(name: str, spec: PaperTable, table: pd.DataFrame, caption: str) -> It
     table = spec.rows(table)
     if table.empty:
         return
-    keys = [*spec.keys, *(field for field in _APART if field.name in table and field.name in APART)]
+    keys = [*spec.keys, *(field for field in _APART if field.name in table)]
     if not spec.across:
         yield _listed(name, spec, keys, table, caption)
         return
@@ -221,7 +220,10 @@ def _varying(
 
 
 def _is_there(field: Field, table: pd.DataFrame) -> bool:
-    return field.name in table and bool(table[field.name].notna().any())
+    if field.name not in table:
+        return False
+    censored = bool(field.interval) and "censored" in table and bool(table["censored"].any())
+    return censored or bool(table[field.name].notna().any())
 
 
 _SAID = {
@@ -261,6 +263,10 @@ def _fixed(scale: float, decimals: int) -> Callable[[Any], str]:
     return lambda value: DASH if is_missing(value) else f"{scale * float(value):.{decimals}f}"
 
 
+def _thousandths(value: Any) -> str:
+    return DASH if is_missing(value) else dose(1000 * float(value))
+
+
 def _signed(value: Any) -> str:
     return DASH if is_missing(value) else f"{100 * float(value):+.1f}"
 
@@ -282,7 +288,8 @@ KINDS = {
     "count": Kind(count, count),
     "percent": Kind(_fixed(100, 1), _fixed(100, 0)),
     "points": Kind(_signed, _signed),
-    "thousandths": Kind(_fixed(1000, 2), _fixed(1000, 2)),
+    "thousandths": Kind(_thousandths, _thousandths),
+    "significant": Kind(dose, dose),
     "decimal": Kind(_fixed(1, 2), _fixed(1, 2)),
     "precise": Kind(_fixed(1, 3), _fixed(1, 3)),
     "p": Kind(_p, _p),
@@ -298,7 +305,7 @@ def entry(field: Field, row: Mapping[str, Any]) -> Entry:
     value = kind.write(row.get(field.name))
     low, high = field.low or f"{field.interval}_low", field.high or f"{field.interval}_high"
     interval = ""
-    censored = row.get("censored") is not None and field.interval and field.kind in ("thousandths", "decimal")
+    censored = row.get("censored") is not None and field.interval and field.kind in ("thousandths", "significant")
     scale = kind.write(_largest(field, row)) if censored else ""
     if censored and row.get("censored"):
         value = f">{scale}"

@@ -217,6 +217,7 @@ class Section:
         published: by a table's name, its column of the paper's numbers and where the paper has them.
         paper: by a table's name what a paper shows of it; of others there is the CSV file alone.
         measures: whether its tables need the columns `record.table.VISIBILITY`, which others are not given.
+        folded: whether it stands folded on the page, for those who look for it.
         css: what it adds to the page's style sheet.
     """
 
@@ -228,6 +229,7 @@ class Section:
     published: ClassVar[Mapping[str, tuple[str, str]]] = {}
     paper: ClassVar[Mapping[str, PaperTable]] = {}
     measures: bool = False
+    folded: bool = False
     css: str = ""
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:

@@ -30,8 +30,10 @@ _SIZES = {"normalsize": 1.0, "small": 0.925, "footnotesize": 0.85}
 _SEPARATION_PT = 3.0  # \tabcolsep, on either side of a column
 _SPACE_PT = 3.4
 _LONG_WORD = 10
-_LINES = {"normalsize": 34, "small": 38, "footnotesize": 44}
-"""Lines of a table that a page has room for, below its caption."""
+_PAGE_PT = 550.0
+"""The text height of the article class."""
+
+_BASELINE_PT = {"normalsize": 12.0, "small": 11.0, "footnotesize": 9.5}
 
 
 class Fit(NamedTuple):
@@ -121,7 +123,7 @@ def _fitting(sheet: Sheet, width: float) -> Iterator[tuple[Sheet, Fit]]:
             yield from _fitting(part._replace(name=f"{sheet.name}-{'ab'[place]}"), width)
         return
     fit = fit or Fit("footnotesize", dict.fromkeys((place for place, each in enumerate(sheet.words) if each), 40.0))
-    parts = list(_pages(sheet, fit))
+    parts = list(_pages(sheet, fit, width))
     for number, rows in enumerate(parts, start=1):
         name, caption = f"{sheet.name}-{number}", f"{sheet.caption} Part {number} of {len(parts)}."
         part = sheet._replace(rows=rows)
@@ -136,13 +138,17 @@ def _columns(sheet: Sheet, columns: Sequence[int]) -> Sheet:
     )
 
 
-def _pages(sheet: Sheet, fit: Fit) -> Iterator[list[list[Entry]]]:
-    """Yield the rows of one page after another."""
+def _pages(sheet: Sheet, fit: Fit, width: float) -> Iterator[list[list[Entry]]]:
+    """Yield the rows of one page after another, below the caption."""
+    n_caption = math.ceil(width_pt(sheet.caption) / (0.9 * width)) + 2
+    room = _PAGE_PT - n_caption * _BASELINE_PT["normalsize"] - 40.0
+    most = int(room / _BASELINE_PT[fit.size]) - len(sheet.heads[0])
     page: list[list[Entry]] = []
     used = 0
     for row in sheet.rows:
         lines = max([1, *(_n_lines(row[place], width, fit.size) for place, width in fit.wrapped.items())])
-        if page and used + lines > _LINES[fit.size]:
+        lines += fit.lifted and (not page or row[0] != page[-1][0])
+        if page and used + lines > most:
             yield page
             page, used = [], 0
         page.append(row)
@@ -262,7 +268,7 @@ def _table(sheet: Sheet, fit: Fit) -> Iterator[str]:
     columns = "".join(_column(sheet, fit, place, paired[place]) for place in shown)
     yield rf"\begin{{table}}[tbp]\centering\{fit.size}\setlength{{\tabcolsep}}{{{_SEPARATION_PT:g}pt}}"
     yield rf"\caption{{{escape(sheet.caption)}}}\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', sheet.name)}}}"
-    yield rf"\smallskip\begin{{tabular}}{{@{{}}{columns}@{{}}}}"
+    yield rf"\medskip\begin{{tabular}}{{@{{}}{columns}@{{}}}}"
     yield r"\toprule"
     yield from _strutted(_head_lines(sheet, paired, lifted=fit.lifted))
     yield r"\midrule"

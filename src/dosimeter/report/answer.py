@@ -39,24 +39,30 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 def _line(result: Mapping[str, Any]) -> str:
     """Return "VERDICT: classifier: epsilon50, worst case; why" of one classifier."""
-    attack = _chosen(result["attacks"])
+    attack, judged = chosen(result["attacks"]), judged_of(result)
     worst = result["worst_case"]
-    family = PUBLISHED if (worst or attack or {}).get("preset") == PUBLISHED else "sound"
-    judged = next((each for each in result.get("evaluations", ()) if each["preset"] == family), None)
     verdict = judged["verdict"] if judged else NOT_EXAMINED
     because = f"; {verdict} because: {judged['because']}" if judged and judged["because"] else ""
     who = f"{model_name(result['model'])} on {result['cohort']} ({result['protocol']} protocol, {result['n']} images)"
-    return f"{verdict}: {who}: {_half(attack)}; {_worst(worst)}{because}"
+    return f"{verdict}: {who}: {half_said(attack)}; {_worst(worst)}{because}"
 
 
-def _chosen(attacks: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def judged_of(result: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the judgement of the evaluation that the answer of a result is from; None: it was not examined."""
+    found: Mapping[str, Any] = result["worst_case"] or chosen(result["attacks"]) or {}
+    family = PUBLISHED if found.get("preset") == PUBLISHED else "sound"
+    return next((each for each in result.get("evaluations", ()) if each["preset"] == family), None)
+
+
+def chosen(attacks: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Return the attack whose epsilon50 counts: the worst case, else the sound preset, else the first of floats."""
     floats = {each["preset"]: each for each in attacks if each["storage"] == "float"}
     attacks = [name for name in floats if family(name) != "control"]  # of controls alone there is no answer
     return next((floats[name] for name in (WORST_CASE, "sound", *attacks) if name in floats), None)
 
 
-def _half(attack: Mapping[str, Any] | None) -> str:
+def half_said(attack: Mapping[str, Any] | None) -> str:
+    """Return epsilon50 of an attack with its interval, in words."""
     if attack is None:
         return "epsilon50 not asked"
     name = attack_title(attack["preset"])

@@ -11,14 +11,26 @@ import pandas as pd
 from markupsafe import Markup, escape
 from PIL import Image
 
+from dosimeter.analysis import names
 from dosimeter.presentation.section import Page, Reading, fill, read_file
 from dosimeter.record.table import Responses
 from dosimeter.report.figures import FigureFile
+from dosimeter.report.first_screen import MOST, Card, cards
 from dosimeter.report.glossary import GLOSSARY
 from dosimeter.report.sections import in_order
+from dosimeter.report.summary import summarise
 
 MAX_BYTES = 10_000_000
 _IMAGES_BYTES = 8_500_000  # of base64, leaving room for the tables
+
+SHOWN_PICTURES = 1
+"""Figures of a section that are not folded."""
+
+SHOWN_SENTENCES = 4
+"""Sentences of a section that are not folded."""
+
+FIRST = "verdict"
+"""The section whose first figure stands on the first screen."""
 
 _WORDS = Markup("<!-- the words of this page -->")
 
@@ -36,6 +48,7 @@ class Shown(NamedTuple):
     name: str
     heading: str
     page: Page
+    folded: bool
     pictures: list[Picture]
 
 
@@ -72,8 +85,15 @@ def render(
     there = [(name, section) for name, section in in_order() if section.is_there(run)]
     run = Reading(responses, tables, {name: number for number, (name, _) in enumerate(there, start=1)})
     pictures = embed(figures)
+    first = next((each for each in pictures if each.figure.section == FIRST), None)
     shown = [
-        Shown(name, section.heading(run), section.page(run), [each for each in pictures if each.figure.section == name])
+        Shown(
+            name,
+            section.heading(run),
+            section.page(run),
+            section.folded,
+            [each for each in pictures if each.figure.section == name and each is not first],
+        )
         for name, section in there
     ]
     cohorts = ", ".join(dict.fromkeys(cohort for cohort, _ in run.trials))
@@ -85,12 +105,20 @@ def render(
         css=read_file(__package__, "style.css") + "".join(section.css for _, section in there),
         meta=meta,
         failures=_failures(responses.frame),
+        first=fill(__package__, "first_screen.html", cards=_cards(responses, tables), most=MOST, picture=first),
         sections=shown,
+        shown_pictures=SHOWN_PICTURES,
+        shown_sentences=SHOWN_SENTENCES,
         trust=run.numbers.get("trust"),
         words=_WORDS,
     )
     page = str(filled)
     return page.replace(_WORDS, _words_of(page))
+
+
+def _cards(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[Card]:
+    with names.of(responses.meta):
+        return cards(summarise(responses, tables)["results"])
 
 
 def _words_of(page: str) -> str:

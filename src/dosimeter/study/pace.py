@@ -30,7 +30,7 @@ from dosimeter.sweeps.paths import Ray
 from dosimeter.visibility.measure import Reference
 
 ROUNDS, FEW_ROUNDS, LONG_S = 3, 2, 1.0
-"""Times that everything is done, after once to warm up: the fewer where those took so long already."""
+"""Times that everything is done, after once to warm up; what takes so long is done the fewer, and warms nothing up."""
 
 ALONE = 2.2
 """All cores on one image are not slower than this beside a core an image; where they seem so, others are at work."""
@@ -175,12 +175,16 @@ def _seconds(function: Callable[[], object], workers: int) -> float:
 
 def _alone(function: Callable[[], object]) -> float:
     """Return the seconds that a call takes with all of torch's threads, the median of a few: others may be at work."""
-    function()  # warms up
-    taken: list[float] = []
-    while len(taken) < (FEW_ROUNDS if sum(taken) > LONG_S else ROUNDS):
+
+    def timed() -> float:
         started = time.perf_counter()
         function()
-        taken.append(time.perf_counter() - started)
+        return time.perf_counter() - started
+
+    first = timed()
+    taken = [first] if first > LONG_S else []
+    while len(taken) < (FEW_ROUNDS if sum(taken) > LONG_S else ROUNDS):
+        taken.append(timed())
     return sorted(taken)[(len(taken) - 1) // 2]  # of two the shorter
 
 

@@ -41,6 +41,7 @@ from dosimeter.record.run import MERGING, RUNNING, Run
 from dosimeter.report import redraw
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.data_audit import data_audits
+from dosimeter.study.first_look import first_look
 from dosimeter.study.gathering import Asked, Swept, gather, leave, run_id_of
 from dosimeter.study.planning import check_limits, plan_trial, require_classes, threat_of
 from dosimeter.study.subjects import NOBODY, Subjects
@@ -109,6 +110,7 @@ class _Study:
         self.examinations = Examinations(run, progress)
         self.swept: dict[Place, Swept] = {}
         self.waiting: dict[Place, Classifier] = {}  # to be swept once all are there to hear each other's images
+        self.loaded: dict[str, Classifier] = {}  # before it is its turn
         self.noted: set[str] = set()
         self.n_executed = 0  # cells whose rows were not there
         self.asked: Asked  # once images are read
@@ -140,6 +142,7 @@ class _Study:
             for sentence in (*cohort.left_out, *cohort.notes, *flat_sentences(cohort)):
                 self.progress.note(f"{cohort.name}: {sentence}")
         self._say(sentence for trial in trials for sentence in copy_sentences(trial.split, trial.cohort))
+        self._first_look(trials)
         if self.config.data_audit:
             self.asked = self.asked._replace(data_audits=data_audits(self.config, trials, self.run, self.progress))
         for place, model in enumerate(self.config.model):
@@ -170,12 +173,27 @@ class _Study:
         self._merge(self.asked)
         return incomplete, False
 
-    def _brought(self, model: str, trials: Sequence[Trial]) -> Iterator[tuple[int, Classifier]]:
-        """Yield each trial's place and the trained classifier of a card, or of a folder, as it is asked there."""
+    def _first_look(self, trials: Sequence[Trial]) -> None:
+        """Say how many of the first images the first trained classifier has right, before anything takes long."""
+        if not self.config.brought or self.run.is_settled:
+            return
+        model, trial = self.config.model[0], trials[0]
+        classifier = self.loaded[model] = self._load(model)
+        require_classes(classifier, trial.cohort)
+        said = first_look(classifier, trial.split.test)
+        if said:
+            self.progress.note(f"{name_of(model)} on {trial.cohort.name}: {said}")
+
+    def _load(self, model: str) -> Classifier:
+        """Return the trained classifier of a card, of a folder, or of a Python session."""
         self.progress.begin(f"{name_of(model)}: loading", 0)
         with self.run.stage("load", model=name_of(model)):
             own = self.subjects.classifiers.get(model)
-            classifier = own or bring(model, trust=self.config.trust, device=self.device)
+            return own or bring(model, trust=self.config.trust, device=self.device)
+
+    def _brought(self, model: str, trials: Sequence[Trial]) -> Iterator[tuple[int, Classifier]]:
+        """Yield each trial's place and the trained classifier of a card, or of a folder, as it is asked there."""
+        classifier = self.loaded.pop(model, None) or self._load(model)
         if classifier.access != "gradients" and self.config.executor != "local":
             raise DosimeterError(
                 f"executor must be local for {name_of(model)}, which is only asked, got {self.config.executor}."

@@ -13,6 +13,7 @@ class Claims(Section):
     title = "What the paper says, and what this run shows"
     note = "statements of the paper beside this run's numbers"
     rank = 110
+    folded = True
 
     def is_there(self, run: Reading) -> bool:
         """Whether the run is of the paper's cohorts and networks."""

@@ -34,6 +34,7 @@ class Done(Section):
     title = "What was done"
     note = "cohorts, protocols, networks and attack presets of the run"
     rank = 10
+    folded = True
 
     def page(self, run: Reading) -> Page:
         """Return the section's own lay-out."""

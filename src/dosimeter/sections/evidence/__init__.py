@@ -16,6 +16,7 @@ class Evidence(Section):
     title = "Evidence toward frameworks"
     note = "items of security and reporting frameworks: what the run shows, and what it does not"
     rank = 115
+    folded = True
     captions: ClassVar = {
         "evidence": "Evidence toward items of frameworks: what this run shows, and what it does not. It is evidence, "
         "no judgement that an item is met."

@@ -9,6 +9,7 @@ class Provenance(Section):
     title = "Provenance"
     note = "command, digests, seeds, splits, classifiers, engines, settings, machine, time"
     rank = 120
+    folded = True
 
     def page(self, run: Reading) -> Page:
         """Return the section's own lay-out."""

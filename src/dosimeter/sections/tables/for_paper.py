@@ -76,7 +76,7 @@ PAPER = {
         ),
     ),
     "fgsm_accuracy": PaperTable(
-        keys=(COHORT, PROTOCOL, EPSILON, Field("Grey\nlevels", "levels", "decimal")),
+        keys=(COHORT, PROTOCOL, EPSILON, Field("Grey\nlevels", "levels", "epsilon")),
         numbers=(Field("", "accuracy", "percent", low="ci_low", high="ci_high"),),
         across=(MODEL, ATTACK, STORAGE),
         interval=f"{WILSON}, of each epsilon alone",
@@ -96,7 +96,7 @@ PAPER = {
             N,
             Field("Never\nflipped", "n_censored", "count"),
             Field("Epsilon50\n10⁻³", "epsilon50", "thousandths", "epsilon50"),
-            Field("Grey\nlevels", "grey_levels", "decimal", "grey_levels"),
+            Field("Grey\nlevels", "grey_levels", "significant", "grey_levels"),
         ),
         interval="95 % intervals of the median from ranks, by patient",
         note="The images, n, are those answered correctly without attack",
