@@ -283,6 +283,30 @@ def test_a_coins_accuracy_does_not_fall_with_an_attacks_steps() -> None:
     assert n_clean - found[1] < spread
 
 
+def test_the_clean_row_of_a_sweep_has_the_systems_answer_and_not_the_attackers() -> None:
+    """FGSM knows logits of the unperturbed image from its gradient's pass; they are of other draws."""
+    defended = put(convolutional_classifier(scale=20.0), RandomResize(least=0.5, draws=2, attack_draws=2))
+    images = noise(3, 32, seed=4)
+    cohort = dm.cohort_of(images.numpy(), [0, 1, 0], classes=CLASSES)
+    rows = dm.sweep(defended, cohort, "fgsm", effort="quick", epsilons=[0.01]).frame
+    clean = rows[rows["epsilon"] == 0].sort_values("case_id")
+    with torch.no_grad():
+        wanted = defended(torch.stack([defended.prepare(case) for case in cohort]))
+    with torch.enable_grad():
+        theirs = defended(images)
+    found = torch.tensor(np.stack(clean["logits"].to_numpy()))
+    torch.testing.assert_close(found.sort(dim=0).values, wanted.sort(dim=0).values)
+    assert not torch.allclose(theirs, wanted, atol=1e-3)
+
+
+def test_an_attack_on_what_draws_fills_its_ball() -> None:
+    """What barely succeeds with an attacker's draws may fail with the system's."""
+    bare = convolutional_classifier()
+    images, labels = noise(1, 32), torch.zeros(1, dtype=torch.long)
+    assert Problem(put(bare, RandomResize()), images, labels).fill
+    assert not Problem(bare, images, labels).fill
+
+
 # --- ensembles ----------------------------------------------------------------------------------------------
 
 

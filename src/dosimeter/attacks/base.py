@@ -16,8 +16,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
+from dosimeter.attacks.alarms import BLEND, blended, folded
 from dosimeter.attacks.lattice import on_lattice
 from dosimeter.attacks.losses import LOSSES
 from dosimeter.errors import DosimeterError, in_a_line
@@ -27,11 +27,6 @@ BALL_TOLERANCE = 1e-6
 SUCCESS_MARGIN = 5e-5
 """An attack stops at a misclassification whose margin is this share of the image's largest spread of logits so far: a
 smaller one may be undone by the rounding of another batch. It follows the logits' scale and no offset of theirs."""
-
-BLEND = 0.1
-"""See `Problem`: with a tenth PGD needs little more than the least epsilon that wins against a linear classifier with a
-linear detector; without any it may need three times as much, or not win at all."""
-NO_WIDTH = 1e-12  # of logits that are all the same
 
 ROUNDING = 4 * torch.finfo(torch.float32).eps  # of the largest logit: margins below it are the rounding's own
 
@@ -176,7 +171,7 @@ class Problem:
         try:
             with torch.enable_grad():
                 outputs = self.network(images).float()
-                climbed = self.losses(self._blended(outputs), loss)
+                climbed = self.losses(self._climbed(outputs), loss)
             if not climbed.requires_grad:
                 raise no_gradient()
             (gradient,) = torch.autograd.grad(climbed.sum(), images, allow_unused=True)  # a sum: batching changes none
@@ -204,28 +199,19 @@ class Problem:
     def folded(self, outputs: Tensor) -> Tensor:
         """Return logits (n, n_classes) of outputs, the alarm of a network that rejects folded into the true class.
 
-        The true class's logit becomes the larger of its own and the alarm's. So what an attack is after, another class
-        with the largest logit, is an image that is answered wrongly and not rejected, and the gradient of any loss is
-        that of whichever of the two is still missing: every attack knows the detector. Source: Bryniarski et al. 2021
-        (arXiv 2106.15023), selective gradients, without their choice of a weight.
+        What an attack is after, another class with the largest logit, is then an image that is answered wrongly and not
+        rejected: every attack knows the detector (see `attacks.alarms`).
         """
         if not getattr(self.network, "rejects", False):
             return outputs
         return folded(outputs, self.labels.expand(len(outputs)))
 
-    def _blended(self, outputs: Tensor) -> Tensor:
-        """Return `folded`, smooth where true class and alarm are about as large: what the gradient is taken of.
-
-        A step along one of two signs undoes what the last did along the other wherever they disagree; along the sign of
-        a mean of both gradients it gains on both.
-        """
+    def _climbed(self, outputs: Tensor) -> Tensor:
+        """Return what the gradient is taken of: `folded`, smooth where true class and alarm are about as large."""
         if not (self.blend and getattr(self.network, "rejects", False)):
             return self.folded(outputs)
         assert self.spreads is not None
-        logits = outputs[:, :-1].detach()
-        spread = torch.maximum(self.spreads[self.places].to(logits), logits.amax(dim=1) - logits.amin(dim=1))
-        width = (self.blend * spread).clamp(min=NO_WIDTH)[:, None]
-        return width * folded(outputs / width, self.labels, torch.logaddexp)
+        return blended(outputs, self.labels, self.spreads[self.places].to(outputs), share=self.blend)
 
     def allowed(self, gradient: Tensor, channels: str) -> Tensor:
         """Return a direction (batch, 3, H, W) as far as it may be followed: planes tied, nothing outside the mask."""
@@ -271,19 +257,6 @@ class Problem:
         """Return uniform noise in [-1, 1), (batch, 1, H, W) if `channels` is "tied", else one plane for each."""
         planes = 1 if channels == "tied" else self.images.shape[1]
         return 2 * self.random(torch.rand, planes, *self.images.shape[2:]) - 1
-
-
-def folded(outputs: Tensor, labels: Tensor, larger: Callable[[Tensor, Tensor], Tensor] = torch.maximum) -> Tensor:
-    """Return logits (n, n_classes) of outputs with an alarm (n, n_classes + 1), which counts for the true class.
-
-    Args:
-        outputs: the alarm last.
-        labels: (n,).
-        larger: of the true class's logit and the alarm.
-    """
-    logits, alarm = outputs[:, :-1], outputs[:, -1:]
-    true = one_hot(labels, logits.shape[1]).bool()
-    return torch.where(true, larger(logits, alarm), logits)
 
 
 def _seed(image: Tensor, seed: int) -> int:

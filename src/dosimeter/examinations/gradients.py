@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import AttackError, Problem, folded, lacks_gradient, perturb
+from dosimeter.attacks.alarms import folded
+from dosimeter.attacks.base import AttackError, Problem, lacks_gradient, perturb
 from dosimeter.attacks.known.pgd import PGD
 from dosimeter.attacks.slopes import TOLERANCE, Slope, slope
 from dosimeter.attacks.threat import ANYTHING, Threat
