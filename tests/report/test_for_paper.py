@@ -21,7 +21,8 @@ from dosimeter.analysis import names
 from dosimeter.errors import DosimeterError
 from dosimeter.presentation.lengths import POINTS_PER_INCH, parse_length
 from dosimeter.presentation.paper import Entry, Field, PaperTable, Sheet, sheets
-from dosimeter.presentation.typeset import comma_separated, document, escape, latex, markdown, width_pt
+from dosimeter.presentation.tex import escape
+from dosimeter.presentation.typeset import comma_separated, document, latex, markdown, width_pt
 from dosimeter.record.table import Responses, compact
 from dosimeter.report import methods
 from dosimeter.report.build import build_tables

@@ -20,6 +20,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
 from dosimeter.presentation.paper import Entry, Sheet
+from dosimeter.presentation.tex import breakable, escape, unbroken
 
 ARTICLE_PT = 345.0
 """The text width of the article class at 10 pt."""
@@ -29,7 +30,6 @@ _SIZES = {"normalsize": 1.0, "small": 0.925, "footnotesize": 0.85}
 
 _SEPARATION_PT = 3.0  # \tabcolsep, on either side of a column
 _SPACE_PT = 3.4
-_LONG_WORD = 10
 _PAGE_PT = 550.0
 """The text height of the article class."""
 
@@ -233,7 +233,7 @@ def _wrapped(sheet: Sheet, width: float, scale: float, *, lifted: bool) -> dict[
     least = {}
     for place in words:
         texts = [*sheet.heads[place], *(row[place].value for row in sheet.rows)]
-        least[place] = min(wanted[place], scale * max(width_pt(part) for text in texts for part in _parts(text)) + 1)
+        least[place] = min(wanted[place], scale * max(width_pt(part) for text in texts for part in unbroken(text)) + 1)
     spare = room - sum(least.values())
     if not words or spare < 0:
         return None
@@ -333,69 +333,3 @@ def _cells(sheet: Sheet, row: Sequence[Entry], paired: Sequence[bool], fit: Fit)
         if paired[place]:
             behind = f"({cell.interval})" if cell.interval else ""
             yield escape(behind) + (rf"\textsuperscript{{{escape(cell.sign)}}}" if cell.sign else "")
-
-
-_ESCAPES = {
-    **{char: f"\\{char}" for char in "&%_#${}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\^{}",
-    "<": "$<$",
-    ">": "$>$",
-    "|": r"\textbar{}",
-    '"': "''",
-    "–": "--",
-    "—": "---",
-    "−": "$-$",
-    "×": r"$\times$",
-    "†": r"\dag{}",
-    "…": r"\dots{}",
-    "“": "``",
-    "”": "''",
-    "’": "'",
-    "‘": "`",
-    "\u00a0": "~",
-    "\u202f": r"\,",
-}
-
-
-def escape(text: str) -> str:
-    """Return `text` as LaTeX prints it; a letter that no usual font has is named by its number.
-
-    Example:
-        >>> escape("50 % of a_b, 5–9")
-        '50 \\\\% of a\\\\_b, 5--9'
-    """
-    return "".join("$10^{-3}$" if part == "10⁻³" else "".join(map(_escaped, part)) for part in re.split("(10⁻³)", text))
-
-
-def _escaped(char: str) -> str:
-    if char in _ESCAPES:
-        return _ESCAPES[char]
-    if " " <= char <= "~" or "\u00c0" <= char <= "\u017f":
-        return char
-    return f"[U+{ord(char):04X}]"
-
-
-def breakable(text: str) -> str:
-    """Return `text` as LaTeX prints it, with places to break in long words."""
-    return "".join(
-        "".join(map(_escaped, part)) + ("" if part.endswith(" ") else r"\allowbreak{}") for part in _parts(text)
-    )
-
-
-def _parts(text: str) -> list[str]:
-    """Return the parts of a text that are never broken: words, and of long words what stands between signs."""
-    parts = []
-    for word in re.findall(r"\S+\s*", text):
-        if len(word.strip()) <= _LONG_WORD:
-            parts.append(word)
-        else:
-            parts += [
-                piece for each in re.findall(r"[^_\-+/:.@,]*[_\-+/:.@,]|[^_\-+/:.@,]+", word) for piece in _cut(each)
-            ]
-    return parts or [""]
-
-
-def _cut(word: str) -> list[str]:
-    return [word[start : start + _LONG_WORD] for start in range(0, len(word), _LONG_WORD)]
