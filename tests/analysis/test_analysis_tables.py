@@ -33,8 +33,10 @@ from dosimeter.report.build import build_tables, to_latex, write_tables
 from dosimeter.report.sections import in_order
 from dosimeter.sections.classes import Classes
 from dosimeter.sections.data_audit import DataAuditSection
+from dosimeter.sections.defences import Defences
 from dosimeter.sections.evidence import Evidence
 from dosimeter.sections.findings import SeveralFindings
+from dosimeter.sections.subgroups import Subgroups
 
 SMALL: dict[str, Any] = {"cohorts": {"xray-268": "xray"}, "epsilons": (0.0, 1e-3, 9e-3), "n_cases": 8}
 ANSWERS = {  # case: label, probability of class 1 at epsilon 0, 0.003 and 0.009
@@ -376,6 +378,8 @@ def test_a_run_with_attacks_and_seeds_has_every_table(tmp_path: Path) -> None:
         *SeveralFindings.captions,
         *DataAuditSection.captions,
         *Evidence.captions,
+        *Defences.captions,
+        *Subgroups.captions,
     }
     write_tables(tables, tmp_path)
     for name, table in tables.items():

@@ -51,9 +51,13 @@ def linear_classifier(weights: Tensor) -> Classifier:
     )
 
 
+FEWER = dict.fromkeys(("ima", "denoiser", "adversarial_training", "trades", "small_network"), "epochs=2")
+"""Of those that learn long: the contract is the same after a few epochs."""
+
+
 @pytest.mark.parametrize("text", [*registry.names("defences"), "bit_depth:3+median:5+jpeg:60"])
 def test_every_defence_keeps_the_contract(text: str) -> None:
-    check_defence(text)
+    check_defence(f"{text}:{FEWER[text]}" if text in FEWER else text)
 
 
 def test_rounding_is_to_the_levels_of_so_many_bits() -> None:

@@ -99,4 +99,4 @@ def test_an_audit_takes_up_what_was_found_of_a_classifier() -> None:
     assert {check.id for check in after.checks} - {check.id for check in before.checks} == {"centre: linear: opacity"}
     page = data_page(after)
     assert "linear: without their centre" in page
-    assert "Does the classifier tell opacity without the centre of the images?" in page
+    assert "Does linear tell opacity without the centre of the images?" in page

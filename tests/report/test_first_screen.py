@@ -60,7 +60,7 @@ def test_what_was_not_asked_is_not_there_and_what_was_is() -> None:
     seen = {"metric": "jnd_p95", "storage": "float", "preset": "sound", "epsilon": 0.001, "median": 1.7}
     (bare,), (whole,) = cards([result()]), cards([result(storage=[stored], visibility=[seen])])
     names = [fact.name for fact in bare.facts]
-    assert names == ["epsilon50, in grey levels", "right at epsilon 0.003, worst case", "right without attack"]
+    assert names == ["epsilon50, in grey levels", "right at epsilon 0.003, FGSM, sound preset", "right without attack"]
     told = {fact.name: fact.value for fact in whole.facts[3:]}
     assert told == {"kept by a file": "from epsilon 0.004", "would be seen": "possibly"}
 

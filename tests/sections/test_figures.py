@@ -242,10 +242,19 @@ def test_write_figures_names_them_as_the_paper_does(tmp_path: Path) -> None:
     figures = write_figures(run, build_tables(run), tmp_path)
     assert dict(mpl.rcParams) == before
     assert [figure.name.removeprefix("covid-ct-paper-") for figure in figures] == [
-        *("fig09-training", "fig09-roc", "fig10-metrics", "fig11-pictures-vgg16", "fig12-accuracy", "fig13-drop"),
+        *(
+            "answer",
+            "fig09-training",
+            "fig09-roc",
+            "fig10-metrics",
+            "fig11-pictures-vgg16",
+            "fig12-accuracy",
+            "fig13-drop",
+        ),
         *("fig14-unchanged", "survival"),
     ]
-    assert figures[4].title == "Figure 12. Accuracy against epsilon: covid-ct, paper protocol"
+    assert figures[5].title == "Accuracy against epsilon: covid-ct, paper protocol"
+    assert figures[5].caption.endswith("In the paper it is figure 12.")
     assert all(figure.path_svg.is_file() and figure.path_png.is_file() for figure in figures)
 
 

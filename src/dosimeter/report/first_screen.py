@@ -6,7 +6,7 @@ The last lines of a command say the same (`report.answer`), from the same number
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dosimeter.analysis.names import model_name, storage_name
+from dosimeter.analysis.names import WORST_CASE, attack_title, model_name, storage_name
 from dosimeter.presentation.numbers import percent, percent_range
 from dosimeter.report.answer import NOT_EXAMINED, chosen, half_said, judged_of
 from dosimeter.units import GREY_LEVELS_8BIT
@@ -100,7 +100,8 @@ def _worst(result: Mapping[str, Any]) -> Fact | None:
     if worst is None or worst["value"] is None:
         return None
     interval = percent_range(worst["low"], worst["high"], 0)
-    name = f"right at epsilon {worst['epsilon']:g}, worst case"
+    by = "worst case" if worst["preset"] == WORST_CASE else attack_title(worst["preset"])
+    name = f"right at epsilon {worst['epsilon']:g}, {by}"
     level = f"{worst['epsilon'] * GREY_LEVELS_8BIT:.2f} grey levels"
     note = f"95 % interval {interval}; {level}" if interval else level
     return Fact(name, percent(worst["value"]), note, worst.get("evaluation") or "")
