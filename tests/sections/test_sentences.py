@@ -84,7 +84,13 @@ def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_the_paper_is_spoken_of_where_it_is_the_subject(study: Said) -> None:
-    for words in ("What the paper says, and what this run shows", "(table 4)", "(table 5)", "Figure 7.", "published"):
+    for words in (
+        "What the paper says, and what this run shows",
+        "(table 4)",
+        "(table 5)",
+        "In the paper it is figure 7.",
+        "published",
+    ):
         assert words in study, words
     assert "repeated and extended" in study
     assert "The paper gives neither its split nor its trained weights nor the list of its X-ray images." in study
@@ -92,7 +98,7 @@ def test_the_paper_is_spoken_of_where_it_is_the_subject(study: Said) -> None:
 
 def test_the_paper_is_left_out_where_it_is_not(other: Said) -> None:
     for words in (
-        *("the paper says", "the paper’s claims", "(table 4)", "(table 5)", "(table 8)", "Figure 7.", "Figure 12."),
+        *("the paper says", "the paper’s claims", "(table 4)", "(table 5)", "(table 8)", "In the paper it is figure"),
         *(
             "published values",
             "Shaded columns",
