@@ -170,7 +170,11 @@ def page(served: Callable[[Any], str], new_context: Callable[..., Any], explorer
     page.on("pageerror", lambda error: mistakes.append(str(error)))
     page.on("console", lambda message: mistakes.append(message.text) if message.type == "error" else None)
     page.goto(f"{address}/?token={gate.token}")
-    shows(page)
+    page.opened = shows(page)
+    page.select_option("#attack", index=0)
+    shows(page, curve=0)
+    slide(page, 0)
+    shows(page, epsilon=0)
     yield page
     assert mistakes == []
 
@@ -203,6 +207,21 @@ def levels_of(page: Any, canvas: str) -> Any:
         canvas,
     )
     return np.array(values).reshape(-1, width, 4)[..., :3].transpose(2, 0, 1)
+
+
+def test_it_opens_at_the_flip_of_the_most_susceptible_image_and_says_what_is_shown(
+    page: Any, explorer: Explorer
+) -> None:
+    opened = page.opened
+    flips = [case for case in explorer.cases(opened["curve"]) if case["flip"] is not None]
+    least = min(flips, key=lambda case: case["flip"])
+    assert (opened["case"], opened["epsilon"]) == (least["place"], least["flip"])
+    assert "sound" in explorer.run()["curves"][opened["curve"]]["attack"]
+    slide(page, 1000)
+    shows(page, epsilon=0.08)
+    assert page.text_content("#often") == ", 5"  # 0.08 times 20 would leave the range
+    assert "at epsilon 0.08" in page.get_attribute("#adversarial", "aria-label")
+    assert page.get_attribute("#viewer", "aria-busy") == "false"
 
 
 def test_the_canvas_holds_exactly_the_pixels(page: Any, explorer: Explorer) -> None:

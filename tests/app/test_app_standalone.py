@@ -59,6 +59,12 @@ def opened(new_context: Callable[..., Any]) -> Iterator[Callable[[str], Any]]:
         page.on("request", lambda request: requests.append(request.url))
         page.goto(address)
         shows(page)
+        page.select_option("#attack", index=0)
+        shows(page, curve=0)
+        page.select_option("#times", "20")
+        slide(page, 0)
+        shows(page, epsilon=0)
+        page.click("#cases button >> nth=0")
         return page
 
     yield open_page

@@ -53,6 +53,18 @@ def test_the_facts_are_json_and_the_same_again() -> None:
     assert all("n" in fact for fact in facts.values() if isinstance(fact, dict))
 
 
+def test_what_no_loss_changes_is_measured_once_and_the_same() -> None:
+    classifier = convolutional_classifier()
+    first = examine(classifier, COHORT, n_images=6, loss="keras_bce", channels="free")
+    passes: list[int] = []
+    hook = classifier.base.register_forward_hook(lambda *_: passes.append(1))
+    alone, n_alone = examine(classifier, COHORT, n_images=6), len(passes)
+    beside, n_beside = examine(classifier, COHORT, n_images=6, known=first), len(passes) - n_alone
+    hook.remove()
+    assert beside == alone
+    assert n_beside < n_alone / 2
+
+
 def test_the_classifier_is_untouched() -> None:
     classifier = convolutional_classifier()
     classifier.head.train()

@@ -12,7 +12,7 @@ from dosimeter.attacks.losses import check_loss, margin
 from dosimeter.attacks.threat import ANYTHING, Threat
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError
-from dosimeter.examinations.answers import ROUNDING, apart, ask, batching, draw, outputs, randomness
+from dosimeter.examinations.answers import ROUNDING, Asked, apart, ask, batching, draw, outputs, randomness
 from dosimeter.examinations.gradients import (
     N_REPEATED,
     Climbed,
@@ -47,6 +47,7 @@ def examine(
     n_images: int = 32,
     seed: int = 0,
     threat: Threat = ANYTHING,
+    known: Facts | None = None,
 ) -> Facts:
     """Return what can be known of a classifier before it is attacked, as JSON types.
 
@@ -60,6 +61,7 @@ def examine(
         threat: what the attack that will follow may do: its gradients are examined as it meets them, towards its target
             and within its mask. What is asked of the classifier alone, whether it answers alike, whether its gradient
             is that of its answers and leads anywhere at all, is asked without.
+        known: what was returned with another loss on the same images: what no loss changes is taken from it.
 
     Raises:
         DosimeterError: no image can be read, the classifier does not answer images with logits, or `OneLogit` or
@@ -82,7 +84,6 @@ def examine(
     attacked, places = subject.under(threat)
     climbed = climb(attacked, loss, channels)
     free = climb(subject, loss, channels) if threat.limits else climbed
-    margins = climb(subject, "margin", "free", N_REPEATED)
     met = subject.met(subject.images, labels) if classifier.rejects else logits
     right = logits.argmax(dim=1) == labels
     return {
@@ -94,10 +95,7 @@ def examine(
         "loss": loss,
         "channels": channels,
         "n": len(images),
-        "training": _training(subject, logits),
-        "randomness": randomness(subject, logits),
-        "batching": batching(subject, logits),
-        "outputs": outputs(asked),
+        **({name: known[name] for name in OF_ANY_LOSS} if known else _of_any_loss(subject, asked)),
         "accuracy": {
             "n": len(images),
             "n_cohort": len(cohort),
@@ -109,13 +107,32 @@ def examine(
         "graph": {"n": len(attacked.images), "error": climbed.error, "access": classifier.access},
         "identity": _identity(met[places], climbed),
         "gradient": gradients_there(climbed, right[places], channels, threat.mask),
-        "repeated_gradient": repeated_gradient(subject, margins),
-        "differences": differences(subject, logits, margins),
         "declared": declared(classifier),
-        "still": still(subject, logits),
-        "neighbours": _neighbours(subject, logits, margins),
         "step": one_level(attacked, climbed),
         "unbounded": unbounded(subject, free, right),
+    }
+
+
+OF_ANY_LOSS = (
+    *("training", "randomness", "batching", "outputs"),
+    *("repeated_gradient", "differences", "still", "neighbours"),
+)
+"""What is measured of a classifier on the same images alike, whatever loss an attack climbs."""
+
+
+def _of_any_loss(subject: Subject, asked: Asked) -> Facts:
+    """Return the facts `OF_ANY_LOSS`: of answers, and of the gradient of the margin with its planes apart."""
+    logits = asked.logits
+    margins = climb(subject, "margin", "free", N_REPEATED)
+    return {
+        "training": _training(subject, logits),
+        "randomness": randomness(subject, logits),
+        "batching": batching(subject, logits),
+        "outputs": outputs(asked),
+        "repeated_gradient": repeated_gradient(subject, margins),
+        "differences": differences(subject, logits, margins),
+        "still": still(subject, logits),
+        "neighbours": _neighbours(subject, logits, margins),
     }
 
 

@@ -23,12 +23,13 @@ def answer(run_folder: Path) -> list[str]:
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         with names.of(summary):
-            return list(_lines(summary))
+            return list(lines(summary))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DosimeterError(f"{path} is missing or damaged. Draw it again: dosimeter report {run_folder}") from error
 
 
-def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
+def lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a run found, of what `report.summary.summarise` returns."""
     if summary["status"] != "complete":
         yield f"{summary['status'].upper()} RUN: {' '.join(summary['incomplete'])}".removesuffix(": ")
     if summary["phantom"]:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from dosimeter.analysis import names
 from dosimeter.analysis.wording import records
 from dosimeter.presentation.section import Reading
 from dosimeter.presentation.values import of_keys
 from dosimeter.record.table import Responses
+from dosimeter.report.answer import lines
 from dosimeter.report.sections import in_order
 
 SUMMARY_VERSION = 1
@@ -25,7 +27,8 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         tables: as `report.build.build_tables` returns them.
 
     Returns:
-        schema_version, run_id, dosimeter_version, created, phantom; status ("complete", "incomplete" if a model or
+        answer, what a run found in a line for each classifier, as a command ends with; schema_version, run_id,
+        dosimeter_version, created, phantom; status ("complete", "incomplete" if a model or
         cohort is missing or an image failed, or "partial": the run was interrupted); incomplete (sentences); n_failed
         (images that failed, counted for each classifier); cohorts, one entry for each split with its images: n,
         n_train, n_test, skipped (left out), n_test_sharing_patient and n_test_in_training (of the test images, those
@@ -55,7 +58,8 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
     }
     for _, section in in_order():
         summary |= section.summary(run)
-    return summary
+    with names.of(summary):
+        return {"answer": list(lines(summary)), **summary}
 
 
 def _result(run: Reading, row: Mapping[str, Any]) -> dict[str, Any]:

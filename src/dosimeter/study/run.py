@@ -247,6 +247,12 @@ class _Study:
             for stage, duration_s in classifier.card["duration_s"].items():
                 self.run.add_seconds(stage, duration_s, model=model, **trials[place].scope)
             save_classifier(classifier, folder)
+            accuracy, where = classifier.card.get("test_accuracy"), trials[place]
+            if accuracy is not None:
+                self.progress.note(
+                    f"{model} on {where.cohort.name} ({where.split.protocol}, seed {where.split.seed}): {accuracy:.1%} "
+                    f"of {len(where.split.test)} test images are right without attack."
+                )
             yield place, classifier
 
     def _trained(self, folder: Path, weights: Weights) -> Classifier | None:

@@ -17,6 +17,7 @@ def ask(examined: Examined) -> Iterator[Question]:
     limits = replace(examined.threat, native=False)  # it looks at images on the classifier's grid
     declared, cohort = examined.settings.declared_accuracy, examined.trial.cohort.name
     for one in examined.each_decision:
+        before: list[Facts] = []  # of another loss, on the same images
         for preset in losses:
             options: dict[str, Any] = {
                 "loss": preset.attack.loss,
@@ -27,12 +28,14 @@ def ask(examined: Examined) -> Iterator[Question]:
             }
             key = [str(options), one.name, *([str(limits.identity)] if limits.limits else [])]
             told = {"evaluation": preset.name, "sampled": examined.settings.sampled}
-            found = partial(_found, one, threat=limits, **options)
+            found = partial(_found, one, before, threat=limits, **options)
             yield Question("examining its gradients", key, found, {**examined.scope, **told, **one.told})
 
 
-def _found(one: OneDecision, **options: Any) -> list[Facts]:
-    return [examine(one.classifier, one.trial.split.test, **options)]
+def _found(one: OneDecision, before: list[Facts], **options: Any) -> list[Facts]:
+    known = before[0] if before else None
+    before[:] = [examine(one.classifier, one.trial.split.test, known=known, **options)]
+    return before.copy()
 
 
 ENTRY = Examination(

@@ -27,6 +27,9 @@ from dosimeter.record.compact import UNDEFENDED
 
 Tables = Mapping[str, pd.DataFrame]
 Row = Mapping[str, Any]
+SIDE_BY_SIDE = 2
+"""Epsilons in a table at most; all are in its file."""
+
 PER = 1000
 """Refusals are given per so many images."""
 
@@ -115,7 +118,7 @@ def defence_tables(tables: Tables, order: Sequence[tuple[str, str]]) -> Iterator
 
 def worth(table: pd.DataFrame, curves: pd.DataFrame, where: str) -> View:
     """Return what is left with each defence: without attack and at the reported epsilons."""
-    doses = reported_doses(curves["epsilon"])
+    doses = reported_doses(curves["epsilon"])[:SIDE_BY_SIDE]
     rows = []
     for row in records(table):
         points = {point["epsilon"]: point for point in records(curves[curves["model"] == row["model"]])}

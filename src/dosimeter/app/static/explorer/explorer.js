@@ -8,7 +8,7 @@ const canvases = ["original", "adversarial", "difference"].map($);
 const SLIDER = 1000; // its largest value; 0 is epsilon 0
 const SETTLE_MS = 60; // a slider that moves asks no sooner
 
-const state = { run: null, curve: 0, cases: [], place: null, epsilon: 0, storage: "float", times: 20, grey: { ...FULL } };
+const state = { run: null, curve: 0, cases: [], place: null, epsilon: 0, storage: "float", times: "auto", grey: { ...FULL } };
 const view = { zoom: 1, x: 0, y: 0 };
 let images = {}; // the three that are shown, decoded
 let shown = null; // what was asked and said of them, and their values once those were asked for
@@ -32,6 +32,9 @@ const curve = () => state.run.curves[state.curve];
 const shownCase = () => state.cases.find((each) => each.place === state.place);
 const doses = () => shownCase()?.epsilons ?? [0, ...curve().epsilons]; // an export has each image's own
 const offered = () => state.run.storages.filter((each) => !state.run.exported || curve().storages.includes(each.name));
+const TIMES = [1, 5, 20, 100];
+// How often the difference is shown: as asked, or as often as fits between black and white.
+const times = () => (state.times === "auto" ? Math.max(1, ...TIMES.filter((each) => each * state.epsilon <= 0.5)) : state.times);
 const question = () => ({ curve: state.curve, case: state.place, epsilon: state.epsilon, storage: state.storage });
 
 // --- choosing --------------------------------------------------------------------------------------------------
@@ -59,12 +62,13 @@ function choose(changed) {
   return open(found >= 0 ? found : curves.findIndex((each) => fits(each, wanted.slice(0, upto + 1))));
 }
 
-async function open(place) {
+async function open(place, { begin = false } = {}) {
   const before = state.run.curves[state.curve];
   state.curve = place;
   const same = before.cohort === curve().cohort && before.protocol === curve().protocol && before.seed === curve().seed;
   state.cases = await ask("cases", { curve: place });
   if (!same || !shownCase()) state.place = state.cases[0].place;
+  if (begin) toFirstFlip();
   if (!offered().some((each) => each.name === state.storage)) state.storage = offered()[0].name;
   offer();
   list();
@@ -174,15 +178,36 @@ async function look() {
   storages();
   const wanted = question();
   const names = canvases.map((canvas) => canvas.id);
-  const asking = names.map((name) => ask(`image/${name}`, { ...wanted, times: state.times }).then(decode));
-  const decoded = await Promise.all(asking);
-  const said = await ask("answer", wanted);
-  if (mine !== asked) return;
+  busy(true);
+  try {
+    const often = times();
+    const asking = names.map((name) => ask(`image/${name}`, { ...wanted, times: often }).then(decode));
+    const decoded = await Promise.all(asking);
+    const said = await ask("answer", wanted);
+    if (mine !== asked) return;
+    show(wanted, names, decoded, said);
+    $("often").textContent = state.times === "auto" ? `, ${often}` : "";
+  } finally {
+    if (mine === asked) busy(false);
+  }
+}
+
+// The viewer says that it waits: an image at a dose that was not asked before takes a pass of the network.
+function busy(waiting) {
+  $("viewer").setAttribute("aria-busy", waiting);
+}
+
+function show(wanted, names, decoded, said) {
   images = Object.fromEntries(names.map((name, index) => [name, decoded[index]]));
   shown = { wanted, said, values: null };
   paint();
   tell(said);
   if (pointed) attempt(() => value(...pointed));
+  const which = `image ${state.place + 1}, ${curve().classes[said.label]}`;
+  const says = `${curve().model} says ${curve().classes[said.predicted]}`;
+  $("original").setAttribute("aria-label", `Original ${which}`);
+  $("adversarial").setAttribute("aria-label", `${curve().attack} of ${which} at epsilon ${state.epsilon}: ${says}`);
+  $("difference").setAttribute("aria-label", `Difference of the two, ${times()} times`);
   document.body.dataset.shown = JSON.stringify(wanted); // what stands on the page, for whoever waits for it
 }
 
@@ -388,7 +413,10 @@ document.addEventListener("keydown", (event) => {
 
 for (const id of Object.keys(NAMES)) $(id).onchange = () => attempt(() => choose(id));
 $("sort").onchange = list;
-$("times").onchange = () => { state.times = Number($("times").value); attempt(look); };
+$("times").onchange = () => {
+  state.times = $("times").value === "auto" ? "auto" : Number($("times").value);
+  attempt(look);
+};
 $("epsilon").oninput = () => setEpsilon(fromSlider(Number($("epsilon").value)));
 $("help-open").onclick = () => $("help").showModal();
 addEventListener("resize", place);
@@ -397,5 +425,18 @@ attempt(async () => {
   state.run = await ask("run");
   $("phantom").hidden = !state.run.phantom;
   $("run-id").textContent = `Run ${state.run.run_id}.`;
-  await open(0);
+  await open(first(), { begin: true });
 });
+
+// The curve that a run opens at: the sound preset's, whose loss does not vanish.
+function first() {
+  return Math.max(0, state.run.curves.findIndex((each) => each.attack.includes("sound")));
+}
+
+// The image that flips first, at its flip.
+function toFirstFlip() {
+  const flips = state.cases.filter((each) => each.flip !== null);
+  if (!flips.length) return;
+  const chosen = flips.reduce((least, each) => (each.flip < least.flip ? each : least));
+  Object.assign(state, { place: chosen.place, epsilon: chosen.flip });
+}

@@ -1,0 +1,73 @@
+"""The first screen: sentences and numbers as the run has them, of one classifier, of few, of many."""
+
+from typing import Any
+
+import pytest
+
+from dosimeter.presentation.section import fill
+from dosimeter.report.first_screen import MOST, cards
+
+
+def result(
+    half: float | None = 0.3, *, censored: bool = False, verdict: str = "PASS", model: str = "vgg16", **more: Any
+) -> dict[str, Any]:
+    def value(number: float | None) -> dict[str, Any]:
+        bounds = {"low": None if number is None else number / 2, "high": None if number is None else number * 2}
+        return {"value": number, "evaluation": verdict, "censored": censored, **bounds}
+
+    attack = {"preset": "sound", "storage": "float", "evaluation": verdict}
+    attack |= {"epsilon50": value(None if half is None else half / 255), "grey_levels": value(half)}
+    worst = {"epsilon": 0.003, "preset": "sound", "value": 0.25, "low": 0.1, "high": 0.4, "n": 40}
+    return {
+        "model": model,
+        "cohort": "mine",
+        "protocol": "whole",
+        "n": 40,
+        "worst_case": {**worst, "evaluation": verdict},
+        "accuracy": {"value": 0.9, "low": 0.8, "high": 0.95},
+        "attacks": [attack],
+        "evaluations": [{"preset": "sound", "verdict": verdict, "because": "" if verdict == "PASS" else "A check"}],
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (result(0.3), "Fragile: half of its right answers change within 0.3 grey levels of 255."),
+        (result(4.0), "Half of its right answers change within 4 grey levels of 255."),
+        (result(None, censored=True), "It withstands what was tried: fewer than half of its right answers changed."),
+        (result(None), "No right answer could be attacked."),
+        (result(0.3) | {"attacks": [], "worst_case": None}, "It was not attacked."),
+    ],
+)
+def test_the_sentence_is_what_the_run_shows(given: dict[str, Any], said: str) -> None:
+    (card,) = cards([given])
+    assert card.sentence == said
+
+
+def test_an_unreliable_evaluation_is_said_in_the_sentence_and_beside_each_number() -> None:
+    (card,) = cards([result(8.0, verdict="UNRELIABLE")])
+    assert "UNRELIABLE, so it may be more fragile" in card.sentence
+    assert [fact.mark for fact in card.facts] == ["UNRELIABLE", "UNRELIABLE", ""]
+    page = str(fill("dosimeter.report", "first_screen.html", cards=[card], most=MOST, picture=None, numbers={}))
+    assert page.count('class="flag unreliable"') == 2
+    assert "UNRELIABLE because: A check" in page
+
+
+def test_what_was_not_asked_is_not_there_and_what_was_is() -> None:
+    stored = {"storage": "png8", "n": 30, "evaluation": "PASS", "deployed_epsilon": {"value": 0.004}}
+    seen = {"metric": "jnd_p95", "storage": "float", "preset": "sound", "epsilon": 0.001, "median": 1.7}
+    (bare,), (whole,) = cards([result()]), cards([result(storage=[stored], visibility=[seen])])
+    names = [fact.name for fact in bare.facts]
+    assert names == ["epsilon50, in grey levels", "right at epsilon 0.003, worst case", "right without attack"]
+    told = {fact.name: fact.value for fact in whole.facts[3:]}
+    assert told == {"kept by a file": "from epsilon 0.004", "would be seen": "possibly"}
+
+
+def test_of_many_classifiers_the_most_fragile_come_first_and_all_stand_in_a_table() -> None:
+    found = cards([result(half, model=f"net {half}") for half in (5.0, 0.2, None, 1.0, 9.0, 3.0)])
+    assert [card.order for card in found] == [0.2, 1.0, 3.0, 5.0, 9.0, float("inf")]
+    page = str(fill("dosimeter.report", "first_screen.html", cards=found, most=MOST, picture=None, numbers={}))
+    assert page.count('<article class="card">') == MOST
+    assert page.count('<th scope="row"') == len(found)
