@@ -44,7 +44,7 @@ lint: setup
 # The documentation as files that need no network; a link that leads nowhere is an error. `mkdocs serve` shows it while it is written.
 docs: $(RUNS)
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 	@echo site/index.html
 
 # `make test ARGS=slow` runs the tests that are marked so as well; `make test ARGS=fast` those of tests/fast.txt alone,
