@@ -28,7 +28,7 @@ def blocks(name: str) -> list[tuple[str, str]]:
     return _BLOCK.findall((FOLDER / f"{name}.md").read_text(encoding="utf-8"))
 
 
-@pytest.mark.slow  # trains, converts and attacks networks, up to a minute a page
+@pytest.mark.slow  # trains, converts and attacks networks, up to some minutes a page
 @pytest.mark.parametrize("name", PAGES)
 def test_a_tutorial_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "torch")
