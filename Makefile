@@ -1,5 +1,5 @@
 # Two commands: `make study` runs the study and `make test` proves the code. Each sets up what it needs, and no more.
-# `make bench` measures it against its peers.
+# `make bench` measures it against its peers, `make docs` builds the documentation into site/.
 #
 #   VENV=PATH       the virtual environment's folder; one may serve several clones
 #   ARGS="..."      more arguments for the study or the benchmarks
@@ -16,7 +16,7 @@ READY := $(VENV)/.ready-$(ASKED)
 # Each clone runs its own sources, whichever clone the environment was made from.
 export PYTHONPATH := $(CURDIR)/src
 
-.PHONY: study setup test lint bench sources lowest
+.PHONY: study setup test lint docs bench sources lowest
 
 study: $(RUNS)
 	$(BIN)/python -m dosimeter study $(ARGS)
@@ -40,6 +40,12 @@ lint: setup
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
+
+# The documentation as files that need no network; a link that leads nowhere is an error. `mkdocs serve` shows it while it is written.
+docs: $(RUNS)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+	@echo site/index.html
 
 # `make test ARGS=slow` runs the tests that are marked so as well; `make test ARGS=fast` those of tests/fast.txt alone,
 # without lint and coverage.

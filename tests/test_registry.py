@@ -241,7 +241,7 @@ def test_what_one_file_or_one_entry_point_adds_stands_everywhere(tmp_path: Path)
     summary = json.loads((run / "summary.json").read_text())
     for name, title in sections.items():
         assert list(pd.read_csv(run / "tables" / f"{name}.csv").columns) == ["cohort", "protocol", "model", "n"]
-        assert "Images of each model, by a test." in (run / "tables" / f"{name}.tex").read_text()
+        assert not (run / "tables" / f"{name}.tex").exists()  # it does not say what a paper shows of it
         assert f"phantom-xray-paper-{name}.svg" in figures
         assert f'<section id="{name}"' in page
         assert f"{title}: phantom-xray, paper protocol" in page  # its figure's title

@@ -23,7 +23,7 @@ from dosimeter.errors import DosimeterError
 from dosimeter.presentation.style import save
 from dosimeter.record import table as responses
 from dosimeter.report import redraw
-from dosimeter.report.build import LATEX_ROWS, build_tables
+from dosimeter.report.build import build_tables
 from dosimeter.sections.figures.training import roc_curves
 
 pytestmark = pytest.mark.no_cover  # what these run others run too
@@ -45,9 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_report_of_thousands_of_images_stays_small(folder: Path) -> None:
     assert (folder / "report.html").stat().st_size < 1_000_000
     assert max(path.stat().st_size for path in (folder / "figures").iterdir()) < 200_000
-    latex = (folder / "tables" / "flip_epsilon.tex").read_text()
-    assert latex.count(r" \\") < LATEX_ROWS + 10
-    assert rf"The first {LATEX_ROWS} of {N_CASES} rows; all are in flip\_epsilon.csv." in latex
+    assert not (folder / "tables" / "flip_epsilon.tex").exists()  # a row an image is too long for a paper
+    assert max(path.stat().st_size for path in (folder / "tables").glob("*.tex")) < 50_000
     assert len(pd.read_csv(folder / "tables" / "flip_epsilon.csv")) == N_CASES
 
 

@@ -25,7 +25,7 @@ from dosimeter.presentation.tex import escape
 from dosimeter.presentation.typeset import comma_separated, document, latex, markdown, width_pt
 from dosimeter.record.table import Responses, compact
 from dosimeter.report import methods
-from dosimeter.report.build import build_tables
+from dosimeter.report.build import build_tables, write_tables
 from dosimeter.report.paper import Paper, for_paper, write
 from dosimeter.report.prints import Look, check_look, is_crowded, save
 from dosimeter.report.quoted import Quoted
@@ -233,6 +233,20 @@ def test_long_names_are_wrapped_and_many_columns_become_several_tables(tmp_path:
     log = compiled(tmp_path, [("wide.tex", text), ("all.tex", document(["wide"]))], width=345.0)
     assert "Overfull" not in log
     assert "Float too large" not in log
+
+
+def test_a_run_keeps_the_same_tables(run: Responses, paper: Paper, tmp_path: Path) -> None:
+    with names.of(run.meta):
+        tables = build_tables(run)
+        write_tables(tables, tmp_path)
+    files = {file.stem for file in tmp_path.glob("*.tex")}
+    assert files
+    assert files.isdisjoint(paper.left_out)
+    assert {each.name for each in paper.sheets} >= files  # here one sheet a table
+    assert {file.stem for file in tmp_path.glob("*.csv")} == set(tables)
+    texts = [(f"{name}.tex", (tmp_path / f"{name}.tex").read_text(encoding="utf-8")) for name in sorted(files)]
+    log = compiled(tmp_path, [*texts, ("all.tex", document(sorted(files)))], width=345.0)
+    assert "Overfull" not in log
 
 
 def test_without_latex_the_files_are_written(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,7 +141,7 @@ def test_captions_name_bands_that_are_drawn(small: Small) -> None:
 def test_files_say_that_no_row_has_an_interval(tmp_path: Path) -> None:
     for n, there in ((2, True), (8, False)):
         write_tables(small_run(n, patients=False).tables, tmp_path / str(n))
-        assert ("No row has an interval" in (tmp_path / str(n) / "fgsm_accuracy.tex").read_text()) == there
+        assert ("Too few images for intervals" in (tmp_path / str(n) / "fgsm_accuracy.tex").read_text()) == there
 
 
 def known(interval: Interval) -> bool:

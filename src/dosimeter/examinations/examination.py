@@ -69,7 +69,8 @@ def examine(
     Args:
         classifier: what is examined.
         cohort: its test images; a few are drawn.
-        loss, channels: of the attack that will follow, as `FGSM`.
+        loss: of the attack that will follow, as `FGSM`.
+        channels: likewise.
         declared_accuracy: the accuracy that you state for the cohort, in [0, 1]; a check compares it.
         n_images: drawn from the cohort.
         seed: of the draw and of random directions.

@@ -152,7 +152,8 @@ def classifier(
         classes: names, in the order of its outputs.
         channels: 1 for a network of grey images; it gets the mean of the three planes.
         scale: white, as it was trained: 1 or 255.
-        mean, std: by channel, on that scale, in the network's own order of channels; by default pixels as they are.
+        mean: by channel, on that scale, in the network's own order of channels; by default pixels as they are.
+        std: likewise.
         channel_order: "rgb" or "bgr".
         outputs: "logits", "probabilities", "one logit", "one probability", of a multi-label network "findings", or
             of a function that tells no scores "labels", places of classes.

@@ -1,22 +1,17 @@
-"""All tables of a run, as CSV in full precision and as LaTeX for a paper."""
+"""All tables of a run, as CSV in full precision and as LaTeX of what a paper shows of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from dosimeter.analysis.marks import with_marks
+from dosimeter.presentation.paper import Sheet, sheets
 from dosimeter.presentation.section import Rows
+from dosimeter.presentation.typeset import latex
 from dosimeter.record.table import Responses, compact
 from dosimeter.report.sections import in_order
-
-LATEX_ROWS = 5_000
-"""Rows of a LaTeX table at most, some hundred pages: a table of one row an image goes on in its CSV file."""
-
-_ESCAPES = str.maketrans(
-    {character: f"\\{character}" for character in "&%_#${}"} | {"\\": "/", "~": r"\textasciitilde{}", "^": r"\^{}"}
-)
 
 
 def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
@@ -50,50 +45,34 @@ def of_sections(rows: Rows, *, measures: bool = False) -> dict[str, pd.DataFrame
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path, *, remark: str = "") -> None:
-    """Write each table as NAME.csv (ten digits) and NAME.tex (three): the same table always gives the same bytes.
+    """Write each table as NAME.csv (ten digits), whole, and as NAME.tex what a paper shows of it, if anything.
 
-    The CSV is whole; of a table longer than `LATEX_ROWS` the LaTeX has the first rows, and says so.
+    The same table always gives the same bytes.
 
     Args:
-        tables: by the names of their files.
+        tables: by the names of their files, with verdicts (`marked`).
         folder: where they go.
         remark: what every caption begins with.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    captions = {name: said for _, section in in_order() for name, said in section.captions.items()}
-    published = {name: where for _, section in in_order() for name, where in section.published.items()}
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.10g", lineterminator="\n")
-        shown, caption = table.head(LATEX_ROWS), f"{remark} {captions.get(name, '')}".strip()
-        column, source = published.get(name, ("", ""))
-        if column and table[column].notna().any():
-            caption += f" Columns paper_... are the published numbers ({source} of the paper)."
-        bounds = [column for column in table.columns if str(column).endswith(("_low", "_high"))]
-        if bounds and len(table) and table[bounds].isna().all(axis=None):
-            caption += " No row has an interval: too few images."
-        if len(shown) < len(table):
-            caption += f" The first {len(shown)} of {len(table)} rows; all are in {name}.csv."
-        (folder / f"{name}.tex").write_text(to_latex(shown, caption), encoding="utf-8")
+    for name, found in printed(tables):
+        if found:
+            shown = [sheet._replace(caption=f"{remark} {sheet.caption}".strip()) for sheet in found]
+            text = "\n".join(latex(sheet, source=remark or name) for sheet in shown)
+            (folder / f"{name}.tex").write_text(text, encoding="utf-8", newline="\n")
 
 
-def to_latex(table: pd.DataFrame, caption: str) -> str:
-    """Return a table for LaTeX's booktabs and longtable."""
-    lines = [
-        f"% {caption}",
-        rf"\begin{{longtable}}{{{'l' * len(table.columns)}}}",
-        rf"\caption{{{caption.translate(_ESCAPES)}}} \\",
-        r"\toprule",
-        " & ".join(str(name).translate(_ESCAPES) for name in table.columns) + r" \\",
-        r"\midrule \endhead",
-        *(" & ".join(_cell(value) for value in row) + r" \\" for row in table.itertuples(index=False)),
-        r"\bottomrule",
-        r"\end{longtable}",
-    ]
-    return "\n".join(lines) + "\n"
+def printed(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, list[Sheet] | None]]:
+    """Yield the name of each table of a section and its sheets for a paper, in the report's order.
 
-
-def _cell(value: object) -> str:
-    if value is None or value is pd.NA or value != value:  # NaN is the one value that differs from itself
-        return "--"
-    text = f"{value:.3g}" if isinstance(value, float) else str(value)
-    return text.translate(_ESCAPES)
+    None stands where no paper shows the table: it is too long, or too wide.
+    """
+    for _, section in in_order():
+        for name in section.captions:
+            if name not in tables:
+                continue
+            spec = section.paper.get(name)
+            caption = section.captions[name].partition(" The simultaneous band")[0]
+            yield name, None if spec is None else list(sheets(name, spec, tables[name], caption))

@@ -7,10 +7,10 @@ import pandas as pd
 
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.plain import shown
-from dosimeter.presentation.paper import Sheet, sheets
+from dosimeter.presentation.paper import Sheet
 from dosimeter.presentation.typeset import ARTICLE_PT, comma_separated, document, latex, markdown
 from dosimeter.record.table import Responses
-from dosimeter.report.build import build_tables
+from dosimeter.report.build import build_tables, printed
 from dosimeter.report.figures import slug
 from dosimeter.report.sections import in_order
 
@@ -44,18 +44,17 @@ def for_paper(responses: Responses, chosen: Collection[str] = ()) -> Paper:
     """
     tables = build_tables(responses)
     made = source(responses)
-    specs = {name: (section, spec) for _, section in in_order() for name, spec in section.paper.items()}
-    found, left_out = [], []
-    _require(chosen, tables, set(specs) & set(tables))
-    for _, section in in_order():
-        for name in section.captions:
-            if name not in tables or (chosen and name not in chosen):
-                continue
-            if name not in specs:
-                left_out.append(name)
-                continue
-            caption = section.captions[name].partition(" The simultaneous band")[0]
-            found += list(sheets(name, specs[name][1], tables[name], caption))
+    known = {name for _, section in in_order() for name in section.paper}
+    _require(chosen, tables, known & set(tables))
+    found: list[Sheet] = []
+    left_out: list[str] = []
+    for name, of_table in printed(tables):
+        if chosen and name not in chosen:
+            continue
+        if of_table is None:
+            left_out.append(name)
+        else:
+            found += of_table
     said = [sheet._replace(name=slug(sheet.name), caption=f"{sheet.caption} {made}.") for sheet in found]
     return Paper(said, left_out, made)
 
