@@ -15,6 +15,7 @@ from dosimeter.defences.saved import bring, save_defended
 from dosimeter.errors import DosimeterError
 from dosimeter.models import source
 from dosimeter.models.base import Classifier
+from dosimeter.study import config
 
 TEXT = "mahalanobis:0.2"
 
@@ -85,3 +86,14 @@ def test_a_defended_classifier_is_not_defended_again(folder: Path) -> None:
     nothing = cohort_of(torch.rand(1, 3, 32, 32).numpy(), [0], classes=defended.classes)
     with pytest.raises(DosimeterError, match="joined by plus signs"):
         defend(defended, "jpeg:75", nothing)
+
+
+def test_beside_its_undefended_one_it_is_a_defence_that_is_judged(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = str(tmp_path / "bare.toml")
+    monkeypatch.setattr(config, "name_of", lambda model: "bare" if model == bare else f"bare + {TEXT}")
+    assert not config.StudyConfig(model=(str(folder),), protocol=("whole",)).defends
+    both = config.StudyConfig(model=(bare, str(folder)), protocol=("whole",))
+    assert both.defends
+    assert both.shares_images

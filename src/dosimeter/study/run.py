@@ -206,7 +206,7 @@ class _Study:
 
     def _defended(self, classifier: Classifier, trial: Trial) -> Iterator[Classifier]:
         """Yield the classifier, then the same behind each defence, with what an answer of each costs."""
-        priced = self.config.defence and classifier.access == "gradients"
+        priced = (self.config.defence or self.config.defends) and classifier.access == "gradients"
         yield with_cost(classifier) if priced else classifier
         training, kept = trial.split.train, self.run.folder / "learned"
         for text in self.config.defence:
