@@ -19,6 +19,7 @@ from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.defences import defence_accuracy, helpful
 from dosimeter.analysis.detection import UNKNOWN, detection
 from dosimeter.analysis.flips import flip_epsilon
+from dosimeter.analysis.names import model_name
 from dosimeter.analysis.susceptibility import most_susceptible
 from dosimeter.analysis.worst_case import with_worst_case
 from dosimeter.app.explorer import Explorer
@@ -30,6 +31,7 @@ from dosimeter.models.base import Classifier, answer
 from dosimeter.models.rings import Inside, Ring, draws, excess_of, with_alarm
 from dosimeter.record import table as responses
 from dosimeter.replay.export import export
+from dosimeter.sections.defences.page import sentences
 from dosimeter.study.run import run_study
 from dosimeter.sweeps.search import search
 
@@ -304,3 +306,16 @@ def test_what_was_learned_is_kept_and_what_was_changed_is_learned_again(tmp_path
     assert file.read_bytes() != whole[:-2] + bytes([whole[-2] ^ 1, whole[-1]])
     (part,) = first.card["defences"]
     assert len(part["sha256"]) == 64
+
+
+def test_a_sentence_on_a_defended_classifier_names_its_seed() -> None:
+    facts = {"cohort": "a", "protocol": "paper", "model": "vgg16 + b", "undefended": "vgg16", "defence": "b"}
+    facts |= {"verdict": "UNRELIABLE", "because": "c", "constant_from": np.nan, "larger_class": 0.5}
+    table = pd.DataFrame([{**facts, "seed": seed} for seed in (0, 1)])
+    curves = pd.DataFrame(
+        [{**facts, "epsilon": 0.1, "difference_low": 0.1, "known_kept": 0.5, "unknown_kept": 0.5, "n": 9}]
+    )
+    said = sentences({"defences": table, "defence_accuracy": curves.assign(seed=0)})
+    assert [sentence.partition(")")[0] for sentence in said[1:]] == [
+        f"{model_name('vgg16 + b')} on a (paper protocol, seed {seed}" for seed in (0, 1)
+    ]
