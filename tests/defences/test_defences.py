@@ -267,7 +267,7 @@ def test_a_study_judges_each_defence_beside_none_and_its_images_can_be_had_again
     target = replay.target(curve, curve.case_ids[0])
     mine = rows[(rows["case_id"] == target.case_id) & (rows["model"] == "vgg16 + jpeg:50") & rows["made_on"].isna()]
     largest = mine[mine["on_grid"]].sort_values("epsilon").iloc[-1]
-    probabilities = curve.probabilities(target.path.at(target.image, float(largest["epsilon"])))
+    probabilities = curve.said(target.path.at(target.image, float(largest["epsilon"]))).probabilities
     np.testing.assert_allclose(probabilities, largest["probabilities"], atol=1e-5)
     again = run_study(settings(image_folder, run, model="vgg16", epochs=1, preset="sound", defence="jpeg:50,median"))
     assert again.reused

@@ -13,8 +13,16 @@ from tiny import linear_classifier, settings
 from torch import Tensor
 
 from dosimeter import registry
+from dosimeter.analysis.base import answered
+from dosimeter.analysis.clean import clean_metrics, confusion
+from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.defences import defence_accuracy, helpful
 from dosimeter.analysis.detection import UNKNOWN, detection
+from dosimeter.analysis.flips import flip_epsilon
+from dosimeter.analysis.names import model_name
+from dosimeter.analysis.susceptibility import most_susceptible
+from dosimeter.analysis.worst_case import with_worst_case
+from dosimeter.app.explorer import Explorer
 from dosimeter.attacks.base import Problem
 from dosimeter.defences.base import Defence, Entry, defend
 from dosimeter.defences.training import Training, nothing
@@ -22,6 +30,8 @@ from dosimeter.examinations.known.false_alarms import ATTACK, Refusal
 from dosimeter.models.base import Classifier, answer
 from dosimeter.models.rings import Inside, Ring, draws, excess_of, with_alarm
 from dosimeter.record import table as responses
+from dosimeter.replay.export import export
+from dosimeter.sections.defences.page import sentences
 from dosimeter.study.run import run_study
 from dosimeter.sweeps.search import search
 
@@ -165,6 +175,24 @@ def test_a_study_of_classifiers_that_refuse_is_judged_by_who_knows_them(image_fo
     assert len(list((run / "learned").glob("brightness-*.safetensors"))) == 1
     assert outcome.incomplete == []
     assert run_study(settings(image_folder, run, model="vgg16", **asked)).reused
+    assert_images_are_refused(run, tmp_path / "files", rejecting)
+
+
+def assert_images_are_refused(run: Path, files: Path, rows: pd.DataFrame) -> None:
+    """What shows a run's images again says which of them are refused, as the table does."""
+    explorer = Explorer(run)
+    places = [place for place, each in enumerate(explorer.run()["curves"]) if "reject_all" in each["model"]]
+    said = explorer.answer(places[0], 0, 0.009, "float")
+    assert said["refused"]
+    assert len(said["probabilities"]) == 2
+    model = "vgg16 + brightness"
+    exported = export(run, files, epsilon=0.009, storage="png8", preset="sound", model=model)
+    lines = {line["case"]: line for line in json.loads((files / "manifest.json").read_text())["images"]}
+    mine = rows[(rows["model"] == model) & (rows["preset"] == "sound") & (rows["made_on"].isna()) & rows["on_grid"]]
+    refused = mine[mine["epsilon"] == 0.009].set_index("case_id")["abstained"]
+    assert {case: line["as_float"]["refused"] for case, line in lines.items()} == refused.astype(bool).to_dict()
+    right = [line for line in lines.values() if not line["original"]["refused"]]
+    assert exported.n_correct <= len(right)
 
 
 # --- the tables ---------------------------------------------------------------------------------------------
@@ -212,6 +240,39 @@ def test_the_worst_of_both_attackers_counts_and_a_refusal_is_no_right_answer() -
     assert unknown["passed"] == pytest.approx(1 / 3)  # of three right and accepted without attack
 
 
+def test_in_the_worst_case_a_refused_image_is_refused_until_an_attack_passes() -> None:
+    epsilons = [0.0, 0.01, 0.02]
+    frame = rows_of(
+        {
+            ("guard", "apgd", ""): [[1, 2, 2], [1, 1, 1], [1, 2, 0], [1, 0, 2], [2, 2, 2]],
+            ("guard", "pgd", ""): [[1, 1, 2], [1, 2, 1], [1, 0, 2], [1, 2, 1], [2, 2, 2]],
+        },
+        epsilons,
+    )
+    rows = with_worst_case(answered(frame))
+    worst = rows[rows["preset"] == "worst case"].sort_values(["case_id", "epsilon"])
+    assert worst["correct"].to_numpy().reshape(5, 3).tolist() == [[True, False, False]] * 4 + [[False] * 3]
+    refused = [[0, 1, 1], [0, 1, 1], [0, 0, 0], [0, 0, 0], [1, 1, 1]]
+    assert worst["abstained"].to_numpy().reshape(5, 3).tolist() == refused
+    flips = flip_epsilon(rows)
+    found = flips[flips["preset"] == "worst case"].sort_values("case_id")["flip_epsilon"]
+    assert found.isna().tolist() == [True, True, False, False, True]
+    listed = most_susceptible(frame)
+    assert listed["case_id"].tolist() == ["00002-0", "00003-0"]
+    assert listed["first_attack"].tolist() == ["pgd", "apgd"]
+
+
+def test_a_refused_image_is_neither_called_nor_cleared() -> None:
+    frame = rows_of({("guard", "pgd", ""): [[1], [2], [2], [0]]}, [0.0])
+    frame.loc[2, "label"] = 0  # answered 0, and refused
+    table = confusion(frame).iloc[0]
+    assert table[["tn", "fp", "fn", "tp"]].tolist() == [0, 0, 1, 1]
+    metrics = clean_metrics(frame).iloc[0]
+    assert metrics[["accuracy", "sensitivity", "specificity"]].tolist() == [0.25, pytest.approx(1 / 3), 0.0]
+    frame = frame.assign(preset="sound", attack="fgsm")
+    assert fgsm_accuracy(frame).iloc[0]["specificity"] == 0.0
+
+
 def test_a_defence_helps_only_where_its_paired_interval_lies_above_none() -> None:
     curves = pd.DataFrame(
         {
@@ -245,3 +306,16 @@ def test_what_was_learned_is_kept_and_what_was_changed_is_learned_again(tmp_path
     assert file.read_bytes() != whole[:-2] + bytes([whole[-2] ^ 1, whole[-1]])
     (part,) = first.card["defences"]
     assert len(part["sha256"]) == 64
+
+
+def test_a_sentence_on_a_defended_classifier_names_its_seed() -> None:
+    facts = {"cohort": "a", "protocol": "paper", "model": "vgg16 + b", "undefended": "vgg16", "defence": "b"}
+    facts |= {"verdict": "UNRELIABLE", "because": "c", "constant_from": np.nan, "larger_class": 0.5}
+    table = pd.DataFrame([{**facts, "seed": seed} for seed in (0, 1)])
+    curves = pd.DataFrame(
+        [{**facts, "epsilon": 0.1, "difference_low": 0.1, "known_kept": 0.5, "unknown_kept": 0.5, "n": 9}]
+    )
+    said = sentences({"defences": table, "defence_accuracy": curves.assign(seed=0)})
+    assert [sentence.partition(")")[0] for sentence in said[1:]] == [
+        f"{model_name('vgg16 + b')} on a (paper protocol, seed {seed}" for seed in (0, 1)
+    ]

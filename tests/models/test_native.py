@@ -266,7 +266,7 @@ def test_a_native_run_is_reported_replayed_and_exported(image_folder: Path, tmp_
             assert target.image.shape == (3, 64, 64)
             stored = get_storage(row["storage"]).store(target.path.at(target.image, row["epsilon"]).numpy())
             assert np.abs(stored - target.image.numpy()).max() == pytest.approx(row["linf"], abs=1e-7)
-            said = curve.probabilities(torch.from_numpy(stored), row["storage"], bits=target.bits)
+            said = curve.said(torch.from_numpy(stored), row["storage"], bits=target.bits).probabilities
             np.testing.assert_allclose(said, row["probabilities"], atol=1e-4)
     export(out, tmp_path / "files", epsilon=Epsilon("4/255"), storage="png8", limit=2)
     facts = json.loads((tmp_path / "files" / "manifest.json").read_text())

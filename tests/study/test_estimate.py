@@ -79,7 +79,7 @@ def test_every_stage_of_every_trial_has_its_time(image_folder: Path, tmp_path: P
         (model, seed) for model in ("vgg16", "inception_v3") for seed in (0, 1)
     ]
     for cost in costs:
-        assert set(cost.stages) == {"features", "training", "engine", "sweep", "examinations", "report"}
+        assert set(cost.stages) == {"features", "training", "defences", "engine", "sweep", "examinations", "report"}
         assert min(cost.stages.values()) >= 0
         assert cost.duration_s == pytest.approx(sum(cost.stages.values()))
         assert cost.engine == "torch"  # too short for another

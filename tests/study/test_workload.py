@@ -11,8 +11,10 @@ from tiny import settings, tiny_backbone
 
 from dosimeter.attacks.presets import choose
 from dosimeter.attacks.registry import EFFORTS, build, entries
+from dosimeter.defences.base import pipeline
 from dosimeter.engines.base import TorchEngine
 from dosimeter.engines.choose import EnginePlan
+from dosimeter.errors import DosimeterError
 from dosimeter.study import estimate, pace
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.pace import Pace
@@ -186,7 +188,22 @@ def test_seconds_are_units_times_counts(image_folder: Path, tmp_path: Path, aske
         assert cost.stages["training"] == 3 * (math.ceil(n_train / 5) * 13 + (n_train + n_test) * 17)
         assert cost.stages["engine"] == (23.0 if place else 19.0)
         assert cost.stages["sweep"] == pytest.approx(n_test * image_s * idle)
+        assert cost.stages["defences"] == 0
         assert cost.n_forward == round(n_train + n_test * 18.5)
+
+
+@pytest.mark.usefixtures("tiny_networks", "asked")
+def test_what_defences_learn_is_counted(image_folder: Path, tmp_path: Path) -> None:
+    texts = ("jpeg:75", "median:3+mahalanobis:0.2", "trades:epsilon=0.01,part=head")
+    config = settings(image_folder, tmp_path, model="vgg16", defence=texts).resolved()
+    trials, _ = plan_trials(config)
+    cost = next(iter(estimate.estimate(config, trials)))
+    passes = sum(defence.passes(cost.n_train) for text in texts for _, _, defence in pipeline(text))
+    assert passes > 2 * cost.n_train  # mahalanobis one pass each, trades many
+    assert cost.stages["defences"] == pytest.approx(passes * UNITS.alone_gradient_s / 2)
+    wrong = config.model_copy(update={"defence": ("mahalanobis+jpeg:75",)})
+    with pytest.raises(DosimeterError, match="order"):
+        next(iter(estimate.estimate(wrong, trials)))
 
 
 @pytest.mark.usefixtures("tiny_networks")

@@ -51,13 +51,13 @@ def confusion_by_class(frame: pd.DataFrame) -> pd.DataFrame:
         frame: a response table.
 
     Returns:
-        label and predicted; images of the n of that label; share, of these, with its interval (`shares`). Every pair of
-        classes has a row, those that never occurred too.
+        label and predicted; images of the n of that label, a refused one being given no class; share, of these, with
+        its interval (`shares`). Every pair of classes has a row, those that never occurred too.
     """
     parts = []
     for names, rows in _clean(frame):
         for predicted in range(int(rows["n_classes"].iloc[0])):
-            counted = rows.assign(images=rows["predicted"] == predicted)
+            counted = rows.assign(images=(rows["predicted"] == predicted) & (rows["abstained"] != 1))
             parts.append(shares(counted, ["label"], "images").assign(**names, predicted=predicted))
     table = _table(parts).rename(columns={"low": "share_low", "high": "share_high"})
     return table.reindex(columns=CONFUSION).sort_values([*MODEL, "label", "predicted"], ignore_index=True)
@@ -207,7 +207,8 @@ def flips_by_class(frame: pd.DataFrame) -> pd.DataFrame:
     for names, group in _attacked(frame):
         answers = group.loc[group["epsilon"] > 0, ["label", "predicted"]].drop_duplicates()
         for predicted in sorted(answers.loc[answers["label"] != answers["predicted"], "predicted"].unique()):
-            mine = group.assign(correct=group["correct"] | (group["predicted"] != predicted))
+            other = (group["predicted"] != predicted) | (group["abstained"] == 1)
+            mine = group.assign(correct=group["correct"] | other)
             clean = group["epsilon"] == 0
             mine.loc[clean, "correct"] = group.loc[clean, "correct"]
             counts = flip_counts(mine, ["label"])

@@ -54,14 +54,15 @@ def confusion(frame: pd.DataFrame) -> pd.DataFrame:
         frame: a response table.
 
     Returns:
-        tn, fp, fn, tp (images) of the positive class against all others, and where the paper prints them (X-ray)
-        paper_tn, paper_fp, paper_fn, paper_tp. Without a positive class there is no row; `classes.confusion_by_class`
-        has every class.
+        tn, fp, fn, tp (images) of the positive class against all others, of those not refused, and where the paper
+        prints them (X-ray) paper_tn, paper_fp, paper_fn, paper_tp. Without a positive class there is no row;
+        `classes.confusion_by_class` has every class.
     """
     clean = plain(clean_answers(answered(frame)))
     clean = clean[clean["positive"] >= 0].reset_index(drop=True)
     actual, called = (clean[name] == clean["positive"] for name in ("label", "predicted"))
-    cells = (~actual & ~called, ~actual & called, actual & ~called, actual & called)
+    given = clean["abstained"] != 1
+    cells = (~actual & ~called & given, ~actual & called & given, actual & ~called & given, actual & called & given)
     counts = pd.DataFrame(dict(zip(_CELLS, cells, strict=True)))
     table = counts.groupby([clean[name] for name in CLASSIFIER]).sum().reset_index()
     published = paper.confusion().rename(columns={name: f"paper_{name}" for name in _CELLS})
@@ -121,13 +122,15 @@ def _positive_metrics(rows: pd.DataFrame) -> dict[str, Any]:
     if positive < 0:
         return {"n_positive": np.nan}
     label, called = (rows[name].to_numpy() == positive for name in ("label", "predicted"))
+    given = rows["abstained"].to_numpy() != 1
+    called, cleared = called & given, ~called & given  # a refused image is called nothing, and so is not cleared
     cluster = rows["cluster"].to_numpy(object)
     area = auc_interval(label, rows["score"].to_numpy(np.float64), cluster)
     both = int(label.sum() + called.sum())
     return {
         "n_positive": int(label.sum()),
         **_proportion("sensitivity", called[label], cluster[label]),
-        **_proportion("specificity", ~called[~label], cluster[~label]),
+        **_proportion("specificity", cleared[~label], cluster[~label]),
         **_proportion("precision", label[called], cluster[called]),
         "f1": 2 * int((label & called).sum()) / both if both else np.nan,
         "auc": area.auc,

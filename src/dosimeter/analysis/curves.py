@@ -30,6 +30,7 @@ _COUNTED = [
     "positive",
     "epsilon",
     "correct",
+    "abstained",
     "score",
     "unchanged",
     "grad_zero",
@@ -83,7 +84,8 @@ def _curve(rows: pd.DataFrame) -> pd.DataFrame:
     )
     rows["positive_rank"] = rows["rank"] * rows["is_positive"]
     rows["positive_correct"] = rows["correct"] * rows["is_positive"]
-    rows["negative_called"] = _where_known(rows["predicted"] != rows["positive"], rows) * (1 - rows["is_positive"])
+    cleared = (rows["predicted"] != rows["positive"]) & (rows["abstained"] != 1)
+    rows["negative_called"] = _where_known(cleared, rows) * (1 - rows["is_positive"])
     by_dose = rows.groupby("epsilon")
     counts: pd.DataFrame = by_dose.agg(
         n=("correct", "size"),

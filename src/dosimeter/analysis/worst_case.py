@@ -11,7 +11,7 @@ from dosimeter.analysis.names import WORST_CASE
 from dosimeter.record.compact import no_scores
 
 _OWN = (
-    *("margin", "truth", "score", "probability", "linf", "unchanged", "grad_zero"),
+    *("margin", "truth", "score", "probability", "alarm", "linf", "unchanged", "grad_zero"),
     *("found", "n_gradients", "n_queries", "duration_s"),
 )
 
@@ -23,7 +23,8 @@ def with_worst_case(rows: pd.DataFrame) -> pd.DataFrame:
     images made on another model, not the published preset. An image counts as broken at an epsilon if any of them
     breaks it at this or at any smaller one, since balls are nested; so its curve never rises. Only images that all of
     them answered are in it. Its rows have an answer, of a broken
-    image the class that the breaking attack leads to, but no score and no cost.
+    image the class that the breaking attack leads to, but no score and no cost. An image that the classifier refuses
+    under some attack and answers wrongly under none is not right, and refused: its rows have abstained, and its class.
 
     Args:
         rows: as `base.answered` returns them; if the worst case is among them already, they are returned as they are.
@@ -45,23 +46,32 @@ def with_worst_case(rows: pd.DataFrame) -> pd.DataFrame:
 def _worst(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the worst case over the attacks of one classifier, seed and storage."""
     keys = ["case_id", "epsilon"]
+    rows = rows.assign(_broken=~rows["correct"] & (rows["abstained"] != 1))
     grid = rows[rows["on_grid"]].sort_values(keys, kind="stable")
-    each = grid.groupby(keys, observed=True)["correct"]
-    grid = grid.assign(correct=each.transform("all"), _answers=each.transform("size"), predicted=_breaking(grid, keys))
+    each = grid.groupby(keys, observed=True)
+    grid = grid.assign(
+        correct=each["correct"].transform("all"),
+        predicted=_breaking(grid, keys),
+        _answers=each["correct"].transform("size"),
+        _broken=each["_broken"].transform("any"),
+    )
     grid = grid.drop_duplicates(keys)
     cases = grid.groupby("case_id", observed=True)
-    grid = grid.assign(correct=cases["correct"].cummin(), predicted=cases["predicted"].ffill())
+    nested = {"correct": cases["correct"].cummin(), "_broken": cases["_broken"].cummax()}
+    grid = grid.assign(**nested, predicted=cases["predicted"].ffill())
     grid = grid[grid["_answers"] == len(rows["preset"].unique())].drop(columns="_answers")
-    refined = rows[~rows["on_grid"] & ~rows["correct"]].drop_duplicates(keys)  # where flips are, off the grid
+    refined = rows[~rows["on_grid"] & rows["_broken"]].drop_duplicates(keys)  # where flips are, off the grid
     worst = pd.concat([grid, refined])
     names = {name: _constant(WORST_CASE, worst[name]) for name in ("preset", "attack")}
-    predicted = np.where(worst["correct"], worst["label"], worst["predicted"]).astype(np.int16)
-    return worst.assign(**names, predicted=predicted, scores=no_scores(len(worst)), **dict.fromkeys(_OWN, np.nan))
+    predicted = np.where(worst["_broken"], worst["predicted"], worst["label"]).astype(np.int16)
+    refused = (~worst["correct"] & ~worst["_broken"]).astype(np.float64).where(worst["abstained"].notna())
+    worst = worst.assign(**names, predicted=predicted, abstained=refused).drop(columns="_broken")
+    return worst.assign(scores=no_scores(len(worst)), **dict.fromkeys(_OWN, np.nan))
 
 
 def _breaking(grid: pd.DataFrame, keys: list[str]) -> "pd.Series[float]":
     """Return for each row the class to which the first attack that breaks its image there leads; NaN: none does."""
-    wrong = grid["predicted"].where(~grid["correct"]).astype(np.float64)
+    wrong = grid["predicted"].where(grid["_broken"]).astype(np.float64)
     return wrong.groupby([grid[key] for key in keys], observed=True).transform("first")
 
 

@@ -100,6 +100,7 @@ class Explorer:
     def answer(self, place: int, case: int, epsilon: float, storage: str) -> dict[str, Any]:
         """Return what the classifier says of exactly the image that is shown, and how far it was moved.
 
+        Of an image that it refuses to answer `predicted` is the class that it would have said.
         `levels` are the steps between black and white of the file that the original came from, and of the stored
         image's; of one that was never stored the original's.
         """
@@ -110,12 +111,13 @@ class Explorer:
                 return self._answers[key]
         curve, shown = self._curve(place), self.shown(place, case, epsilon, storage)
         with self._lock:
-            probabilities = curve.probabilities(shown.adversarial, storage, bits=shown.bits)
+            answer = curve.said(shown.adversarial, storage, bits=shown.bits)
         moved = shown.adversarial - shown.original
         source_levels = self._levels_of(curve, case)
         said = {
-            "probabilities": probabilities,
-            "predicted": probabilities.index(max(probabilities)),
+            "probabilities": answer.probabilities,
+            "predicted": answer.predicted,
+            "refused": answer.refused,
             "label": shown.label,
             "linf": float(moved.abs().amax()),
             "rms": float(moved.square().mean().sqrt()),

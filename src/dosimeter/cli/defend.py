@@ -51,6 +51,11 @@ def defend(
 
     for text in defence:
         pipeline(text)
+    if (Path(model) / DEFENDED).exists():
+        raise DosimeterError(
+            f"model must be an undefended one, got {name_of(model)}. Defend the undefended one by all "
+            "defences, joined by plus signs."
+        )
     folders = {text: out if len(defence) == 1 else out / _slug(text) for text in defence}
     for folder in folders.values():
         if (folder / DEFENDED).exists():

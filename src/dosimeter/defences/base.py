@@ -142,8 +142,8 @@ def defend(
         progress: told of every defence that learns.
 
     Raises:
-        DosimeterError: a defence is not known, its setting is unusable, or they stand in another order; or it learns,
-            and there are no images.
+        DosimeterError: a defence is not known, its setting is unusable, or they stand in another order; it learns, and
+            there are no images; or the classifier is defended already.
     """
     return train(classifier, text, training, seed=seed, kept=kept, progress=progress).classifier
 
@@ -170,6 +170,11 @@ def train(
     """Defend a classifier as `defend` does, and return what was learned too."""
     defended, parts, all_learned = classifier, [], []
     made = pipeline(text)
+    if before := classifier.card.get("defence"):
+        raise DosimeterError(
+            f"defence '{text}' must be put on an undefended classifier, got one behind {before}: what would come first "
+            "is not said. Defend the undefended one by all of them, joined by plus signs."
+        )
     for name, entry, defence in made:
         learned = learned_by(defence, name, defended, training, seed=seed, kept=kept, progress=progress or Progress())
         defended = defence.put(defended, learned.tensors, seed=seed)
@@ -192,11 +197,7 @@ def learned_by(
     """Return what a defence learns of a classifier on training images, or what is kept of an earlier time."""
     if not defence.learns:
         return Learned({}, 0.0)
-    if not len(training):
-        raise DosimeterError(
-            f"defence {name} learns on training images, and there are none: all are tested. Defend the classifier "
-            "first, with `dosimeter defend --model MODEL --data IMAGES --defence ... --out FOLDER`, and audit that."
-        )
+    require_images(defence, name, len(training))
     settings = [name, repr(defence), str(seed), classifier.fingerprint, training.sha256, torch.__version__]
     file = None if kept is None else kept / f"{name}-{digest_of(settings)[:16]}.safetensors"
     if file is not None and (found := read_kept(file)) is not None:
@@ -210,6 +211,15 @@ def learned_by(
     if file is not None:
         keep(learned, file)
     return learned
+
+
+def require_images(defence: Defence, name: str, n_images: int) -> None:
+    """Raise if a defence learns, and there are no images for it."""
+    if defence.learns and not n_images:
+        raise DosimeterError(
+            f"defence {name} learns on training images, and there are none: all are tested. Defend the classifier "
+            "first, with `dosimeter defend --model MODEL --data IMAGES --defence ... --out FOLDER`, and audit that."
+        )
 
 
 def part_of(name: str, entry: "Entry", defence: Defence, learned: Learned) -> dict[str, Any]:

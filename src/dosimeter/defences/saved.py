@@ -16,6 +16,7 @@ from dosimeter.models.base import Classifier
 from dosimeter.plain import named
 from dosimeter.record.facts import reasons
 from dosimeter.record.model_card import DEFENDED
+from dosimeter.record.provenance import digest_of
 from dosimeter.record.typed import Typed
 
 VERSION = 1
@@ -37,7 +38,7 @@ class DefendedCard(Typed):
     Attributes:
         undefended: the model that was defended, a model card or a folder, from here.
         undefended_sha256: its fingerprint.
-        sha256: the defended classifier's.
+        sha256: of the defended classifier's fingerprint and its defence's text, whose settings may be no part of it.
     """
 
     version: Annotated[int, Field(ge=1)]
@@ -81,7 +82,7 @@ def save_defended(
         undefended=os.path.relpath(undefended, folder),
         undefended_sha256=trained.bare.fingerprint,
         parts=parts,
-        sha256=trained.classifier.fingerprint,
+        sha256=digest_of([trained.classifier.fingerprint, trained.text]),
     )
     write_text(folder / DEFENDED, json.dumps(card.model_dump(), indent=2) + "\n")
 
@@ -109,17 +110,23 @@ def bring(model: str | Path, *, trust: bool = False, device: str = "cpu") -> Cla
             f"{named(folder.name)} lacks the model that it defends, {named(undefended.name)}. Put it back, or "
             "defend it again with `dosimeter defend`."
         )
-    bare = bring(undefended, trust=trust, device=device)
+    if (undefended / DEFENDED).is_file():
+        raise DosimeterError(f"{named(folder.name)} defends a model that is defended itself. {REMEDY}")
+    bare = source.bring(undefended, trust=trust, device=device)
     if bare.fingerprint != card.undefended_sha256:
         raise DosimeterError(f"{named(folder.name)} defends {card.name}, which is another network now. {REMEDY}")
     bare = bare.with_card(model=card.name)
     defended, parts = bare, []
     for (name, entry, defence), part in zip(pipeline(card.defence), card.parts, strict=True):
+        if part.name != name or (part.file is None and defence.learns):
+            raise DosimeterError(
+                f"{named(folder.name)} is damaged: {DEFENDED} lacks what its defence {named(name)} learned. {REMEDY}"
+            )
         learned = _learned(folder, part)
         defended = defence.put(defended, learned.tensors, seed=card.seed)
         parts.append(part_of(name, entry, defence, learned))
     defended = named_after(defended, bare, card.defence, parts)
-    if defended.fingerprint != card.sha256:
+    if digest_of([defended.fingerprint, card.defence]) != card.sha256:
         raise DosimeterError(f"{named(folder.name)}: {card.defence} makes another network now. {REMEDY}")
     return defended.to(device)
 

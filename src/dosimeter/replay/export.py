@@ -7,7 +7,7 @@ from an allow-list, and what stands for a patient is the case's pseudonym.
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +38,8 @@ class Exported(NamedTuple):
     Attributes:
         folder: where.
         n_images: adversarial images.
-        n_flipped: of the images whose original file is answered correctly, those whose adversarial file is not.
+        n_flipped: of the images whose original file is answered correctly, those whose adversarial file is answered
+            otherwise, and not refused.
         n_correct: images whose original file is answered correctly.
     """
 
@@ -124,8 +125,8 @@ def export(
             "images": lines,
         }
         write_text(draft / "manifest.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    right = [line for line in lines if line["original"]["predicted"] == line["label"]]
-    flipped = sum(line["adversarial"]["predicted"] != line["label"] for line in right)
+    right = [line for line in lines if _given(line["original"]) == line["label"]]
+    flipped = sum(_given(line["adversarial"]) not in (line["label"], None) for line in right)
     return Exported(folder, len(lines), flipped, len(right))
 
 
@@ -241,10 +242,15 @@ def _altered(curve: Curve, epsilon: float, *, burnt: bool) -> dict[str, Any]:
 
 
 def _answer(curve: Curve, image: torch.Tensor, storage: str, bits: int) -> dict[str, Any]:
-    """Return what the classifier says of an image (3, H, W) that `storage` returned; see `Curve.probabilities`."""
-    classes, probabilities = curve.classifier.classes, curve.probabilities(image, storage, bits=bits)
-    predicted = classes[probabilities.index(max(probabilities))]
-    return {"predicted": predicted, "probabilities": dict(zip(classes, probabilities, strict=True))}
+    """Return what the classifier says of an image (3, H, W) that `storage` returned; see `Curve.said`."""
+    classes, said = curve.classifier.classes, curve.said(image, storage, bits=bits)
+    told = {"predicted": classes[said.predicted], "probabilities": dict(zip(classes, said.probabilities, strict=True))}
+    return told | ({"refused": said.refused} if curve.classifier.rejects else {})
+
+
+def _given(said: Mapping[str, Any]) -> str | None:
+    """Return the class that was answered, None if the image was refused."""
+    return None if said.get("refused") else str(said["predicted"])
 
 
 def _slug(name: str) -> str:

@@ -23,6 +23,7 @@ from dosimeter.errors import DosimeterError
 from dosimeter.executors.base import pick_device
 from dosimeter.models import fit
 from dosimeter.models.base import Classifier
+from dosimeter.models.rings import excess_of
 from dosimeter.models.saved import load_classifier, read_card
 from dosimeter.parallel import torch_threads
 from dosimeter.record import table as responses
@@ -45,6 +46,18 @@ class CurveKey(NamedTuple):
     seed: int
     model: str
     preset: str
+
+
+class Said(NamedTuple):
+    """What a classifier says of an image: the probability of each class, and whether it refuses to answer."""
+
+    probabilities: list[float]
+    refused: bool
+
+    @property
+    def predicted(self) -> int:
+        """The class with the highest probability, of a refused image too."""
+        return self.probabilities.index(max(self.probabilities))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +88,8 @@ class Curve:
         """What all its cells have in common: preset, epsilons, storages."""
         return next(iter(self.cells.values())).setting
 
-    def probabilities(self, image: Tensor, storage: str = "float", *, bits: int = 8) -> list[float]:
-        """Return what the classifier gives each class for an image (3, H, W) in [0, 1], as `storage` returned it.
+    def said(self, image: Tensor, storage: str = "float", *, bits: int = 8) -> Said:
+        """Return what the classifier says of an image (3, H, W) in [0, 1], as `storage` returned it.
 
         Args:
             bits: depth of its source (`Target.bits`), which matters to floats that are not on the classifier's grid.
@@ -84,9 +97,10 @@ class Curve:
         grid = self.classifier.grid if self.setting.threat.native else self.classifier.grid.settled
         shown = on_grid(image, storage, grid=grid, bits=bits)
         with torch.inference_mode():
-            logits = self.classifier(shown[None].to(self.classifier.device))[0].double().cpu()
-        probabilities: list[float] = torch.softmax(logits, dim=0).tolist()
-        return probabilities
+            outputs = self.classifier(shown[None].to(self.classifier.device)).double().cpu()
+        refused = self.classifier.rejects and float(excess_of(outputs)) > 0
+        logits = outputs[0, : len(self.classifier.classes)]
+        return Said(torch.softmax(logits, dim=0).tolist(), refused)
 
 
 class Replay:

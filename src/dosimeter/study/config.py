@@ -381,8 +381,12 @@ class StudyConfig(BaseModel):
     @property
     def shares_images(self) -> bool:
         """Whether one classifier's adversarial images are shown to others."""
-        defended = any(undefended_name(model) in self.names for model in self.model)
-        return self.transfer or bool(self.defence) or defended
+        return self.transfer or bool(self.defence) or self.defends
+
+    @property
+    def defends(self) -> bool:
+        """Whether a model is one of the others, defended."""
+        return any(undefended_name(model) in self.names for model in self.model)
 
     @property
     def costly_epsilons(self) -> tuple[float, ...]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dosimeter.attacks.presets import Preset, choose
 from dosimeter.attacks.registry import steps_of
+from dosimeter.defences.base import Defence, pipeline, require_images
+from dosimeter.defences.cost import PASSES_PER_GRADIENT
 from dosimeter.examinations.base import N_IMAGES
 from dosimeter.examinations.convergence import N_EXAMINED, Escalating
 from dosimeter.examinations.gradients import N_REPEATED
@@ -51,13 +53,21 @@ class Cost(NamedTuple):
 def estimate(config: StudyConfig, trials: "Sequence[Trial]", progress: Progress | None = None) -> Iterator[Cost]:
     """Yield the cost of every model on every trial, on this machine and with nothing cached.
 
-    A defended classifier is taken to cost what the undefended one does; what a defence learns is not counted.
+    A defended classifier is taken to cost what the undefended one does, each time it is asked; what its defences learn
+    is counted by their own `passes`.
 
     Args:
         config: the study's settings, resolved.
         trials: what it runs on.
         progress: told which model's passes are timed.
+
+    Raises:
+        DosimeterError: a defence cannot be built, or there is nothing to learn on.
     """
+    made = [part for text in config.defence for part in pipeline(text)]
+    for name, _, defence in made:
+        for trial in trials:
+            require_images(defence, name, len(trial.split.train))
     presets = choose(config.preset, config.attack, config.effort, config.storages)
     each = passes_of(presets, config)
     n_systems = 1 + len(config.defence)
@@ -72,6 +82,7 @@ def estimate(config: StudyConfig, trials: "Sequence[Trial]", progress: Progress 
             stages = {
                 "features": (n_train + n_test) * pace.feature_s,
                 "training": _training(config, n_train, n_test, pace),
+                "defences": _defences([defence for _, _, defence in made], n_train, pace),
                 "engine": n_systems * (pace.again_s if place else pace.choosing_s),
                 "sweep": n_systems * _sweeps(presets, n_test, config, pace, device),
                 "examinations": n_systems * _examinations(config, presets, n_test, pace),
@@ -85,6 +96,11 @@ def estimate(config: StudyConfig, trials: "Sequence[Trial]", progress: Progress 
 def _training(config: StudyConfig, n_train: int, n_test: int, pace: Pace) -> float:
     n_steps = math.ceil(n_train / config.batch_size)
     return config.epochs * (n_steps * pace.step_s + (n_train + n_test) * pace.head_s)
+
+
+def _defences(defences: Sequence[Defence], n_train: int, pace: Pace) -> float:
+    """Return the seconds that all defences take to learn in float32; where bfloat16 is taken, about half of it."""
+    return sum(defence.passes(n_train) for defence in defences) * pace.alone_gradient_s / PASSES_PER_GRADIENT
 
 
 def _sweeps(presets: Sequence[Preset], n_test: int, config: StudyConfig, pace: Pace, device: str) -> float:

@@ -15,7 +15,7 @@ from dosimeter.attacks.registry import require_access
 from dosimeter.cohorts.contrast import flat_sentences
 from dosimeter.cohorts.split import copy_sentences
 from dosimeter.cohorts.trials import Trial, cohorts_of
-from dosimeter.defences.base import defend, pipeline, shows
+from dosimeter.defences.base import defend, pipeline, require_images, shows
 from dosimeter.defences.cost import with_cost
 from dosimeter.defences.saved import bring
 from dosimeter.engines.base import EngineUnavailable
@@ -133,8 +133,9 @@ class _Study:
         with self.run.stage("read"):
             trials, incomplete = plan_trials(self.config, self.subjects)
         check_limits(self.config, trials)
-        for text in self.config.defence:
-            pipeline(text)  # a mistake is said before anything is trained
+        for name, _, defence in (part for text in self.config.defence for part in pipeline(text)):
+            for trial in trials:  # a mistake is said before anything is trained
+                require_images(defence, name, len(trial.split.train))
         self.asked = Asked(self.config, command, self.presets, self.device, trials, incomplete)
         write_text(self.run.folder / "config.toml", self.config.to_toml())  # a mistake keeps the old one
         self.run.enter()
@@ -205,7 +206,7 @@ class _Study:
 
     def _defended(self, classifier: Classifier, trial: Trial) -> Iterator[Classifier]:
         """Yield the classifier, then the same behind each defence, with what an answer of each costs."""
-        priced = self.config.defence and classifier.access == "gradients"
+        priced = (self.config.defence or self.config.defends) and classifier.access == "gradients"
         yield with_cost(classifier) if priced else classifier
         training, kept = trial.split.train, self.run.folder / "learned"
         for text in self.config.defence:

@@ -101,7 +101,7 @@ def _hiding(curves: pd.DataFrame) -> Iterator[str]:
 
 
 def _of(row: Row) -> str:
-    return f"{model_name(row['model'])} on {row['cohort']} ({row['protocol']} protocol)"
+    return f"{model_name(row['model'])} on {row['cohort']} ({row['protocol']} protocol, seed {row['seed']})"
 
 
 def defence_tables(tables: Tables, order: Sequence[tuple[str, str]]) -> Iterator[View]:

@@ -234,9 +234,10 @@ function tell(said) {
     return [name, bar, number];
   });
   const verdict = document.createElement("span");
-  const right = said.predicted === said.label;
+  const right = said.predicted === said.label && !said.refused;
+  const outcome = said.refused ? `refuses to answer, would have said ${classes[said.predicted]}` : `says ${classes[said.predicted]}: ${right ? "right" : "wrong"}`;
   verdict.className = `said ${right ? "right" : "wrong"}`;
-  verdict.textContent = `${curve().model} says ${classes[said.predicted]}: ${right ? "right" : "wrong"}, the image is ${classes[said.label]}`;
+  verdict.textContent = `${curve().model} ${outcome}, the image is ${classes[said.label]}`;
   $("answer").replaceChildren(verdict, ...rows);
   const moved = `Largest change of a pixel ${inLevels(255 * said.linf)} grey levels of 255, root mean square ${inLevels(255 * said.rms)}.`;
   const finer = said.finer ? " The image is finer than 8 bits: the screen shows it rounded, the classifier was asked about it as it is." : "";
