@@ -4,9 +4,7 @@ Digests of pixels find copies only, and perceptual hashes cannot tell radiograph
 compared as a whole, and those that are alike by their fine detail, which two exams do not share.
 """
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +13,7 @@ from PIL import Image
 from scipy import fft
 
 from dosimeter.cohorts.alignment import DETAIL_PX, aligned, peaks, windowed
-from dosimeter.cohorts.base import Cohort, FloatImage
+from dosimeter.cohorts.base import FloatImage
 
 LEAST_WHOLE = 0.70
 """Correlation of two whole images from which their details are compared.
@@ -35,7 +33,9 @@ patients at most 0.45, generated thoraxes 0.63, and one exam in two windows 0.60
 JPEG of quality 75, gamma 0.8, text burnt in) have 0.96 or more. From three cohorts: on others, look at the pairs.
 """
 
-_WHOLE_PX = 64
+WHOLE_PX = 64
+"""Height and width at which whole images are compared."""
+
 _BLOCK = 256  # images whose spectra are held at once, 38 MB
 _BATCH = 64  # pairs compared at once
 _BORDER_TOLERANCE = 0.04  # of the range that the image uses
@@ -75,7 +75,7 @@ class Pair(NamedTuple):
 def look(image: FloatImage) -> Look:
     """Return what `near_duplicates` needs of an image (C, H, W): without its borders, grey, at two sizes."""
     grey = trimmed(_smaller(image.mean(axis=0)))
-    whole = resized(grey, _WHOLE_PX).ravel()
+    whole = resized(grey, WHOLE_PX).ravel()
     whole = whole - whole.mean()
     length = float(np.linalg.norm(whole))
     face = resized(grey, DETAIL_PX)
@@ -97,12 +97,6 @@ def trimmed(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return grey
 
 
-def looks(cohort: Cohort) -> list[Look]:
-    """Read every image once and return what is kept of it."""
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda record: look(record.read().image), cohort.records))
-
-
 def near_duplicates(seen: Sequence[Look], *, least: float = LEAST_DETAIL) -> list[Pair]:
     """Return the pairs of images that are near duplicates, the most alike first.
 
@@ -112,7 +106,7 @@ def near_duplicates(seen: Sequence[Look], *, least: float = LEAST_DETAIL) -> lis
     the first, and the detail is compared again. Rotated and mirrored copies are not found.
 
     Args:
-        seen: of every image.
+        seen: of every image; `looks.Looks` has them in a file.
         least: of the detail's correlation.
     """
     found = []
