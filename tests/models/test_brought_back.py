@@ -51,7 +51,8 @@ def wanted() -> Any:
 
 def table(classifier: dm.Classifier) -> Any:
     epsilons = ["1/255", "4/255"]
-    asked = dm.sweep(classifier, images(), "fgsm", epsilons=epsilons, visibility="none", workers=1, engine="torch")
+    how: dict[str, Any] = {"epsilons": epsilons, "visibility": "none", "workers": 1, "engine": "torch", "refine": False}
+    asked = dm.sweep(classifier, images(), "fgsm", **how)
     return dm.accuracy_table(asked).drop(columns="model")
 
 
