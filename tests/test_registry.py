@@ -136,7 +136,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dosimeter.defences.base import Entry
+from dosimeter.defences.base import Entry, InputDefence
 
 
 class Darker(nn.Module):
@@ -145,11 +145,11 @@ class Darker(nn.Module):
 
 
 @dataclass(frozen=True)
-class Dark:
+class Dark(InputDefence):
     by: str = "{name}"
 
-    def apply(self, classifier, training, *, seed):
-        return classifier.behind(Darker())
+    def transform(self):
+        return Darker()
 
 
 ENTRY = Entry(lambda setting: Dark(), "darker by a tenth: {name}", "{name}", "input", "a test")

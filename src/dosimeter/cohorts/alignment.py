@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float32]
 
 def windowed(face: npt.NDArray[Any]) -> Floats:
     """Return the detail of an image (192, 192): less its blur, in a Hann window, of length 1."""
-    return _unit(_detail(face) * _WINDOW)
+    return _unit(detail_of(face) * _WINDOW)
 
 
 def peaks(products: npt.NDArray[np.complex64]) -> tuple[Floats, npt.NDArray[np.int64]]:
@@ -72,13 +72,13 @@ def aligned(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
         second: (192, 192).
     """
     second = second.astype(np.float32)
-    target, parts = fft.rfft2(windowed(first)), fft.rfft2(_parts(_detail(first)))
+    target, parts = fft.rfft2(windowed(first)), fft.rfft2(_parts(detail_of(first)))
     scale, offset = np.ones(2), np.zeros(2)
     best, shift = _peak(target, second)
     offset -= shift
     for turn in range(_ROUNDS):
         moved = _moved(second, scale, offset)
-        agreement, shifts = peaks(parts * fft.rfft2(_parts(_detail(moved))).conj())
+        agreement, shifts = peaks(parts * fft.rfft2(_parts(detail_of(moved))).conj())
         weights = agreement.clip(1e-3) ** 4
         for axis in (0, 1):
             factor, start = _line(_CENTRES[:, axis], _CENTRES[:, axis] - shifts[:, axis], weights)
@@ -116,7 +116,8 @@ def _parts(detail: Floats) -> Floats:
     return np.stack([_unit(part * _PART_WINDOW) for part in cut])
 
 
-def _detail(face: npt.NDArray[Any]) -> Floats:
+def detail_of(face: npt.NDArray[Any]) -> Floats:
+    """Return an image (H, W) less its Gaussian blur."""
     image = face.astype(np.float32)
     return image - ndimage.gaussian_filter(image, _BLUR_PX)
 

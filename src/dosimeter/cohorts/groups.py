@@ -9,7 +9,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from dosimeter.cohorts.base import Cohort
-from dosimeter.cohorts.near_duplicates import looks, near_duplicates
+from dosimeter.cohorts.looks import looks
+from dosimeter.cohorts.near_duplicates import near_duplicates
 
 GROUPINGS = ("patient", "duplicates")
 """What one group is: the images of one patient, or those that patients and near duplicates connect."""

@@ -4,9 +4,7 @@ Digests of pixels find copies only, and perceptual hashes cannot tell radiograph
 compared as a whole, and those that are alike by their fine detail, which two exams do not share.
 """
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +13,7 @@ from PIL import Image
 from scipy import fft
 
 from dosimeter.cohorts.alignment import DETAIL_PX, aligned, peaks, windowed
-from dosimeter.cohorts.base import Cohort, FloatImage
+from dosimeter.cohorts.base import FloatImage
 
 LEAST_WHOLE = 0.70
 """Correlation of two whole images from which their details are compared.
@@ -35,8 +33,10 @@ patients at most 0.45, generated thoraxes 0.63, and one exam in two windows 0.60
 JPEG of quality 75, gamma 0.8, text burnt in) have 0.96 or more. From three cohorts: on others, look at the pairs.
 """
 
-_WHOLE_PX = 64
-_BLOCK = 256  # images whose spectra are held at once, 38 MB
+WHOLE_PX = 64
+"""Height and width at which whole images are compared."""
+
+_BLOCK = 128  # images that are compared with as many others at once; both blocks' spectra take 38 MB
 _BATCH = 64  # pairs compared at once
 _BORDER_TOLERANCE = 0.04  # of the range that the image uses
 _BORDER_SHARE = 0.95  # of the pixels of a line
@@ -75,7 +75,7 @@ class Pair(NamedTuple):
 def look(image: FloatImage) -> Look:
     """Return what `near_duplicates` needs of an image (C, H, W): without its borders, grey, at two sizes."""
     grey = trimmed(_smaller(image.mean(axis=0)))
-    whole = resized(grey, _WHOLE_PX).ravel()
+    whole = resized(grey, WHOLE_PX).ravel()
     whole = whole - whole.mean()
     length = float(np.linalg.norm(whole))
     face = resized(grey, DETAIL_PX)
@@ -97,12 +97,6 @@ def trimmed(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return grey
 
 
-def looks(cohort: Cohort) -> list[Look]:
-    """Read every image once and return what is kept of it."""
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda record: look(record.read().image), cohort.records))
-
-
 def near_duplicates(seen: Sequence[Look], *, least: float = LEAST_DETAIL) -> list[Pair]:
     """Return the pairs of images that are near duplicates, the most alike first.
 
@@ -112,12 +106,12 @@ def near_duplicates(seen: Sequence[Look], *, least: float = LEAST_DETAIL) -> lis
     the first, and the detail is compared again. Rotated and mirrored copies are not found.
 
     Args:
-        seen: of every image.
+        seen: of every image; `looks.Looks` has them in a file.
         least: of the detail's correlation.
     """
-    found = []
+    found, spectra = [], _Spectra(seen)
     for first, second, whole in _alike(seen):
-        for a, b, likeness, shifted in _compared(seen, first, second, whole):
+        for a, b, likeness, shifted in _compared(spectra, first, second, whole):
             if shifted >= LEAST_SHIFTED:
                 detail = max(shifted, aligned(seen[a].face, seen[b].face))
                 if detail >= least:
@@ -146,18 +140,35 @@ def _wholes(seen: Sequence[Look], start: int) -> npt.NDArray[np.float32]:
     return np.stack([each.whole for each in seen[start : start + _BLOCK]]).astype(np.float32)
 
 
+class _Spectra:
+    """Spectra of the details of two blocks of images; the first block's stay while it is compared with others."""
+
+    def __init__(self, seen: Sequence[Look]) -> None:
+        self._seen = seen
+        self._kept: dict[int, npt.NDArray[np.complex64]] = {}
+
+    def load(self, first: Places, second: Places) -> None:
+        """Have those of `first`, which are of one block, and of `second`; forget those of other blocks."""
+        blocks = {int(first[0]) // _BLOCK, int(second[0]) // _BLOCK}
+        self._kept = {place: kept for place, kept in self._kept.items() if place // _BLOCK in blocks}
+        for place in {*first.tolist(), *second.tolist()} - self._kept.keys():
+            self._kept[place] = fft.rfft2(windowed(self._seen[place].face)).astype(np.complex64)
+
+    def product(self, first: int, second: int) -> npt.NDArray[np.complex64]:
+        """Return the spectrum of the cross-correlation of two images' details."""
+        product: npt.NDArray[np.complex64] = self._kept[first] * self._kept[second].conj()
+        return product
+
+
 def _compared(
-    seen: Sequence[Look], first: Places, second: Places, whole: npt.NDArray[np.float32]
+    spectra: _Spectra, first: Places, second: Places, whole: npt.NDArray[np.float32]
 ) -> Iterator[tuple[int, int, float, float]]:
     """Yield candidates with the correlation of their details at the best shift."""
-    spectra = {
-        int(place): fft.rfft2(windowed(seen[place].face)).astype(np.complex64)
-        for place in np.union1d(first, second)
-    }  # fmt: skip
+    spectra.load(first, second)
     for start in range(0, len(first), _BATCH):
         batch = slice(start, start + _BATCH)
         places = zip(first[batch].tolist(), second[batch].tolist(), strict=True)
-        best, _ = peaks(np.stack([spectra[a] * spectra[b].conj() for a, b in places]))
+        best, _ = peaks(np.stack([spectra.product(a, b) for a, b in places]))
         for a, b, likeness, value in zip(first[batch], second[batch], whole[batch], best, strict=True):
             yield int(a), int(b), float(likeness), float(value)
 

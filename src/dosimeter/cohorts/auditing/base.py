@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dosimeter import registry
-from dosimeter.cohorts.auditing import duplicates, known, outliers, probes, sampling, subgroups
+from dosimeter.cohorts.auditing import duplicates, known, labels, outliers, probes, sampling, subgroups
 from dosimeter.cohorts.auditing.seeing import Seen, see
+from dosimeter.cohorts.auditing.targets import Ids
 from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.groups import united
 from dosimeter.cohorts.near_duplicates import near_duplicates
@@ -30,6 +31,8 @@ class Evidence(NamedTuple):
         pairs: near duplicates, but for those that are expected (see `duplicates.near_pairs`).
         probes: how well what should not tell the label tells it.
         subgroups: images of each class by each value of a fact.
+        groups: (n,), number of what probes keep together: patients, and those who share a near duplicate.
+        seed: of what is drawn.
     """
 
     cohort: Cohort
@@ -40,6 +43,8 @@ class Evidence(NamedTuple):
     pairs: Sequence[NearPair]
     probes: Sequence[Probe]
     subgroups: Sequence[Subgroup]
+    groups: Ids
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,10 @@ ENTRIES = {
     ),
     "probes": Entry("what should not tell the label, and does", lambda of: probes.checks(of.probes)),
     "subgroups": Entry("view, sex, age or scanner that go with the label", lambda of: [subgroups.check(of.subgroups)]),
+    "labels": Entry(
+        "labels that speak against an image's looks",
+        lambda of: [labels.check(of.cohort, of.seen, of.groups, seed=of.seed)],
+    ),
     "outliers": Entry("images unlike the others of their class", lambda of: [outliers.check(of.cohort, of.seen)]),
     "sampling": Entry(
         "balance, width of intervals, what the test was used for",
@@ -72,8 +81,8 @@ ENTRIES = {
 def audit_cohort(cohort: Cohort, *, split: Split | None = None, tuned: bool | None = None, seed: int = 0) -> DataAudit:
     """Audit a cohort: every image is read once, none is kept; a thousand take about half a minute on two cores.
 
-    Not judged are labels that may be wrong where no near duplicate contradicts them: that needs the features of a
-    network. Nothing found does not mean that nothing is there.
+    Labels are doubted where a coarse look at the images speaks against them, which sees no subtle finding. Nothing
+    found does not mean that nothing is there.
 
     Args:
         cohort: the images.
@@ -93,14 +102,15 @@ def audit_cohort(cohort: Cohort, *, split: Split | None = None, tuned: bool | No
     """
     if not len(cohort):
         raise DosimeterError(f"cohort must have an image, {named(cohort.name)} has none.")
-    seen = see(cohort)
-    pairs = near_duplicates([each.look for each in seen])
+    seen, looks = see(cohort)
+    pairs = near_duplicates(looks)
     told = duplicates.near_pairs(cohort, pairs, split)
-    groups = united([record.unit for record in cohort.records], [(pair.first, pair.second) for pair in pairs])
-    probed = probes.probes(cohort, seen, np.array(groups), seed=seed)
+    units = united([record.unit for record in cohort.records], [(pair.first, pair.second) for pair in pairs])
+    groups = np.array(units)
+    probed = probes.probes(cohort, seen, groups, seed=seed)
     parts = subgroups.subgroups(cohort)
     test = cohort if split is None else split.test
-    checks = list(_judged(Evidence(cohort, seen, split, test, tuned, told, probed, parts)))
+    checks = list(_judged(Evidence(cohort, seen, split, test, tuned, told, probed, parts, groups, seed)))
     return DataAudit(
         cohort=cohort.name,
         protocol="" if split is None else split.protocol,

@@ -3,7 +3,7 @@
 A classifier that is given such data may learn the shortcut. That a probe succeeds does not show that it did.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -58,9 +58,9 @@ def probes(cohort: Cohort, seen: Sequence[Seen], groups: Ids, *, seed: int = 0) 
         groups: (n,), what may not be in training and test at once.
         seed: of the folds, and of the permutations of labels.
     """
-    asked = [target for target in targets(cohort) if _is_enough(target, groups)]
+    asked = [target for target in targets(cohort) if is_enough(target, groups)]
     found = []
-    for name, features in _features(seen).items():
+    for name, features in _features(seen):
         mine = [_probe(name, target, features, groups, len(asked), seed) for target in asked]
         if mine:
             best = max(range(len(mine)), key=lambda place: mine[place].low)
@@ -115,19 +115,14 @@ def _sentence(probe: Probe) -> str:
     )
 
 
-def _features(seen: Sequence[Seen]) -> Mapping[str, Floats]:
-    """Return what each probe is given, (n, k)."""
-    thumbnails = np.stack([each.thumbnail for each in seen]).astype(np.float64)
+def _features(seen: Sequence[Seen]) -> Iterator[tuple[str, Floats]]:
+    """Yield each probe and what it is given, (n, k), one at a time."""
     outside = ~centre(THUMBNAIL_PX, THUMBNAIL_PX)
-    found = {
-        "size": np.array([_size(each) for each in seen]),
-        "histogram": np.stack([each.histogram for each in seen]),
-        "border": np.stack([each.border for each in seen]),
-        "thumbnail without its centre": thumbnails[:, outside],
-        "thumbnail": thumbnails.reshape(len(seen), -1),
-    }
-    assert found.keys() == _WHAT.keys()
-    return found
+    yield "size", np.array([_size(each) for each in seen])
+    yield "histogram", np.stack([each.histogram for each in seen])
+    yield "border", np.stack([each.border for each in seen])
+    yield "thumbnail without its centre", np.stack([each.thumbnail[outside] for each in seen], dtype=np.float64)
+    yield WHOLE, np.stack([each.thumbnail.ravel() for each in seen], dtype=np.float64)
 
 
 def _size(seen: Seen) -> list[float]:
@@ -135,7 +130,8 @@ def _size(seen: Seen) -> list[float]:
     return [float(np.log(height)), float(np.log(width)), float(np.log(height / width)), channels, bits]
 
 
-def _is_enough(target: Target, groups: Ids) -> bool:
+def is_enough(target: Target, groups: Ids) -> bool:
+    """Whether both sides of a target have the images and groups that folds need."""
     sides = (target.places[target.positive], target.places[~target.positive])
     return all(len(side) >= LEAST_IMAGES and len(set(groups[side].tolist())) >= N_FOLDS for side in sides)
 
@@ -146,18 +142,21 @@ def _probe(name: str, target: Target, features: Floats, groups: Ids, n_targets: 
 
 
 def _auc(features: Floats, positive: npt.NDArray[np.bool_], groups: Ids, seed: int) -> float:
-    """Return the AUC of scores that were each given by a regression that saw nothing of the image's group."""
-    scores = np.empty(len(positive))
+    return float(roc_auc_score(positive, out_of_fold(features, positive, groups, seed)))
+
+
+def out_of_fold(features: Floats, positive: npt.NDArray[np.bool_], groups: Ids, seed: int) -> Floats:
+    """Return scores (n,) that were each given by a regression that saw nothing of the image's group."""
+    scores = np.zeros(len(positive))
     folds = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed)
     for train, test in folds.split(features, positive, groups):
         if positive[train].all() or not positive[train].any():
-            scores[test] = 0.0
             continue
         strength = 1 / np.sqrt(features.shape[1])  # many pixels, few images: the more of them, the stiffer
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300, class_weight="balanced"))
         model.fit(features[train], positive[train])
         scores[test] = model.decision_function(features[test])
-    return float(roc_auc_score(positive, scores))
+    return scores
 
 
 def _permuted(target: Target, features: Floats, groups: Ids, seed: int) -> float:
