@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import foolbox
 import numpy as np
 import torch
-from markdown import table
+from as_markdown import table
 from subjects import MODELS, cohort_names
 from torch import Tensor
 

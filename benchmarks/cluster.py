@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import pyarrow.parquet as pq
-from markdown import table
+from as_markdown import table
 from ray.cluster_utils import Cluster
 from subjects import MODELS
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from markdown import table
+from as_markdown import table
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests" / "support"))

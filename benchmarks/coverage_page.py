@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from markdown import table
+from as_markdown import table
 
 import dosimeter.analysis
 

@@ -6,7 +6,7 @@ Writes docs/deployed.md from the tables of finished studies with `--storage`: mu
 from collections.abc import Iterator
 
 import pandas as pd
-from markdown import table
+from as_markdown import table
 from results import made, write_page
 
 from dosimeter.analysis.names import attack_title, model_name

@@ -15,7 +15,7 @@ import dosimeter_sweep
 import numpy as np
 import pandas as pd
 import torch
-from markdown import table
+from as_markdown import table
 from network_clock import NetworkClock
 from subjects import MODELS, cohort_names
 from timing import timed

@@ -14,8 +14,8 @@ from typing import Any
 from unittest import mock
 
 import torch
+from as_markdown import table
 from dosimeter_sweep import STUDY_PASSES
-from markdown import table
 from network_clock import NetworkClock
 from subjects import MODELS, cohort_names
 from timing import timed

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markdown import table
+from as_markdown import table
 
 from dosimeter.analysis.evaluation import overall
 from dosimeter.analysis.names import attack_title, model_name

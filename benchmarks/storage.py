@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from as_markdown import table
 from dosimeter_sweep import choose, sweep
-from markdown import table
 from subjects import MODELS, cohort_names, load_subject
 from timing import interleave, ratios, spread
 

@@ -27,8 +27,8 @@ import floor
 import numpy as np
 import torch
 from answers import Agreement, Answers, agreement
+from as_markdown import ranged, table
 from dosimeter_sweep import Choice
-from markdown import ranged, table
 from peers import PEERS, AsLoaded, Sweep, in_batches
 from subjects import MODELS, Subject, load_subject
 from timing import Timed, interleave, ratios, spread, timed

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from markdown import table
+from as_markdown import table
 
 Numbers = Mapping[str, Any]
 """What each benchmark wrote with --json, by its name."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from markdown import ranged, table
+from as_markdown import ranged, table
 from subjects import MODELS, cohort_names
 from timing import interleave, ratios, spread, timed
 from torch import Tensor

@@ -46,7 +46,7 @@ def test_there_are_examples() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["class Flip:", "class Images(", "def stack_cohort(", "def _resnet18(", "class Flattened:"]
+    "word", ["class Flip:", "class Images(", "def stack_cohort(", "def _resnet18(", "class Flattened("]
 )
 def test_an_example_imports_what_there_is(word: str) -> None:
     assert made(word)

@@ -158,7 +158,7 @@ def test_the_report_is_self_contained_and_accessible(folder: Path) -> None:
     assert not re.search(r"""(?:url\(|@import|\bon\w+=|(?:src|href)=["']?https?:)""", html)
     anchors = {str(link["href"]).removeprefix("#") for link in page.all("a")}
     identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
-    assert anchors == {"done", "verdict", "tables", "figures", "storage", "claims", "provenance", "limits"}
+    assert anchors == {"answer", "done", "verdict", "tables", "figures", "storage", "claims", "provenance", "limits"}
     assert anchors <= set(identifiers)
     assert len(set(identifiers)) == len(identifiers)
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]

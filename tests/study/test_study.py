@@ -158,7 +158,8 @@ def test_one_missing_network_leaves_the_other_s_study_marked_incomplete(
     monkeypatch.setattr(dosimeter.models.fit, "load_weights", missing)
     notes = Notes()
     outcome = run_study(settings(image_folder, tmp_path), progress=notes)
-    assert outcome.incomplete == notes.notes == ["inception_v3 has no weights. Install npm."]
+    assert outcome.incomplete == ["inception_v3 has no weights. Install npm."]
+    assert set(outcome.incomplete) < set(notes.notes)  # beside how well the other one does
     assert json.loads((tmp_path / "summary.json").read_text())["status"] == "incomplete"
     assert "Install npm" in (tmp_path / "report.html").read_text()
     with pytest.raises(DosimeterError, match="Install npm"):
