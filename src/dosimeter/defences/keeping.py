@@ -1,4 +1,4 @@
-"""What a defence learned, as a file: tensors with the digest of all of them."""
+"""What a defence or an attack learned, as a file: tensors with the digest of all of them."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,20 +1,21 @@
 """What an attack learns on the training images before it is swept over the test images."""
 
-import hashlib
+import time
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.learner import Learner
 from dosimeter.attacks.threat import Threat
 from dosimeter.cohorts.base import Case, Cohort
+from dosimeter.defences.keeping import Learned, keep, read_kept
 from dosimeter.errors import DosimeterError
-from dosimeter.files import replacing
 from dosimeter.models.base import Classifier
+
+LEARNED = "learned"
+"""The name of what an attack learned, in its file."""
 
 
 def learn(
@@ -37,38 +38,19 @@ def learn(
     """
     if not isinstance(attack, Learner):
         return attack
-    learned = None if file is None else _kept(file)
-    if learned is not None:
-        return attack.knowing(learned)
+    if file is not None and (kept := read_kept(file)) is not None:
+        return attack.knowing(kept.tensors[LEARNED])
 
     def batch_of(places: list[int]) -> tuple[Tensor, Tensor]:
         cases = [_readable(training, place) for place in places]
         images = torch.stack([classifier.prepare(case) for case in cases]).to(classifier.device)
         return images, torch.tensor([case.label for case in cases], device=classifier.device)
 
+    started = time.perf_counter()
     learned = attack.learn(classifier, batch_of, n_images=len(training), seed=seed, threat=threat)
     if file is not None:
-        file.parent.mkdir(exist_ok=True)
-        with replacing(file) as temporary:
-            learned = learned.contiguous()
-            temporary.write_bytes(save({"learned": learned}, metadata={"sha256": _digest(learned)}))
+        keep(Learned({LEARNED: learned.contiguous()}, time.perf_counter() - started), file)
     return attack.knowing(learned)
-
-
-def _kept(file: Path) -> Tensor | None:
-    """Return the tensor in `file`; None if it is not there, or is not what was written."""
-    try:
-        with safe_open(file, framework="pt") as content:
-            learned: Tensor = content.get_tensor("learned")
-            digest = (content.metadata() or {}).get("sha256")
-    except (OSError, SafetensorError):
-        return None
-    return learned if learned.dtype == torch.float32 and digest == _digest(learned) else None
-
-
-def _digest(learned: Tensor) -> str:
-    content = f"{tuple(learned.shape)}".encode() + learned.numpy().tobytes()
-    return hashlib.sha256(content).hexdigest()
 
 
 def _readable(cohort: Cohort, place: int) -> Case:
