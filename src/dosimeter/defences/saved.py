@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from dosimeter.defences.base import Trained, defended_name, named_after, part_of, pipeline
+from dosimeter.defences.base import Trained, named_after, part_of, pipeline
 from dosimeter.defences.keeping import Learned, digest_of_tensors, keep, read_kept
 from dosimeter.errors import DosimeterError
 from dosimeter.files import write_text
@@ -166,6 +166,3 @@ def _learned(folder: Path, part: Part) -> Learned:
             f"is not what was saved. {REMEDY}"
         )
     return found
-
-
-__all__ = ["bring", "defended_name", "read_defended", "save_defended"]

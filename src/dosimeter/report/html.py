@@ -18,7 +18,7 @@ from dosimeter.report.figures import FigureFile
 from dosimeter.report.first_screen import MOST, Card, cards
 from dosimeter.report.glossary import GLOSSARY
 from dosimeter.report.sections import in_order
-from dosimeter.report.summary import summarise
+from dosimeter.report.summary import results_of
 
 MAX_BYTES = 10_000_000
 _IMAGES_BYTES = 8_500_000  # of base64, leaving room for the tables
@@ -108,9 +108,7 @@ def render(
         meta=meta,
         failures=_failures(responses.frame),
         numbers=numbers,
-        first=fill(
-            __package__, "first_screen.html", cards=_cards(responses, tables), most=MOST, picture=first, numbers=numbers
-        ),
+        first=fill(__package__, "first_screen.html", cards=_cards(run), most=MOST, picture=first, numbers=numbers),
         sections=shown,
         shown_pictures=SHOWN_PICTURES,
         shown_sentences=SHOWN_SENTENCES,
@@ -121,9 +119,9 @@ def render(
     return page.replace(_WORDS, _words_of(page))
 
 
-def _cards(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> list[Card]:
-    with names.of(responses.meta):
-        return cards(summarise(responses, tables)["results"])
+def _cards(run: Reading) -> list[Card]:
+    with names.of(run.meta):
+        return cards(results_of(run))
 
 
 def _words_of(page: str) -> str:

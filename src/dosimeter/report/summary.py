@@ -54,12 +54,17 @@ def summarise(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> dict[
         "n_failed": n_failed,
         "kinds": meta.get("kinds") or {},
         "cohorts": _cohorts(meta),
-        "results": [_result(run, row) for row in records(run.firsts["clean_metrics"])],
+        "results": results_of(run),
     }
     for _, section in in_order():
         summary |= section.summary(run)
     with names.of(summary):
         return {"answer": list(lines(summary)), **summary}
+
+
+def results_of(run: Reading) -> list[dict[str, Any]]:
+    """Return the entry of each (cohort, protocol, model) in `results`, see `summarise`."""
+    return [_result(run, row) for row in records(run.firsts["clean_metrics"])]
 
 
 def _result(run: Reading, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from dosimeter.errors import DosimeterError
 from dosimeter.progress import Progress
+from dosimeter.record.table import read_meta
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.run import run_study
 from dosimeter.study.trials import plan_trials
@@ -53,8 +54,8 @@ def run_steps(config: StudyConfig, patients: Sequence[int], progress: Progress) 
     for number in patients:
         out = config.out / f"patients-{number}"
         outcome = run_study(config.model_copy(update={"train_patients": number, "out": out}), progress=progress)
-        trials, _ = plan_trials(config.model_copy(update={"train_patients": number}))
-        yield Step(number, max(len(trial.split.train) for trial in trials), outcome.run.folder)
+        splits = read_meta(outcome.run.responses)["cohorts"]
+        yield Step(number, max(split["n_train"] for split in splits), outcome.run.folder)
 
 
 def gather(steps: Sequence[Step]) -> pd.DataFrame:
