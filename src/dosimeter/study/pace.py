@@ -84,6 +84,7 @@ def measure(
     """
     classifier = stand_in(backbone, config, decided_by(trial.cohort)).to(device)
     image, label = _image(classifier, trial)
+    step_s, head_s = _training(classifier, backbone, batch_size)  # first: its memory is free again for the engines
     started = time.perf_counter()
     with temporary_cache():
         plan = plan_engine(config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True, n_images=1)
@@ -111,7 +112,6 @@ def measure(
     presets = choose(config.preset, config.attack, config.effort, config.storages)
     searches = any(work_of(preset, config).climbs for preset in presets) and engine.network is not classifier
     seen_s, costly_s = _visibility(image[0], workers)
-    step_s, head_s = _training(classifier, backbone, batch_size)
     again_s = _again(len(plan.image_s), workers, gradient_s, answer_s)
     return Pace(
         engine=plan.name,
@@ -228,6 +228,7 @@ def _training(classifier: Classifier, backbone: Backbone, batch_size: int) -> tu
         optimizer.step()
 
     step_s = _alone(step)
+    optimizer.zero_grad()
     head.requires_grad_(False)
     with torch.inference_mode():
         return step_s, _alone(lambda: head(maps)) / batch_size
