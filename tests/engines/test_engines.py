@@ -17,10 +17,12 @@ from torch.nn.functional import conv2d
 import dosimeter as dm
 from dosimeter.attacks.base import Problem
 from dosimeter.attacks.known.fgsm import FGSM
+from dosimeter.cache import cache_dir
 from dosimeter.cohorts.base import Cohort, Decoded
-from dosimeter.engines import choose, winograd
+from dosimeter.engines import batches, choose, remembered, winograd
 from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
-from dosimeter.engines.choose import EnginePlan, build_engine, find_batch_size, plan_engine
+from dosimeter.engines.batches import find_batch_size
+from dosimeter.engines.choose import EnginePlan, build_engine, plan_engine
 from dosimeter.engines.winograd import GradientConv2d, WinogradConv2d, WinogradEngine
 from dosimeter.executors.local import LocalExecutor
 from dosimeter.models.base import Classifier
@@ -257,7 +259,50 @@ def test_auto_takes_the_fastest_that_agrees(monkeypatch: pytest.MonkeyPatch) -> 
     assert "numba" in plan.versions
     assert EnginePlan(**plan.to_dict()) == replace(plan, refused={})
     monkeypatch.setattr(choose, "GAIN", 0.0)
+    monkeypatch.setattr(remembered, "RULE", 0)
     assert plan_engine("auto", wide_classifier(), cohort(4), n_passes=10**9, refine=True).name == "torch"
+
+
+class Tally(TorchEngine):
+    """Counts the images that it is asked."""
+
+    n = 0
+
+    def logits(self, images: Tensor) -> Tensor:
+        Tally.n += len(images)
+        return super().logits(images)
+
+
+def test_a_choice_is_remembered_by_architecture_and_proved_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, Tally)
+    first = plan_engine("auto", wide_classifier(), cohort(4), n_passes=10**9, refine=True)
+    Tally.n = 0
+    again = plan_engine("auto", wide_classifier(seed=1), cohort(4), n_passes=10**9, refine=True)
+    assert (again.name, again.image_s) == (first.name, first.image_s)
+    assert Tally.n == 1 + choose.N_CHECKED  # the random image that every engine is built with, and real ones
+    assert again.tolerance > 0
+    assert plan_engine("auto", wide_classifier(), cohort(4), n_passes=10, refine=True).name == "torch"  # too short
+    Tally.n = 0
+    plan_engine("auto", wide_classifier(), cohort(4), n_passes=10**9, refine=False)  # another question
+    assert Tally.n > 1 + choose.N_CHECKED
+
+
+def test_what_was_chosen_before_and_does_not_agree_now_is_compared_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, TorchEngine)
+    assert plan_engine("auto", wide_classifier(), cohort(4), n_passes=10**9, refine=True).name == "winograd"
+    stand_in(monkeypatch, lambda classifier: Trembling(classifier, 1e-2))
+    plan = plan_engine("auto", wide_classifier(), cohort(4), n_passes=10**9, refine=True)
+    assert plan.name == "torch"
+    assert "differs from torch" in plan.refused["winograd"]
+
+
+def test_a_damaged_memory_is_compared_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, TorchEngine)
+    plan = plan_engine("auto", wide_classifier(), cohort(4), n_passes=10**9, refine=True)
+    (kept,) = (cache_dir() / "engines" / "chosen").iterdir()
+    kept.write_text('{"name": "winograd"}', encoding="utf-8")
+    assert plan_engine("auto", wide_classifier(), cohort(4), n_passes=10**9, refine=True).name == plan.name
+    assert kept.read_text(encoding="utf-8") != '{"name": "winograd"}'
 
 
 def test_an_engine_that_disagrees_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,9 +331,9 @@ def test_unreadable_images_are_no_sample() -> None:
 
 def test_batch_size_follows_the_largest_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     largest = 4 * 32 * 32 * (40 + 40)  # bytes into and out of the batch normalisation
-    monkeypatch.setitem(choose.LAYER_BYTES, "cpu", 5 * largest + 1)
+    monkeypatch.setitem(batches.LAYER_BYTES, "cpu", 5 * largest + 1)
     assert find_batch_size(wide_classifier()) == 5
-    monkeypatch.setitem(choose.LAYER_BYTES, "cpu", 1)
+    monkeypatch.setitem(batches.LAYER_BYTES, "cpu", 1)
     assert find_batch_size(wide_classifier()) == 1
 
 

@@ -1,7 +1,6 @@
 """Which engine computes a sweep: those that agree with torch on the user's own images, and of them the fastest."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,14 +9,16 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from dosimeter.attacks.base import AttackError, Problem, perturb
 from dosimeter.attacks.known.fgsm import FGSM
 from dosimeter.cohorts.base import Cohort
 from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine
+from dosimeter.engines.batches import find_batch_size
 from dosimeter.engines.compiled import CompiledEngine
 from dosimeter.engines.ncnn import NcnnEngine
+from dosimeter.engines.remembered import Choice, keep, recall
 from dosimeter.engines.winograd import WinogradEngine
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.models.base import Classifier
@@ -30,6 +31,7 @@ LOGIT_TOLERANCE = 1e-4
 
 N_CHECKED = 4
 CHECKED_EPSILONS = (0.0, 1 / 255, 0.03)
+"""Engines are asked so many images of the cohort, each at the next of these doses."""
 
 GAIN = 0.9
 """`auto` leaves torch only for an engine that takes less than this share of its time."""
@@ -39,11 +41,6 @@ PASSES_PER_GRADIENT = 12
 
 WORTH_CHOOSING_S = 30.0
 """`auto` compares engines only for sweeps that torch would need longer for: comparing takes seconds."""
-
-LAYER_BYTES = {"cpu": 64 << 20, "cuda": 2 << 30, "mps": 512 << 20}
-"""Input and output of the largest layer that one batch may take: on a CPU larger ones fall out of the caches."""
-
-MAX_BATCH = 64
 
 ENGINES: dict[str, tuple[Callable[[Classifier, int], Engine], str]] = {
     "torch": (lambda classifier, threads: TorchEngine(classifier), "the reference: the network as it is"),
@@ -107,14 +104,19 @@ class EnginePlan:
 
 
 class _Sample(NamedTuple):
-    """What torch says of a few real images and their perturbations."""
+    """A few real images, and what of them engines are asked."""
 
-    images: Tensor  # (n, 3, H, W)
-    labels: Tensor
-    signs: Tensor  # (n, 3, H, W), of the gradients
-    gradient_s: float  # of one image
-    logits: Tensor  # (n * len(CHECKED_EPSILONS), n_classes)
-    pass_s: float  # of one image
+    images: Tensor  # (n, 3, H, W), unperturbed
+    labels: Tensor  # (n,)
+    asked: Tensor  # (m, 3, H, W), perturbed
+
+
+class _Reference(NamedTuple):
+    """What torch says of a sample, and the seconds that it takes an image."""
+
+    logits: Tensor  # (m, n_classes)
+    pass_s: float
+    gradient_s: float
 
     @property
     def image_s(self) -> float:
@@ -180,9 +182,7 @@ def engine_versions(name: str) -> dict[str, str]:
     return found
 
 
-def plan_engine(
-    name: str, classifier: Classifier, cohort: Cohort, *, n_passes: int, refine: bool, n_images: int = N_CHECKED
-) -> EnginePlan:
+def plan_engine(name: str, classifier: Classifier, cohort: Cohort, *, n_passes: int, refine: bool) -> EnginePlan:
     """Return the plan for sweeping `cohort`: `name`, or for "auto" the fastest engine that agrees with torch.
 
     Engines are compared as workers use them, a thread each.
@@ -192,7 +192,6 @@ def plan_engine(
         cohort: the test images; the first few that can be read are what engines are checked on.
         n_passes: forward passes that the sweep will take, about.
         refine: whether the sweep refines flips: then every engine's gradients are torch's, and only answers differ.
-        n_images: of the cohort that engines are checked and timed on.
 
     Raises:
         EngineUnavailable: the engine asked for by name is not available here, or does not agree with torch.
@@ -201,63 +200,77 @@ def plan_engine(
     alone = classifier.device.type != "cpu" or classifier.access != "gradients" or len(classifier.rings) > 0
     if name == "torch" or (name == "auto" and alone):
         return EnginePlan("torch", batch_size)
+    sample = _take_sample(classifier, cohort)
+    if sample is None:
+        return EnginePlan("torch", batch_size, refused={name: UNCHECKED})
+    versions = {package: version for each in AUTOMATIC for package, version in engine_versions(each).items()}
+    known = recall(classifier, refine=refine, versions=versions) if name == "auto" else None
+    if known is not None and (plan := _as_before(known, classifier, sample, batch_size, n_passes)) is not None:
+        return plan
     with torch_threads(1):
-        sample = _take_sample(classifier, cohort, n_images)
-        if sample is None:
+        reference = _refer(classifier, sample)
+        if reference is None:
             return EnginePlan("torch", batch_size, refused={name: UNCHECKED})
-        short = sample.image_s / PASSES_PER_GRADIENT * n_passes < WORTH_CHOOSING_S
-        automatic = () if short else AUTOMATIC
+        if name == "auto" and _is_short(reference.image_s, n_passes):
+            return EnginePlan("torch", batch_size, image_s={"torch": reference.image_s})
         passed: dict[str, _Passed] = {}
         refused: dict[str, str] = {}
-        for candidate in automatic if name == "auto" else (name,):
+        for candidate in AUTOMATIC if name == "auto" else (name,):
             try:
-                passed[candidate] = _try(candidate, classifier, sample, refine=refine)
+                passed[candidate] = _try(candidate, classifier, sample, reference, refine=refine)
             except EngineUnavailable as refusal:
                 if name != "auto":
                     raise
                 refused[candidate] = str(refusal)
-    image_s = {"torch": sample.image_s, **{candidate: each.image_s for candidate, each in passed.items()}}
+    image_s = {"torch": reference.image_s, **{candidate: each.image_s for candidate, each in passed.items()}}
     best = min(passed, key=lambda candidate: image_s[candidate], default="torch")
-    if best == "torch" or (name == "auto" and image_s[best] > GAIN * image_s["torch"]):
+    if name == "auto" and image_s[best] > GAIN * image_s["torch"]:
+        best = "torch"
+    choice = Choice(name=best, image_s=image_s, refused=refused)
+    if name == "auto":
+        keep(choice, classifier, refine=refine, versions=versions)
+    if best == "torch":
         return EnginePlan("torch", batch_size, image_s=image_s, refused=refused)
+    return _planned(choice, passed[best].engine, passed[best].error, reference.logits, batch_size)
+
+
+def _is_short(image_s: float, n_passes: int) -> bool:
+    """Whether torch needs too little time for a sweep to compare engines; image_s is as in `EnginePlan`."""
+    return image_s / PASSES_PER_GRADIENT * n_passes < WORTH_CHOOSING_S
+
+
+def _planned(choice: Choice, engine: Engine, error: float, reference: Tensor, batch_size: int) -> EnginePlan:
     return EnginePlan(
-        best,
+        choice.name,
         batch_size,
-        tolerance=float(f"{2 * _allowed(sample.logits):.2g}"),  # both logits may be off; rounded, it names cells
-        error=passed[best].error,
-        image_s=image_s,
-        refused=refused,
-        versions=engine_versions(best),
-        engine=passed[best].engine,
+        tolerance=float(f"{2 * _allowed(reference):.2g}"),  # both logits may be off; rounded, it names cells
+        error=error,
+        image_s=choice.image_s,
+        refused=choice.refused,
+        versions=engine_versions(choice.name),
+        engine=engine,
     )
 
 
-def find_batch_size(classifier: Classifier) -> int:
-    """Return how many images to ask at once: as many as keep the largest layer's maps within `LAYER_BYTES`.
-
-    Layers of a scripted or traced graph cannot be watched: the largest is then taken for VGG16's, 64 maps in and out.
-    """
-    graphs = any(isinstance(layer, torch.jit.ScriptModule | fx.GraphModule) for layer in classifier.modules())
-    largest = 2 * 64 * 4 * math.prod(classifier.grid.shape) if graphs else 1
-
-    def note(layer: nn.Module, inputs: Any, output: Any) -> None:
-        nonlocal largest
-        tensors = [tensor for tensor in (*inputs, output) if isinstance(tensor, Tensor)]
-        largest = max(largest, sum(tensor.nbytes for tensor in tensors))
-
-    leaves = [layer for layer in classifier.modules() if not any(layer.children())]
-    leaves = [layer for layer in leaves if not isinstance(layer, torch.jit.ScriptModule)]
-    hooks = [layer.register_forward_hook(note) for layer in leaves]
+def _as_before(
+    choice: Choice, classifier: Classifier, sample: _Sample, batch_size: int, n_passes: int
+) -> EnginePlan | None:
+    """Return the plan with the engine that was chosen before, if it agrees with torch on the sample; else None."""
+    if choice.name == TorchEngine.name or _is_short(choice.image_s[TorchEngine.name], n_passes):
+        return EnginePlan(TorchEngine.name, batch_size, image_s=choice.image_s, refused=choice.refused)
+    reference = TorchEngine(classifier).logits(sample.asked)
     try:
-        with torch.inference_mode():
-            classifier(torch.zeros(1, 3, *classifier.grid.shape, device=classifier.device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return max(1, min(MAX_BATCH, LAYER_BYTES[classifier.device.type] // largest))
+        engine = build_engine(choice.name, classifier, threads=1)
+        with _refusing(choice.name):
+            error = _agree(choice.name, engine.logits(sample.asked), reference)
+    except EngineUnavailable as refusal:
+        log.info("the engine that was chosen before: %s", refusal)
+        return None
+    return _planned(choice, engine, error, reference, batch_size)
 
 
-def _take_sample(classifier: Classifier, cohort: Cohort, n_images: int) -> _Sample | None:
+def _take_sample(classifier: Classifier, cohort: Cohort) -> _Sample | None:
+    """Return the first images that can be read, each moved by random signs, or None if there are none."""
     images, labels = [], []
     for index in range(len(cohort)):
         try:
@@ -266,50 +279,52 @@ def _take_sample(classifier: Classifier, cohort: Cohort, n_images: int) -> _Samp
         except (DosimeterError, OSError, ValueError):
             continue  # the sweep itself reports it
         labels.append(case.label)
-        if len(images) == n_images:
+        if len(labels) == N_CHECKED:
             break
     if not images:
         return None
-    reference = TorchEngine(classifier)
-    stacked, true = torch.stack(images), torch.tensor(labels)
+    stacked = torch.stack(images)
+    signs = torch.randint(0, 2, stacked[0].shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+    doses = [CHECKED_EPSILONS[index % len(CHECKED_EPSILONS)] for index in range(N_CHECKED)]
+    asked = [perturb(stacked[index % len(stacked)], signs, dose) for index, dose in enumerate(doses)]
+    return _Sample(stacked, torch.tensor(labels), torch.stack(asked))
+
+
+def _refer(classifier: Classifier, sample: _Sample) -> _Reference | None:
+    """Return what torch says of the sample, or None where it has no finite gradients: the sweep itself reports it."""
     try:
-        signs, gradient_s = _aim(classifier, stacked, true, classifier.device)
-    except (FloatingPointError, AttackError):  # the sweep itself reports it, if its attack needs a gradient
+        gradient_s = _climb(classifier, sample, classifier.device)
+    except (FloatingPointError, AttackError):
         return None
-    return _Sample(stacked, true, signs, gradient_s, *_answer(reference, stacked, signs))
+    return _Reference(*_answer(TorchEngine(classifier), sample.asked), gradient_s)
 
 
-def _try(name: str, classifier: Classifier, sample: _Sample, *, refine: bool) -> _Passed:
+def _try(name: str, classifier: Classifier, sample: _Sample, reference: _Reference, *, refine: bool) -> _Passed:
     """Return the engine `name` with its time, or raise EngineUnavailable if it does not agree with torch."""
     engine = build_engine(name, classifier, threads=1)
     with _refusing(name):
-        signs, gradient_s = sample.signs, sample.gradient_s
-        if not refine:
-            signs, gradient_s = _aim(engine.network, sample.images, sample.labels, classifier.device)
-        logits, pass_s = _answer(engine, sample.images, signs)
-    return _Passed(engine, _agree(name, logits, sample.logits), gradient_s + PASSES_PER_GRADIENT * pass_s)
+        gradient_s = reference.gradient_s if refine else _climb(engine.network, sample, classifier.device)
+        logits, pass_s = _answer(engine, sample.asked)
+    return _Passed(engine, _agree(name, logits, reference.logits), gradient_s + PASSES_PER_GRADIENT * pass_s)
 
 
-def _aim(network: nn.Module, images: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, float]:
-    """Return the signs of the images' gradients through `network`, and the seconds that one takes."""
-    attack = FGSM()
+def _climb(network: nn.Module, sample: _Sample, device: torch.device) -> float:
+    """Return the seconds that the gradient of an image takes, the shorter of the first and the last image's."""
 
-    def aim(index: int) -> Tensor:
-        one = slice(index, index + 1)
-        problem = Problem(network, images[one].to(device), labels[one].to(device))
-        return attack.direction(problem).sign.cpu()
+    def timed(index: int) -> float:
+        started = time.perf_counter()
+        images, labels = sample.images[index, None].to(device), sample.labels[index, None].to(device)
+        FGSM().direction(Problem(network, images, labels))
+        return time.perf_counter() - started
 
-    aim(0)  # warms up what the timing is not about
+    return min(timed(0), timed(-1))
+
+
+def _answer(engine: Engine, asked: Tensor) -> tuple[Tensor, float]:
+    """Return the engine's logits of `asked`, and the seconds that a forward pass takes an image."""
+    engine.logits(asked[:1])  # warms up
     started = time.perf_counter()
-    signs = torch.cat([aim(index) for index in range(len(images))])
-    return signs, (time.perf_counter() - started) / len(images)
-
-
-def _answer(engine: Engine, images: Tensor, signs: Tensor) -> tuple[Tensor, float]:
-    """Return the logits of `images` pushed along `signs`, and the seconds that a forward pass takes an image."""
-    engine.logits(images)  # warms up
-    started = time.perf_counter()
-    answers = torch.cat([engine.logits(perturb(images, signs, epsilon)) for epsilon in CHECKED_EPSILONS])
+    answers = engine.logits(asked)
     return answers, (time.perf_counter() - started) / len(answers)
 
 

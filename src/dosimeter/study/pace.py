@@ -15,7 +15,7 @@ from dosimeter.cache import temporary_cache
 from dosimeter.cohorts.grids import Grid
 from dosimeter.cohorts.trials import Trial
 from dosimeter.engines.base import TorchEngine
-from dosimeter.engines.choose import N_CHECKED, build_engine, plan_engine
+from dosimeter.engines.choose import build_engine, plan_engine
 from dosimeter.errors import DosimeterError
 from dosimeter.models.backbones import Backbone, build_base, build_head
 from dosimeter.models.base import Classifier
@@ -87,8 +87,11 @@ def measure(
     step_s, head_s = _training(classifier, backbone, batch_size)  # first: its memory is free again for the engines
     started = time.perf_counter()
     with temporary_cache():
-        plan = plan_engine(config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True, n_images=1)
+        plan = plan_engine(config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True)
         choosing_s = time.perf_counter() - started
+        again_s = _alone(
+            lambda: plan_engine(config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True)
+        )
         engine = plan.engine or build_engine(plan.name, classifier, threads=1)
     workers = config.workers or default_workers(classifier.device)
     batch = image.expand(plan.batch_size, -1, -1, -1).contiguous()
@@ -112,7 +115,6 @@ def measure(
     presets = choose(config.preset, config.attack, config.effort, config.storages)
     searches = any(work_of(preset, config).climbs for preset in presets) and engine.network is not classifier
     seen_s, costly_s = _visibility(image[0], workers)
-    again_s = _again(len(plan.image_s), workers, gradient_s, answer_s)
     return Pace(
         engine=plan.name,
         feature_s=_seconds(features, default_workers(classifier.device)),
@@ -130,7 +132,7 @@ def measure(
         costly_s=costly_s,
         step_s=step_s,
         head_s=head_s,
-        choosing_s=choosing_s + again_s * (N_CHECKED - 1) / N_CHECKED,  # a study checks on more images
+        choosing_s=choosing_s,
         again_s=again_s,
     )
 
@@ -232,8 +234,3 @@ def _training(classifier: Classifier, backbone: Backbone, batch_size: int) -> tu
     head.requires_grad_(False)
     with torch.inference_mode():
         return step_s, _alone(lambda: head(maps)) / batch_size
-
-
-def _again(n_engines: int, workers: int, gradient_s: float, answer_s: float) -> float:
-    """Return the seconds of choosing once more, when the base is converted: a few passes of every engine, a thread."""
-    return workers * ((N_CHECKED + 1) * gradient_s + n_engines * 4 * N_CHECKED * answer_s) if n_engines else 0.0
