@@ -9,6 +9,7 @@ from dosimeter.analysis.base import APART, CURVE, answered, groups
 from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.paired import PAIRABLE, Curves, Series
 from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.record.compact import quick_text
 from dosimeter.record.table import Responses
 
 NAMED = ("model", "preset", "storage", "seed")
@@ -23,6 +24,7 @@ COLUMNS = [
 _KEYS = [*CURVE, *APART, "epsilon"]
 
 
+@quick_text()
 def accuracy_table(responses: Responses, *, against: str | Responses | pd.DataFrame | None = None) -> pd.DataFrame:
     """Return accuracy with its interval at every epsilon; see `curves.fgsm_accuracy`.
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosimeter.analysis.names import PUBLISHED, WORST_CASE, family
-from dosimeter.record.compact import UNDEFENDED, compact
+from dosimeter.record.compact import UNDEFENDED, compact, quick_text
 
 TRIAL = ["cohort", "protocol"]
 """One cohort, split one way."""
@@ -44,6 +44,7 @@ def each_seed(analyse: Analysis) -> Analysis:
     """
 
     @functools.wraps(analyse)
+    @quick_text()
     def analysed(frame: pd.DataFrame) -> pd.DataFrame:
         rows = compact(frame)
         names = told_apart(rows)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import APART, CURVE, GROUP, answered, each_seed, groups, plain
+from dosimeter.analysis.base import APART, CURVE, GROUP, answered, each_seed, groups, joined, plain
 from dosimeter.analysis.names import attack_title, model_name
 from dosimeter.analysis.wording import mark, percent, records
 from dosimeter.record.table import VISIBILITY
@@ -75,14 +75,14 @@ def visibility(frame: pd.DataFrame) -> pd.DataFrame:
     columns = [*IDENTITY, "metric", "n", "q1", "median", "q3", "modality"]
     parts = []
     for names, group in _measured(frame):
-        for epsilon, rows in group.groupby("epsilon"):
-            values = rows[list(METRICS)].astype(np.float64)
-            summary = values.quantile([0.25, 0.5, 0.75]).T.set_axis(["q1", "median", "q3"], axis=1)
-            summary = summary.assign(**names, epsilon=epsilon, n=values.count()).rename_axis("metric").reset_index()
-            parts.append(summary[summary["n"] > 0])
-    if not parts:
-        return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True)[columns]
+        measured, doses = group[list(METRICS)].to_numpy(np.float64), group["epsilon"].to_numpy()
+        for epsilon in np.unique(doses):
+            values = measured[doses == epsilon]
+            n = np.count_nonzero(~np.isnan(values), axis=0)
+            low, middle, high = np.nanquantile(values[:, n > 0], [0.25, 0.5, 0.75], axis=0)
+            numbers = {"n": n[n > 0], "q1": low, "median": middle, "q3": high}
+            parts.append(({**names, "epsilon": epsilon}, pd.DataFrame({"metric": np.array(METRICS)[n > 0], **numbers})))
+    return joined(parts)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def displays(table: pd.DataFrame) -> pd.DataFrame:
@@ -105,10 +105,10 @@ def displays(table: pd.DataFrame) -> pd.DataFrame:
         for name, display in DISPLAYS.items()
         for window in WINDOWS
     ]
-    joined = pd.concat(parts, ignore_index=True).drop(columns="median")
-    order = [name for name in joined.columns if name in (*IDENTITY, *APART)]
-    joined = joined.assign(peak_to_peak=PEAK_TO_PEAK * joined["amplitude"])
-    return joined.sort_values(order, kind="stable", ignore_index=True)
+    shown = pd.concat(parts, ignore_index=True).drop(columns="median")
+    order = [name for name in shown.columns if name in (*IDENTITY, *APART)]
+    shown = shown.assign(peak_to_peak=PEAK_TO_PEAK * shown["amplitude"])
+    return shown.sort_values(order, kind="stable", ignore_index=True)
 
 
 @each_seed

@@ -46,12 +46,17 @@ def curve(rows: pd.DataFrame, preset: str, storage: str = "float") -> pd.DataFra
 
 def point(curve: pd.DataFrame, epsilon: float) -> dict[str, Any]:
     """Return one point of a `curve` as a mapping of its columns."""
-    return records(curve.loc[[epsilon]].reset_index())[0]
+    return {"epsilon": epsilon} | records(curve)[curve.index.tolist().index(epsilon)]
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a table as mappings of its columns."""
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+    names = [str(name) for name in table]
+    return [dict(zip(names, row, strict=True)) for row in zip(*_columns(table), strict=True)]
+
+
+def _columns(table: pd.DataFrame) -> list[list[Any]]:
+    return [table[name].tolist() for name in table]
 
 
 def percent(share: float) -> str:

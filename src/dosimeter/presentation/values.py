@@ -14,9 +14,10 @@ from dosimeter.presentation.numbers import is_missing
 
 def of_keys(table: pd.DataFrame, keys: Mapping[str, Any]) -> pd.DataFrame:
     """Return the rows whose columns have these values."""
+    chosen = np.ones(len(table), np.bool_)
     for name, value in keys.items():
-        table = table[table[name] == value]
-    return table
+        chosen &= (table[name] == value).to_numpy(np.bool_)
+    return table[chosen]
 
 
 def number(value: Any) -> float | None:

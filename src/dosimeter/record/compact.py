@@ -4,7 +4,8 @@ What a row says is made the same here for two classes, for many, and for finding
 need know how many classes there are.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,13 @@ UNDEFENDED = "none"
 
 SCORES = pa.list_(pa.float32())
 """The type of the column `scores`."""
+
+
+@contextmanager
+def quick_text() -> Iterator[None]:
+    """Let pandas make strings of Python instead of Arrow: in tables of few rows Arrow takes several times as long."""
+    with pd.option_context("mode.string_storage", "python"):
+        yield
 
 
 def compact(frame: pd.DataFrame) -> pd.DataFrame:

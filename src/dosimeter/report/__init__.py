@@ -9,6 +9,7 @@ from dosimeter.analysis import names
 from dosimeter.presentation.section import Rows
 from dosimeter.progress import Progress
 from dosimeter.record import table
+from dosimeter.record.compact import quick_text
 from dosimeter.record.run import REPORTED, Run, require_own
 from dosimeter.report.build import marked, measured, of_sections, write_tables
 from dosimeter.report.decisions import by_finding
@@ -24,6 +25,7 @@ _FOLDERS = ("tables", "figures")
 PARTIAL = "PARTIAL: this run was interrupted; its numbers may change."
 
 
+@quick_text()
 def redraw(run_folder: Path, *, progress: Progress | None = None) -> Path:
     """Draw everything of a run from its responses.parquet and return the report's path.
 
@@ -43,6 +45,7 @@ def redraw(run_folder: Path, *, progress: Progress | None = None) -> Path:
     return _draw(table.read_compact(run_folder / "responses.parquet"), run_folder, progress)
 
 
+@quick_text()
 def redraw_partial(run_folder: Path, *, progress: Progress | None = None) -> Path:
     """Draw the same of an interrupted run, from the parts that are there, marked as partial on every page.
 
@@ -75,8 +78,8 @@ def _draw_named(responses: table.Responses, run_folder: Path, progress: Progress
         figures = write_figures(responses, tables, draft / "figures", progress=progress)
         progress.begin("summary and report", 0)
         drawn = sorted(f"{name}/{file.name}" for name in _FOLDERS for file in (draft / name).iterdir())
-        write_summary(responses, tables, draft / "summary.json", drawn)
-        write_report(responses, tables, figures, draft / "report.html")
+        summary = write_summary(responses, tables, draft / "summary.json", drawn)
+        write_report(responses, tables, figures, draft / "report.html", results=summary["results"])
         _put(draft, run_folder, drawn)
     return run_folder / "report.html"
 

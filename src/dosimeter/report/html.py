@@ -59,6 +59,7 @@ def write_report(
     path: Path,
     *,
     title: str | None = None,
+    results: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Write the report of a run as one self-contained HTML file, smaller than `MAX_BYTES`.
 
@@ -68,8 +69,9 @@ def write_report(
         figures: as `report.figures.write_figures` returns them.
         path: the file.
         title: the page's heading; by default it names the cohorts.
+        results: those of `summary.summarise`, where they have been made.
     """
-    path.write_text(render(responses, tables, figures, title=title), encoding="utf-8")
+    path.write_text(render(responses, tables, figures, title=title, results=results), encoding="utf-8")
 
 
 def render(
@@ -78,6 +80,7 @@ def render(
     figures: Sequence[FigureFile],
     *,
     title: str | None = None,
+    results: Sequence[Mapping[str, Any]] | None = None,
 ) -> str:
     """Return the page that `write_report` writes."""
     meta = responses.meta
@@ -108,7 +111,9 @@ def render(
         meta=meta,
         failures=_failures(responses.frame),
         numbers=numbers,
-        first=fill(__package__, "first_screen.html", cards=_cards(run), most=MOST, picture=first, numbers=numbers),
+        first=fill(
+            __package__, "first_screen.html", cards=_cards(run, results), most=MOST, picture=first, numbers=numbers
+        ),
         sections=shown,
         shown_pictures=SHOWN_PICTURES,
         shown_sentences=SHOWN_SENTENCES,
@@ -119,9 +124,9 @@ def render(
     return page.replace(_WORDS, _words_of(page))
 
 
-def _cards(run: Reading) -> list[Card]:
+def _cards(run: Reading, results: Sequence[Mapping[str, Any]] | None) -> list[Card]:
     with names.of(run.meta):
-        return cards(results_of(run))
+        return cards(results_of(run) if results is None else results)
 
 
 def _words_of(page: str) -> str:

@@ -100,8 +100,12 @@ def _status(meta: Mapping[str, Any], n_failed: int) -> str:
 
 def write_summary(
     responses: Responses, tables: Mapping[str, pd.DataFrame], path: Path, files: Sequence[str] = ()
-) -> None:
-    """Write `summarise` to `path`, with the `files` that were drawn: the same table always gives the same bytes."""
+) -> dict[str, Any]:
+    """Write `summarise` to `path`, with the `files` that were drawn, and return it.
+
+    The same table always gives the same bytes.
+    """
     summary = summarise(responses, tables) | ({"files": list(files)} if files else {})
     text = json.dumps(summary, indent=2, allow_nan=False, ensure_ascii=False)
     path.write_text(f"{text}\n", encoding="utf-8")
+    return summary
