@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import dosimeter as dm
 from dosimeter.attacks.base import Problem
 from dosimeter.attacks.known.pgd import PGD
-from dosimeter.defences.base import defend
+from dosimeter.defences.base import defend, pipeline
+from dosimeter.defences.cost import cost_of
 from dosimeter.defences.known.ensemble import Ensemble
 from dosimeter.defences.known.random_resize import RandomResize, Resized
 from dosimeter.defences.known.smoothing import ALPHA, LEAST_DRAWS, Smoothed, Smoothing, majority
@@ -376,3 +377,11 @@ class Fixed(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         return maps.mean(dim=(1, 2, 3))[:, None] * self.weight
+
+
+@pytest.mark.parametrize("text", ["smoothing:draws=40", "random_resize:draws=5", "feature_squeezing", "jpeg:75"])
+def test_an_answer_takes_the_passes_that_are_declared(text: str) -> None:
+    ((_, _, defence),) = pipeline(text)
+    classifier = convolutional_classifier()
+    learned = {"threshold": torch.tensor(1.0), "kappa": torch.tensor(1.0)} if text == "feature_squeezing" else {}
+    assert cost_of(defence.put(classifier, learned, seed=0)).passes == defence.answer_passes

@@ -10,9 +10,11 @@ from tiny import settings
 from dosimeter.attacks.presets import choose
 from dosimeter.cache import cache_dir, temporary_cache
 from dosimeter.cli import main
+from dosimeter.defences.base import pipeline
 from dosimeter.record import table as responses
 from dosimeter.study.config import StudyConfig
-from dosimeter.study.estimate import estimate
+from dosimeter.study.estimate import _defended, estimate
+from dosimeter.study.pace import Pace
 from dosimeter.study.run import run_study
 from dosimeter.study.trials import plan_trials
 from dosimeter.study.workload import Work, passes_of, work_of
@@ -109,3 +111,13 @@ def test_a_temporary_cache_leaves_no_trace(tmp_path: Path) -> None:
         assert not list(inside.iterdir())
     assert not inside.exists()
     assert os.environ.get("DOSIMETER_CACHE") == before
+
+
+def test_a_defended_classifier_takes_the_passes_of_its_defences() -> None:
+    alone = Pace("ncnn", 1.0, 1.0, 4.0, 12.0, 6.0, 3.0, 9.0, {"float": 1.0}, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    smoothed = _defended(alone, pipeline("smoothing:draws=50,attack_draws=4"))
+    assert (smoothed.engine, smoothed.answer_s, smoothed.confirm_s) == ("torch", 50 * 4.0, 50 * 4.0)  # no fast engine
+    assert (smoothed.gradient_s, smoothed.climb_s, smoothed.alone_gradient_s) == (4 * 12.0, 4 * 12.0, 4 * 9.0)
+    small = _defended(alone, pipeline("input_size:112+jpeg:75"))
+    assert (small.engine, small.answer_s, small.gradient_s, small.climb_s) == ("ncnn", 0.25, 3.0, 1.5)
+    assert (small.asked_s, small.seen_s, small.step_s) == (alone.asked_s, alone.seen_s, alone.step_s)

@@ -83,6 +83,16 @@ class Defence(ABC):
         del n_images
         return 0.0
 
+    @property
+    def answer_passes(self) -> float:
+        """About how many passes of the undefended network an answer of the defended one takes."""
+        return 1.0
+
+    @property
+    def gradient_passes(self) -> float:
+        """About how many gradients of the undefended network one of the defended one takes."""
+        return self.answer_passes
+
     def apply(self, classifier: Classifier, training: Training, *, seed: int) -> Classifier:
         """Return the classifier defended by what is learned now."""
         return self.put(classifier, self.learn(classifier, training, seed=seed), seed=seed)

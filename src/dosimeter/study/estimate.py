@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dosimeter.attacks.presets import Preset, choose
 from dosimeter.attacks.registry import steps_of
-from dosimeter.defences.base import Defence, pipeline, require_images
+from dosimeter.defences.base import Defence, Entry, pipeline, require_images
 from dosimeter.defences.cost import PASSES_PER_GRADIENT
 from dosimeter.examinations.base import N_IMAGES
 from dosimeter.examinations.convergence import N_EXAMINED, Escalating
@@ -23,6 +23,9 @@ from dosimeter.sweeps.plan import GPU_SHARD_SIZE, SHARD_SIZE
 
 if TYPE_CHECKING:
     from dosimeter.cohorts.trials import Trial
+
+AROUND = ("vote", "detector")
+"""Kinds of defences that only torch answers with."""
 
 REPORT_S = 4.0
 """Tables, figures and report of one classifier."""
@@ -53,8 +56,8 @@ class Cost(NamedTuple):
 def estimate(config: StudyConfig, trials: "Sequence[Trial]", progress: Progress | None = None) -> Iterator[Cost]:
     """Yield the cost of every model on every trial, on this machine and with nothing cached.
 
-    A defended classifier is taken to cost what the undefended one does, each time it is asked; what its defences learn
-    is counted by their own `passes`.
+    What defences learn is counted by their own `passes`, what a defended classifier answers by their `answer_passes`
+    and `gradient_passes`.
 
     Args:
         config: the study's settings, resolved.
@@ -64,19 +67,21 @@ def estimate(config: StudyConfig, trials: "Sequence[Trial]", progress: Progress 
     Raises:
         DosimeterError: a defence cannot be built, or there is nothing to learn on.
     """
-    made = [part for text in config.defence for part in pipeline(text)]
+    systems = [pipeline(text) for text in config.defence]
+    made = [part for system in systems for part in system]
     for name, _, defence in made:
         for trial in trials:
             require_images(defence, name, len(trial.split.train))
     presets = choose(config.preset, config.attack, config.effort, config.storages)
-    each = passes_of(presets, config)
+    asked = passes_of(presets, config)
     n_systems = 1 + len(config.defence)
     device = pick_device(config.device)
     for model in config.model:
         (progress or Progress()).begin(f"{model}: timing a few passes of each engine", 0)
         batch_size = min(config.batch_size, max(len(trial.split.train) for trial in trials))
-        n_passes = round(len(trials[0].split.test) * each)
+        n_passes = round(len(trials[0].split.test) * asked)
         pace = measure(config, get_backbone(model), trials[0], n_passes=n_passes, batch_size=batch_size, device=device)
+        paces = [pace, *(_defended(pace, system) for system in systems)]
         for place, trial in enumerate(trials):
             n_train, n_test = len(trial.split.train), len(trial.split.test)
             stages = {
@@ -84,11 +89,11 @@ def estimate(config: StudyConfig, trials: "Sequence[Trial]", progress: Progress 
                 "training": _training(config, n_train, n_test, pace),
                 "defences": _defences([defence for _, _, defence in made], n_train, pace),
                 "engine": n_systems * (pace.again_s if place else pace.choosing_s),
-                "sweep": n_systems * _sweeps(presets, n_test, config, pace, device),
-                "examinations": n_systems * _examinations(config, presets, n_test, pace),
+                "sweep": sum(_sweeps(presets, n_test, config, each, device) for each in paces),
+                "examinations": sum(_examinations(config, presets, n_test, each) for each in paces),
                 "report": n_systems * REPORT_S,
             }
-            n_forward = round(n_train + n_test * (1 + n_systems * each))
+            n_forward = round(n_train + n_test * (1 + n_systems * asked))
             where = (trial.cohort.name, trial.split.protocol, trial.split.seed)
             yield Cost(*where, model, pace.engine, n_train, n_test, n_forward, stages)
 
@@ -101,6 +106,24 @@ def _training(config: StudyConfig, n_train: int, n_test: int, pace: Pace) -> flo
 def _defences(defences: Sequence[Defence], n_train: int, pace: Pace) -> float:
     """Return the seconds that all defences take to learn in float32; where bfloat16 is taken, about half of it."""
     return sum(defence.passes(n_train) for defence in defences) * pace.alone_gradient_s / PASSES_PER_GRADIENT
+
+
+def _defended(pace: Pace, system: Sequence[tuple[str, Entry, Defence]]) -> Pace:
+    """Return the pace of a defended classifier, from that of the classifier without defence."""
+    passes = math.prod(defence.answer_passes for _, _, defence in system)
+    gradients = math.prod(defence.gradient_passes for _, _, defence in system)
+    answer_s, climb_s, engine = pace.answer_s, pace.climb_s, pace.engine
+    if any(entry.kind in AROUND for _, entry, _ in system):
+        answer_s, climb_s, engine = pace.confirm_s, pace.gradient_s, "torch"
+    return pace._replace(
+        engine=engine,
+        answer_s=passes * answer_s,
+        confirm_s=passes * pace.confirm_s,
+        alone_s=passes * pace.alone_s,
+        gradient_s=gradients * pace.gradient_s,
+        climb_s=gradients * climb_s,
+        alone_gradient_s=gradients * pace.alone_gradient_s,
+    )
 
 
 def _sweeps(presets: Sequence[Preset], n_test: int, config: StudyConfig, pace: Pace, device: str) -> float:

@@ -61,6 +61,11 @@ class FeatureSqueezing(Detector):
         del learned
         return Squeezed(self.bits, self.size)
 
+    @property
+    def answer_passes(self) -> float:
+        """A pass for the image and one for each of its two squeezed forms."""
+        return 3.0
+
     def passes(self, n_images: int) -> float:
         """Return three passes for each image."""
         return 3.0 * n_images

@@ -66,8 +66,13 @@ class InputSize(Defence):
 
     def passes(self, n_images: int) -> float:
         """Return the passes: the maps of each image are computed once, on so many fewer pixels than a usual 224."""
+        return n_images * self.answer_passes
+
+    @property
+    def answer_passes(self) -> float:
+        """The share of pixels that are left of a usual 224 by 224."""
         share = 1 / QUARTER if self.size is None else min(1.0, self.size / USUAL_PX)
-        return n_images * share**2
+        return share**2
 
     def _shrunk(self, classifier: Classifier) -> Classifier:
         """Return the classifier of smaller images, with a head of its own that takes their maps."""

@@ -71,6 +71,16 @@ class RandomResize(Defence):
     attack_draws: Draws = 8
     gradient: ClassVar[Gradient] = "averaged"
 
+    @property
+    def answer_passes(self) -> float:
+        """A pass for each variant."""
+        return float(self.draws)
+
+    @property
+    def gradient_passes(self) -> float:
+        """A gradient for each variant that it is averaged over."""
+        return float(self.attack_draws)
+
     def put(self, classifier: Classifier, learned: Mapping[str, Tensor], *, seed: int) -> Classifier:
         """Return the classifier inside of the average."""
         del learned

@@ -85,7 +85,12 @@ class SmallNetwork(Defence):
         """Return the passes, of which `LARGE` make one of a large network."""
         method = method_of(self)
         per_image = STEP_PASSES["all"] if method is None else method.per_image
-        return n_images * self.epochs * per_image * (self.size / 56) ** 2 / LARGE
+        return n_images * self.epochs * per_image * self.answer_passes
+
+    @property
+    def answer_passes(self) -> float:
+        """A pass of the small network beside one of a large."""
+        return (self.size / 56) ** 2 / LARGE
 
     def _sides(self, classifier: Classifier) -> tuple[int, int]:
         return smaller(classifier.grid, min(self.size, *classifier.grid.shape))

@@ -151,6 +151,16 @@ class Smoothing(Defence):
                 f"beyond chance at {ALPHA:g}, and every image is rejected. Write draws=100."
             )
 
+    @property
+    def answer_passes(self) -> float:
+        """A pass for each copy that votes."""
+        return float(self.draws)
+
+    @property
+    def gradient_passes(self) -> float:
+        """A gradient for each copy that it is averaged over."""
+        return float(self.attack_draws)
+
     def put(self, classifier: Classifier, learned: Mapping[str, Tensor], *, seed: int) -> Classifier:
         """Return the classifier inside of the vote.
 
