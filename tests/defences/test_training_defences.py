@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 import dosimeter as dm
 from dosimeter import registry
+from dosimeter.analysis.margins import margins
 from dosimeter.attacks.base import Problem
 from dosimeter.defences.ascent import pgd
 from dosimeter.defences.base import defend
@@ -33,6 +34,7 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.decisions import Findings
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.models.rings import Inside, Ring, with_alarm
+from dosimeter.sections.defences.figures import margin_captions, margin_curves
 from dosimeter.testing import check_defence
 
 CLASSES = ("clear", "opacity")
@@ -219,6 +221,12 @@ def test_margins_grow_by_delta_up_to_the_true_margin_and_settle() -> None:
     assert float(history[-1, 3]) == pytest.approx(most)
     assert (history[:, 4] == delta).all()
     assert float(history.max()) <= most + 1e-7
+    told = chosen.told({"margins": history})
+    assert told["n_margins"] == 5
+    assert told["margins"][0] == pytest.approx([delta] * 5)
+    np.testing.assert_allclose(
+        told["margins"][-1], np.quantile(history[-1].numpy(), [0, 0.25, 0.5, 0.75, 1]), rtol=1e-6
+    )
 
 
 def test_distillation_at_temperature_1_is_plain_training_on_soft_labels() -> None:
@@ -517,3 +525,16 @@ def test_opened_vision_transformers_and_their_like_are_one_block() -> None:
 
     student = opened(classifier(Tokens(), nn.Identity()), "last", name="x")
     assert {name.split(".")[1] for name in student.learning} == {"patches", "mix", "decide"}
+
+
+def test_margins_are_told_epoch_by_epoch_and_drawn() -> None:
+    part = {"name": "ima", "n_margins": 7, "margins": [[0.001] * 5, [0.001, 0.0015, 0.002, 0.002, 0.002]]}
+    card = {"cohort": "films", "protocol": "paper", "model": "vgg16 + ima", "seed": 0, "defence": "ima"}
+    bare = {**card, "model": "vgg16", "defence": None}
+    found = margins({"classifiers": [bare, {**card, "defences": [{"name": "jpeg"}, part]}]})
+    assert found["epoch"].tolist() == [0, 1]
+    assert found["n"].tolist() == [7, 7]
+    assert found["median"].tolist() == [0.001, 0.002]
+    (axes,) = margin_curves(found).axes
+    assert axes.lines[0].get_ydata().tolist() == [0.001, 0.002]
+    assert "7 training images" in margin_captions(found)[0]

@@ -78,6 +78,11 @@ class Defence(ABC):
             seed: of what the defended classifier draws.
         """
 
+    def told(self, learned: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return what a card says of what was learned, as JSON types; nothing by default."""
+        del learned
+        return {}
+
     def passes(self, n_images: int) -> float:
         """Return about how many forward and backward passes of one image `learn` takes on `n_images`."""
         del n_images
@@ -239,6 +244,7 @@ def part_of(name: str, entry: "Entry", defence: Defence, learned: Learned) -> di
         told["gradient"] = defence.gradient
     if learned.tensors:
         told |= {"sha256": digest_of_tensors(learned.tensors), "fit_s": learned.seconds}
+        told |= defence.told(learned.tensors)
     return told
 
 

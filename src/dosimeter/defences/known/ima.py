@@ -3,9 +3,9 @@
 The margins end near the images' distances to the decision boundary: their distribution is learned beside the weights.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -140,6 +140,11 @@ class IncreasingMargins(Taught):
         """Return the loss with margins that begin at delta."""
         delta = self.epsilon / 10 if self.delta is None else self.delta
         return GrowingMargins(n_images, delta=delta, most=self.epsilon, beta=self.beta, steps=self.steps)
+
+    def told(self, learned: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the least, the quartiles and the largest of the margins, at the beginning and after every epoch."""
+        quantiles = torch.quantile(learned["margins"].double(), torch.linspace(0, 1, 5).double(), dim=1)
+        return {"n_margins": learned["margins"].shape[1], "margins": quantiles.T.tolist()}
 
     @property
     def per_image(self) -> float:

@@ -81,6 +81,11 @@ class SmallNetwork(Defence):
         del seed
         return with_learned(self._answering(classifier), learned)
 
+    def told(self, learned: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return what the method that trains it has to say."""
+        method = method_of(self)
+        return {} if method is None else method.told(learned)
+
     def passes(self, n_images: int) -> float:
         """Return the passes, of which `LARGE` make one of a large network."""
         method = method_of(self)

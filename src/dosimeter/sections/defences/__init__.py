@@ -8,6 +8,7 @@ import pandas as pd
 
 from dosimeter.analysis.defences import defence_accuracy, defences, helpful
 from dosimeter.analysis.detection import detection
+from dosimeter.analysis.margins import margins
 from dosimeter.presentation.section import Drawing, Page, Panel, Reading, Rows, Section
 from dosimeter.presentation.values import plain
 from dosimeter.record.compact import UNDEFENDED
@@ -16,6 +17,8 @@ from dosimeter.sections.defences.figures import (
     certified_curves,
     detector_captions,
     detector_curves,
+    margin_captions,
+    margin_curves,
     trade_off,
     trade_off_captions,
 )
@@ -35,21 +38,26 @@ class Defences(Section):
     title = "What defences are worth"
     note = "each defence beside none: accuracy, refusals, what attackers leave who know it and who do not, its cost"
     rank = 75
+    unattacked = ("margins",)
     captions: ClassVar = {
         "defences": "Defences: what each costs without attack, and what it is worth under the worst attack.",
         "defence_accuracy": "What is left at each epsilon by an attacker who knows the defence, by one who does not, "
         "and by whichever breaks an image, with the paired difference to no defence.",
+        "margins": "Margins within which training images were attacked, before the first epoch and after each.",
         "detection": "What detectors do about images of attackers who know them, of those who do not, and about noise.",
     }
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
-        """Return all of `captions`, where a classifier is defended; detection where one refuses to answer."""
+        """Return all of `captions`, where a classifier is defended; detection where one refuses to answer, margins
+        where a defence grew some."""
         if (rows.frame["defence"] == UNDEFENDED).all():
             return {}
         curves = defence_accuracy(rows.attackable)
         found = {"defences": defences(rows.attackable, rows.meta, rows.made), "defence_accuracy": curves}
         seen = detection(rows.attackable)
-        return found | ({"detection": seen} if len(seen) else {})
+        grown = margins(rows.meta)
+        more = {"detection": seen, "margins": grown}
+        return found | {name: table for name, table in more.items() if len(table)}
 
     def is_there(self, run: Reading) -> bool:
         """Whether a classifier is defended."""
@@ -70,6 +78,11 @@ class Defences(Section):
         if curves["certified"].notna().any():
             draw = functools.partial(certified_curves, curves)
             yield Drawing("certified", "What is proven", draw, certified_captions(curves))
+        if len(panel.tables.get("margins", ())):
+            grown = panel.tables["margins"]
+            yield Drawing(
+                "margins", "How margins grew", functools.partial(margin_curves, grown), margin_captions(grown)
+            )
         if len(panel.tables.get("detection", ())):
             seen = panel.tables["detection"]
             yield Drawing(

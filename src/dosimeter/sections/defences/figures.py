@@ -145,6 +145,37 @@ def certified_captions(curves: pd.DataFrame) -> list[str]:
 
 
 @styled
+def margin_curves(grown: pd.DataFrame) -> Figure:
+    """Draw the margins of training images against the epoch, their median, quartiles and range: a panel a classifier.
+
+    Args:
+        grown: rows of one cohort and protocol, as `analysis.defences.margins` returns them.
+    """
+    models = in_order(grown["model"])
+    figure, axes = panels(len(models), 1, height=0.9 + 2.4 * len(models), sharex=True)
+    for ax, model in zip(axes[:, 0], models, strict=True):
+        for _, curve in grown[grown["model"] == model].groupby("seed", dropna=False):
+            ax.fill_between(curve["epoch"], curve["least"], curve["most"], color=SKY, alpha=0.25, linewidth=0)
+            ax.fill_between(curve["epoch"], curve["q1"], curve["q3"], color=BLUE, alpha=0.35, linewidth=0)
+            ax.plot(curve["epoch"], curve["median"], color=BLUE, marker="o", markersize=3)
+        ax.set_ylabel("margin (epsilon)")
+        ax.set_ylim(bottom=0)
+        ax.set_title(model_name(model))
+    axes[-1, 0].set_xlabel("epoch")
+    return figure
+
+
+def margin_captions(grown: pd.DataFrame) -> list[str]:
+    """Return the caption of `margin_curves`."""
+    last = grown[grown["epoch"] == grown["epoch"].max()]
+    n = ", ".join(str(each) for each in dict.fromkeys(last["n"]))
+    return [
+        f"Margins of {n} training images: the median, the quartiles (dark) and the range (light).",
+        "Where they stop growing they are near the images' distances to the decision boundary.",
+    ]
+
+
+@styled
 def detector_curves(seen: pd.DataFrame) -> Figure:
     """Draw the AUC of the alarm, and what passes the detector, against epsilon: a row a classifier.
 
