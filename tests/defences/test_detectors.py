@@ -20,7 +20,7 @@ from dosimeter.analysis.checks import make_curve
 from dosimeter.attacks.base import Problem
 from dosimeter.attacks.known.pgd import PGD
 from dosimeter.defences import detectors
-from dosimeter.defences.base import defend
+from dosimeter.defences.base import defend, pipeline, require_images
 from dosimeter.defences.detectors import Alarm, Score, conformal, features_of, least_images, measure
 from dosimeter.defences.known import kernel_density, supervised
 from dosimeter.defences.known.bit_depth import Rounded
@@ -492,3 +492,10 @@ def test_what_a_detector_cannot_look_at_is_one_sentence() -> None:
     )
     refused("kernel_density", asked, 60, "one that can only be asked for scores. Take feature_squeezing")
     assert defend(asked, "feature_squeezing", cohort_of(grey(60))).rejects
+
+
+def test_too_few_images_are_refused_before_anything_is_trained() -> None:
+    ((name, _, defence),) = pipeline("mahalanobis")
+    with pytest.raises(DosimeterError, match=r"must learn on 38 images or more, 19 of them .* got 37"):
+        require_images(defence, name, 37)
+    require_images(defence, name, 38)

@@ -78,6 +78,11 @@ class Defence(ABC):
             seed: of what the defended classifier draws.
         """
 
+    def too_few(self, n_images: int) -> str:
+        """Return why it cannot learn on so many training images, a sentence with the remedy; "" if it can."""
+        del n_images
+        return ""
+
     def told(self, learned: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return what a card says of what was learned, as JSON types; nothing by default."""
         del learned
@@ -229,12 +234,14 @@ def learned_by(
 
 
 def require_images(defence: Defence, name: str, n_images: int) -> None:
-    """Raise if a defence learns, and there are no images for it."""
+    """Raise if a defence learns, and there are no images for it, or too few."""
     if defence.learns and not n_images:
         raise DosimeterError(
             f"defence {name} learns on training images, and there are none: all are tested. Defend the classifier "
             "first, with `dosimeter defend --model MODEL --data IMAGES --defence ... --out FOLDER`, and audit that."
         )
+    if why := defence.too_few(n_images):
+        raise DosimeterError(why)
 
 
 def part_of(name: str, entry: "Entry", defence: Defence, learned: Learned) -> dict[str, Any]:

@@ -157,12 +157,20 @@ class Detector(Defence):
             of_limit = torch.isin(training.groups, torch.tensor(taken, dtype=training.groups.dtype))
             parts = Parts(*(training.take(which.nonzero()[:, 0].tolist()) for which in (~of_limit, of_limit)))
         if len(parts.calibrated) < least or len(parts.fitted) < min(least, len(training)):
-            raise DosimeterError(
-                f"defence {self.name} with rate={self.rate:g} must learn on {least * (1 + self.fits)} images or more, "
-                f"{least} of them for the threshold{' and of other patients' if self.fits else ''}, got "
-                f"{len(training)}. Give more, or a higher rate."
-            )
+            raise DosimeterError(self._wanting(len(training)))
         return parts
+
+    def too_few(self, n_images: int) -> str:
+        """Return the sentence where a threshold of this rate cannot be set on so many images."""
+        return self._wanting(n_images) if n_images < least_images(self.rate) * (1 + self.fits) else ""
+
+    def _wanting(self, n_images: int) -> str:
+        least = least_images(self.rate)
+        return (
+            f"defence {self.name} with rate={self.rate:g} must learn on {least * (1 + self.fits)} images or more, "
+            f"{least} of them for the threshold{' and of other patients' if self.fits else ''}, got {n_images}. "
+            "Give more, or a higher rate."
+        )
 
     def _looked_at(self, classifier: Classifier) -> Classifier:
         if classifier.findings is not None:
