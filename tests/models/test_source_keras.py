@@ -85,7 +85,9 @@ def small_vgg(keras: Any, *between: Any) -> Any:
     inputs = images = keras.Input((32, 32, 3))
     for block, (depth, width) in enumerate(((2, 4), (2, 6), (3, 8))):
         for place in range(depth):
-            images = layers.Conv2D(width, 3, padding="same", activation="relu", name=f"block{block}_conv{place}")(images)
+            images = layers.Conv2D(width, 3, padding="same", activation="relu", name=f"block{block}_conv{place}")(
+                images
+            )
         images = layers.MaxPooling2D(name=f"block{block}_pool")(images)
     for layer in between:
         images = layer(images)
@@ -109,9 +111,7 @@ def test_a_vgg_answers_alike_from_either_form(keras: Any, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("module", ["__main__", "theirs"])
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
-def test_a_layer_that_keras_does_not_know_is_one_sentence(
-    keras: Any, tmp_path: Path, suffix: str, module: str
-) -> None:
+def test_a_layer_that_keras_does_not_know_is_one_sentence(keras: Any, tmp_path: Path, suffix: str, module: str) -> None:
     class Doubled(keras.layers.Layer):  # type: ignore[name-defined, misc]
         def call(self, images: Any) -> Any:
             return images * 2
