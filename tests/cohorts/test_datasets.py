@@ -88,6 +88,9 @@ def test_findings_are_vectors_with_unknown_labels() -> None:
         (IMAGES, {"classes": CLASSES}, "labels must be given with images"),
         (Yielding(), {}, "classes must be named"),
         (Yielding(LABELS + 1), {"classes": CLASSES}, "must be indices into the 2 classes, got 2"),
+        (TensorDataset(IMAGES[:0], LABELS[:0]), {"classes": CLASSES}, "must have an image, it has none"),
+        (Yielding(["clear"] * 6), {"classes": CLASSES}, "indices into the classes, counted from 0, got 'clear'"),
+        (Yielding(["clear"] * 6), {"findings": ("a", "b")}, "1, 0 or NaN for each of the findings, got 'clear'"),
         (Yielding(torch.ones(6, 2)), {"classes": CLASSES}, "one-hot for 2 classes, got .*name them: findings="),
         (Yielding(torch.full((6, 2), 0.5)), {"findings": ("a", "b")}, "must be 1, 0 or NaN"),
         (Yielding(torch.ones(6, 3)), {"findings": ("a", "b")}, "each of the 2 findings"),
@@ -100,6 +103,11 @@ def test_findings_are_vectors_with_unknown_labels() -> None:
 def test_what_does_not_fit_is_one_sentence(source: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(DosimeterError, match=words):
         cohort_of(source, **options)
+
+
+def test_no_image_is_one_sentence() -> None:
+    with pytest.raises(DosimeterError, match="images must have one or more, got none"):
+        cohort_of(IMAGES[:0], LABELS[:0], CLASSES)
 
 
 def test_a_dataset_that_gives_another_image_each_time_is_refused_when_it_is_read() -> None:

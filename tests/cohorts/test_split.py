@@ -115,6 +115,7 @@ def test_the_share_is_an_option(share: float, n_test: int) -> None:
         (make_cohort([0] * 9 + [1] * 4, list("abcdefghijklm")), "patient", {}, "at least 5 images of each class"),
         (make_cohort([0] * 5 + [1] * 5, list("aabbbccddd")), "patient", {}, "at least 5 patients, made has 4"),
         (make_cohort([0] * 6 + [1] * 6, list("abcdef" + "g" * 6)), "patient", {}, "side has no image of class"),
+        (make_cohort([0, 0, 0]), "whole", {}, "must be of every class, none is of class ill. Bring some of it too"),
         (make_cohort([0, 1, 0], None, ["train", "train", "test"]), "official", {}, "test side .* class ill"),
     ],
 )

@@ -1,9 +1,11 @@
 """Trained classifiers that somebody brings: model cards, their sources, and an audit from end to end."""
 
 import json
+import os
 import pickle
 import runpy
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,10 @@ def three():
 
 def nothing():
     return "a network"
+
+
+def ends():
+    raise SystemExit(3)
 """
 
 
@@ -113,6 +119,8 @@ def made(here: Path) -> nn.Module:
         ({"architecture": "mine_of_a_test"}, "must be MODULE:FUNCTION"),
         ({"architecture": "mine_of_a_test:gone"}, "cannot be called"),
         ({"architecture": "mine_of_a_test:nothing"}, r"must return a torch.nn.Module, got str"),
+        ({"architecture": "mine_of_a_test:ends"}, r"cannot be called \(SystemExit: 3\)"),
+        ({"outputs": "labels"}, "outputs 'labels' of mine must be of an endpoint, a function or an ONNX file"),
         ({"mean": None, "std": None}, "must say mean and std: the source python does not know"),
         ({"weights": "gone.pt"}, "gone.pt are not beside the model card"),
         ({"source": "torchvision", "architecture": "resnet19"}, "none of torchvision's. Did you mean 'resnet18'"),
@@ -188,6 +196,52 @@ def test_tensors_of_a_file_are_loaded_or_named(here: Path) -> None:
         bring(write_card(here, weights="b.safetensors"), trust=True)
     for part in ("missing: 3.bias, 3.weight", "not of this network: 9.bias", "of other shapes: 0.weight (2, 1, 5, 5)"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module.", "net.backbone.", "model.model."])
+def test_prefixes_of_wrappers_are_left_out(prefix: str, here: Path) -> None:
+    network = made(here)
+    checkpoint = {prefix + name: value + 1 for name, value in network.state_dict().items()}
+    torch.save({"state_dict": checkpoint, "args": Namespace(lr=0.1), "epoch": 3}, here / "a.pt")
+    network.load_state_dict({name: value + 1 for name, value in network.state_dict().items()})
+    images = torch.rand(2, 3, 32, 32)
+    wanted = network(images.mean(dim=1, keepdim=True) * 2 - 1)
+    torch.testing.assert_close(bring(write_card(here, weights="a.pt"), trust=True)(images), wanted)
+
+
+def test_which_of_several_state_dicts_is_taken_is_said(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own = made(here).state_dict()
+    torch.save({"state_dict_ema": {name: 2 * value for name, value in own.items()}, "state_dict": own}, here / "a.pt")
+    bring(write_card(here, weights="a.pt"), trust=True)
+    assert "a.pt: the tensors of 'state_dict' are taken, not those of state_dict_ema." in caplog.text
+
+
+class Payload:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch ran",)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "EOFError"),
+        (b"<html>404</html>", "it is no such file, or holds code"),
+        (pickle.dumps(Payload()), "it is no such file, or holds code"),
+        ({"state_dict": {"a": torch.ones(1)}, "x": Payload()}, "it holds (posix|nt).system, which is no tensor"),
+        (nn.Linear(2, 2), "it holds torch.nn.modules.linear.Linear, which is no tensor"),
+    ],
+)
+def test_a_file_of_more_than_tensors_is_one_sentence_and_runs_nothing(content: Any, why: str, here: Path) -> None:
+    if isinstance(content, bytes):
+        (here / "a.pt").write_bytes(content)
+    else:
+        torch.save(content, here / "a.pt")
+    with pytest.raises(DosimeterError, match=rf"a.pt cannot be read as tensors alone \({why}\). Save them") as caught:
+        read_tensors(here / "a.pt")
+    assert "\n" not in str(caught.value)
+    assert not (here / "ran").exists()
 
 
 def test_names_tell_cards_from_networks(here: Path) -> None:

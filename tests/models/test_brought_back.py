@@ -90,8 +90,9 @@ def in_keras(path: Path) -> None:
         ("net.onnx", lambda path: exported(path, dynamo=True, verbose=False), "logits"),
         ("net.onnx", lambda path: exported(path, dynamo=False, opset_version=17), "logits"),
         ("net.keras", in_keras, "probabilities"),
+        ("net.h5", in_keras, "probabilities"),
     ],
-    ids=["onnx", "older onnx", "keras"],
+    ids=["onnx", "older onnx", "keras", "h5"],
 )
 def test_it_answers_and_breaks_as_before(
     tmp_path: Path, file: str, write: Callable[[Path], None], outputs: str
@@ -99,7 +100,7 @@ def test_it_answers_and_breaks_as_before(
     write(tmp_path / file)
     facts = PREPROCESSINGS["caffe"]
     affine = {"scale": facts.scale, "mean": facts.mean, "std": facts.std, "channel_order": facts.channel_order}
-    source = {"source": file.partition(".")[2], "weights": file, "outputs": outputs}
+    source = {"source": "onnx" if file.endswith(".onnx") else "keras", "weights": file, "outputs": outputs}
     back = bring(write_card(tmp_path, **source, **affine))
     ready = torch.stack([own().prepare(case) for case in images()])
     with torch.inference_mode():

@@ -86,6 +86,24 @@ def careful():
 class Several(nn.Module):
     def forward(self, images):
         return images, images
+
+
+class Named(nn.Module):
+    def forward(self, images):
+        return {"logits": images, "maps": images}
+
+
+def keyed():
+    return Named()
+
+
+class Elsewhere(nn.Module):
+    def forward(self, images):
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+
+def elsewhere():
+    return Elsewhere()
 """
 THREE = ["clear", "opacity", "effusion"]
 
@@ -173,9 +191,13 @@ def test_a_wrong_reference_is_one_sentence(here: Path, known: dict[str, Any], sa
 @pytest.mark.parametrize(
     ("function", "changes", "said"),
     [
-        ("make", {"classes": THREE}, "says 3 outputs .* its network gives 2 an image"),
-        ("make", {"size_px": 20}, r"fails on images of 20 x 20 and 3 channels .* size_px and channels"),
-        ("make", {"channels": 1}, r"fails on images of 16 x 16 and 1 channels"),
+        (
+            "make",
+            {"classes": THREE},
+            "says 3 outputs .* its network gives 2 an image. Name in the card the classes of its",
+        ),
+        ("make", {"size_px": 20}, r"fails on images of 20 x 20, 3 channels .* size_px and channels"),
+        ("make", {"channels": 1}, r"fails on images of 16 x 16, 1 channel \("),
         (
             "make",
             {"outputs": "probabilities"},
@@ -188,7 +210,17 @@ def test_a_wrong_reference_is_one_sentence(here: Path, known: dict[str, Any], sa
         ("sigmoids", {"classes": THREE, "outputs": "findings"}, "behind a sigmoid. Leave the sigmoid out"),
         ("sigmoids", {"classes": THREE, "outputs": "probabilities"}, "sum to 1, but its network's sum to"),
         ("undefined", {}, "must answer with finite numbers, got nan"),
-        ("several", {}, "must answer with one tensor, got tuple"),
+        (
+            "several",
+            {},
+            r"must answer with one tensor, got tuple. Put dosimeter.Output\(KEY\) behind it, KEY being 0 or 1",
+        ),
+        ("keyed", {}, r"got dict. Put dosimeter.Output\(KEY\) behind it, KEY being 'logits' or 'maps'"),
+        (
+            "elsewhere",
+            {},
+            r"fails on images of 16 x 16, 3 channels \(Torch not compiled .*\). It needs a GPU: audit it on",
+        ),
         ("make", {"size_px": [16, 20]}, "fails on images of 16 x 20"),
         ("make", {"size_px": [16, 20, 3]}, r"size_px: it must be a number from 1 to 4096, or \[height, width\]"),
         ("make", {"size_px": 0}, "size_px: it must be a number from 1 to 4096"),

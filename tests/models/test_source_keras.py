@@ -78,6 +78,52 @@ def test_a_file_answers_as_keras_does_with_logits(
     assert ("left out" in classifier.card["weights"]["note"]) == (activation is not None)
 
 
+def small_vgg(keras: Any, *between: Any) -> Any:
+    """Blocks of convolutions with a pool behind each, an average over the map, two dense layers: VGG16's form."""
+    keras.utils.set_random_seed(2)
+    layers = keras.layers
+    inputs = images = keras.Input((32, 32, 3))
+    for block, (depth, width) in enumerate(((2, 4), (2, 6), (3, 8))):
+        for place in range(depth):
+            images = layers.Conv2D(width, 3, padding="same", activation="relu", name=f"block{block}_conv{place}")(
+                images
+            )
+        images = layers.MaxPooling2D(name=f"block{block}_pool")(images)
+    for layer in between:
+        images = layer(images)
+    dense = layers.Dense(8, activation="relu")(layers.GlobalAveragePooling2D()(images))
+    return keras.Model(inputs, layers.Dense(2, activation="softmax")(dense))
+
+
+def test_a_vgg_answers_alike_from_either_form(keras: Any, tmp_path: Path) -> None:
+    model = small_vgg(keras)
+    images = torch.rand(3, 3, 32, 32)
+    shares = torch.from_numpy(model.predict(images.permute(0, 2, 3, 1).numpy(), verbose=0))
+    found = []
+    for suffix in ("keras", "h5"):
+        model.save(tmp_path / f"vgg.{suffix}")
+        facts = {"source": "keras", "weights": f"vgg.{suffix}", "outputs": "probabilities"}
+        found.append(bring(write_card(tmp_path, **facts, classes=["clear", "opacity"]))(images).detach())
+    torch.testing.assert_close(found[0].softmax(dim=1), shares, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found[1], found[0], atol=0, rtol=0)
+    assert float(found[0].std()) > 1e-3  # answers that differ can be compared
+
+
+@pytest.mark.parametrize("module", ["__main__", "theirs"])
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_layer_that_keras_does_not_know_is_one_sentence(keras: Any, tmp_path: Path, suffix: str, module: str) -> None:
+    class Doubled(keras.layers.Layer):  # type: ignore[name-defined, misc]
+        def call(self, images: Any) -> Any:
+            return images * 2
+
+    Doubled.__module__ = module
+    small_vgg(keras, Doubled()).save(tmp_path / f"a.{suffix}")
+    facts = {"source": "keras", "weights": f"a.{suffix}", "outputs": "probabilities"}
+    with pytest.raises(DosimeterError, match="must hold Keras's own layers alone, got Doubled ") as caught:
+        bring(write_card(tmp_path, **facts, classes=["clear", "opacity"]))
+    assert "\n" not in str(caught.value)
+
+
 def test_what_prepares_images_within_the_file_is_told(keras: Any, tmp_path: Path) -> None:
     model_of(keras).save(tmp_path / "a.keras")
     facts = {"name": "a", "source": "keras", "weights": str(tmp_path / "a.keras"), "classes": THREE}

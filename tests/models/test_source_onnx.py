@@ -235,8 +235,8 @@ def test_tensors_beside_the_file_are_found_wherever_they_stand(tmp_path: Path) -
         ({"dtype": "float16"}, r"must take images of 32-bit floats, got tensor\(float16\)"),
         ({"dtype": "float64"}, r"must take images of 32-bit floats, got tensor\(double\)"),
         ({"also": "f"}, "must give one output, got y, f. Export it again with the scores alone"),
-        ({"shape": ("n", 48)}, r"must take one input \(n, channels, height, width\), got \[\['n', 48\]\]"),
-        ({"shape": ("n", 3, "h", "w")}, "net.onnx fails on an image of 5 x 5 and 3 channels .* size_px and channels"),
+        ({"shape": ("n", 48)}, r"must take one input \(n, channels, height, width\) or .*, got \[\['n', 48\]\]"),
+        ({"shape": ("n", 3, "h", "w")}, "net.onnx fails on an image of 5 x 5, channels 3 .* size_px and channels"),
     ],
 )
 def test_a_file_that_takes_or_gives_something_else_is_one_sentence(
@@ -253,3 +253,57 @@ def test_a_batch_of_one_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     weights = save_linear(tmp_path / "net.onnx", shape=(1, 3, 4, 4))
     images = torch.rand(3, 3, 4, 4)
     torch.testing.assert_close(bring(card(tmp_path))(images), images.flatten(1) @ weights)
+
+
+class Last(nn.Module):
+    """The network of these tests as TensorFlow has them: channels come last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(images.permute(0, 3, 1, 2))
+        return logits
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("converted", [True, False])
+def test_channels_that_come_last_are_found_and_turned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dynamic: bool, converted: bool
+) -> None:
+    made = Last().eval()
+    how: dict[str, Any] = {"dynamo": False, "opset_version": 17, "input_names": ["x"]}
+    how |= {"dynamic_axes": {"x": {0: "n", 1: "h", 2: "w"}}} if dynamic else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(made, (torch.randn(1, 16, 20, 3),), tmp_path / "net.onnx", **how)
+    if not converted:
+        without_converters(monkeypatch)
+    classifier = bring(card(tmp_path, size_px=[16, 20] if dynamic else None))
+    assert classifier.access == ("gradients" if converted else "scores")
+    images = torch.rand(3, 3, 16, 20)
+    torch.testing.assert_close(classifier(images).detach(), network()(images), atol=1e-5, rtol=1e-4)
+    assert classifier.size_px == (16, 20)
+
+
+def test_a_file_that_tells_labels_alone_is_asked_for_decisions(tmp_path: Path) -> None:
+    class Deciding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.network(images).argmax(dim=1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Deciding().eval(), (torch.randn(1, 3, 16, 20),), tmp_path / "net.onnx", dynamo=False, opset_version=17
+        )
+    classifier = bring(card(tmp_path, outputs="labels"))
+    assert classifier.access == "decisions"
+    images = torch.rand(5, 3, 16, 20) * torch.tensor([0.1, 0.5, 1.0, 2.0, 4.0])[:, None, None, None]
+    assert classifier(images).argmax(dim=1).equal(network()(images).argmax(dim=1))
+    with pytest.raises(DosimeterError, match="says 2 outputs"):
+        bring(card(tmp_path))

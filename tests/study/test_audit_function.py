@@ -250,3 +250,30 @@ def test_the_first_number_comes_before_the_data_audit_and_the_sweep(tmp_path: Pa
     assert first < heard.said.index("auditing the images of arrays")
     assert [stage for stage in heard.said if stage.endswith("loading")] == ["brightness: loading"]
     assert not any("of the first" in said for said in again.said), "a finished run is only read again"
+
+
+class Wearing:
+    """A dataset whose images are others once `n_reads` were read."""
+
+    def __init__(self, n_reads: int) -> None:
+        self.n_left = n_reads
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        self.n_left -= 1
+        level = 0.4 + 0.2 * (index % 2) + (0.01 if self.n_left < 0 else 0)
+        generator = torch.Generator().manual_seed(index)
+        return level + 0.1 * torch.rand(1, SIZE_PX, SIZE_PX, generator=generator), index % 2
+
+
+def test_a_run_of_which_every_image_fails_is_incomplete_and_says_so() -> None:
+    read_before = 12 + 8 + 8  # for digests, the first look and the pre-flight
+    images = dm.cohort_of(Wearing(read_before), None, CLASSES)
+    settings = {"data_audit": False, "allow_flat": True, "preset": "none"}
+    result = dm.audit(brightness(), images, attacks="random_sign", epsilons=["4/255"], **settings)
+    assert str(result) == (
+        "INCOMPLETE RUN: 12 images failed (counted for each classifier): log.txt of the run's folder says why."
+    )
+    assert "has changed. Turn augmentation off" in (result.folder / "log.txt").read_text()

@@ -59,6 +59,9 @@ def audit(
     engine: Annotated[str | None, typer.Option(help=described("engine"), autocompletion=completion.engines)] = None,
     workers: Annotated[int | None, typer.Option(help=described("workers"))] = None,
     out: Annotated[Path | None, typer.Option(help=described("out"))] = None,
+    mlflow: Annotated[
+        str | None, typer.Option(help="log the finished run to MLflow: URI of a server or data base, or a folder")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Audit trained classifiers: attack every test image, judge the evaluation, draw the report.
@@ -102,4 +105,4 @@ def audit(
     from dosimeter.cli.study import run
 
     warn_of_phantoms(settings)
-    run(settings, command=shown_command(sys.argv[1:], settings, None))
+    run(settings, command=shown_command(sys.argv[1:], settings, None), mlflow=mlflow)

@@ -6,6 +6,7 @@ from dosimeter.cli.display import Display
 from dosimeter.cli.lines import say
 from dosimeter.errors import DosimeterError
 from dosimeter.report.answer import answer
+from dosimeter.report.tracking import open_tracker, track
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.estimate import estimate
 from dosimeter.study.planning import check_limits
@@ -13,8 +14,9 @@ from dosimeter.study.run import run_study
 from dosimeter.study.trials import plan_trials
 
 
-def run(settings: StudyConfig, *, command: str) -> None:
-    """Run the study and print where its report is."""
+def run(settings: StudyConfig, *, command: str, mlflow: str | None = None) -> None:
+    """Run the study and print where its report is; with `mlflow` it is logged there too (see `report.tracking`)."""
+    tracker = open_tracker(mlflow) if mlflow else None
     try:
         with Display() as display:
             outcome = run_study(settings, progress=display, command=command)
@@ -26,6 +28,8 @@ def run(settings: StudyConfig, *, command: str) -> None:
     if outcome.reused:
         say("already finished: nothing was computed again.", error=True)
     say(*answer(outcome.run.folder), f"report: {outcome.run.report}")
+    if tracker is not None:
+        say(f"MLflow run: {track(tracker, outcome.run.folder)}")
 
 
 def print_plan(settings: StudyConfig) -> None:

@@ -88,6 +88,8 @@ def cohort_of(
 
 def _in_memory(images: Any, labels: Any, *, vectors: bool) -> Items:
     pixels = [_image(image) for image in images]
+    if not pixels:
+        raise DosimeterError("images must have one or more, got none.")
     targets = np.asarray(labels)
     targets = targets if vectors else targets.reshape(-1)
     if len(targets) != len(pixels):
@@ -105,7 +107,7 @@ def _same(image: FloatImage) -> FloatImage:
 
 def _label(target: Any, n_classes: int) -> int:
     """Return the class that a target says: an index, or the place of the one in a one-hot vector."""
-    values = np.asarray(target, dtype=np.float64).reshape(-1)
+    values = _numbers(target, "labels must be indices into the classes, counted from 0")
     if len(values) > 1:
         if len(values) != n_classes or not np.isin(values, (0, 1)).all() or values.sum() != 1:
             raise DosimeterError(
@@ -123,12 +125,19 @@ def _told(target: Any, findings: Sequence[str]) -> tuple[int | None, ...]:
     """Return what a target says of each finding."""
     if not findings:
         return ()
-    values = np.asarray(target, dtype=np.float64).reshape(-1)
+    values = _numbers(target, "target must be 1, 0 or NaN for each of the findings")
     if len(values) != len(findings) or not (np.isnan(values) | np.isin(values, (0, 1))).all():
         raise DosimeterError(
             f"target must be 1, 0 or NaN for each of the {len(findings)} findings, got {shown(values.tolist())}."
         )
     return tuple(None if np.isnan(value) else int(value) for value in values)
+
+
+def _numbers(target: Any, rule: str) -> npt.NDArray[np.float64]:
+    try:
+        return np.asarray(target, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise DosimeterError(f"{rule}, got {shown(np.asarray(target).tolist())}. Give numbers.") from error
 
 
 def _image(image: Any) -> FloatImage:

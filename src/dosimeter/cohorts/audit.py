@@ -153,7 +153,10 @@ def _sizes(pixels: Sequence[Pixels]) -> Finding:
     text = " and ".join(
         f"{side} {of['min']} to {of['max']} (median {of['median']:g}) pixels" for side, of in numbers.items()
     )
-    return Finding("sizes", "info", f"The images have {text}.", numbers)
+    text = f"The images have {text}."
+    if all(of["min"] == of["max"] for of in numbers.values()):
+        text = f"All images are {pixels[0].height} pixels high and {pixels[0].width} wide."
+    return Finding("sizes", "info", text, numbers)
 
 
 def _depths(pixels: Sequence[Pixels]) -> Finding:
@@ -291,6 +294,8 @@ def _sources(cohort: Cohort) -> Finding:
         message = "No image names its source, so it cannot be ruled out that the classifier may learn the source."
         return Finding("sources", "warn", message, numbers)
     message = f"Cramér's V of source and label is {association:.2f} over {len(table)} sources"
+    if len(table) == 1:
+        message = "One source alone is named"
     if len(pure) == len(table):
         message = f"Every source has one label only ({message}): the classifier may learn the source"
     elif pure:
@@ -298,6 +303,7 @@ def _sources(cohort: Cohort) -> Finding:
     elif association is not None and association >= STRONG_ASSOCIATION:
         message += ": the classifier may learn the source"
     elif not n_unknown:
+        message = "All images are of one source" if len(table) == 1 else message
         return Finding("sources", "pass", f"{message}.", numbers)
     unknown = f"; {n_unknown} images name no source" if n_unknown else ""
     return Finding("sources", "warn", f"{message}{unknown}.", numbers)

@@ -14,6 +14,7 @@ from scipy import fft
 
 from dosimeter.cohorts.alignment import DETAIL_PX, aligned, peaks, windowed
 from dosimeter.cohorts.base import FloatImage
+from dosimeter.cohorts.one_thread import one_thread
 
 LEAST_WHOLE = 0.70
 """Correlation of two whole images from which their details are compared.
@@ -97,6 +98,7 @@ def trimmed(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return grey
 
 
+@one_thread()
 def near_duplicates(seen: Sequence[Look], *, least: float = LEAST_DETAIL) -> list[Pair]:
     """Return the pairs of images that are near duplicates, the most alike first.
 

@@ -89,6 +89,11 @@ def divide(cohort: Cohort, protocol: str, *, seed: int = 0, test_share: float = 
     for side, part in (("training", result.train), ("test", result.test)):
         for name, count in part.counts.items():
             if count == 0 and (protocol, side) != ("whole", "training") and not cohort.findings:
+                if protocol == "whole":
+                    raise DosimeterError(
+                        f"the images of {cohort.name} must be of every class, none is of class {name}. Bring some of "
+                        "it too."
+                    )
                 raise DosimeterError(
                     f"each side of the {protocol} split of {cohort.name} must have every class, the {side} side has "
                     f"no image of class {name}: use more images, another seed or another protocol."

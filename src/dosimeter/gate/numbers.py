@@ -100,7 +100,7 @@ class Numbers(Quoted):
         for row in records(chosen(self.clean, rule)):
             verdict = found.get(tuple(row[name] for name in keys))
             value = float(rank(verdict["verdict"])) if verdict else math.nan
-            because = f" ({verdict['because']})" if verdict and verdict["because"] else ""
+            because = f" (not passed: {verdict['because']})" if verdict and verdict["because"] else ""
             what = f"{verdict['verdict']}{because}" if verdict else ""
             yield Measured(who(row), value, value, value, int(row["n"]), what=what)
 

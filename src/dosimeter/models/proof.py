@@ -1,6 +1,6 @@
 """What a model card says of a network, held against what the network answers, before anything is asked of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -13,7 +13,7 @@ from dosimeter.cohorts.images import read_image
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier, answer
 from dosimeter.models.identity import probes
-from dosimeter.plain import named
+from dosimeter.plain import named, shown
 from dosimeter.record.model_card import ModelCard, Reference
 from dosimeter.record.resizing import Resize
 
@@ -76,23 +76,37 @@ def _outputs(classifier: Classifier, card: ModelCard, images: Tensor) -> Tensor:
     except Exception as error:  # the user's network may raise anything
         reason = " ".join(str(error).split())[:200]
         raise DosimeterError(
-            f"{card.name} fails on images of {classifier.grid.words} and {card.channels} channels ({reason}). Does its "
-            "card say the size_px and channels that it was trained with?"
+            f"{card.name} fails on images of {classifier.grid.words}, {card.channels} "
+            f"channel{'' if card.channels == 1 else 's'} ({reason}). {_remedy(reason)}"
         ) from error
     if not isinstance(outputs, Tensor):
+        keys = list(outputs) if isinstance(outputs, Mapping) else []
+        keys = list(range(len(outputs))) if isinstance(outputs, list | tuple) else keys
+        which = f", KEY being {' or '.join(map(shown, keys))}" if keys else ""
         raise DosimeterError(
             f"{card.name} must answer with one tensor, got {type(outputs).__name__}. Put dosimeter.Output(KEY) "
-            "behind it."
+            f"behind it{which}."
         )
     if outputs.ndim == 1 and card.n_outputs == 1:
         outputs = outputs[:, None]
     if outputs.ndim != 2 or outputs.shape[1] != card.n_outputs:
         raise DosimeterError(
             f"the model card of {card.name} says {card.n_outputs} outputs ('{card.outputs}' of {len(card.classes)} "
-            f"classes), its network gives {' x '.join(map(str, outputs.shape[1:])) or 'a number'} an image."
+            f"classes), its network gives {' x '.join(map(str, outputs.shape[1:])) or 'a number'} an image. Name "
+            "in the card the classes of its outputs, in their order."
         )
     logits: Tensor = outputs.float()
     return logits
+
+
+def _remedy(reason: str) -> str:
+    """Return what may mend a network that fails."""
+    if any(word in reason for word in ("CUDA", "NVIDIA", "cuda")):
+        return (
+            "It needs a GPU: audit it on a machine with one, with --device cuda, or let it keep its tensors on the "
+            "device of its images."
+        )
+    return "Does its card say the size_px and channels that it was trained with?"
 
 
 def activation_of(outputs: Tensor, beyond: Tensor) -> str:

@@ -17,7 +17,7 @@ from dosimeter.models.decisions import Findings
 from dosimeter.models.outputs import OneLogit, Probabilities
 from dosimeter.models.preprocessing import Preprocessing
 from dosimeter.models.proof import check_answers, check_references
-from dosimeter.models.queried import Access, Labels, Queried
+from dosimeter.models.queried import Access, Labels, Queried, access_of
 from dosimeter.models.saved import load_classifier
 from dosimeter.plain import named, shown
 from dosimeter.record.model_card import MAX_SIDE_PX, MEMORY, ModelCard, checked, name_of, read_model_card
@@ -219,6 +219,11 @@ def classifier_of(card: ModelCard, brought: Brought, *, copy: bool = False) -> C
         "probabilities": Probabilities(),
     }
     outputs = brought.outputs or card.outputs
+    if outputs == "labels" and access_of(brought.network) != "decisions":
+        raise DosimeterError(
+            f"outputs 'labels' of {card.name} must be of an endpoint, a function or an ONNX file: a network of torch's "
+            "has scores. Bring it without what makes labels of them."
+        )
     grid = _grid_of(card, brought)
     thresholds = card.thresholds or brought.thresholds or ()
     made = Classifier(

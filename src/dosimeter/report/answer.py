@@ -31,19 +31,27 @@ def answer(run_folder: Path) -> list[str]:
 def lines(summary: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a run found, of what `report.summary.summarise` returns."""
     if summary["status"] != "complete":
-        yield f"{summary['status'].upper()} RUN: {' '.join(summary['incomplete'])}".removesuffix(": ")
+        yield f"{summary['status'].upper()} RUN: {' '.join([*summary['incomplete'], *_failed(summary)])}".removesuffix(
+            ": "
+        )
     if summary["phantom"]:
         yield "PHANTOM DATA: these numbers say nothing about patients."
     for result in summary["results"]:
         yield _line(result)
 
 
+def _failed(summary: Mapping[str, Any]) -> Iterator[str]:
+    if n := summary["n_failed"]:
+        images = "image" if n == 1 else "images"
+        yield f"{n} {images} failed (counted for each classifier): log.txt of the run's folder says why."
+
+
 def _line(result: Mapping[str, Any]) -> str:
-    """Return "VERDICT: classifier: epsilon50, worst case; why" of one classifier."""
+    """Return "VERDICT: classifier: epsilon50, worst case; checks that are not passed" of one classifier."""
     attack, judged = chosen(result["attacks"]), judged_of(result)
     worst = result["worst_case"]
     verdict = judged["verdict"] if judged else NOT_EXAMINED
-    because = f"; {verdict} because: {judged['because']}" if judged and judged["because"] else ""
+    because = f"; not passed: {judged['because']}" if judged and judged["because"] else ""
     who = f"{model_name(result['model'])} on {result['cohort']} ({result['protocol']} protocol, {result['n']} images)"
     return f"{verdict}: {who}: {half_said(attack)}; {_worst(worst)}{because}"
 

@@ -166,7 +166,7 @@ def _intervals(run: Quoted) -> Iterator[str]:
 
 def _verdicts(run: Quoted) -> Iterator[str]:
     for row in records(run.verdicts):
-        because = f" ({row['because']})" if row["because"] else ""
+        because = f" (not passed: {row['because']})" if row["because"] else ""
         where = f"{model_name(row['model'])} on {row['cohort']}, {row['protocol']} protocol"
         seed = f", seed {row['seed']}" if "seed" in row else ""
         yield f"Evaluation of {where}{seed}, {evaluation_name(str(row['preset']))}: {row['verdict']}{because}."

@@ -29,6 +29,7 @@ from dosimeter.report.answer import answer
 from dosimeter.report.build import build_tables
 from dosimeter.report.decisions import by_finding
 from dosimeter.report.figures import drawings
+from dosimeter.report.tracking import open_tracker, track
 from dosimeter.study.attack import Adversarial, attack
 from dosimeter.study.auditing import AUDIT, audit_of
 from dosimeter.study.config import StudyConfig, load_config
@@ -177,6 +178,17 @@ class Audit:
             raise DosimeterError(f"{target} must not exist yet: a run is not written over. Give another folder.")
         shutil.copytree(self.folder, target, ignore=shutil.ignore_patterns(".lock"))
         return target
+
+    def log_to_mlflow(self, where: str | Path) -> str:
+        """Log this run to MLflow, as `dosimeter audit --mlflow` does, and return MLflow's id of it.
+
+        Args:
+            where: URI of a server or data base, or a folder (see `report.tracking.open_tracker`).
+
+        Raises:
+            DosimeterError: MLflow is missing, or cannot be written to there.
+        """
+        return track(open_tracker(str(where)), self.folder)
 
     @property
     def figures(self) -> list[str]:

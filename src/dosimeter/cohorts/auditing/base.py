@@ -13,6 +13,7 @@ from dosimeter.cohorts.auditing.targets import Ids
 from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.groups import united
 from dosimeter.cohorts.near_duplicates import near_duplicates
+from dosimeter.cohorts.one_thread import one_thread
 from dosimeter.cohorts.split import Split
 from dosimeter.errors import DosimeterError
 from dosimeter.plain import named
@@ -78,6 +79,7 @@ ENTRIES = {
 """Our checks of the data; another package brings an `Entry` by an entry point `dosimeter.data_checks`."""
 
 
+@one_thread()
 def audit_cohort(cohort: Cohort, *, split: Split | None = None, tuned: bool | None = None, seed: int = 0) -> DataAudit:
     """Audit a cohort: every image is read once, none is kept; a thousand take about half a minute on two cores.
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,9 @@ LOGITS = {("softmax", "probabilities"): "logits", ("sigmoid", "one probability")
 LOGITS |= {("sigmoid", "findings"): "findings"}
 """(last activation, outputs that a card says) -> what the network gives once the activation is left out."""
 
+UNKNOWN = re.compile(r"Unknown \w+: '?([^'.]+)")
+"""What Keras says of a class of an .h5 file, whose description does not tell whose it is."""
+
 
 def load(card: ModelCard) -> Brought:
     """Return the network in `card.weights`, its last softmax or sigmoid left out, so that logits answer.
@@ -45,6 +49,8 @@ def load(card: ModelCard) -> Brought:
         with keras.device("cpu"):
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
+        if foreign := UNKNOWN.search(str(error)):
+            raise _foreign(path, foreign[1], "(a class that Keras does not have)") from error
         raise DosimeterError(f"{path.name} cannot be read by Keras in safe mode ({in_a_line(error)[:200]}).") from error
     size_px, channels_first = _input(model, path, card)
     model, activation = without_activation(keras, model)
@@ -119,10 +125,16 @@ def refuse_code(path: Path) -> None:
     for part in _parts(description(path)):
         name, module = part.get("class_name"), part.get("module") or "keras"
         if name in RUNS_CODE or str(module).partition(".")[0] not in ("keras", "builtins"):
-            raise DosimeterError(
-                f"{path.name} must hold Keras's own layers alone, got {named(name)} of {named(module)}, whose code "
-                "would run. Save the model without it, or write a function and take the source python with --trust."
-            )
+            raise _foreign(path, name, f"of {named(module)}, whose code would run")
+        if part.get("registered_name") and not part.get("module"):
+            raise _foreign(path, name, "(a class that Keras does not have)")
+
+
+def _foreign(path: Path, name: object, what: str) -> DosimeterError:
+    return DosimeterError(
+        f"{path.name} must hold Keras's own layers alone, got {named(name)} {what}. "
+        "Save the model without it, or write a function and take the source python with --trust."
+    )
 
 
 def description(path: Path) -> Any:

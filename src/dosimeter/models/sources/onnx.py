@@ -48,26 +48,42 @@ def load(card: ModelCard) -> Brought:
     """
     session = open_session(card)
     size_px = _size(card, session)
-    made = convert(card, session, size_px)
     assert card.weights is not None
     sha256 = digest_with_tensors(card.weights)
+    asked = partial(_scores, session, card.weights.name)
+    by = f"onnxruntime {version('onnxruntime')}"
+    answering: dict[str, Any] = {"size_px": size_px, "built_by": by, "identity": f"{sha256} by {by}", "sha256": sha256}
+    if card.outputs == "labels":
+        return Brought(Queried(asked, "decisions"), **answering)
+    made = convert(card, session, size_px)
     if made.network is not None:
         identity = f"{sha256} by {made.by}"
         return Brought(made.network, size_px=size_px, built_by=made.by, identity=identity, sha256=sha256)
-    by = f"onnxruntime {version('onnxruntime')}"
     note = (
         f"It has no gradients, because no converter makes a torch network of it ({'; '.join(made.failures)}): exported "
         "again with torch.onnx.export(network, (images,), FILE, dynamo=True) it may have."
     )
     log.warning("%s: %s", card.name, note)
-    return Brought(
-        Queried(partial(_scores, session, card.weights.name)),
-        size_px=size_px,
-        built_by=by,
-        identity=f"{sha256} by {by}",
-        note=note,
-        sha256=sha256,
-    )
+    return Brought(Queried(asked), note=note, **answering)
+
+
+class ChannelsLast(nn.Module):
+    """A network of images (n, H, W, channels) as one of images (n, channels, H, W)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return outputs (n, n_outputs)."""
+        outputs: Tensor = self.network(images.permute(0, 2, 3, 1))
+        return outputs
+
+
+def _takes_channels_last(session: Any) -> bool:
+    """Whether a file takes images (n, H, W, channels), as those that were TensorFlow's do."""
+    _, first, _, last = session.get_inputs()[0].shape
+    return last in (1, 3) and first not in (1, 3)
 
 
 def _scores(session: Any, name: str, images: FloatImage) -> FloatImage:
@@ -77,11 +93,12 @@ def _scores(session: Any, name: str, images: FloatImage) -> FloatImage:
         DosimeterError: it fails, or answers other than with an array of numbers.
     """
     given = session.get_inputs()[0].name
+    ready = images.transpose(0, 2, 3, 1) if _takes_channels_last(session) else images
     try:
-        answers = [session.run(None, {given: image[None]})[0] for image in images]
+        answers = [session.run(None, {given: np.ascontiguousarray(image[None])})[0] for image in ready]
     except Exception as error:  # a graph may fail in many ways on images that it does not expect
         raise DosimeterError(
-            f"{name} fails on an image of {' x '.join(map(str, images.shape[2:]))} and {images.shape[1]} channels "
+            f"{name} fails on an image of {' x '.join(map(str, images.shape[2:]))}, channels {images.shape[1]} "
             f"({in_a_line(error)[:200]}). Does its card say the size_px and channels that it was trained with?"
         ) from error
     if not all(isinstance(answer, np.ndarray) and answer.dtype.kind in "fiu" for answer in answers):
@@ -102,11 +119,13 @@ def open_session(card: ModelCard) -> Any:
     if card.weights is None or not card.weights.is_file():
         raise DosimeterError(f"the model card of {card.name} must name its weights, an .onnx file beside it.")
     try:
-        session = onnxruntime.InferenceSession(str(card.weights), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what fails is said in a sentence
+        session = onnxruntime.InferenceSession(str(card.weights), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise DosimeterError(f"{card.weights.name} cannot be read as ONNX ({in_a_line(error)[:200]}).") from error
     _check_signature(session, card.weights.name)
-    channels = session.get_inputs()[0].shape[1]
+    channels = session.get_inputs()[0].shape[3 if _takes_channels_last(session) else 1]
     if isinstance(channels, int) and channels != card.channels:
         raise DosimeterError(f"the model card of {card.name} says channels {card.channels}, its file {channels}.")
     return session
@@ -117,7 +136,8 @@ def _check_signature(session: Any, name: str) -> None:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         raise DosimeterError(
-            f"{name} must take one input (n, channels, height, width), got {[each.shape for each in inputs]}."
+            f"{name} must take one input (n, channels, height, width) or (n, height, width, channels), got "
+            f"{[each.shape for each in inputs]}."
         )
     if inputs[0].type != "tensor(float)":
         raise DosimeterError(
@@ -150,7 +170,8 @@ def convert(card: ModelCard, session: Any, size_px: int | tuple[int, int]) -> Co
     failures, missing = [], []
     for name, build in CONVERTERS.items():
         try:
-            network, off = _compared(build(card.weights).eval(), images, wanted)
+            made = build(card.weights).eval()
+            network, off = _compared(ChannelsLast(made) if _takes_channels_last(session) else made, images, wanted)
         except ImportError as error:
             missing.append(error)
             continue
@@ -243,7 +264,9 @@ def _missing(error: ImportError) -> DosimeterError:
 def _size(card: ModelCard, session: Any) -> int | tuple[int, int]:
     """Return the size that the file says, else the card."""
     assert card.weights is not None
-    height, width = (side if isinstance(side, int) else None for side in session.get_inputs()[0].shape[2:])
+    shape = session.get_inputs()[0].shape
+    sides = shape[1:3] if _takes_channels_last(session) else shape[2:]
+    height, width = (side if isinstance(side, int) else None for side in sides)
     if height and width:
         return size_of(height, width, card.weights.name)
     if card.size_px is None:

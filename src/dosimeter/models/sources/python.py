@@ -36,7 +36,7 @@ def load(card: ModelCard) -> Brought:
     try:
         with importing_from_here():
             network = getattr(importlib.import_module(module), name)(**card.arguments)
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything, and scripts end themselves
         raise DosimeterError(f"{card.architecture} cannot be called ({in_a_line(error)[:200]}).") from error
     if not isinstance(network, nn.Module):
         raise DosimeterError(f"{card.architecture} must return a torch.nn.Module, got {type(network).__name__}.")

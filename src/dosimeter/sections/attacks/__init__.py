@@ -1,4 +1,4 @@
-"""Attacks beyond the study: what every attack leaves, what it costs, and whom it harms."""
+"""Attacks beyond FGSM: what every attack leaves, what it costs, and whom it harms."""
 
 import functools
 from collections.abc import Iterator
@@ -32,9 +32,9 @@ _CATALOGUED = ("knowledge", "atlas", "atlas_version", "nist", "nist_section", "n
 
 
 class Attacks(Section):
-    """Attacks beyond the study."""
+    """Attacks beyond FGSM."""
 
-    title = "Attacks beyond the study"
+    title = "Attacks beyond FGSM"
     note = "accuracy under every attack and their worst case, harm by class, transfer, cost"
     rank = 70
     captions: ClassVar = {

@@ -46,8 +46,8 @@ def sentences(tables: Tables) -> list[str]:
         )
     for row in records(table[(table["verdict"] == "UNRELIABLE") & (table["defence"] != UNDEFENDED)]):
         said.append(
-            f"{_of(row)}: do not quote its robustness. Its evaluation is UNRELIABLE ({row['because']}); what is left "
-            "by the attacker who does not know it, if that is less, is in the tables."
+            f"{_of(row)}: do not quote its robustness. Its evaluation is UNRELIABLE (not passed: {row['because']}); "
+            "what is left by the attacker who does not know it, if that is less, is in the tables."
         )
     said += _hiding(curves)
     for row in _constants(table):

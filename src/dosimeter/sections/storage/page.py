@@ -41,7 +41,8 @@ def storage_sentences(tables: Tables, meta: Mapping[str, Any]) -> list[str]:
     """Return how the attack that looks for a file compares with rounding, for each classifier and each such file."""
     bits = meta.get("config", {}).get("bits") or 8
     table = tables["deployed_median"]
-    table = table[[storage_kind(str(storage)).bits == bits for storage in table["storage"]]]
+    of_bits = [storage_kind(str(storage)).bits == bits for storage in table["storage"]]
+    table = table[pd.Series(of_bits, table.index, dtype=bool)]  # an empty list would take the columns away
     sentences = []
     for (cohort, protocol, model, storage), rows in table.groupby(
         ["cohort", "protocol", "model", "storage"], sort=False

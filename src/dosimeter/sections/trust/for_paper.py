@@ -14,6 +14,6 @@ def verdicts(checks: pd.DataFrame) -> pd.DataFrame:
 
 EVALUATION = PaperTable(
     keys=(COHORT, PROTOCOL, MODEL, Field("Evaluation", "family", "words")),
-    numbers=(Field("Verdict", "verdict", "words"), Field("Because", "because", "words")),
+    numbers=(Field("Verdict", "verdict", "words"), Field("Checks not passed", "because", "words")),
     rows=verdicts,
 )

@@ -205,4 +205,4 @@ def _quartiles(row: Mapping[str, Any] | None) -> Cell:
 
 
 def _digits(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 0.995 or abs(value) > 2 else f"{value:.4f}"
+    return f"{value:.3g}" if abs(value) < 0.995 or abs(value) > 1 else f"{value:.4f}"
