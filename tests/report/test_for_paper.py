@@ -30,8 +30,9 @@ from dosimeter.presentation.typeset import comma_separated, document, latex, mar
 from dosimeter.record.table import Responses, compact
 from dosimeter.report import methods
 from dosimeter.report.build import build_tables, write_tables
+from dosimeter.report.fitting import is_crowded
 from dosimeter.report.paper import Paper, for_paper, of_tables, write
-from dosimeter.report.prints import Look, check_look, is_crowded, save
+from dosimeter.report.prints import Look, check_look, save
 from dosimeter.report.quoted import Quoted
 
 ROOT = Path(__file__).parents[2]
