@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from every_table import CLASSES, EVERY
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from response_factory import make_responses
 
 import dosimeter
@@ -387,6 +388,30 @@ def test_words_that_would_meet_are_set_smaller(tmp_path: Path) -> None:
     width = parse_length("88mm", name="width", least_mm=20)
     assert save(crowded, tmp_path / "a.svg", Look(width, size=9.0)) < 9.0
     assert save(crowded, tmp_path / "b.svg", Look(2 * width, size=9.0)) == 9.0
+
+
+def wordy() -> Figure:
+    """Two axes whose titles, ticks and legend are each wider than a column has room for."""
+    figure = Figure(figsize=(5.8, 3), layout="constrained")
+    for ax in figure.subplots(1, 2):
+        ax.set_title("a title that is much longer than its axes ▲", loc="left")
+        ax.plot([0, 1], [0, 1], label="a series of a classifier whose name goes on\n▲ CAUTION: and on, and on, and on")
+        ax.set_xticks(np.linspace(0, 1, 6), [f"{place:.4f}" for place in range(6)])
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def test_a_narrow_figure_keeps_every_word_at_six_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: kept.append(figure))
+    size = save(wordy, tmp_path / "a.png", Look(parse_length("88mm", name="width", least_mm=20)))
+    (figure,) = kept
+    assert size >= 6
+    assert not is_crowded(figure)
+    shown = [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text() and text.get_visible()]
+    assert min(float(text.get_fontsize()) for text in shown) >= 6
+    said = " ".join(" ".join(text.get_text().split()) for text in figure.legends[0].get_texts())
+    assert said.count("a series of a classifier whose name goes on ▲ CAUTION: and on, and on, and on") == 2
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """How a figure that was drawn for the screen fits the width of a column: its type, its legends, its titles."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import matplotlib
@@ -9,24 +9,31 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 
+GAP_PT = 1.5
+"""Between words on one line."""
+
 
 def is_crowded(figure: Figure) -> bool:
-    """Whether words or legends of a figure leave it, or words lie on one another."""
+    """Whether words or legends of a figure leave it, or words touch one another."""
     figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in _seen(figure)]
-    whole = figure.bbox
-    slack = figure.dpi / 72  # a point
-    edges = [*boxes, *(legend.get_window_extent() for legend in figure.legends)]
+    whole, slack = figure.bbox, figure.dpi / 72  # a point
+    texts = list(_seen(figure))
+    edges = [each.get_window_extent() for each in (*texts, *figure.legends)]
     if any(box.x0 < whole.x0 - slack or box.x1 > whole.x1 + slack for box in edges):
         return True
-    boxes.sort(key=lambda box: box.x0)
-    for place, box in enumerate(boxes):
-        for other in boxes[place + 1 :]:
-            if other.x0 > box.x1 - slack:
+    return any(True for _ in _touching(texts, figure.dpi))
+
+
+def _touching(texts: Iterable[Text], dpi: float) -> Iterator[tuple[Text, Text]]:
+    """Yield the pairs of texts that stand on one line without a gap, or on one another; the left one first."""
+    slack, gap = dpi / 72, GAP_PT * dpi / 72
+    boxes = sorted(((text.get_window_extent(), text) for text in texts), key=lambda each: float(each[0].x0))
+    for place, (box, text) in enumerate(boxes):
+        for other, beside in boxes[place + 1 :]:
+            if other.x0 > box.x1 + gap:
                 break
             if min(box.y1, other.y1) - max(box.y0, other.y0) > slack:
-                return True
-    return False
+                yield text, beside
 
 
 def _seen(figure: Figure) -> Iterator[Text]:
@@ -67,17 +74,20 @@ def fit_legends(figure: Figure) -> None:
 
     Labels that are too long for a single column are wrapped.
     """
+    engine = figure.get_layout_engine()
     figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # while legends are tried that leave no room for the axes
     for legend in list(figure.legends):
         before = float(legend.get_window_extent().height)
         fitting = _narrowed(figure, legend)
         if fitting is not legend:
             grown = float(fitting.get_window_extent().height) - before
             figure.set_figheight(float(figure.get_figheight()) + max(0.0, grown) / figure.dpi)
+    figure.set_layout_engine(engine)
 
 
 def _narrowed(figure: Figure, legend: Legend) -> Legend:
-    columns = int(legend._ncols)
+    columns = int(legend._ncols)  # type: ignore[attr-defined]
     while _excess(figure, legend) > 1 and columns > 1:
         columns -= 1
         legend = _laid_out(figure, legend, columns)
@@ -98,8 +108,9 @@ def _laid_out(figure: Figure, legend: Legend, columns: int) -> Legend:
     """Return the legend anew, below the figure, in so many columns."""
     labels = [text.get_text() for text in legend.get_texts()]
     size, font = legend.get_texts()[0].get_fontsize(), legend.get_texts()[0].get_fontfamily()
-    made = figure.legend(
-        legend.legend_handles, labels, loc="outside lower center", ncols=columns, fontsize=size, frameon=False
+    handles = [each for each in legend.legend_handles if each is not None]
+    made: Legend = figure.legend(
+        handles=handles, labels=labels, loc="outside lower center", ncols=columns, fontsize=size, frameon=False
     )
     for text in made.get_texts():
         text.set_fontfamily(font)
@@ -111,9 +122,21 @@ def _laid_out(figure: Figure, legend: Legend, columns: int) -> Legend:
 def wrap_titles(figure: Figure) -> None:
     """Wrap the titles that are wider than their axes."""
     for ax in figure.axes:
-        for title in (ax.title, ax._left_title, ax._right_title):
-            if title.get_text():
+        for title in ax.findobj(Text, include_self=False):
+            if isinstance(title, Text) and title.get_text() in {ax.get_title("left"), ax.get_title()} - {""}:
                 _wrap(title, float(ax.get_window_extent().width))
+
+
+def thin_ticks(figure: Figure) -> None:
+    """Hide labels of ticks that touch the one before them on their axis."""
+    for ax in figure.axes:
+        labels = [tick.label1 for tick in ax.xaxis.get_major_ticks() if tick.label1.get_text()]
+        last = None
+        for label in sorted(labels, key=lambda each: float(each.get_window_extent().x0)):
+            if last is not None and any(True for _ in _touching([last, label], figure.dpi)):
+                label.set_visible(False)
+            else:
+                last = label
 
 
 def _wrap(text: Text, room: float) -> None:

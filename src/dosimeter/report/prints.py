@@ -18,7 +18,7 @@ from dosimeter.record.table import Responses
 from dosimeter.report.build import build_tables
 from dosimeter.report.decisions import by_finding
 from dosimeter.report.figures import captioned
-from dosimeter.report.fitting import fit_legends, is_crowded, set_type, wrap_titles
+from dosimeter.report.fitting import fit_legends, is_crowded, set_type, thin_ticks, wrap_titles
 
 FORMATS = ("pdf", "svg", "png")
 DPI = 300
@@ -114,7 +114,7 @@ def save(draw: Callable[[], Figure], file: Path, look: Look) -> float:
         draw: makes it.
         file: whose ending names the format.
         look: of the print. Where words meet or leave the figure it is set in smaller type, though in none below
-            `READABLE_PT` that was not asked for; where that does not help, its titles are wrapped.
+            `READABLE_PT` that was not asked for; where that does not help, titles are wrapped and ticks lose labels.
 
     Returns:
         The size of its type in points.
@@ -124,6 +124,7 @@ def save(draw: Callable[[], Figure], file: Path, look: Look) -> float:
     sizes = [look.size] if least == look.size else [look.size, (look.size + least) / 2, least]
     for size in sizes:
         figure = draw()
+        figure.set_dpi(DPI)  # letters are as wide as they are written: at fewer dots they are rounded to narrower ones
         set_type(figure, size / DRAWN_PT, look.font, least=min(READABLE_PT, look.size))
         figure.set_size_inches(width, float(figure.get_figheight()) * size / DRAWN_PT)
         fit_legends(figure)
@@ -131,6 +132,7 @@ def save(draw: Callable[[], Figure], file: Path, look: Look) -> float:
             break
     else:
         wrap_titles(figure)
+        thin_ticks(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # what was looked at is what is written
     figure.savefig(file, dpi=DPI, metadata=_DATELESS[file.suffix.removeprefix(".")])
