@@ -15,6 +15,6 @@ def verdicts(checks: pd.DataFrame) -> pd.DataFrame:
 
 EVALUATION = PaperTable(
     keys=(*CLASSIFIER, Field("Evaluation", "family", "words")),
-    numbers=(Field("Verdict", "verdict", "words"), Field("Because", "because", "words")),
+    numbers=(Field("Verdict", "verdict", "words"), Field("Not passed", "because", "words")),
     rows=verdicts,
 )
