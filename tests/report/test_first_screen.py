@@ -52,7 +52,7 @@ def test_an_unreliable_evaluation_is_said_in_the_sentence_and_beside_each_number
     assert [fact.mark for fact in card.facts] == ["UNRELIABLE", "UNRELIABLE", ""]
     page = str(fill("dosimeter.report", "first_screen.html", cards=[card], most=MOST, picture=None, numbers={}))
     assert page.count('class="flag unreliable"') == 2
-    assert "Not passed: A check" in page
+    assert "UNRELIABLE: not passed: A check" in page
 
 
 def test_what_was_not_asked_is_not_there_and_what_was_is() -> None:

@@ -1,18 +1,21 @@
 """Tables, figures and methods for a paper: what stands in them is the run's, and LaTeX sets it within its width."""
 
 import csv
+import functools
 import io
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from every_table import CLASSES, EVERY
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from response_factory import make_responses
 
 import dosimeter
@@ -20,14 +23,17 @@ from dosimeter import registry
 from dosimeter.analysis import names
 from dosimeter.errors import DosimeterError
 from dosimeter.presentation.lengths import POINTS_PER_INCH, parse_length
+from dosimeter.presentation.numbers import dose
 from dosimeter.presentation.paper import Entry, Field, PaperTable, Sheet, sheets
-from dosimeter.presentation.tex import escape
+from dosimeter.presentation.section import Section
+from dosimeter.presentation.tex import breakable, escape
 from dosimeter.presentation.typeset import comma_separated, document, latex, markdown, width_pt
 from dosimeter.record.table import Responses, compact
 from dosimeter.report import methods
 from dosimeter.report.build import build_tables, write_tables
-from dosimeter.report.paper import Paper, for_paper, write
-from dosimeter.report.prints import Look, check_look, is_crowded, save
+from dosimeter.report.fitting import is_crowded
+from dosimeter.report.paper import Paper, for_paper, of_tables, write
+from dosimeter.report.prints import Look, check_look, save
 from dosimeter.report.quoted import Quoted
 
 ROOT = Path(__file__).parents[2]
@@ -45,9 +51,15 @@ def run() -> Responses:
 
 
 @pytest.fixture(scope="module")
-def paper(run: Responses) -> Paper:
+def tables(run: Responses) -> dict[str, pd.DataFrame]:
     with names.of(run.meta):
-        return for_paper(run)
+        return build_tables(run)
+
+
+@pytest.fixture(scope="module")
+def paper(run: Responses, tables: dict[str, pd.DataFrame]) -> Paper:
+    with names.of(run.meta):
+        return of_tables(tables, run)
 
 
 def sheet(paper: Paper, name: str) -> Sheet:
@@ -62,9 +74,8 @@ def column(found: Sheet, head: str) -> list[str]:
 # --- what stands in them --------------------------------------------------------------------------------------
 
 
-def test_cells_are_the_numbers_of_the_report(run: Responses, paper: Paper) -> None:
-    with names.of(run.meta):
-        clean = build_tables(run)["clean_metrics"]
+def test_cells_are_the_numbers_of_the_report(run: Responses, tables: dict[str, pd.DataFrame], paper: Paper) -> None:
+    clean = tables["clean_metrics"]
     found = sheet(paper, "clean_metrics")
     expected = [
         f"{100 * row.accuracy:.1f} ({100 * row.accuracy_low:.0f}–{100 * row.accuracy_high:.0f})"
@@ -117,28 +128,98 @@ def test_several_trials_are_several_sheets_of_what_stands_side_by_side() -> None
     assert column(found.sheets[0], "Cohort") == ["covid-ct", "xray-268"]
 
 
-def test_a_table_that_no_paper_shows_is_one_sentence(run: Responses) -> None:
+def test_a_table_that_no_paper_shows_is_one_sentence(run: Responses, tables: dict[str, pd.DataFrame]) -> None:
     for name, said in (
         ("flip_epsilon", "take tables/flip_epsilon.csv"),
         ("clean_metric", "Did you mean 'clean_metrics'"),
     ):
         with names.of(run.meta), pytest.raises(DosimeterError, match=said):
-            for_paper(run, [name])
+            of_tables(tables, run, [name])
 
 
-def test_every_section_names_columns_that_its_tables_have(run: Responses) -> None:
-    stored = responses(attacks=("pgd",), epsilons=(0.0, 1e-3, 3e-3, 9e-3))
-    with names.of(run.meta):
-        tables = build_tables(run) | build_tables(stored)
-    specs = {
-        name: spec
-        for section in registry.names("sections")
-        for name, spec in registry.get("sections", section).paper.items()
-    }
-    assert set(specs) <= set(tables)
-    for name, spec in specs.items():
-        prepared = spec.rows(tables[name])
-        assert {field.name for field in (*spec.numbers, *spec.across)} <= set(prepared.columns), name
+@functools.cache
+def of_every_kind() -> dict[str, tuple[dict[str, pd.DataFrame], Paper]]:
+    """The tables of a run of every kind, and what a paper shows of them."""
+    found = {}
+    for kind, make in EVERY.items():
+        made = make()
+        with names.of(made.meta):
+            run = Responses(compact(made.frame), made.meta)
+            tables = build_tables(run)
+            found[kind] = tables, of_tables(tables, run)
+    return found
+
+
+def sections() -> Iterator[Section]:
+    yield from (registry.get("sections", name) for name in registry.names("sections"))
+
+
+def test_every_section_names_columns_that_its_tables_have() -> None:
+    made = [tables for tables, _ in of_every_kind().values()]
+    for section in sections():
+        for name, spec in section.paper.items():
+            filled = [tables[name] for tables in made if len(tables.get(name, ()))]
+            assert filled, name
+            prepared = [spec.rows(table) for table in filled]
+            for table in prepared:
+                columns = {*table.columns, *(field.name for field in spec.keys if field.name == "storage")}
+                assert {field.name for field in (*spec.keys, *spec.numbers, *spec.across)} <= columns, name
+
+
+def test_a_paper_shows_every_table_but_those_with_a_row_an_image_an_epoch_or_an_attack() -> None:
+    long = {"flip_epsilon", "deployed_epsilon", "susceptibility", "most_susceptible", "data_pairs", "training"}
+    wide = {"rank_agreement", "taxonomy", "evidence"}
+    captions = {name for section in sections() for name in section.captions}
+    shown = {name for section in sections() for name in section.paper}
+    assert captions - shown == long | wide
+    assert {each.name.partition("-")[0] for _, paper in of_every_kind().values() for each in paper.sheets} >= shown
+
+
+def test_classes_are_called_by_their_names_and_stand_side_by_side() -> None:
+    tables, paper = of_every_kind()["of_classes"]
+    confusion = sheet(paper, "confusion_by_class")
+    assert [head[-1] for head in confusion.heads[1:]] == ["True class", *CLASSES]
+    counted = tables["confusion_by_class"]
+    first = counted[(counted["model"] == counted["model"].iloc[0]) & (counted["label"] == 1)]
+    assert [cell.value for cell in confusion.rows[1][2:]] == [str(each) for each in first["images"]]
+    assert column(sheet(paper, "class_auc"), "Class")[:5] == [*CLASSES, "mean over classes"]
+    flips = sheet(paper, "flips_by_class")
+    assert column(flips, "True class")[:4] == list(CLASSES)
+    assert "epsilon 0.009" in flips.caption
+
+
+def test_metrics_of_visibility_stand_side_by_side_with_their_quartiles() -> None:
+    tables, paper = of_every_kind()["attacked"]
+    seen = tables["visibility"]
+    found = sheet(paper, "visibility")
+    row = next(row for row in found.rows if [cell.text for cell in row[:3]] == ["VGG16", "PGD", "0.003"])
+    mine = seen[(seen["model"] == "vgg16") & (seen["preset"] == "pgd") & (seen["epsilon"] == 3e-3)]
+    mine = mine[mine["storage"] == "float"].set_index("metric")
+    heads = [" ".join(filter(None, head)) for head in found.heads]
+    for head, metric, decimals in (("PSNR dB", "psnr", 1), ("SSIM", "ssim", 3), ("HaarPSI", "haarpsi", 3)):
+        low, middle, high = (f"{mine.loc[metric, name]:.{decimals}f}" for name in ("q1", "median", "q3"))
+        assert row[heads.index(head)]._replace(sign="").text == f"{middle} ({low}–{high})"
+
+
+def test_means_over_seeds_have_their_intervals_and_ends() -> None:
+    tables, paper = of_every_kind()["repeated"]
+    found = sheet(paper, "repeats")
+    mean = tables["repeats"].query("model == 'vgg16' and quantity == 'auc'").iloc[0]
+    row = next(row for row in found.rows if [cell.text for cell in row[:2]] == ["no attack", "AUC"])
+    written = [cell.text for cell in row[3:]]
+    assert written == [
+        "3", "0", f"{mean['mean']:.3f} ({mean['low']:.3f}–{mean['high']:.3f})", f"{mean['minimum']:.3g}",
+        f"{mean['maximum']:.3g}",
+    ]  # fmt: skip
+    shares = [row for row in found.rows if row[1].text == "specificity, %"]
+    assert {row[-1].text for row in shares} == {"100"}  # a hundred, not one
+
+
+@pytest.mark.parametrize(
+    ("value", "written"), [(100.0, "100"), (1000.0, "1000"), (0.1, "0.1"), (20.0, "20"), (0, "0"), (1e-4, "0.0001")]
+)
+def test_significant_digits(value: float, written: str) -> None:
+    assert dose(value) == written
 
 
 # --- how they are written -------------------------------------------------------------------------------------
@@ -181,11 +262,15 @@ def test_a_key_is_written_once_and_decimals_are_aligned() -> None:
         ("~^$<>", r"\textasciitilde{}\^{}\$$<$$>$"),
         ("Ångström", "Ångström"),
         ("中\x00", "[U+4E2D][U+0000]"),
-        ("10⁻³", "$10^{-3}$"),
+        ("10⁻³ m²", "10$^{-3}$ m$^{2}$"),
     ],
 )
 def test_latex_is_escaped(text: str, written: str) -> None:
     assert escape(text) == written
+
+
+def test_raised_digits_in_long_words_are_escaped_too() -> None:
+    assert breakable("epsilon50, 10⁻³") == "epsilon50, 10$^{-3}$" + r"\allowbreak{}"
 
 
 def test_widths_are_those_of_computer_modern() -> None:
@@ -210,8 +295,10 @@ def compiled(folder: Path, files: Sequence[tuple[str, str]], *, width: float) ->
 
 
 @pytest.mark.parametrize("width", ["121mm", "88mm"])
-def test_no_table_is_wider_than_it_may_be(paper: Paper, tmp_path: Path, width: str) -> None:
+@pytest.mark.parametrize("kind", EVERY)
+def test_no_table_is_wider_than_it_may_be(kind: str, tmp_path: Path, width: str) -> None:
     points = parse_length(width, name="width", least_mm=60)
+    _, paper = of_every_kind()[kind]
     log = compiled(tmp_path, list(write(paper, "latex", width=points)), width=points)
     assert "Overfull" not in log
     assert "Float too large" not in log
@@ -235,9 +322,10 @@ def test_long_names_are_wrapped_and_many_columns_become_several_tables(tmp_path:
     assert "Float too large" not in log
 
 
-def test_a_run_keeps_the_same_tables(run: Responses, paper: Paper, tmp_path: Path) -> None:
+def test_a_run_keeps_the_same_tables(
+    run: Responses, tables: dict[str, pd.DataFrame], paper: Paper, tmp_path: Path
+) -> None:
     with names.of(run.meta):
-        tables = build_tables(run)
         write_tables(tables, tmp_path)
     files = {file.stem for file in tmp_path.glob("*.tex")}
     assert files
@@ -300,6 +388,30 @@ def test_words_that_would_meet_are_set_smaller(tmp_path: Path) -> None:
     width = parse_length("88mm", name="width", least_mm=20)
     assert save(crowded, tmp_path / "a.svg", Look(width, size=9.0)) < 9.0
     assert save(crowded, tmp_path / "b.svg", Look(2 * width, size=9.0)) == 9.0
+
+
+def wordy() -> Figure:
+    """Two axes whose titles, ticks and legend are each wider than a column has room for."""
+    figure = Figure(figsize=(5.8, 3), layout="constrained")
+    for ax in figure.subplots(1, 2):
+        ax.set_title("a title that is much longer than its axes ▲", loc="left")
+        ax.plot([0, 1], [0, 1], label="a series of a classifier whose name goes on\n▲ CAUTION: and on, and on, and on")
+        ax.set_xticks(np.linspace(0, 1, 6), [f"{place:.4f}" for place in range(6)])
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def test_a_narrow_figure_keeps_every_word_at_six_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: kept.append(figure))
+    size = save(wordy, tmp_path / "a.png", Look(parse_length("88mm", name="width", least_mm=20)))
+    (figure,) = kept
+    assert size >= 6
+    assert not is_crowded(figure)
+    shown = [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text() and text.get_visible()]
+    assert min(float(text.get_fontsize()) for text in shown) >= 6
+    said = " ".join(" ".join(text.get_text().split()) for text in figure.legends[0].get_texts())
+    assert said.count("a series of a classifier whose name goes on ▲ CAUTION: and on, and on, and on") == 2
 
 
 @pytest.mark.parametrize(

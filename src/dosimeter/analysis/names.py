@@ -1,4 +1,4 @@
-"""What people call the attacks, storages and models of a table, and the order in which they are listed.
+"""What people call the attacks, storages, models and classes of a table, and the order in which they are listed.
 
 A table knows names alone. What they stand for travels with it in its facts: `of(meta)` has it in force while the run is
 read, so that an attack of another package has its title, its family and its place wherever a run is shown. Runs of
@@ -79,6 +79,7 @@ class _Known(NamedTuple):
     attacks: Mapping[str, AttackKind]
     storages: Mapping[str, StorageKind]
     models: Mapping[str, ModelKind]
+    classes: Mapping[str, Sequence[str]] = {}  # by cohort
 
 
 def _by_name(*all_kinds: Kinds) -> _Known:
@@ -100,7 +101,9 @@ def _known() -> _Known:
 @contextmanager
 def of(meta: Mapping[str, Any]) -> Iterator[None]:
     """Have the names that a run's facts tell in force while the block runs."""
-    token = _IN_FORCE.set(_by_name(_BEFORE, Kinds.model_validate(meta.get("kinds") or {})))
+    classes = {card["cohort"]: card.get("classes", ()) for card in meta.get("cohorts") or ()}
+    known = _by_name(_BEFORE, Kinds.model_validate(meta.get("kinds") or {}))
+    token = _IN_FORCE.set(known._replace(classes=classes))
     try:
         yield
     finally:
@@ -132,6 +135,12 @@ def model_name(model: object) -> str:
     """Return a network's name as people write it."""
     found = _known().models.get(str(model))
     return (found and found.title) or str(model)
+
+
+def class_name(cohort: object, label: int) -> str:
+    """Return what a cohort calls the class of a label, the value of a table's columns `label` and `predicted`."""
+    classes = _known().classes.get(str(cohort), ())
+    return classes[label] if 0 <= label < len(classes) else f"class {label}"
 
 
 def attack_title(preset: str) -> str:

@@ -17,6 +17,15 @@ TO_A_STEP = "to a step of the grid"
 """What is said of an interval whose ends are the same or neighbouring epsilons of the grid."""
 
 
+def unmet(because: str) -> str:
+    """Return what speaks against an evaluation: a check is called by what should hold, and does not.
+
+    Args:
+        because: titles of checks, as `evaluation.overall` returns them.
+    """
+    return f"not passed: {because}"
+
+
 def joined(names: Sequence[str]) -> str:
     """Return ["a", "b", "c"] as "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

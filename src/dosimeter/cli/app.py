@@ -17,7 +17,7 @@ from dosimeter.cli.fit import fit
 from dosimeter.cli.gate import gate
 from dosimeter.cli.init import init
 from dosimeter.cli.learning_curve import learning_curve
-from dosimeter.cli.lines import AsJson, Quiet, say, say_json
+from dosimeter.cli.lines import AsJson, Quiet, say, say_json, tell
 from dosimeter.cli.listing import LISTED
 from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
 from dosimeter.cli.paper import figures, methods, tables
@@ -128,6 +128,7 @@ def study(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print what the study would do and about how long it would take, and stop")
     ] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the study: fit, attack, measure, report. The same command again continues where it stopped.
@@ -198,6 +199,7 @@ def report(
     partial: Annotated[
         bool, typer.Option("--partial", help="report a run that was interrupted, as far as it came")
     ] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Draw tables, figures and report again from the run's responses.parquet alone."""
@@ -210,7 +212,8 @@ def report(
         path = (redraw_partial if partial else redraw)(run, progress=display)
         if not partial and (sentence := unreported(run)):
             display.note(sentence)
-    say(*answer(run), f"report: {path}")
+    said = answer(run)
+    tell({"run": str(run), "report": str(path), "answer": said}, *said, f"report: {path}")
 
 
 @app.command(name="list")
@@ -222,6 +225,7 @@ def list_(
         ),
     ],
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """List what this version knows."""
     from dosimeter.cli.listing import listing
@@ -240,6 +244,7 @@ def show(
     ],
     name: Annotated[str, typer.Argument(help="its name; of a run its folder", autocompletion=completion.shown)],
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show all that is known of one thing: `dosimeter show attack pgd`, `dosimeter show run RUN`."""
     facts = facts_of(what, name)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dosimeter.cli import completion
-from dosimeter.cli.lines import Quiet
+from dosimeter.cli.lines import AsJson, Quiet
 from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
 from dosimeter.record.model_card import access_of
 from dosimeter.study.auditing import AUDIT, audit_of
@@ -62,6 +62,10 @@ def audit(
     mlflow: Annotated[
         str | None, typer.Option(help="log the finished run to MLflow: URI of a server or data base, or a folder")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print what would be asked of the models, and stop")
+    ] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Audit trained classifiers: attack every test image, judge the evaluation, draw the report.
@@ -102,7 +106,10 @@ def audit(
         workers=workers,
         out=out,
     )
-    from dosimeter.cli.study import run
+    from dosimeter.cli.study import print_plan, run
 
     warn_of_phantoms(settings)
-    run(settings, command=shown_command(sys.argv[1:], settings, None), mlflow=mlflow)
+    if dry_run:
+        print_plan(settings)
+    else:
+        run(settings, command=shown_command(sys.argv[1:], settings, None), mlflow=mlflow)

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from dosimeter.cli.lines import say, say_json
+from dosimeter.cli.lines import JsonAlone, Quiet, say, say_json
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="the folders of finished runs; the first is the reference")],
     out: Annotated[Path, typer.Option(help="the folder to write to")] = Path("comparison"),
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON, and write nothing")] = False,
+    as_json: JsonAlone = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare runs on the images that they share: paired differences with intervals, curves over one another.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dosimeter.cli import completion
-from dosimeter.cli.lines import AsJson, Quiet, say, say_json
+from dosimeter.cli.lines import AsJson, Quiet, say, say_json, tell
 from dosimeter.cli.options import names_of
 
 app = typer.Typer(no_args_is_help=True, help="The images: list, look at, check and fetch them.")
@@ -31,7 +31,7 @@ Limit = Annotated[int | None, typer.Option(help="most images taken")]
 
 
 @app.command(name="list")
-def list_(as_json: AsJson = False) -> None:
+def list_(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the cohorts this version knows."""
     from dosimeter.cli.listing import listing
 
@@ -55,6 +55,7 @@ def info(
     label_tag: LabelTag = None,
     cases: Annotated[bool, typer.Option("--cases", help="print which file each case id stands for")] = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show a cohort's classes, counts, patients and digest.
 
@@ -110,6 +111,7 @@ def check(
     labels: Labels = None,
     label_tag: LabelTag = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check a cohort: counts, sizes, patients in both splits, duplicates, and whether the source gives the label away.
 
@@ -153,6 +155,7 @@ def audit(
     trust: Annotated[bool, typer.Option("--trust", help="let a model card run the code that it names")] = False,
     out: Annotated[Path | None, typer.Option(help="file to write: a page (.html), or the findings (.json)")] = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Audit a cohort: near duplicates, shortcuts, outliers, subgroups, sizes; each check with rule, source and remedy.
 
@@ -174,6 +177,7 @@ def fetch(
     ] = None,
     base_url: Annotated[str | None, typer.Option(help="another server with the same repositories")] = None,
     jobs: Annotated[int, typer.Option(help="downloads at a time")] = 4,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Download a public cohort from its public Git repository, every file verified; again to resume."""
@@ -191,7 +195,11 @@ def fetch(
         report = fetch_cohort(
             name, folder, base_url=base_url or PUBLIC_BASE, progress=lambda done, total: display.advance(1), jobs=jobs
         )
-    say(f"{report.downloaded} downloaded, {report.present} already there, {len(report.failed)} failed: {folder}")
+    tell(
+        {"folder": str(folder), "downloaded": report.downloaded, "present": report.present,
+         "failed": dict(report.failed)},
+        f"{report.downloaded} downloaded, {report.present} already there, {len(report.failed)} failed: {folder}",
+    )  # fmt: skip
     for file, reason in report.failed:
         say(f"failed: {file}: {reason}", error=True, urgent=True)
     if report.failed:

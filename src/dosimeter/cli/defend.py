@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dosimeter.cli.display import Display
-from dosimeter.cli.lines import Quiet, say
+from dosimeter.cli.lines import AsJson, Quiet, tell
 from dosimeter.cli.options import described, names_of, repeated
 from dosimeter.errors import DosimeterError
 
@@ -33,6 +33,7 @@ def defend(
     patients: Annotated[str, typer.Option(help=described("patients"))] = "list",
     limit: Annotated[int | None, typer.Option(min=10, help=described("limit"))] = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of the split, and of what the defences draw")] = 0,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Defend a trained classifier, and save it.
@@ -77,21 +78,27 @@ def defend(
             "network itself."
         )
     if dry_run:
-        for text in defence:
-            expected_s = learning_s(bare, text, len(halves.train))
-            say(f"{text}: learning on {len(halves.train)} images takes about {expected_s:.0f} s")
+        n_train = len(halves.train)
+        expected_s = {text: learning_s(bare, text, n_train) for text in defence}
+        tell(
+            {"n_train": n_train, "learning_s": expected_s},
+            *(f"{text}: learning on {n_train} images takes about {each:.0f} s" for text, each in expected_s.items()),
+        )
         return
     digests = [*sorted(before), *(record.sha256 for record in halves.train.records)]
     again = repeated(**meant, patients=None if patients == "list" else patients)
+    lines, found = [], []
     for text, folder in folders.items():
         with Display() as display:
             trained = train(bare, text, halves.train, seed=seed, kept=out / "learned", progress=display)
         save_defended(folder, trained, undefended=Path(model), name=name, seed=seed, training=digests)
         right, n = accuracy_of(trained.classifier, test)
         held = f"{n} images held out ({protocol}, seed {seed})"
-        say(f"{folder}: of {held} {right} are right and accepted ({right / n:.1%}).")
+        lines.append(f"{folder}: of {held} {right} are right and accepted ({right / n:.1%}).")
+        found.append({"folder": str(folder), "defence": text, "n_held_out": n, "n_right": right})
     models = [part for each in (model, *map(str, folders.values())) for part in ("--model", each)]
-    say(f"Then: {shlex.join(['dosimeter', 'audit', *models, '--data', data, *again])}")
+    next_command = shlex.join(["dosimeter", "audit", *models, "--data", data, *again])
+    tell({"defended": found, "next": next_command}, *lines, f"Then: {next_command}")
 
 
 def _slug(text: str) -> str:

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from dosimeter.cli.lines import AsJson, say, say_json
+from dosimeter.cli.lines import AsJson, Quiet, say, say_json
 
 
 def doctor(
     out: Annotated[Path, typer.Option(help="the folder that runs are to be written to")] = Path("runs"),
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Say what is installed, which engines, weights and GPU there are, and what can be written.
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dosimeter.cli.lines import Quiet, say
+from dosimeter.cli.lines import AsJson, Quiet, tell
 from dosimeter.cli.options import described
 
 
@@ -21,6 +21,7 @@ def export(
     burn_in: Annotated[bool, typer.Option("--burn-in", help="draw the research mark into the pixels too")] = False,
     data: Annotated[Path | None, typer.Option(help="folder of the real images, if it has moved")] = None,
     trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a run's adversarial images, and their originals, as files for a viewer or a PACS test of your own.
@@ -48,7 +49,8 @@ def export(
             trust=trust,
             progress=display,
         )
-    say(
+    tell(
+        {**done._asdict(), "folder": str(done.folder)},
         f"{done.n_images} adversarial images and their originals: {done.folder}",
         f"of the {done.n_correct} whose original file is classified correctly, {done.n_flipped} are misclassified",
     )

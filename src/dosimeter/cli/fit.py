@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dosimeter.cli.display import Display
-from dosimeter.cli.lines import Quiet, say
+from dosimeter.cli.lines import AsJson, Quiet, tell
 from dosimeter.cli.options import described, names_of, repeated, triple
 from dosimeter.errors import DosimeterError
 
@@ -45,6 +45,7 @@ def fit(
     patients: Annotated[str, typer.Option(help=described("patients"))] = "list",
     limit: Annotated[int | None, typer.Option(min=10, help=described("limit"))] = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of the split and of the order of images")] = 0,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Train the last layer of a network on a cohort's training images, and write the card that audits it.
@@ -75,8 +76,11 @@ def fit(
     write_trained(out, card, made, halves, before)
     right, n = accuracy_of(made.classifier, test)
     again = repeated(**meant, patients=None if patients == "list" else patients)
-    say(
+    next_command = shlex.join(["dosimeter", "audit", "--model", str(out), "--data", data, *again])
+    facts = {"card": str(out), "trained": list(made.trained), "n_train": len(halves.train), "protocol": protocol}
+    tell(
+        facts | {"seed": seed, "n_held_out": n, "n_right": right, "next": next_command},
         f"{out.name}: {', '.join(made.trained)} trained on {len(halves.train)} images; of {n} held out ({protocol}, "
         f"seed {seed}) {right} are right ({right / n:.1%}).",
-        f"Then: {shlex.join(['dosimeter', 'audit', '--model', str(out), '--data', data, *again])}",
+        f"Then: {next_command}",
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dosimeter.cli.lines import AsJson, say, say_json
+from dosimeter.cli.lines import AsJson, Quiet, say, say_json
 from dosimeter.errors import DosimeterError
 
 NOT_MET = 3
@@ -31,6 +31,7 @@ def gate(
         bool, typer.Option("--github", help="print GitHub annotations, and add to the summary of its job")
     ] = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Test a run's numbers against rules. Exit code 0: all are met; 3: one is not; 2: one cannot be tested.
 

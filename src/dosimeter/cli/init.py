@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dosimeter.cli.lines import Quiet, say
+from dosimeter.cli.lines import AsJson, Quiet, say, tell
 from dosimeter.cli.options import described, names_of, repeated
 from dosimeter.errors import DosimeterError
 from dosimeter.files import write_text
@@ -43,6 +43,7 @@ def init(
     out: Annotated[
         Path | None, typer.Option(help="file of the card; default: named after the model, in this folder")
     ] = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a model card: what the file says, what images speak for where it says nothing, and what is left to answer.
@@ -65,12 +66,15 @@ def init(
     say(f"{name} is loaded. Now it is asked about up to {images} images in usual ranges and sizes.", error=True)
     made = propose(opened, cohort, name=name, n_images=images, beside=out.parent)
     write_text(out, made.text)
-    say(f"{out} is written.")
+    lines = [f"{out} is written."]
     if made.questions:
-        say(f"Answer in it: {', '.join(made.questions)}. The lines begin with '# ?', with the evidence above them.")
+        asked = ", ".join(made.questions)
+        lines.append(f"Answer in it: {asked}. The lines begin with '# ?', with the evidence above them.")
     told = None if patients == "list" else patients
     chosen = [*repeated(**meant, patients=told), *(("--trust",) if trust else ())]
-    say(f"Then: {shlex.join(['dosimeter', 'audit', '--model', str(out), '--data', data, *chosen])}")
+    next_command = shlex.join(["dosimeter", "audit", "--model", str(out), "--data", data, *chosen])
+    facts = {"card": str(out), "questions": list(made.questions), "next": next_command}
+    tell(facts, *lines, f"Then: {next_command}")
 
 
 def _name(model: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dosimeter.cli.display import Display
-from dosimeter.cli.lines import Quiet, say
+from dosimeter.cli.lines import AsJson, Quiet, tell
 from dosimeter.cli.options import described, joined
 from dosimeter.errors import DosimeterError
 from dosimeter.study.config import load_config
@@ -28,6 +28,7 @@ def learning_curve(
     data: Annotated[Path | None, typer.Option(help=described("data"))] = None,
     seed: Annotated[int, typer.Option(help=described("seed"))] = 0,
     workers: Annotated[int | None, typer.Option(help=described("workers"))] = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Train on more and more patients, and measure accuracy, robust accuracy and epsilon50 with each number of them.
@@ -37,6 +38,7 @@ def learning_curve(
     """
     from dosimeter.presentation.learning_curve import draw
     from dosimeter.presentation.style import save
+    from dosimeter.presentation.values import plain
     from dosimeter.study.learning_curve import gather, run_steps
     from dosimeter.study.learning_curve import sizes as spread
 
@@ -55,10 +57,13 @@ def learning_curve(
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "learning_curve.csv", index=False, float_format="%.10g", lineterminator="\n")
     svg, _ = save(draw(table), out / "learning_curve")
-    for row in table[(table["quantity"] == "accuracy") & table["epsilon"].isna()].to_dict("records"):
-        where = f"{row['model']} on {row['cohort']} ({row['protocol']} protocol)"
-        say(f"{where}, {row['patients']} patients, {row['images']} images: {row['mean']:.1%} right without attack")
-    say(f"learning curve: {svg}")
+    clean = table[(table["quantity"] == "accuracy") & table["epsilon"].isna()].to_dict("records")
+    said = [
+        f"{row['model']} on {row['cohort']} ({row['protocol']} protocol), {row['patients']} patients, {row['images']} "
+        f"images: {row['mean']:.1%} right without attack"
+        for row in clean
+    ]
+    tell({"figure": str(svg), "rows": plain(table)}, *said, f"learning curve: {svg}")
 
 
 def _numbers(text: str) -> list[int]:

@@ -10,12 +10,19 @@ import typer
 from dosimeter.plain import one_line
 
 _QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
+_JSON: ContextVar[bool] = ContextVar("json", default=False)
 
 
 def be_quiet(quiet: bool) -> bool:
     """Say results and errors alone from now on, if asked to: the callback of `--quiet`."""
     _QUIET.set(quiet)
     return quiet
+
+
+def as_json(wanted: bool) -> bool:
+    """Keep standard output for JSON from now on, if asked to: the callback of `--json`."""
+    _JSON.set(wanted)
+    return wanted
 
 
 def is_quiet() -> bool:
@@ -28,9 +35,11 @@ def say(*lines: object, error: bool = False, urgent: bool = False) -> None:
 
     Args:
         lines: what to say.
-        error: on standard error; standard output is for results.
+        error: on standard error; standard output is for results. With `--json` it is for JSON alone, and all lines go
+            to standard error.
         urgent: also if the user wants quiet, which leaves out notes on standard error.
     """
+    error = error or _JSON.get()
     if error and not urgent and is_quiet():
         return
     stream = sys.stderr if error else sys.stdout
@@ -46,6 +55,14 @@ def say_json(facts: Any) -> None:
     print("\n".join(plain), flush=True)
 
 
+def tell(facts: Any, *lines: object) -> None:
+    """Write a result: `facts` where JSON is asked for, else `lines`."""
+    if _JSON.get():
+        say_json(facts)
+    else:
+        say(*lines)
+
+
 def _in_json(char: str) -> str:
     """Return a character of a JSON text as it is, or as JSON escapes it."""
     return char if one_line(char) == char else json.dumps(char)[1:-1]
@@ -54,7 +71,10 @@ def _in_json(char: str) -> str:
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", callback=be_quiet, help="results and errors alone, no progress and no notes")
 ]
-"""The option that commands have that show progress or say notes."""
+"""The option that every command has."""
 
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-"""The option that commands have that read."""
+AsJson = Annotated[bool, typer.Option("--json", callback=as_json, help="print the result as JSON")]
+"""The option that every command has that ends with a result."""
+
+JsonAlone = Annotated[bool, typer.Option("--json", callback=as_json, help="print JSON, and write nothing")]
+"""Its form where a command writes files otherwise."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dosimeter.cli.lines import AsJson, Quiet, say, say_json
+from dosimeter.cli.lines import AsJson, JsonAlone, Quiet, say, say_json
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.plain import named, shown
 
@@ -21,7 +21,7 @@ def tables(
         "121mm"
     ),
     out: Annotated[Path | None, typer.Option(help="the folder to write to; default: paper/ in the run's")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON, and write nothing")] = False,
+    as_json: JsonAlone = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a run's tables as a paper prints them: a few columns, values with their intervals, captions.
@@ -60,7 +60,7 @@ def figures(
     font: Annotated[str, typer.Option(help="an installed font")] = "DejaVu Sans",
     size: Annotated[float, typer.Option(help="size of the type, in points")] = 8.0,
     out: Annotated[Path | None, typer.Option(help="the folder to write to; default: paper/ in the run's")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print files and captions as JSON")] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Draw a run's figures as a paper prints them, with their captions in captions.md."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dosimeter.cli.lines import AsJson, Quiet, say, say_json
+from dosimeter.cli.lines import AsJson, Quiet, say, say_json, tell
 from dosimeter.cli.options import described
 from dosimeter.cli.serving import Browser, Host, Page, PasswordFile, Port, need_app, serve_page
 from dosimeter.units import parse_epsilons
@@ -40,6 +40,7 @@ def new(
     break_every: Annotated[int, typer.Option(help="pairs shown between two breaks")] = 40,
     data: Annotated[Path | None, typer.Option(help="folder of the real images, if it has moved")] = None,
     trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Make a study of pairs, one image altered: images x epsilons x {attack, random signs}, and identical pairs."""
@@ -56,15 +57,19 @@ def new(
     with Display() as display:
         design = make_study(run, out, options, data=data, trust=trust, progress=display)
     shown = ", ".join(f"{epsilon:g}" for epsilon in design.epsilons)
-    say(f"study {design.study_id}: {len(design.pairs)} trials a reader, {len(design.practice)} for practice")
-    say(f"epsilons {shown}")
     for epsilon in blind_epsilons(design):
         say(f"note: at epsilon {epsilon:g} both images are the same in 8 bits: nothing is to be seen", error=True)
-    say(f"next: dosimeter readers serve {out}")
+    tell(
+        {"study": design.study_id, "folder": str(out), "n_trials": len(design.pairs),
+         "n_practice": len(design.practice), "epsilons": list(design.epsilons)},
+        f"study {design.study_id}: {len(design.pairs)} trials a reader, {len(design.practice)} for practice",
+        f"epsilons {shown}",
+        f"next: dosimeter readers serve {out}",
+    )  # fmt: skip
 
 
 @app.command()
-def fit(study: Study, as_json: AsJson = False) -> None:
+def fit(study: Study, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Print thresholds with their intervals, for each reader and for all."""
     from dosimeter.readers.results import results, sentences
 
@@ -77,13 +82,19 @@ def fit(study: Study, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def export(study: Study, file: Annotated[Path, typer.Argument(help="file to write: FILE.csv or FILE.parquet")]) -> None:
+def export(
+    study: Study,
+    file: Annotated[Path, typer.Argument(help="file to write: FILE.csv or FILE.parquet")],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
     """Write all answers as a table, readers known by number only."""
     from dosimeter.readers.export import export_answers
 
     design, store = _opened(study)
     n = export_answers(design, store, file)
-    say(f"{file}: {n} answers" + (", SIMULATED" if store.simulated else ""))
+    facts = {"file": str(file), "n_answers": n, "simulated": store.simulated}
+    tell(facts, f"{file}: {n} answers" + (", SIMULATED" if store.simulated else ""))
 
 
 @app.command()
@@ -99,6 +110,8 @@ def simulate(
     ] = 0.6,
     lapse: Annotated[float, typer.Option(help="share of pairs that readers get wrong by carelessness")] = 0.02,
     seed: Annotated[int, typer.Option(help="seed of their answers")] = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Let readers with a known threshold answer, to test a study before people do. Such a study stays simulated."""
     from dosimeter.errors import DosimeterError
@@ -110,16 +123,17 @@ def simulate(
         raise DosimeterError(f"n must be at least 1 reader, got {n}. Try --n 3.")
     _, store = _opened(study)
     answer(store, curve=Curve.through(Epsilon(threshold), width=width, lapse=lapse), n_readers=n, seed=seed)
-    say(f"SIMULATED: {n} readers answered. This study is for testing only; nobody looked at an image.")
+    said = f"SIMULATED: {n} readers answered. This study is for testing only; nobody looked at an image."
+    tell({"n_readers": n, "simulated": True}, said)
 
 
 @app.command()
-def join(study: Study, run: RunFolder) -> None:
+def join(study: Study, run: RunFolder, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Put what the readers saw into the run's table; `dosimeter report RUN` then shows it."""
     from dosimeter.readers.joining import join as put
 
-    say(put(*_opened(study), run))
-    say(f"next: dosimeter report {run}")
+    said, then = put(*_opened(study), run), f"dosimeter report {run}"
+    tell({"joined": said, "next": then}, said, f"next: {then}")
 
 
 @app.command()
@@ -129,6 +143,7 @@ def serve(
     host: Host = "127.0.0.1",
     password_file: PasswordFile = None,
     browser: Browser = True,
+    quiet: Quiet = False,
 ) -> None:
     """Let readers answer in a browser. The explorer is not served beside it: it would tell them the answers."""
     need_app()

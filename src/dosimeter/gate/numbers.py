@@ -11,7 +11,7 @@ from dosimeter.analysis.against import with_differences
 from dosimeter.analysis.base import APART, MODEL
 from dosimeter.analysis.evaluation import SOUND
 from dosimeter.analysis.names import PUBLISHED, WORST_CASE, attack_title, model_name
-from dosimeter.analysis.wording import records
+from dosimeter.analysis.wording import records, unmet
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.gate.rules import CLASSIFIER, Rule, rank
 from dosimeter.plain import named, shown
@@ -100,7 +100,7 @@ class Numbers(Quoted):
         for row in records(chosen(self.clean, rule)):
             verdict = found.get(tuple(row[name] for name in keys))
             value = float(rank(verdict["verdict"])) if verdict else math.nan
-            because = f" (not passed: {verdict['because']})" if verdict and verdict["because"] else ""
+            because = f" ({unmet(verdict['because'])})" if verdict and verdict["because"] else ""
             what = f"{verdict['verdict']}{because}" if verdict else ""
             yield Measured(who(row), value, value, value, int(row["n"]), what=what)
 

@@ -85,7 +85,8 @@ def dose(epsilon: Any) -> str:
     if epsilon == 0:
         return "0"
     places = max(0, 2 - math.floor(math.log10(abs(epsilon))))
-    return f"{epsilon:.{places}f}".rstrip("0").rstrip(".")
+    text = f"{epsilon:.{places}f}"
+    return text.rstrip("0").rstrip(".") if places else text
 
 
 def seconds(duration_s: float) -> str:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dosimeter.analysis.attacks import reported_doses
 from dosimeter.analysis.names import attack_title, model_name, place, storage_name
 from dosimeter.analysis.wording import is_marked, records
 from dosimeter.presentation.numbers import DASH, count, dose, is_missing
@@ -41,6 +40,7 @@ class Field(NamedTuple):
         interval: prefix and suffix of the columns of its bounds, "" where it has none.
         low: of bounds that are called otherwise.
         high: likewise.
+        attacked: whether it is of images under attack, so that it carries the sign of their evaluation.
     """
 
     head: str
@@ -49,6 +49,7 @@ class Field(NamedTuple):
     interval: str = ""
     low: str = ""
     high: str = ""
+    attacked: bool = True
 
 
 class PaperTable(NamedTuple):
@@ -91,18 +92,7 @@ class Sheet(NamedTuple):
     keys: int
 
 
-COHORT, PROTOCOL = Field("Cohort", "cohort", "words"), Field("Protocol", "protocol", "words")
-MODEL, ATTACK = Field("Model", "model", "model"), Field("Attack", "preset", "attack")
-STORAGE = Field("Stored as", "storage", "storage")
-EPSILON, N = Field("Epsilon", "epsilon", "epsilon"), Field("n", "n", "count")
-SERIES = (COHORT, PROTOCOL, MODEL, ATTACK, STORAGE)
-
 _APART = (Field("Seed", "seed", "count"), Field("Finding", "decision", "words"))  # a defence is in its model's name
-
-
-def at_doses(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows without attack and at the three epsilons that a run is quoted at."""
-    return table[table["epsilon"].isin([0.0, *reported_doses(table["epsilon"])])]
 
 
 def sheets(name: str, spec: PaperTable, table: pd.DataFrame, caption: str) -> Iterator[Sheet]:
@@ -231,6 +221,11 @@ _SAID = {
     "Protocol": "{} protocol",
     "Seed": "seed {}",
     "Finding": "finding {}",
+    "Fact": "by {}",
+    "Value": "images of {}",
+    "Against": "against {}",
+    "Under": "under {}",
+    "Epsilon": "epsilon {}",
     "Stored as": "images as {}",
     "n": "n = {} images",
 }
@@ -291,6 +286,7 @@ KINDS = {
     "thousandths": Kind(_thousandths, _thousandths),
     "significant": Kind(dose, dose),
     "decimal": Kind(_fixed(1, 2), _fixed(1, 2)),
+    "tenths": Kind(_fixed(1, 1), _fixed(1, 1)),
     "precise": Kind(_fixed(1, 3), _fixed(1, 3)),
     "p": Kind(_p, _p),
 }
@@ -316,7 +312,7 @@ def entry(field: Field, row: Mapping[str, Any]) -> Entry:
         elif not any(map(is_missing, bounds)):
             between = " to " if field.kind == "points" else "–"
             interval = between.join(map(kind.bound, bounds))
-    attacked = not kind.words and field.kind not in ("count", "epsilon") and row.get("epsilon") != 0
+    attacked = field.attacked and not kind.words and field.kind not in ("count", "epsilon") and row.get("epsilon") != 0
     sign = MARKS.get(str(row.get("evaluation")), "") if attacked and is_marked(row.get("evaluation")) else ""
     return Entry(value, interval, sign if value != DASH else "")
 

@@ -36,7 +36,16 @@ def escape(text: str) -> str:
         >>> escape("50 % of a_b, 5–9")
         '50 \\\\% of a\\\\_b, 5--9'
     """
-    return "".join("$10^{-3}$" if part == "10⁻³" else "".join(map(_escaped, part)) for part in re.split("(10⁻³)", text))
+    return "".join(_power(part) or "".join(map(_escaped, part)) for part in _RAISED.split(text))
+
+
+_RAISED = re.compile("([⁻⁰¹²³⁴-⁹]+)")
+_DIGITS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+
+
+def _power(part: str) -> str:
+    """Return raised digits as LaTeX sets them, "" for other text."""
+    return f"$^{{{part.translate(_DIGITS)}}}$" if _RAISED.fullmatch(part) else ""
 
 
 def _escaped(char: str) -> str:
@@ -49,9 +58,7 @@ def _escaped(char: str) -> str:
 
 def breakable(text: str) -> str:
     """Return `text` as LaTeX prints it, with places to break in long words."""
-    return "".join(
-        "".join(map(_escaped, part)) + ("" if part.endswith(" ") else r"\allowbreak{}") for part in unbroken(text)
-    )
+    return "".join(escape(part) + ("" if part.endswith(" ") else r"\allowbreak{}") for part in unbroken(text))
 
 
 def unbroken(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dosimeter.analysis import names
 from dosimeter.analysis.names import PUBLISHED, WORST_CASE, attack_title, family, model_name
-from dosimeter.analysis.wording import TO_A_STEP
+from dosimeter.analysis.wording import TO_A_STEP, unmet
 from dosimeter.errors import DosimeterError
 
 NOT_EXAMINED = "NOT EXAMINED"
@@ -51,7 +51,7 @@ def _line(result: Mapping[str, Any]) -> str:
     attack, judged = chosen(result["attacks"]), judged_of(result)
     worst = result["worst_case"]
     verdict = judged["verdict"] if judged else NOT_EXAMINED
-    because = f"; not passed: {judged['because']}" if judged and judged["because"] else ""
+    because = f"; {verdict}: {unmet(judged['because'])}" if judged and judged["because"] else ""
     who = f"{model_name(result['model'])} on {result['cohort']} ({result['protocol']} protocol, {result['n']} images)"
     return f"{verdict}: {who}: {half_said(attack)}; {_worst(worst)}{because}"
 

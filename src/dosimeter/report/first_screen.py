@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dosimeter.analysis.names import WORST_CASE, attack_title, model_name, storage_name
+from dosimeter.analysis.wording import unmet
 from dosimeter.presentation.numbers import percent, percent_range
 from dosimeter.report.answer import NOT_EXAMINED, chosen, half_said, judged_of
 from dosimeter.units import GREY_LEVELS_8BIT
@@ -61,7 +62,7 @@ def _card(result: Mapping[str, Any]) -> Card:
         name=model_name(result["model"]),
         where=f"{result['cohort']}, {result['protocol']} protocol, {result['n']} images",
         verdict=verdict,
-        because=judged["because"] if judged else "",
+        because=unmet(judged["because"]) if judged and judged["because"] else "",
         sentence=_sentence(half, censored=censored, verdict=verdict, attacked=attack is not None),
         facts=tuple(
             filter(None, (_half(attack), _worst(result), _clean(result), _stored(result), _seen(result, half)))

@@ -10,7 +10,7 @@ from dosimeter.analysis.evaluation import evaluation_name
 from dosimeter.analysis.intervals import REPLICATES
 from dosimeter.analysis.names import attack_title, model_name, storage_name, storages_in_order
 from dosimeter.analysis.paired import BY_PATIENT, paired
-from dosimeter.analysis.wording import joined, records
+from dosimeter.analysis.wording import joined, records, unmet
 from dosimeter.presentation.numbers import dose, moment, plural
 from dosimeter.report.quoted import Quoted
 
@@ -166,7 +166,7 @@ def _intervals(run: Quoted) -> Iterator[str]:
 
 def _verdicts(run: Quoted) -> Iterator[str]:
     for row in records(run.verdicts):
-        because = f" (not passed: {row['because']})" if row["because"] else ""
+        because = f" ({unmet(row['because'])})" if row["because"] else ""
         where = f"{model_name(row['model'])} on {row['cohort']}, {row['protocol']} protocol"
         seed = f", seed {row['seed']}" if "seed" in row else ""
         yield f"Evaluation of {where}{seed}, {evaluation_name(str(row['preset']))}: {row['verdict']}{because}."

@@ -42,7 +42,11 @@ def for_paper(responses: Responses, chosen: Collection[str] = ()) -> Paper:
     Raises:
         DosimeterError: one of `chosen` is none of the run, or no paper shows it.
     """
-    tables = build_tables(responses)
+    return of_tables(build_tables(responses), responses, chosen)
+
+
+def of_tables(tables: Mapping[str, pd.DataFrame], responses: Responses, chosen: Collection[str] = ()) -> Paper:
+    """Return the same of tables that are built already."""
     made = source(responses)
     known = {name for _, section in in_order() for name in section.paper}
     _require(chosen, tables, known & set(tables))

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 import matplotlib.style
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
-from matplotlib.text import Text
 
 from dosimeter.errors import DosimeterError
 from dosimeter.plain import named, shown
@@ -19,6 +18,7 @@ from dosimeter.record.table import Responses
 from dosimeter.report.build import build_tables
 from dosimeter.report.decisions import by_finding
 from dosimeter.report.figures import captioned
+from dosimeter.report.fitting import fit_legends, is_crowded, set_type, thin_ticks, wrap_titles
 
 FORMATS = ("pdf", "svg", "png")
 DPI = 300
@@ -26,6 +26,10 @@ DRAWN_PT = 9.0
 """The size of the type that figures are drawn with; `Look.size` takes its place."""
 
 SMALLEST_PT, LARGEST_PT = 5.0, 24.0
+READABLE_PT = 6.0
+"""No word is set smaller, unless that is asked for: journals refuse it."""
+
+_LEAST = READABLE_PT * DRAWN_PT / 8  # ticks and legends are drawn with 8 points
 _REAL_TEXT = {"pdf.fonttype": 42, "svg.fonttype": "none"}
 _DATELESS = {"pdf": {"CreationDate": None}, "svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
 
@@ -109,73 +113,27 @@ def save(draw: Callable[[], Figure], file: Path, look: Look) -> float:
     Args:
         draw: makes it.
         file: whose ending names the format.
-        look: of the print. Where words meet or leave the figure it is set in smaller type, at the least in what it has
-            when the whole is scaled to its width.
+        look: of the print. Where words meet or leave the figure it is set in smaller type, though in none below
+            `READABLE_PT` that was not asked for; where that does not help, titles are wrapped and ticks lose labels.
 
     Returns:
         The size of its type in points.
     """
     width = inches(look.width)
-    scaled = DRAWN_PT * width / WIDTH
-    sizes = [look.size] if scaled >= look.size else [look.size, (look.size + scaled) / 2, scaled]
+    least = min(look.size, max(DRAWN_PT * width / WIDTH, _LEAST))
+    sizes = [look.size] if least == look.size else [look.size, (look.size + least) / 2, least]
     for size in sizes:
         figure = draw()
-        _set_type(figure, size / DRAWN_PT, look.font)
+        figure.set_dpi(DPI)  # letters are as wide as they are written: at fewer dots they are rounded to narrower ones
+        set_type(figure, size / DRAWN_PT, look.font, least=min(READABLE_PT, look.size))
         figure.set_size_inches(width, float(figure.get_figheight()) * size / DRAWN_PT)
-        if size == sizes[-1] or not is_crowded(figure):
+        fit_legends(figure)
+        if not is_crowded(figure):
             break
+    else:
+        wrap_titles(figure)
+        thin_ticks(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # what was looked at is what is written
     figure.savefig(file, dpi=DPI, metadata=_DATELESS[file.suffix.removeprefix(".")])
     return size
-
-
-def is_crowded(figure: Figure) -> bool:
-    """Whether words of a figure leave it, or lie on one another."""
-    figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in _seen(figure)]
-    whole = figure.bbox
-    slack = figure.dpi / 72  # a point
-    if any(box.x0 < whole.x0 - slack or box.x1 > whole.x1 + slack for box in boxes):
-        return True
-    boxes.sort(key=lambda box: box.x0)
-    for place, box in enumerate(boxes):
-        for other in boxes[place + 1 :]:
-            if other.x0 > box.x1 - slack:
-                break
-            if min(box.y1, other.y1) - max(box.y0, other.y0) > slack:
-                return True
-    return False
-
-
-def _seen(figure: Figure) -> Iterator[Text]:
-    """Yield the texts of a figure that are shown: of ticks beyond the ends of an axis none is."""
-    ticks = {id(label) for ax in figure.axes for label in _tick_labels(ax)}
-    for text in figure.findobj(Text):
-        if isinstance(text, Text) and id(text) not in ticks and text.get_text().strip() and text.get_visible():
-            yield text
-    for ax in figure.axes:
-        for axis in (ax.xaxis, ax.yaxis) if ax.get_visible() else ():
-            low, high = sorted(axis.get_view_interval())
-            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
-                if low <= tick.get_loc() <= high:
-                    yield from (each for each in (tick.label1, tick.label2) if each.get_visible() and each.get_text())
-
-
-def _set_type(figure: Figure, scale: float, font: str) -> None:
-    """Give all text of a figure the font, and its size in proportion."""
-    ticks = {id(text) for ax in figure.axes for text in _tick_labels(ax)}
-    for text in figure.findobj(Text):
-        if isinstance(text, Text) and id(text) not in ticks:
-            text.set_fontsize(float(text.get_fontsize()) * scale)
-            text.set_fontfamily([font, "DejaVu Sans"])
-    for ax in figure.axes:
-        for axis in (ax.xaxis, ax.yaxis):
-            labels = [tick.label1 for tick in axis.get_major_ticks()]
-            size = float(labels[0].get_fontsize()) if labels else DRAWN_PT
-            axis.set_tick_params(which="both", labelsize=size * scale, labelfontfamily=font)
-
-
-def _tick_labels(ax: Any) -> list[Text]:
-    ticks = [tick for axis in (ax.xaxis, ax.yaxis) for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())]
-    return [label for tick in ticks for label in (tick.label1, tick.label2)]

@@ -98,6 +98,21 @@ def estimate(config: StudyConfig, trials: "Sequence[Trial]", progress: Progress 
             yield Cost(*where, model, pace.engine, n_train, n_test, n_forward, stages)
 
 
+def counted(config: StudyConfig, trials: "Sequence[Trial]") -> Iterator[Cost]:
+    """Yield what is asked of every network that is brought, of which nothing is timed: it is not loaded.
+
+    Args:
+        config: as `estimate`.
+        trials: likewise.
+    """
+    each = passes_of(choose(config.preset, config.attack, config.effort, config.storages), config)
+    for trial in trials:
+        for model in config.names:
+            n_test = len(trial.split.test)
+            where = (trial.cohort.name, trial.split.protocol, trial.split.seed)
+            yield Cost(*where, model, config.engine, 0, n_test, round((1 + len(config.defence)) * n_test * each), {})
+
+
 def _training(config: StudyConfig, n_train: int, n_test: int, pace: Pace) -> float:
     n_steps = math.ceil(n_train / config.batch_size)
     return config.epochs * (n_steps * pace.step_s + (n_train + n_test) * pace.head_s)

@@ -2,27 +2,21 @@
 
 import pandas as pd
 
-from dosimeter.presentation.paper import (
+from dosimeter.presentation.choices import (
     ATTACK,
+    CLASSIFIER,
     COHORT,
     EPSILON,
     MODEL,
     PROTOCOL,
+    SERIES,
     STORAGE,
-    Field,
+    WILSON,
     N,
-    PaperTable,
     at_doses,
+    attacked_floats,
 )
-
-_SERIES = (COHORT, PROTOCOL, MODEL, ATTACK, STORAGE)
-_WILSON = "95 % Wilson intervals by patient"
-
-
-def with_attacks(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows under attack at the three reported epsilons, of images as floats."""
-    table = at_doses(table)
-    return table[(table["epsilon"] > 0) & (table["storage"] == "float")]
+from dosimeter.presentation.paper import Field, PaperTable
 
 
 def small(table: pd.DataFrame) -> pd.DataFrame:
@@ -33,15 +27,15 @@ def small(table: pd.DataFrame) -> pd.DataFrame:
 
 PAPER = {
     "robust_accuracy": PaperTable(
-        keys=_SERIES,
+        keys=SERIES,
         numbers=(Field("", "accuracy", "percent", low="ci_low", high="ci_high"),),
         across=(EPSILON,),
-        interval=f"{_WILSON}, of each epsilon alone",
+        interval=f"{WILSON}, of each epsilon alone",
         rows=at_doses,
         note="In percent of the test images",
     ),
     "area": PaperTable(
-        keys=_SERIES,
+        keys=SERIES,
         numbers=(
             N,
             Field("Up to\nepsilon", "epsilon_max", "epsilon"),
@@ -51,31 +45,31 @@ PAPER = {
         rows=small,
     ),
     "class_flips": PaperTable(
-        keys=(*_SERIES, Field("Direction", "direction", "words")),
+        keys=(*SERIES, Field("Direction", "direction", "words")),
         numbers=(Field("", "share", "percent", "share"),),
         across=(EPSILON,),
-        interval=_WILSON,
-        rows=with_attacks,
+        interval=WILSON,
+        rows=attacked_floats,
         note="In percent of the images of the class answered correctly without attack",
     ),
     "gain": PaperTable(
-        keys=_SERIES,
+        keys=SERIES,
         numbers=(Field("", "gain", "points", "gain"),),
         across=(EPSILON,),
         interval="95 % intervals of paired proportions, by patient",
-        rows=with_attacks,
+        rows=attacked_floats,
         note="In percentage points",
     ),
     "transfer": PaperTable(
         keys=(COHORT, PROTOCOL, Field("Made on", "made_on", "model"), MODEL, ATTACK, STORAGE),
         numbers=(Field("", "share", "percent", "share"),),
         across=(EPSILON,),
-        interval=_WILSON,
-        rows=with_attacks,
+        interval=WILSON,
+        rows=attacked_floats,
         note="In percent of the images that the model answers correctly without attack",
     ),
     "cost": PaperTable(
-        keys=(COHORT, PROTOCOL, MODEL, ATTACK),
+        keys=(*CLASSIFIER, ATTACK),
         numbers=(
             N,
             Field("Gradients", "gradients_median", "count"),

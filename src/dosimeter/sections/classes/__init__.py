@@ -13,6 +13,7 @@ from dosimeter.presentation.section import Drawing, Keys, Page, Panel, Reading, 
 from dosimeter.presentation.style import MOST_CLASSES
 from dosimeter.presentation.values import estimate, of_keys
 from dosimeter.sections.classes.figures import recall_curves, roc_by_class, shown_preset
+from dosimeter.sections.classes.for_paper import PAPER
 from dosimeter.sections.classes.page import class_views
 
 
@@ -24,13 +25,14 @@ class Classes(Section):
     rank = 55
     captions: ClassVar = {
         "confusion_by_class": "Who is taken for whom without attack: images of each class by the class answered.",
-        "class_auc": "Area under the ROC curve of each class against all others without attack, and their mean, which "
-        "has the label -1.",
+        "class_auc": "Area under the ROC curve of each class against all others without attack, and their mean "
+        "(label -1).",
         "top_k": "How often the true class is among the k best without attack.",
         "class_recall": "Images of each class still answered correctly, with Wilson's 95 % interval by patient.",
         "macro_recall": "The mean over classes of the share answered correctly, with its 95 % interval by patient.",
         "flips_by_class": "What images of each class become, of those answered correctly without attack.",
     }
+    paper: ClassVar = PAPER
     unattacked = ("confusion_by_class", "class_auc", "top_k")
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:

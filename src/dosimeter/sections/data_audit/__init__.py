@@ -7,6 +7,7 @@ import pandas as pd
 
 from dosimeter.presentation.section import Page, Reading, Rows, Section, read_file
 from dosimeter.record.data_audit import LEVELS
+from dosimeter.sections.data_audit.for_paper import PAPER
 from dosimeter.sections.data_audit.page import body
 
 _SCOPE = ("cohort", "protocol", "seed")
@@ -25,6 +26,7 @@ class DataAuditSection(Section):
         "data_pairs": "Near duplicates of different patients, of patients not known, or with different labels.",
         "data_subgroups": "Images of each class by view, sex, age, scanner and source.",
     }
+    paper: ClassVar = PAPER
     unattacked = tuple(captions)
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:

@@ -22,6 +22,7 @@ from dosimeter.sections.defences.figures import (
     trade_off,
     trade_off_captions,
 )
+from dosimeter.sections.defences.for_paper import PAPER
 from dosimeter.sections.defences.page import defence_tables, sentences
 
 _HOW = (
@@ -46,6 +47,7 @@ class Defences(Section):
         "margins": "Margins within which training images were attacked, before the first epoch and after each.",
         "detection": "What detectors do about images of attackers who know them, of those who do not, and about noise.",
     }
+    paper: ClassVar = PAPER
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
         """Return all of `captions`, where a classifier is defended; detection where one refuses to answer, margins

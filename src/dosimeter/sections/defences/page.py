@@ -8,7 +8,7 @@ import pandas as pd
 from dosimeter.analysis.attacks import reported_doses
 from dosimeter.analysis.defences import helpful
 from dosimeter.analysis.names import model_name
-from dosimeter.analysis.wording import mark, percent, records
+from dosimeter.analysis.wording import mark, percent, records, unmet
 from dosimeter.presentation.numbers import (
     DASH,
     Cell,
@@ -46,8 +46,8 @@ def sentences(tables: Tables) -> list[str]:
         )
     for row in records(table[(table["verdict"] == "UNRELIABLE") & (table["defence"] != UNDEFENDED)]):
         said.append(
-            f"{_of(row)}: do not quote its robustness. Its evaluation is UNRELIABLE (not passed: {row['because']}); "
-            "what is left by the attacker who does not know it, if that is less, is in the tables."
+            f"{_of(row)}: do not quote its robustness. Its evaluation is UNRELIABLE ({unmet(row['because'])}); what is "
+            "left by the attacker who does not know it, if that is less, is in the tables."
         )
     said += _hiding(curves)
     for row in _constants(table):

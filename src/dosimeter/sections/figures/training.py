@@ -1,5 +1,7 @@
 """Figures 4, 5, 9 and 10: how the networks learned, and how well they answer unperturbed images."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -108,7 +110,8 @@ def metric_bars(clean: pd.DataFrame) -> Figure:
                     elinewidth=0.9, capsize=2.5)  # fmt: skip
         for x, value in zip(at, values, strict=True):
             ink = "white" if index % 2 == 0 else BLACK
-            ax.annotate(f"{value:.2f}", (x, 0.02), ha="center", va="bottom", fontsize=7.5, color=ink, weight="bold")
+            inside: dict[str, Any] = {"color": ink, "weight": "bold", "rotation": 90 if len(clean) > 1 else 0}
+            ax.annotate(f"{value:.2f}", (x, 0.02), ha="center", va="bottom", fontsize=7.5, **inside)
     ax.set_xticks(places, labels=[_NAMES.get(metric, metric) for metric in metrics])
     ax.tick_params(axis="x", length=0)
     ax.set_ylim(0, 1.02)

@@ -11,6 +11,7 @@ from dosimeter.analysis.wording import records
 from dosimeter.presentation.numbers import Cell, count, decimal, dose, marked, percent, percent_range
 from dosimeter.presentation.section import Page, Reading, Rows, Section
 from dosimeter.presentation.views import Head, View
+from dosimeter.sections.findings.for_paper import PAPER
 
 
 class SeveralFindings(Section):
@@ -22,6 +23,7 @@ class SeveralFindings(Section):
     captions: ClassVar = {
         "macro_findings": "Means over findings of sensitivity, specificity and AUC, with 95 % intervals by patient.",
     }
+    paper: ClassVar = PAPER
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
         """Return macro_findings, where the run has findings."""

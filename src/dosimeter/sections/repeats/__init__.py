@@ -11,6 +11,7 @@ from dosimeter.presentation.paired import seed_tables
 from dosimeter.presentation.section import Drawing, Page, Panel, Reading, Rows, Section, fill
 from dosimeter.presentation.values import plain
 from dosimeter.sections.repeats.figures import repeated_curves, repeats_caption
+from dosimeter.sections.repeats.for_paper import PAPER
 from dosimeter.sections.repeats.page import repeat_tables
 
 
@@ -24,6 +25,7 @@ class Repeats(Section):
         "repeats": "Means over the seeds, with 95 % intervals over splits (corrected resampled t), under the official "
         "protocol over trainings on one split (t), in which the sampling of the test images is not.",
     }
+    paper: ClassVar = PAPER
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
         """Return repeats, where the run has several seeds."""

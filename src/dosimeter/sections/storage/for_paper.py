@@ -1,13 +1,14 @@
 """What a paper shows of the tables of stored images."""
 
-from dosimeter.presentation.paper import EPSILON, SERIES, Field, N, PaperTable, at_doses
+from dosimeter.presentation.choices import EPSILON, FROM_RANKS, SERIES, WILSON, N, at_doses
+from dosimeter.presentation.paper import Field, PaperTable
 
 PAPER = {
     "survival": PaperTable(
         keys=SERIES,
         numbers=(Field("", "share", "percent", "share"),),
         across=(EPSILON,),
-        interval="95 % Wilson intervals by patient",
+        interval=WILSON,
         rows=at_doses,
         note="In percent of the images that flip as floats",
     ),
@@ -19,6 +20,6 @@ PAPER = {
             Field("Epsilon\n10⁻³", "deployed_epsilon", "thousandths", "deployed_epsilon"),
             Field("Moved in the\nfile, 10⁻³", "linf", "thousandths", "linf"),
         ),
-        interval="95 % intervals of the median from ranks, by patient",
+        interval=FROM_RANKS,
     ),
 }

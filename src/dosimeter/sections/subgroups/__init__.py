@@ -5,9 +5,11 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from dosimeter.analysis.subgroups import FEWEST_IMAGES, Members, subgroup_tables
+from dosimeter.presentation.choices import at_middle_dose
 from dosimeter.presentation.section import Page, Reading, Rows, Section
 from dosimeter.presentation.values import plain
-from dosimeter.sections.subgroups.page import MEANT, declared, gap_sentences, omitted, subgroup_views
+from dosimeter.sections.subgroups.for_paper import PAPER
+from dosimeter.sections.subgroups.page import MEANT, gap_sentences, omitted, subgroup_views
 
 
 class Subgroups(Section):
@@ -21,8 +23,9 @@ class Subgroups(Section):
         "with Wilson's 95 % intervals by patient.",
         "subgroup_epsilon50": "The epsilon at which half of a subgroup's images have flipped, with 95 % intervals.",
         "subgroup_gaps": "The accuracy of each subgroup less that of the others, with intervals that hold together for "
-        "all n_gaps of a classifier.",
+        "all gaps of a classifier.",
     }
+    paper: ClassVar = PAPER
 
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
         """Return all of `captions`, where the cohorts' lists say what divides their images."""
@@ -44,7 +47,7 @@ class Subgroups(Section):
         """Return subgroups: the rows of the tables, without attack and at the epsilon that the page shows."""
         if not self.is_there(run):
             return {}
-        accuracy, gaps = (declared(run.firsts[name]) for name in ("subgroup_accuracy", "subgroup_gaps"))
+        accuracy, gaps = (at_middle_dose(run.firsts[name]) for name in ("subgroup_accuracy", "subgroup_gaps"))
         return {
             "subgroups": {
                 "fewest_images": FEWEST_IMAGES,

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from dosimeter.analysis.attacks import reported_doses
 from dosimeter.analysis.names import attack_title, in_order, model_name
 from dosimeter.analysis.subgroups import FEWEST_IMAGES, OTHERS, clear_gaps
 from dosimeter.analysis.wording import mark, records
+from dosimeter.presentation.choices import at_middle_dose
 from dosimeter.presentation.numbers import DASH, Cell, count, dose, marked, median, percent, percent_range
 from dosimeter.presentation.views import Head, View, of_trial
 
@@ -19,12 +19,6 @@ MEANT = (
     "for all gaps of the classifier together, leaves out 0. Subgroups may differ in their classes too, which the audit "
     "of the images counts: a gap tells whom the classifier serves worse, not why."
 )
-
-
-def declared(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows without attack and at the epsilon that the page shows, the middle one that it reports."""
-    doses = reported_doses(table["epsilon"])
-    return table[table["epsilon"].isin([0.0, *doses[len(doses) // 2 :][:1]])]
 
 
 def omitted(accuracy: pd.DataFrame) -> str:
@@ -43,7 +37,7 @@ def omitted(accuracy: pd.DataFrame) -> str:
 
 def gap_sentences(tables: Tables) -> list[str]:
     """Return a sentence for each gap that is clear without attack or at the epsilon shown, or that there is none."""
-    gaps = declared(tables["subgroup_gaps"])
+    gaps = at_middle_dose(tables["subgroup_gaps"])
     if gaps.empty:
         return []
     said = [_sentence(row) for row in records(clear_gaps(gaps))]
@@ -92,17 +86,18 @@ def _of(table: pd.DataFrame, keys: Mapping[Any, Any]) -> pd.DataFrame:
 
 
 def _view(tables: Tables, keys: Mapping[Any, Any], where: str) -> View:
-    shown = declared(tables["subgroup_accuracy"])
+    shown = at_middle_dose(tables["subgroup_accuracy"])
     doses = sorted(shown["epsilon"].unique())
     found = {(row["fact"], row["value"], row["epsilon"]): row for row in records(shown)}
     halves = {(row["fact"], row["value"]): row for row in records(tables["subgroup_epsilon50"])}
-    gaps = {(row["fact"], row["value"], row["epsilon"]): row for row in records(declared(tables["subgroup_gaps"]))}
+    gaps = at_middle_dose(tables["subgroup_gaps"])
+    gap_at = {(row["fact"], row["value"], row["epsilon"]): row for row in records(gaps)}
     rows = []
     large = shown[(shown["epsilon"] == 0) & (shown["n"] >= FEWEST_IMAGES)]
     for fact, value in zip(large["fact"], large["value"], strict=True):
         half = halves.get((fact, value))
         cells = [cell for each in doses for cell in (_share(found.get((fact, value, each))),
-                                                     _gap(gaps.get((fact, value, each))))]  # fmt: skip
+                                                     _gap(gap_at.get((fact, value, each))))]  # fmt: skip
         first = [Cell(fact, kind="name"), Cell(value, kind="words"), Cell(count(found[fact, value, 0.0]["n"]))]
         rows.append([*first, *cells, Cell(DASH) if half is None else median(half, "epsilon50", of_grid=False)])
     attacked = [f"at {dose(each)}" if each else "without attack" for each in doses]

@@ -5,25 +5,25 @@ from typing import Any
 
 import pandas as pd
 
-from dosimeter.analysis.attacks import reported_doses
 from dosimeter.analysis.names import STUDY_PRESETS, WORST_CASE, attack_title, model_name, storage_name
 from dosimeter.analysis.wording import records
-from dosimeter.presentation.paper import (
+from dosimeter.presentation.choices import (
     ATTACK,
+    CLASSIFIER,
     COHORT,
     EPSILON,
+    FROM_RANKS,
     MODEL,
     PROTOCOL,
     SERIES,
     STORAGE,
-    Field,
+    WILSON,
     N,
-    PaperTable,
+    at_middle_dose,
 )
+from dosimeter.presentation.paper import Field, PaperTable
 from dosimeter.units import GREY_LEVELS_8BIT
 
-WILSON = "95 % Wilson intervals by patient"
-_CLASSIFIER = (COHORT, PROTOCOL, MODEL)
 _OTHERS: dict[str, Callable[[str], str]] = {
     "classifiers": model_name, "presets": attack_title, "storages": storage_name, "seeds": str
 }  # fmt: skip
@@ -37,9 +37,8 @@ def with_grey_levels(table: pd.DataFrame) -> pd.DataFrame:
 
 def compared(table: pd.DataFrame) -> pd.DataFrame:
     """Return pairs without attack and at the middle one of the reported epsilons, each with the names of both."""
-    doses = reported_doses(table["epsilon"])
-    shown = table["preset"].isin([*STUDY_PRESETS, WORST_CASE]) & table["epsilon"].isin([0.0, *doses[1:2]])
-    table = table[shown]
+    table = at_middle_dose(table)
+    table = table[table["preset"].isin([*STUDY_PRESETS, WORST_CASE])]
     rows = records(table)
     first = [_OTHERS[row["compared"]](str(row.get(_SAME[row["compared"]], ""))) for row in rows]
     other = [_OTHERS[row["compared"]](str(row["against"])) for row in rows]
@@ -55,7 +54,7 @@ def _under(row: Mapping[str, Any]) -> str:
 
 PAPER = {
     "clean_metrics": PaperTable(
-        keys=_CLASSIFIER,
+        keys=CLASSIFIER,
         numbers=(
             N,
             Field("Accuracy\n%", "accuracy", "percent", "accuracy"),
@@ -67,7 +66,7 @@ PAPER = {
         interval=f"{WILSON}, of the AUC DeLong's or Obuchowski's on the logit's scale",
     ),
     "confusion": PaperTable(
-        keys=_CLASSIFIER,
+        keys=CLASSIFIER,
         numbers=(
             Field("True\npositive", "tp", "count"),
             Field("False\nnegative", "fn", "count"),
@@ -98,7 +97,7 @@ PAPER = {
             Field("Epsilon50\n10⁻³", "epsilon50", "thousandths", "epsilon50"),
             Field("Grey\nlevels", "grey_levels", "significant", "grey_levels"),
         ),
-        interval="95 % intervals of the median from ranks, by patient",
+        interval=FROM_RANKS,
         note="The images, n, are those answered correctly without attack",
     ),
     "paired": PaperTable(

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from dosimeter.analysis.evaluation import evaluation_name, overall
-from dosimeter.presentation.paper import COHORT, MODEL, PROTOCOL, Field, PaperTable
+from dosimeter.presentation.choices import CLASSIFIER
+from dosimeter.presentation.paper import Field, PaperTable
 
 
 def verdicts(checks: pd.DataFrame) -> pd.DataFrame:
@@ -13,7 +14,7 @@ def verdicts(checks: pd.DataFrame) -> pd.DataFrame:
 
 
 EVALUATION = PaperTable(
-    keys=(COHORT, PROTOCOL, MODEL, Field("Evaluation", "family", "words")),
-    numbers=(Field("Verdict", "verdict", "words"), Field("Checks not passed", "because", "words")),
+    keys=(*CLASSIFIER, Field("Evaluation", "family", "words")),
+    numbers=(Field("Verdict", "verdict", "words"), Field("Not passed", "because", "words")),
     rows=verdicts,
 )

@@ -10,6 +10,7 @@ from dosimeter.analysis.visibility import displays, reader_sentence, safe_magnit
 from dosimeter.presentation.section import Drawing, Keys, Page, Panel, Reading, Rows, Section
 from dosimeter.presentation.values import finite, of_keys, plain
 from dosimeter.sections.visibility.figures import visibility_caption, visibility_curves
+from dosimeter.sections.visibility.for_paper import PAPER
 from dosimeter.sections.visibility.page import visibility_sentences, visibility_tables
 
 
@@ -24,6 +25,7 @@ class Visibility(Section):
         "displays": "Just-noticeable differences on every display and at every window, 95th percentile over pixels.",
         "safe_magnitudes": "Epsilons that flip half of the images and keep a rule of visibility.",
     }
+    paper: ClassVar = PAPER
     published: ClassVar = {"safe_magnitudes": ("paper_epsilon", "figures 6 and 11")}
     measures = True
 
