@@ -36,9 +36,13 @@ def made(name: str, images: Tensor, severity: float, *, seed: int = 0, **constan
 
 
 def test_there_are_the_kinds_of_both_modalities():
-    assert {"dose_fraction", "scatter", "exposure", "overexposure", "gamma", "window_centre", "window_width",
-            "mtf_blur", "motion", "grid_lines", "collimation", "marker", "rotation", "shift", "scale", "flip", "resampling", "jpeg",
-            "jpeg2000", "mas_fraction", "mas_fraction_quick", "kernel", "streaks", "cupping"} <= set(OURS)  # fmt: skip
+    radiography = "dose_fraction scatter exposure overexposure grid_lines collimation marker"
+    both = "gamma window_centre window_width mtf_blur motion rotation shift scale flip resampling jpeg jpeg2000"
+    ct = "mas_fraction mas_fraction_quick kernel streaks cupping"
+    for wanted, modalities in ((radiography, {"xray"}), (both, {"xray", "ct"}), (ct, {"ct"})):
+        assert {name: set(entry(name).modalities) for name in wanted.split()} == dict.fromkeys(
+            wanted.split(), modalities
+        )
     ranks = [entry(name).rank for name in OURS]
     assert len(set(ranks)) == len(ranks)
 

@@ -4,14 +4,15 @@ Another package brings one by an entry point `dosimeter.physical`; `foreign` mak
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from dosimeter import registry
 from dosimeter.errors import DosimeterError, did_you_mean
-from dosimeter.physical.base import Entry
-from dosimeter.physical.constants import Constants
+from dosimeter.physical.base import Change, Entry
+from dosimeter.physical.constants import Constants, declared
 from dosimeter.plain import shown
 
 KIND = "physical"
@@ -95,10 +96,77 @@ def fits(found: Entry, modality: str) -> bool:
     return modality in found.modalities or set(found.modalities) == {"xray", "ct"}
 
 
-def require_known(name: str) -> None:
-    """Raise DosimeterError unless there is a change of that name."""
-    if name not in names():
-        raise DosimeterError(f"change '{name}' is not known. {did_you_mean(name, names())}")
+_NUMBER = re.compile(r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)(?P<unit>.*)", re.IGNORECASE)
+
+
+class Chosen(NamedTuple):
+    """A change that is to be made, and at which severities: the one that changes nothing first."""
+
+    change: Change
+    entry: Entry
+    severities: tuple[float, ...]
+
+
+def chosen(
+    wanted: Sequence[str], severities: Mapping[str, Sequence[float | str]], constants: Mapping[str, float]
+) -> list[Chosen]:
+    """Return changes by their names, each with its severities.
+
+    Args:
+        wanted: names; `EVERY` stands for all.
+        severities: by a change's name what is asked of it, numbers or texts with a unit as "2 mm"; under "" what is
+            asked of the only change. Of others their own.
+        constants: those of an apparatus that are declared, by their names (see `Constants`).
+
+    Raises:
+        DosimeterError: a change, a severity or a constant is not known or out of its range; or severities are of a
+            change that is not wanted, or of nobody knows which of several.
+    """
+    every = list(dict.fromkeys(each for name in wanted for each in (names() if name == EVERY else (name,))))
+    apparatus = declared(constants)
+    for name in severities:
+        if name == "" and len(every) != 1:
+            raise DosimeterError(
+                f"severities must name their change where there are {len(every) or 'none'}, got numbers alone. Write "
+                f"{(every or ['dose_fraction'])[0]}=0.5,0.25, say, with semicolons between changes."
+            )
+        if name and name not in every:
+            raise DosimeterError(f"severities are of '{name}', which is no change asked. {did_you_mean(name, every)}")
+    found = []
+    for name in every:
+        known = entry(name)
+        asked = severities.get(name, severities.get("", ()))
+        numbers = [in_unit(each, name, known, apparatus) for each in asked]
+        found.append(Chosen(known.build(apparatus), known, grid_of(name, known, numbers)))
+    return found
+
+
+def in_unit(severity: float | str, name: str, found: Entry, constants: Constants) -> float:
+    """Return a severity as a number of its change's unit; mm become pixels where a pixel's side is declared.
+
+    Raises:
+        DosimeterError: it is no number, its unit is another, or mm cannot be told in pixels.
+
+    Example:
+        >>> in_unit("3 mm", "motion", entry("motion"), Constants(pixel_mm=1.5))
+        2.0
+    """
+    told = _NUMBER.fullmatch(str(severity).strip())
+    if told is None:
+        raise DosimeterError(f"severity of {name} must be a finite number, got {shown(severity)}. Write 0.5, say.")
+    value, unit = float(told["number"]), told["unit"].strip()
+    if unit in ("", found.unit):
+        return value
+    if unit != "mm" or found.unit != "px":
+        raise DosimeterError(
+            f"severity of {name} must be in {found.unit}, got {shown(severity)}. Write the number alone."
+        )
+    if constants.pixel_mm is None:
+        raise DosimeterError(
+            f"constant pixel_mm must be declared for a severity of {name} in mm, got {shown(severity)}. Add --constant "
+            "pixel_mm=1.4, or give pixels."
+        )
+    return value / constants.pixel_mm
 
 
 def kind(name: str, found: Entry, grid: Sequence[float], constants: Mapping[str, float]) -> dict[str, Any]:

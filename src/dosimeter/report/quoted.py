@@ -22,7 +22,7 @@ class Quoted:
     def __init__(self, responses: Responses) -> None:
         """Take the rows and facts of a finished run."""
         self.responses = responses
-        self._rows = Rows(responses.frame, responses.meta)
+        self._rows = Rows(*responses)
 
     @property
     def meta(self) -> dict[str, Any]:
