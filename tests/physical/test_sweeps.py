@@ -1,5 +1,6 @@
 """Physical changes through a sweep and a study: rows, engines, resume, what is refused; no attack's number moves."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -255,3 +256,33 @@ def test_a_foreign_change_that_leaves_the_range_ends_the_sweep(monkeypatch: pyte
     monkeypatch.setitem(registry.ADDED, ("physical", "loud"), loud)
     with pytest.raises(DosimeterError, match=r"the change loud must stay in \[0, 1\]"):
         dm.sweep(tiny.convolutional_classifier(), cohort(2), "loud", **QUICK)
+
+
+def test_the_report_has_a_section_tables_figures_and_a_summary(run: Path):
+    page = (run / "report.html").read_text(encoding="utf-8")
+    for said in (
+        "What everyday changes do", "The changes are simulated", "Declared of the apparatus: ct noise hu 30.",
+        "Assumed of the apparatus, as nobody declared it: window width hu 1500.", "Which change breaks it first",
+        "mAs fraction, quick form", "Everyday changes and attacks that may be seen as well",
+    ):  # fmt: skip
+        assert said in page, said
+    written = pd.read_csv(run / "tables" / "physical_accuracy.csv")
+    assert set(written["change"]) == {"mas_fraction_quick", "rotation"}
+    rows = read_compact(run / "responses.parquet").physical
+    mine = rows[(rows["preset"] == "rotation") & (rows["storage"] == "png8")].groupby("severity")["correct"].mean()
+    shown = written[(written["change"] == "rotation") & (written["storage"] == "png8")].set_index("severity")
+    np.testing.assert_allclose(shown["accuracy"], mine)
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))["physical"]
+    assert {each["change"] for each in summary["ranking"]} == {"mas_fraction_quick", "rotation"}
+    assert summary["said"]
+    assert {path.suffix for path in (run / "figures").glob("*severity*")} == {".svg", ".png"}
+    for name in ("physical_accuracy", "physical_ranking", "equal_visibility", "attack_losses"):
+        assert (run / "tables" / f"{name}.csv").is_file()
+    assert "evaluation" not in written
+    assert "evaluation" in pd.read_csv(run / "tables" / "equal_visibility.csv")
+
+
+def test_a_study_without_physical_changes_says_nothing_of_them(run: Path, study_copy, tmp_path: Path):
+    bare = study_copy(tmp_path / "bare", preset="sound", model="vgg16")
+    assert "What everyday changes do" not in (bare / "report.html").read_text(encoding="utf-8")
+    assert "physical" not in json.loads((bare / "summary.json").read_text(encoding="utf-8"))

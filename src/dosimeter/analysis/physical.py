@@ -153,7 +153,8 @@ def physical_ranking(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         n images right unchanged, n_censored of them that stay so at every severity; severity50 with `_low` and `_high`,
         the lower median of the first severity at which an image's answer changes, see `flips.epsilon50`: null and its
-        flag (censored, low_censored, high_censored) True where it lies beyond severity_max, the farthest asked; jnd50, how far images are moved there (median of the 95th percentile over pixels); lost_max and jnd_max, the
+        flag (censored, low_censored, high_censored) True where it lies beyond severity_max, the farthest asked;
+        jnd50, how far images are moved there (median of the 95th percentile over pixels); lost_max and jnd_max, the
         share of right answers lost and how far images are moved at severity_max; mean_error, the error averaged over
         all severities but the one that changes nothing, and clean_error at that one.
 
@@ -177,7 +178,7 @@ def _ranked(names: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     cases = flips_of(rows.assign(epsilon=beyond.abs())[ASKED])
     right = cases[cases["correct_at_zero"]]
     median = censored_median(right["flip_epsilon"], right["cluster"])
-    farthest = identity + sign * float(beyond.abs().max())
+    farthest = float(rows["severity"].iloc[int(np.argmax(beyond.abs().to_numpy()))])
     error = 1 - rows.groupby("severity")["correct"].mean()
     changed = error[error.index != identity]
     seen = rows.groupby("severity")["jnd_p95"].median()

@@ -143,7 +143,7 @@ def study(
         preset=joined(preset),
         attack=joined(attack),
         severities=severities,
-        constants=pairs(constant, "--constant takes NAME=NUMBER", "quanta=2000"),
+        constants=pairs(constant, "--constant takes NAME=NUMBER", "quanta=300000"),
         modality=modality,
         effort=effort,
         storages=joined(storage),

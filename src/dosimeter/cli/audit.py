@@ -77,7 +77,7 @@ def audit(
         protocol=asked.protocol,
         attack=joined(attack) or asked.attacks,
         severities=severities,
-        constants=pairs(constant, "--constant takes NAME=NUMBER", "quanta=2000"),
+        constants=pairs(constant, "--constant takes NAME=NUMBER", "quanta=300000"),
         modality=modality,
         effort=effort,
         epsilons=epsilons,

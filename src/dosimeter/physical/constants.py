@@ -14,8 +14,11 @@ class Constants:
 
     Attributes:
         exposure_decades: exposure from white to black of a radiograph, in decades: grey g is exposure 10^(-decades g).
-        quanta: absorbed by a pixel of the image that is asked about where it is black, at full dose.
-        electronic: standard deviation of a pixel's electronic noise, in quanta.
+        quanta: absorbed by a pixel of the image that is asked about where it is black, at full dose. By default those
+            of 2.5 uGy at a thorax's detector: 30,000 quanta for each mm2 and uGy (IEC 61267, RQA5), of which about 0.65
+            are absorbed, in a pixel of 2 mm, as a radiograph of 430 mm has that was made 224 pixels wide. A detector's
+            own pixel of 0.15 mm absorbs some 2,000.
+        electronic: standard deviation of a pixel's electronic noise, in quanta; it adds up over pixels as quanta do.
         detector_blur_px: sigma of the detector's point spread, in pixels of the image that is asked about; the MTF,
             and the square root of the noise power spectrum, are exp(-2 (pi sigma u)^2).
         scatter_width: sigma of scattered radiation's spread, as a share of the image's longer side.
@@ -24,13 +27,13 @@ class Constants:
         window_centre_hu, window_width_hu: of a CT image: black is centre - width / 2, white centre + width / 2.
         field_mm: side of a CT image.
         ct_quanta: detected along a ray of one of `projection.N_VIEWS` views through air, at full tube current.
-        ct_noise_hu: standard deviation of a CT image's noise at full tube current.
+        ct_noise_hu: standard deviation of a CT image's noise at full tube current, in pixels of 1.5 mm.
         pixel_mm: side of a pixel of the image that is asked about; nothing is assumed.
     """
 
     exposure_decades: float = 1.75
-    quanta: float = 2000.0
-    electronic: float = 5.0
+    quanta: float = 300_000.0
+    electronic: float = 60.0
     detector_blur_px: float = 0.5
     scatter_width: float = 0.15
     headroom: float = 1.5
@@ -39,7 +42,7 @@ class Constants:
     window_width_hu: float = 1500.0
     field_mm: float = 350.0
     ct_quanta: float = 1e7
-    ct_noise_hu: float = 12.0
+    ct_noise_hu: float = 6.0
     pixel_mm: float | None = None
 
 

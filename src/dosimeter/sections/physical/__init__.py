@@ -25,8 +25,8 @@ class Physical(Section):
     captions: ClassVar = {
         "physical_accuracy": "Accuracy, sensitivity, specificity, AUC and calibration at every severity of each "
         "physical change, with 95 % intervals by patient, paired to the unchanged images.",
-        "physical_ranking": "Physical changes in the order in which they break a classifier: the severity at which half "
-        "of the right answers are lost, with its 95 % interval.",
+        "physical_ranking": "Physical changes in the order in which they break a classifier: the severity at which "
+        "half of the right answers are lost, with its 95 % interval.",
         "equal_visibility": "What each physical change costs, and what the attack costs that may be seen as well.",
         "attack_losses": "What attacks cost beside how far they may be seen: share of right answers lost, and JND.",
     }
