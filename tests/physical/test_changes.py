@@ -10,6 +10,7 @@ from torch import Tensor
 from dosimeter.errors import DosimeterError
 from dosimeter.physical.base import Change, PhysicalError, Random, changed
 from dosimeter.physical.constants import Constants, declared
+from dosimeter.physical.foreign import physical_change
 from dosimeter.physical.geometry import moved
 from dosimeter.physical.projection import MU_WATER_PER_MM, N_VIEWS, back_project, project
 from dosimeter.physical.registry import entry, grid_of, names
@@ -66,7 +67,7 @@ def test_every_change_keeps_the_contract(name: str):
         moved_by.append(float((each - images).square().mean().sqrt()))
     assert torch.equal(images, before), "changed the images that it was given"
     assert min(moved_by) > 0
-    assert moved_by == sorted(moved_by), f"{name} is not farther at a higher severity: {moved_by}"
+    assert not found.ordered or moved_by == sorted(moved_by), f"{name} is not farther at a higher severity: {moved_by}"
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -327,3 +328,66 @@ def test_severities_are_kept_to_their_bounds_and_to_one_side():
 def test_constants_are_numbers_in_their_range(values, said: str):
     with pytest.raises(DosimeterError, match=said):
         declared(values)
+
+
+# --- several, tries, and anybody's --------------------------------------------------------------------------
+
+
+def test_changes_one_after_another_are_each_at_its_next_severity():
+    found, images = entry("window_centre+gamma"), thorax()
+    assert (found.unit, found.severities, found.modalities) == ("steps", (0, 1, 2, 3, 4), ("xray", "ct"))
+    assert "window_centre 2, 5, 10, 20; gamma 1.1, 1.25, 1.5, 2" in found.note
+    expected = made("gamma", made("window_centre", images, 10.0), 1.5)
+    assert torch.allclose(made("window_centre+gamma", images, 3.0), expected, atol=1e-6)
+    assert torch.equal(made("dose_fraction+motion", images, 2.0), made("dose_fraction+motion", images, 2.0))
+    assert entry("dose_fraction+motion").constants == entry("dose_fraction").constants
+    with pytest.raises(DosimeterError, match="must be of one modality"):
+        entry("dose_fraction+cupping")
+    with pytest.raises(DosimeterError, match="change 'motions' is not known"):
+        entry("dose_fraction+motions")
+
+
+def test_placements_keep_to_their_bounds_and_are_each_image_s_own():
+    spot = torch.zeros(2, 1, 101, 101)
+    spot[:, :, 20, 50] = 1.0  # 30 pixels above the middle
+    spot[1, :, 20, 51] = 0.5
+    places = []
+    for draw in range(1, 11):
+        placed = made("placement", spot, float(draw))
+        for image in placed[:, 0]:
+            row, column = divmod(int(image.argmax()), 101)
+            places.append((row - 20, column - 50))
+    assert len(set(places)) > 10
+    assert max(abs(down) for down, _ in places) <= 4  # 3 % of 101, and what a turn by 5 degrees lowers
+    assert max(abs(right) for _, right in places) <= 6  # 3 %, and 30 sin 5 degrees
+    everywhere = {made("placement_grid", spot, float(k)).argmax().item() for k in range(27)}
+    assert len(everywhere) > 15
+
+
+def test_anybody_s_callable_is_a_change_with_a_unit(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("dosimeter.registry.ADDED", {})
+    seen = []
+
+    def grainy(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
+        seen.append(image.shape)
+        return np.clip(image + severity * rng.normal(size=image.shape), 0, 1)
+
+    assert physical_change(grainy, name="grainy", unit="of the range", severities=(0, 0.1, 0.2)) == "grainy"
+    images = thorax()
+    one = made("grainy", images, 0.1)
+    assert set(seen) == {(SIZE, SIZE, 1)}
+    assert torch.equal(one, made("grainy", images, 0.1))
+    assert not torch.equal(one, made("grainy", images, 0.1, seed=1))
+    assert not torch.equal(one[0] - images[0], one[1] - images[1])
+    for broken, said in (
+        ({"unit": ""}, "change 'mine' must declare the unit"),
+        ({"name": "rotation"}, "name must be a new one"),
+        ({"transform": 3}, "transform must be a callable"),
+        ({"severities": ()}, "must have two severities or more"),
+    ):
+        asked = {"transform": grainy, "name": "mine", "unit": "x", "severities": (0, 1), **broken}
+        with pytest.raises(DosimeterError, match=said):
+            physical_change(asked.pop("transform"), **asked)
+    physical_change(lambda image, severity: image * 3, name="loud", unit="times", severities=(1, 3))
+    with pytest.raises(PhysicalError, match=r"the change loud must stay in \[0, 1\]"):
+        made("loud", images, 3.0)

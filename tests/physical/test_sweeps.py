@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 
 import dosimeter as dm
 from dosimeter import registry
+from dosimeter.analysis import names
 from dosimeter.analysis.base import answered
+from dosimeter.analysis.physical import physical_ranking
 from dosimeter.cli.app import app
 from dosimeter.cohorts.arrays import cohort_of
 from dosimeter.errors import DosimeterError
@@ -286,3 +288,39 @@ def test_a_study_without_physical_changes_says_nothing_of_them(run: Path, study_
     bare = study_copy(tmp_path / "bare", preset="sound", model="vgg16")
     assert "What everyday changes do" not in (bare / "report.html").read_text(encoding="utf-8")
     assert "physical" not in json.loads((bare / "summary.json").read_text(encoding="utf-8"))
+
+
+def test_a_gate_tests_the_bound_of_an_accuracy_at_a_severity(run: Path):
+    table = pd.read_csv(run / "tables" / "physical_accuracy.csv")
+    row = table[(table["change"] == "rotation") & (table["severity"] == 5) & (table["storage"] == "png8")].iloc[0]
+    for bound, code in ((row["accuracy_low"] - 0.01, 0), (row["accuracy_low"] + 0.01, 3)):
+        rule = f"accuracy(rotation, 5, storage=png8) >= {bound:.4f}"
+        assert CliRunner().invoke(app, ["gate", str(run), "--rule", rule]).exit_code == code
+    for rule, said in (
+        ("accuracy(rotations, 5) >= 0.5", "change must be in the run, got 'rotations'. Did you mean 'rotation'"),
+        ("accuracy(rotation, 6) >= 0.5", "severity must be one that was asked, got 6. There are 0, 5, 10."),
+        ("accuracy(rotation) >= 0.5", "accuracy takes"),
+    ):
+        told = CliRunner().invoke(app, ["gate", str(run), "--rule", rule])
+        assert isinstance(told.exception, DosimeterError)
+        assert said in str(told.exception)
+
+
+def test_several_changes_and_tries_are_swept_by_name():
+    classifier, images = tiny.convolutional_classifier(), cohort()
+    rows = dm.sweep(classifier, images, "dose_fraction+motion", severities=[2], **QUICK).frame
+    assert set(rows["preset"]) == {"dose_fraction+motion"}
+    assert sorted(rows["severity"].unique()) == [0.0, 2.0]
+    assert load_config(attack="dose_fraction+motion,pgd", constants={"quanta": 5}).attack == (
+        "dose_fraction+motion",
+        "pgd",
+    )
+    with pytest.raises(DosimeterError, match="attack 'motions' is not known"):
+        load_config(attack="dose_fraction+motions")
+    tries = dm.sweep(classifier, images, "placement", **QUICK)
+    with names.of(tries.meta):
+        ranked = physical_ranking(responses.compact(tries.frame)).iloc[0]
+    rows = tries.frame
+    right = rows[(rows["severity"] == 0) & rows["correct"]]["case_id"]
+    wrong = rows[rows["case_id"].isin(right) & ~rows["correct"]]["case_id"].nunique()
+    assert ranked["lost_any"] == pytest.approx(wrong / len(right))

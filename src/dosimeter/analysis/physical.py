@@ -39,7 +39,7 @@ ACCURACY = [
 RANKING = [
     *(*SERIES, "unit", "place", "n", "n_censored"),
     *("severity50", "severity50_low", "severity50_high", "censored", "low_censored", "high_censored"),
-    *("jnd50", "severity_max", "lost_max", "jnd_max", "mean_error", "clean_error", "modality"),
+    *("jnd50", "severity_max", "lost_max", "lost_any", "jnd_max", "mean_error", "clean_error", "modality"),
 ]
 
 
@@ -154,6 +154,7 @@ def physical_ranking(frame: pd.DataFrame) -> pd.DataFrame:
         n images right unchanged, n_censored of them that stay so at every severity; severity50 with `_low` and `_high`,
         the lower median of the first severity at which an image's answer changes, see `flips.epsilon50`: null and its
         flag (censored, low_censored, high_censored) True where it lies beyond severity_max, the farthest asked;
+        lost_any, the share of right answers that some severity takes away (of tries, the worst case);
         jnd50, how far images are moved there (median of the 95th percentile over pixels); lost_max and jnd_max, the
         share of right answers lost and how far images are moved at severity_max; mean_error, the error averaged over
         all severities but the one that changes nothing, and clean_error at that one.
@@ -192,6 +193,7 @@ def _ranked(names: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
         **median.flags,
         "jnd50": _at(seen, identity + sign * median.finite[""]),
         "severity_max": farthest,
+        "lost_any": 1 - int(right["censored"].sum()) / len(right) if len(right) else np.nan,
         "lost_max": 1 - right["case_id"].isin(kept).mean() if len(right) else np.nan,
         "jnd_max": float(seen[farthest]),
         "mean_error": float(changed.mean()),

@@ -69,6 +69,7 @@ class Entry:
         modalities: of the images that it is of.
         constants: which fields of `Constants` it needs.
         whole: whether severities are whole numbers.
+        ordered: whether a farther severity is a stronger change; if not they are tries, of which the worst counts.
         rank: its place in tables.
     """
 
@@ -83,6 +84,7 @@ class Entry:
     modalities: tuple[str, ...] = BOTH
     constants: tuple[str, ...] = ()
     whole: bool = False
+    ordered: bool = True
     rank: int = 100
 
     @property
@@ -111,6 +113,10 @@ class Random:
     def normal(self, *shape: int) -> Tensor:
         """Return standard normal numbers (batch, *shape)."""
         return torch.stack([torch.randn(shape, generator=each) for each in self._generators]).to(self._like)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Return numbers in [0, 1), (batch, *shape)."""
+        return torch.stack([torch.rand(shape, generator=each) for each in self._generators]).to(self._like)
 
     def place(self, *shape: int) -> Tensor:
         """Return numbers in [0, 1), (batch, *shape), that are the same at every severity: where a thing lies."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from dosimeter import registry
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.physical.base import Change, Entry
+from dosimeter.physical.composed import JOINS, composed
 from dosimeter.physical.constants import Constants, declared
 from dosimeter.plain import shown
 
@@ -30,11 +31,14 @@ def names() -> tuple[str, ...]:
 
 
 def entry(name: str) -> Entry:
-    """Return what is known of a change.
+    """Return what is known of a change, or of several one after another, as "dose_fraction+motion".
 
     Raises:
         DosimeterError: there is none of that name, or what another package brings is no entry, or lacks its unit.
     """
+    if JOINS in name:
+        parts = [part.strip() for part in name.split(JOINS)]
+        return composed(JOINS.join(parts), [entry(part) for part in parts])
     found = registry.get(KIND, name)
     if not isinstance(found, Entry):
         raise DosimeterError(f"change '{name}' must be a dosimeter.physical.base.Entry, got {type(found).__name__}.")
@@ -189,6 +193,7 @@ def kind(name: str, found: Entry, grid: Sequence[float], constants: Mapping[str,
         "source": found.source,
         "note": found.note,
         "rank": found.rank,
+        "ordered": found.ordered,
         "constants": {each: values[each] for each in found.constants},
         "assumed": [each for each in found.constants if each not in constants],
     }

@@ -66,6 +66,7 @@ class ChangeKind(_Kind):
         source: the paper.
         note: what it does.
         rank: its place.
+        ordered: whether a farther severity is a stronger change; if not the worst of all counts.
         constants: of the apparatus, that it used.
         assumed: which of them were not declared.
     """
@@ -77,6 +78,7 @@ class ChangeKind(_Kind):
     source: str = ""
     note: str = ""
     rank: int = 100
+    ordered: bool = True
     constants: dict[str, float | None] = {}
     assumed: list[str] = []
 

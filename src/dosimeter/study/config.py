@@ -246,7 +246,7 @@ class StudyConfig(BaseModel):
     def _attacks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         known = registry.names("attacks")
         choices = (*known, "all", *registry.names("physical"), "physical")
-        for name in value:
+        for name in (part.strip() for text in value for part in text.split("+")):
             if name not in choices:
                 raise DosimeterError(f"attack '{name}' is not known. {did_you_mean(name, choices)}")
         return tuple(dict.fromkeys(each for name in value for each in (known if name == "all" else (name,))))
@@ -329,8 +329,9 @@ class StudyConfig(BaseModel):
                 "changes are told beside attacks. Add --attack random_sign, say."
             )
         changes = {*registry.names("physical"), "physical"} if self.severities or self.constants else set()
+        asked = {part.strip() for text in self.attack for part in text.split("+")}
         for name in ("severities", "constants"):
-            if getattr(self, name) and not changes & set(self.attack):
+            if getattr(self, name) and not changes & asked:
                 raise DosimeterError(f"{name} are of physical changes, and none is asked. Name one with --attack.")
         if self.transfer and len(self.model) < 2:
             raise DosimeterError(

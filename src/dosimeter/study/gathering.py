@@ -16,6 +16,7 @@ from dosimeter.plain import without_folders
 from dosimeter.record.provenance import digest_of, environment, peak_memory_mib
 from dosimeter.record.run import Run, keep
 from dosimeter.study.config import StudyConfig
+from dosimeter.study.presets import suits
 from dosimeter.sweeps.kinds import changes_of, kinds_of
 from dosimeter.sweeps.plan import Cell
 
@@ -75,7 +76,7 @@ def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
         "attacks": attacks,
         "kinds": {
             **kinds_of([preset.attack for preset in presets], _storages(asked), config.names, config.defence),
-            "changes": changes_of(asked.presets, config.constants),
+            "changes": changes_of(_made(asked), config.constants),
         },
         "data_audits": list(asked.data_audits),
         "incomplete": [without_folders(sentence) for sentence in asked.incomplete],
@@ -96,6 +97,11 @@ def _examined(swept: Sequence[Swept]) -> dict[str, Any]:
         place = found if name in _OWN else found.setdefault("examined", {})
         place[name] = [facts for each in swept for facts in each.examined.get(name, ())]
     return found
+
+
+def _made(asked: Asked) -> list[Preset]:
+    """Return the presets that fit any of the cohorts."""
+    return [preset for preset in asked.presets if any(suits(preset, trial.cohort) for trial in asked.trials)]
 
 
 def _storages(asked: Asked) -> list[str]:

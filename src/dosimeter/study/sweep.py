@@ -225,7 +225,7 @@ def _preset(attack: Attack | str | None, effort: str, storages: Sequence[str], *
     Raises:
         DosimeterError: severities or constants are given of an attack.
     """
-    if isinstance(attack, str) and attack not in attack_names() and attack in changes():
+    if isinstance(attack, str) and attack not in attack_names() and {*attack.split("+")} <= {*changes()}:
         (preset,) = choose((), (attack,), effort, storages, **physical)
         return preset
     for name, value in physical.items():

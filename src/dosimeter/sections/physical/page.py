@@ -34,19 +34,20 @@ def _ranking(table: pd.DataFrame, where: str) -> View:
     rows = []
     for row in records(table):
         first = [Cell(count(row["place"])), Cell(change_title(str(row["change"])), kind="name"), Cell(count(row["n"]))]
-        lost = Cell(percent(row["lost_max"]), f"at {dose(row['severity_max'])}")
+        lost = Cell(percent(row["lost_any"]), f"{percent(row['lost_max'])} at {dose(row['severity_max'])}")
         seen = Cell(decimal(row["jnd50"], 1) if not is_missing(row["jnd50"]) else DASH)
         error = Cell(percent(row["mean_error"]), f"unchanged {percent(row['clean_error'])}")
         rows.append([*first, _half(row), Cell(str(row["unit"]), kind="words"), seen, lost, error])
-    heads = ("", "change", "n", "half are lost at", "unit", "JND there", "lost at most", "mean error")
+    heads = ("", "change", "n", "half are lost at", "unit", "JND there", "lost at any", "mean error")
     return View(
         f"Which change breaks it first: {where}",
         [[Head(name) for name in heads]],
         rows,
         "Of n images that are answered rightly unchanged: the severity at which half have changed their answer, with "
         "its 95 % interval, on the grid that was asked; how far images are moved there (95th percentile over pixels, "
-        "median over images), by which the changes are ordered; and the share lost at the farthest severity. The mean "
-        "error is over all severities but the one that changes nothing.",
+        "median over images), by which the changes are ordered; and the share lost at some severity, which of "
+        "placements is the worst case, and at the farthest. The mean error is over all severities but the one that "
+        "changes nothing.",
     )
 
 

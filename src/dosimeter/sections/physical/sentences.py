@@ -13,6 +13,9 @@ Tables = Mapping[str, pd.DataFrame]
 
 HALF = 0.5
 
+MOST_NAMED = 4
+"""Changes that a sentence names."""
+
 
 def assumptions(meta: Mapping[str, Any]) -> list[str]:
     """Return which constants of the apparatus were assumed, and which were declared; empty where none is needed."""
@@ -55,6 +58,7 @@ def _first(ranking: pd.DataFrame) -> str:
     """Return which of the changes breaks it first, and which never do."""
     broken, kept = ranking[~ranking["censored"]], ranking[ranking["censored"]]
     titles = joined([change_title(str(each)) for each in kept["change"]])
+    titles = titles if len(kept) <= MOST_NAMED else f"the other {len(kept)} changes"
     spared = f" At no severity asked is half lost under {titles}." if len(kept) and len(broken) else ""
     if broken.empty:
         row = records(ranking)[0]
