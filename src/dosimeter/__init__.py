@@ -42,6 +42,7 @@ _PUBLIC = {
     "examine": "dosimeter.examinations.examination",
     "attack": "dosimeter.study.attack",
     "sweep": "dosimeter.study.sweep",
+    "physical_change": "dosimeter.physical.foreign",
     "audit": "dosimeter.study.audit",
     "read_responses": "dosimeter.record.table:read",
     "accuracy_table": "dosimeter.analysis.against",

@@ -41,6 +41,7 @@ KINDS = {
     "data_checks": Kind("data check", "dosimeter.cohorts.auditing.base", is_mapping=True),
     "defences": Kind("defence", "dosimeter.defences.known"),
     "examinations": Kind("examination", "dosimeter.examinations.known"),
+    "physical": Kind("change", "dosimeter.physical.known"),
     "sections": Kind("section", "dosimeter.sections"),
     "sources": Kind("source", "dosimeter.models.sources"),
     "storages": Kind("storage", "dosimeter.storage.base", is_mapping=True),

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosimeter.analysis.names import PUBLISHED, WORST_CASE, family
-from dosimeter.record.compact import UNDEFENDED, compact, quick_text
+from dosimeter.record.compact import UNDEFENDED, apart, compact, quick_text
 
 TRIAL = ["cohort", "protocol"]
 """One cohort, split one way."""
@@ -74,7 +74,7 @@ def _with_names(table: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
 
 
 def answered(frame: pd.DataFrame, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return the rows that have a response, with the columns that `responses.compact` describes.
+    """Return the rows of attacks that have a response, with the columns that `responses.compact` describes.
 
     Args:
         frame: a response table, whole or compact.
@@ -83,7 +83,7 @@ def answered(frame: pd.DataFrame, columns: Sequence[str] | None = None) -> pd.Da
     Raises:
         DosimeterError: a row is not what a sweep writes.
     """
-    rows = compact(frame)
+    rows, _ = apart(compact(frame))
     ok = rows["status"] == "ok"
     rows = rows if columns is None else rows[list(columns)]
     return rows if ok.all() else rows[ok]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dosimeter.record.kinds import AttackKind, Kinds, ModelKind, StorageKind
+from dosimeter.record.kinds import AttackKind, ChangeKind, Kinds, ModelKind, StorageKind
 
 WORST_CASE = "worst case"
 """Name of what is not one attack: of each image, the attack that needed the smallest epsilon."""
@@ -79,6 +79,7 @@ class _Known(NamedTuple):
     attacks: Mapping[str, AttackKind]
     storages: Mapping[str, StorageKind]
     models: Mapping[str, ModelKind]
+    changes: Mapping[str, ChangeKind]
     classes: Mapping[str, Sequence[str]] = {}  # by cohort
 
 
@@ -87,6 +88,7 @@ def _by_name(*all_kinds: Kinds) -> _Known:
         {each.name: each for kinds in all_kinds for each in kinds.attacks},
         {each.name: each for kinds in all_kinds for each in kinds.storages},
         {each.name: each for kinds in all_kinds for each in kinds.models},
+        {each.name: each for kinds in all_kinds for each in kinds.changes},
     )
 
 
@@ -113,6 +115,17 @@ def of(meta: Mapping[str, Any]) -> Iterator[None]:
 def attack_kind(name: str) -> AttackKind:
     """Return what is known of an attack, the value of a table's column `attack`."""
     return _known().attacks.get(name) or AttackKind(name=name, title=name)
+
+
+def change_kind(name: str) -> ChangeKind | None:
+    """Return what the run tells of a physical change, None if it tells nothing of it."""
+    return _known().changes.get(name)
+
+
+def change_title(name: str) -> str:
+    """Return what people call a physical change."""
+    found = change_kind(name)
+    return (found and found.title) or name
 
 
 def attack_number(name: str) -> int:

@@ -1,22 +1,36 @@
 """What one curve of the report shows: an attack and how its images are stored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.known.fgsm import FGSM
-from dosimeter.attacks.registry import build, entry
+from dosimeter.attacks.registry import build, entry, names
+from dosimeter.physical.registry import chosen as chosen_changes
 
 
 @dataclass(frozen=True)
 class Preset:
-    """An attack and how its images are stored: what one curve of the report shows."""
+    """An attack, or a physical change, and how its images are stored: what one curve of the report shows.
+
+    Attributes:
+        severities: of a physical change, the one that changes nothing first; of an attack none: it has epsilons.
+        unit: of the severities.
+    """
 
     name: str
     attack: Attack
     storages: tuple[str, ...]
     note: str
     effort: str | None = None
+    severities: tuple[float, ...] = ()
+    unit: str = ""
+
+    @property
+    def is_physical(self) -> bool:
+        """Whether it is a physical change."""
+        return bool(self.severities)
 
 
 PRESETS: dict[str, Preset] = {
@@ -38,18 +52,41 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def choose(presets: Sequence[str], attacks: Sequence[str], effort: str, storages: Sequence[str] = ()) -> list[Preset]:
+_NOTHING: Mapping[str, float] = MappingProxyType({})
+_THEIR_OWN: Mapping[str, Sequence[float | str]] = MappingProxyType({})
+
+
+def choose(
+    presets: Sequence[str],
+    attacks: Sequence[str],
+    effort: str,
+    storages: Sequence[str] = (),
+    *,
+    severities: Mapping[str, Sequence[float | str]] = _THEIR_OWN,
+    constants: Mapping[str, float] = _NOTHING,
+) -> list[Preset]:
     """Return the presets of those names, then one for each attack, named after it, unless a preset is that attack.
 
     Args:
+        attacks: names of attacks and of physical changes; these come last.
         storages: of all of them; if empty, as each preset and each attack's entry say.
+        severities: of physical changes, by their names (see `physical.registry.chosen`).
+        constants: those of an apparatus that are declared.
+
+    Raises:
+        DosimeterError: there is no such attack or change, or a severity or a constant is out of its range.
     """
     chosen = [PRESETS[name] for name in presets]
-    built = {name: build(name, effort) for name in attacks}
+    built = {name: build(name, effort) for name in attacks if name in names()}
     there = [preset.attack for preset in chosen]
     chosen += [
         Preset(name, attack, entry(name).storages, entry(name).note, effort)
         for name, attack in built.items()
         if attack not in there
+    ]
+    physical = [name for name in attacks if name not in built]
+    chosen += [
+        Preset(each.change.name, each.change, ("float",), each.entry.note, None, each.severities, each.entry.unit)
+        for each in chosen_changes(physical, severities, constants)
     ]
     return [replace(preset, storages=tuple(storages)) for preset in chosen] if storages else chosen

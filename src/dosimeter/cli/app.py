@@ -74,6 +74,9 @@ def study(
     attack: Annotated[
         list[str] | None, typer.Option(help=described("attack"), autocompletion=completion.attacks)
     ] = None,
+    severities: Annotated[str | None, typer.Option(help=described("severities"))] = None,
+    constant: Annotated[list[str] | None, typer.Option(help=described("constants"))] = None,
+    modality: Annotated[str | None, typer.Option(help=described("modality"))] = None,
     effort: Annotated[str | None, typer.Option(help=described("effort"), autocompletion=completion.efforts)] = None,
     storage: Annotated[
         list[str] | None, typer.Option(help=described("storages"), autocompletion=completion.storages)
@@ -140,6 +143,9 @@ def study(
         **{name: joined(value) for name, value in (("cohort", cohort), ("model", model), ("protocol", protocol))},
         preset=joined(preset),
         attack=joined(attack),
+        severities=severities,
+        constants=pairs(constant, "--constant takes NAME=NUMBER", "quanta=300000"),
+        modality=modality,
         effort=effort,
         storages=joined(storage),
         fill=fill,

@@ -26,6 +26,9 @@ def audit(
     attack: Annotated[
         list[str] | None, typer.Option(help=described("attack"), autocompletion=completion.attacks)
     ] = None,
+    severities: Annotated[str | None, typer.Option(help=described("severities"))] = None,
+    constant: Annotated[list[str] | None, typer.Option(help=described("constants"))] = None,
+    modality: Annotated[str | None, typer.Option(help=described("modality"))] = None,
     effort: Annotated[str, typer.Option(help=described("effort"), autocompletion=completion.efforts)] = "quick",
     epsilons: Annotated[str, typer.Option(help=described("epsilons"))] = AUDIT["gradients"].epsilons,
     storage: Annotated[
@@ -80,6 +83,9 @@ def audit(
         preset=preset or asked.preset,
         protocol=asked.protocol,
         attack=joined(attack) or asked.attacks,
+        severities=severities,
+        constants=pairs(constant, "--constant takes NAME=NUMBER", "quanta=300000"),
+        modality=modality,
         effort=effort,
         epsilons=epsilons,
         storages=joined(storage),

@@ -13,6 +13,11 @@ def of_kind(kind: str, *more: str) -> Callable[[str], Iterator[str]]:
     return lambda incomplete: _after_commas([*more, *registry.names(kind)], incomplete)
 
 
+def of_kinds(*kinds: str, more: Iterable[str] = ()) -> Callable[[str], Iterator[str]]:
+    """Return what completes names of several kinds, and `more`; also behind commas."""
+    return lambda incomplete: _after_commas([*more, *(n for kind in kinds for n in registry.names(kind))], incomplete)
+
+
 def of(*names: str) -> Callable[[str], Iterator[str]]:
     """Return what completes these names; also behind commas."""
     return lambda incomplete: _after_commas(names, incomplete)
@@ -33,7 +38,7 @@ def shown(context: typer.Context, incomplete: str) -> Iterator[str]:
 
 
 models = of_kind("backbones")
-attacks = of_kind("attacks", "all")
+attacks = of_kinds("attacks", "physical", more=("all", "physical"))
 storages = of_kind("storages")
 defences = of_kind("defences")
 presets = of(*PRESETS, "none")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from dosimeter.attacks.presets import Preset
 
 
-_PLAIN = ("storages", "checks", "data_checks", "sections", "sources", "examinations", "defences")
+_PLAIN = ("storages", "checks", "data_checks", "sections", "sources", "examinations", "defences", "physical")
 """Kinds of the registry of which a name and a note is all to be listed."""
 
 

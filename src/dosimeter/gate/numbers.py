@@ -60,6 +60,8 @@ class Numbers(Quoted):
             return [_half(row, self._what(rule, row)) for row in records(self._half_rows(rule))]
         if rule.metric == "robust_accuracy":
             return [_share(row, "accuracy", "ci", self._what(rule, row)) for row in records(self.robust_rows(rule))]
+        if rule.metric == "accuracy":
+            return [_share(row, "accuracy", "accuracy", "") for row in records(self._changed_rows(rule))]
         name = rule.metric.removeprefix("clean_")
         return [_share(row, name, name, "") for row in records(chosen(self.clean, rule))]
 
@@ -79,6 +81,26 @@ class Numbers(Quoted):
                 f"epsilon must be one of the run's grid, got {named(epsilon)}. The grid is {_listed(grid)}."
             )
         rows: pd.DataFrame = table[table["epsilon"] == near[0]]
+        return rows
+
+    def _changed_rows(self, rule: Rule) -> pd.DataFrame:
+        """Return the rows of the table of physical changes that a rule means."""
+        change, severity = rule.arguments
+        known = set(self.physical["change"].astype(str)) if len(self.physical) else set()
+        if change not in known:
+            hint = did_you_mean(change, known) if known else "Run it with --attack dose_fraction, say."
+            raise DosimeterError(f"change must be in the run, got {shown(change)}. {hint}")
+        table = chosen(self.physical[self.physical["change"] == change], rule)
+        table = _stored(table, rule)
+        grid = np.unique(table["severity"].to_numpy(np.float64))
+        try:
+            near = grid[np.isclose(grid, float(severity), rtol=1e-9, atol=1e-12)]
+        except ValueError:
+            near = grid[:0]
+        if not len(near):
+            listed = ", ".join(f"{each:g}" for each in grid)
+            raise DosimeterError(f"severity must be one that was asked, got {named(severity)}. There are {listed}.")
+        rows: pd.DataFrame = table[table["severity"] == near[0]]
         return rows
 
     def _half_rows(self, rule: Rule) -> pd.DataFrame:
@@ -163,11 +185,7 @@ def who(row: Mapping[str, Any]) -> str:
 
 def _of_attack(table: pd.DataFrame, rule: Rule, attack: str) -> pd.DataFrame:
     """Return the rows of an attack and of the rule's storage."""
-    storage = rule.chosen.get("storage", "float")
-    stored = set(table["storage"])
-    if storage not in stored:
-        raise DosimeterError(f"storage must be in the run, got {shown(storage)}. {did_you_mean(storage, stored)}")
-    table = table[table["storage"] == storage]
+    table = _stored(table, rule)
     presets = set(table["preset"])
     if attack == WORST:
         attack = WORST_CASE
@@ -178,6 +196,16 @@ def _of_attack(table: pd.DataFrame, rule: Rule, attack: str) -> pd.DataFrame:
         known = {WORST, *presets} - {WORST_CASE}
         raise DosimeterError(f"attack must be in the run, got {shown(attack)}. {did_you_mean(attack, known)}")
     return table[table["preset"] == attack]
+
+
+def _stored(table: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+    """Return the rows of the rule's storage."""
+    storage = rule.chosen.get("storage", "float")
+    stored = set(table["storage"])
+    if storage not in stored:
+        raise DosimeterError(f"storage must be in the run, got {shown(storage)}. {did_you_mean(storage, stored)}")
+    rows: pd.DataFrame = table[table["storage"] == storage]
+    return rows
 
 
 def _listed(grid: Any) -> str:

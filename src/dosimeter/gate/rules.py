@@ -47,6 +47,7 @@ METRICS = {
     "epsilon50": Metric(
         "epsilon at which half of the correctly classified images have flipped", ("attack",), "epsilon", attacked=True
     ),
+    "accuracy": Metric("accuracy left by a physical change at a severity", ("change", "severity")),
     "verdict": Metric("verdict on an evaluation: of `sound`, all attacks, or of `paper`", ("[family]",), "verdict"),
 }
 """By the names that rules use. `worst` is an attack too: the worst case over all."""
@@ -133,7 +134,7 @@ def _arguments(name: str, text: str) -> tuple[tuple[str, ...], dict[str, str]]:
         takes = f"({', '.join(metric.takes)})" if metric.takes else "no arguments but keywords"
         raise DosimeterError(f"{name} takes {takes}, got ({named(text.strip())}). Try {EXAMPLE}.")
     chosen = {}
-    known = [*(["storage"] if metric.kind != "verdict" and metric.attacked else []), *CLASSIFIER]
+    known = [*(["storage"] if metric.kind != "verdict" and metric.takes else []), *CLASSIFIER]
     for word in words:
         keyword, equals, value = (part.strip() for part in word.partition("="))
         if equals and (keyword not in known or not value):

@@ -34,13 +34,15 @@ class Rows:
     """What tables are made of: a run's answers, in the forms that several sections need, each made once.
 
     Attributes:
-        frame: the response table in its compact form.
+        frame: the rows of attacks in their compact form: each has an epsilon.
         meta: the run's facts.
+        physical: the rows of physical changes, each with a severity; none unless there are any.
         made: the tables of the sections that stand before.
     """
 
-    def __init__(self, frame: pd.DataFrame, meta: Mapping[str, Any]) -> None:
+    def __init__(self, frame: pd.DataFrame, meta: Mapping[str, Any], physical: pd.DataFrame | None = None) -> None:
         self.frame, self.meta = frame, meta
+        self.physical = frame.iloc[:0] if physical is None else physical
         self.made: dict[str, pd.DataFrame] = {}
 
     @cached_property

@@ -43,7 +43,7 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
         The same rows in the same order. Names are categoricals whose categories are in alphabetical order; where one
         `model` stands for two classifiers (see `_told_apart`) it is the classifier's name. `label` and `predicted` are
         int16, `correct` and `on_grid` bool, `unchanged`, `grad_zero`, `found` and `abstained` 0, 1 or NaN, `target` a
-        class or NaN, a missing `modality`, `effort`, `made_on` or `decision` is "", a missing `defence` "none".
+        class or NaN, a missing `modality`, `effort`, `made_on`, `decision` or `unit` is "", a missing `defence` "none".
         `cluster` is the patient, or the case where the patient is unknown. Instead of lists there are
 
         - `margin`, the logit of the true class less the largest other one: above 0 the answer is right;
@@ -66,15 +66,46 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
     return compacted(table.to_batches(), len(table))
 
 
+def apart(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of attacks, each with an epsilon, and those of physical changes, each with a unit.
+
+    No analysis of the first knows of the second, nor of the columns `severity` and `unit`.
+
+    Args:
+        frame: a compact table.
+    """
+    if "unit" not in frame:
+        return frame, frame.iloc[:0]
+    changed = (frame["unit"] != "").to_numpy()
+    attacked = frame.drop(columns=["severity", "unit"])
+    if not changed.any():
+        return attacked, frame.iloc[:0]
+    return _of_their_own(attacked[~changed]), _of_their_own(frame[changed])
+
+
+def _of_their_own(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows whose columns of names know no name that none of them has."""
+    rows = rows.reset_index(drop=True)
+    names = [str(name) for name in rows.select_dtypes("category")]
+    return rows.assign(**{name: rows[name].cat.remove_unused_categories() for name in names})
+
+
 NAMES = (
     *("cohort", "modality", "protocol", "case_id", "patient_id", "model", "defence", "decision"),
-    *("preset", "attack", "loss", "channels", "effort", "made_on", "storage", "status", "error"),
+    *("preset", "attack", "loss", "channels", "effort", "made_on", "storage", "unit", "status", "error"),
 )
 IDENTITIES = ("classifier", "maker")
 """Names that are read to tell classifiers apart, and not kept."""
 
-_BLANK = {"modality": "", "effort": "", "made_on": "", "decision": "", "defence": UNDEFENDED}  # where there is none
-_NUMBERS = {"label": np.int16, "seed": np.int64, "epsilon": np.float64, "on_grid": np.bool_}
+_BLANK = {
+    "modality": "",
+    "effort": "",
+    "made_on": "",
+    "decision": "",
+    "unit": "",
+    "defence": UNDEFENDED,
+}  # where there is none
+_NUMBERS = {"label": np.int16, "seed": np.int64, "epsilon": np.float64, "severity": np.float64, "on_grid": np.bool_}
 _NUMBERS |= {"predicted": np.int16, "correct": np.bool_, "positive": np.int16}
 _SINGLE = (
     *("unchanged", "grad_zero", "found", "n_gradients", "n_queries", "duration_s", "linf", "l2", "target"),
@@ -303,7 +334,7 @@ def _name_after(names: dict[str, _Name], model: str, classifier: str) -> None:
 # --- what is refused -----------------------------------------------------------------------------------------
 
 _ALWAYS = ("cohort", "protocol", "case_id", "model", "preset", "status")
-_ANSWERED = ("storage", "label", "epsilon", "on_grid", "predicted", "correct", "logits", "probabilities")
+_ANSWERED = ("storage", "label", "on_grid", "predicted", "correct", "logits", "probabilities")
 
 
 def _check(batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
@@ -315,9 +346,12 @@ def _check(batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
     answers = batch.filter(pa.array(ok))
     for name in _ANSWERED:
         _refuse(answers[name].null_count, f"no {name}")
-    for name in ("epsilon", "probabilities"):
-        column = answers[name].flatten() if name == "probabilities" else answers[name]
-        values = column.to_numpy(zero_copy_only=False)
+    changed = answers["unit"].is_valid().to_numpy(zero_copy_only=False)
+    doses = {name: answers[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("epsilon", "severity")}
+    _refuse(int(np.isnan(doses["epsilon"][~changed]).sum()), "no epsilon")
+    _refuse(int((~np.isfinite(doses["severity"][changed])).sum()), "no severity")
+    probabilities = answers["probabilities"].flatten().to_numpy(zero_copy_only=False)
+    for name, values in (("epsilon", doses["epsilon"][~changed]), ("probabilities", probabilities)):
         within = (values >= 0) & (values <= 1)  # False for NaN
         _refuse(int((~within).sum()), f"{name} outside [0, 1]")
     _refuse(int((~np.isfinite(answers["logits"].flatten().to_numpy(zero_copy_only=False))).sum()), "logits not finite")

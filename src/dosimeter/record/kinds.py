@@ -54,11 +54,41 @@ class ModelKind(_Kind):
     """A network: its name in the column `model`, and as people write it."""
 
 
+class ChangeKind(_Kind):
+    """A physical change, as `physical.base.Entry` describes it and as it was asked.
+
+    Attributes:
+        name: in the table's columns `attack` and `preset`.
+        unit: of its severities.
+        severities: that were asked, the first one changes nothing.
+        bounds: the least and the largest that are allowed.
+        reason: why no other, in words that go on from "because".
+        source: the paper.
+        note: what it does.
+        rank: its place.
+        ordered: whether a farther severity is a stronger change; if not the worst of all counts.
+        constants: of the apparatus, that it used.
+        assumed: which of them were not declared.
+    """
+
+    unit: str = ""
+    severities: list[float] = []
+    bounds: list[float] = []
+    reason: str = ""
+    source: str = ""
+    note: str = ""
+    rank: int = 100
+    ordered: bool = True
+    constants: dict[str, float | None] = {}
+    assumed: list[str] = []
+
+
 class Kinds(BaseModel):
     """All of a run's, each in the run's order."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
     attacks: list[AttackKind] = []
+    changes: list[ChangeKind] = []
     storages: list[StorageKind] = []
     models: list[ModelKind] = []

@@ -1,8 +1,9 @@
-"""The columns of the response table: one row per (case, classifier, attack, epsilon)."""
+"""The columns of the response table: one row per (case, classifier, attack, epsilon), or severity of a physical
+change in the place of epsilon."""
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raised whenever the columns change."""
 
 METADATA_KEY = b"dosimeter"
@@ -42,7 +43,9 @@ SCHEMA = pa.schema(
         ("norm", pa.string()),
         ("storage", pa.string()),  # float, png8, dicom12...
         ("seed", pa.int64()),
-        ("epsilon", pa.float64()),  # nominal dose, [0, 1] of the image range
+        ("epsilon", pa.float64()),  # nominal dose, [0, 1] of the image range; null: a physical change
+        ("severity", pa.float64()),  # of a physical change, in its unit; null: an attack
+        ("unit", pa.string()),  # of the severity; null: an attack
         ("on_grid", pa.bool_()),  # False: asked only to refine a flip epsilon
         # the realised dose
         ("linf", pa.float64()),
@@ -87,12 +90,14 @@ VISIBILITY = (
 
 ADDED = (
     *("effort", "target", "made_on", "found", "n_gradients", "n_queries", *VISIBILITY),
-    *("decision", "positive", "maker", "alarm", "abstained", "certified"),
+    *("decision", "positive", "maker", "alarm", "abstained", "certified", "severity", "unit"),
 )
 """Columns that tables of an older schema version lack; read from such a table they are null."""
 
-_LATEST = ("alarm", "abstained", "certified")
-SCHEMA_4 = pa.schema([field for field in SCHEMA if field.name not in _LATEST])
+_PHYSICAL = ("severity", "unit")
+SCHEMA_5 = pa.schema([field for field in SCHEMA if field.name not in _PHYSICAL])
+_DEFENDED = ("alarm", "abstained", "certified")
+SCHEMA_4 = pa.schema([field for field in SCHEMA_5 if field.name not in _DEFENDED])
 _LATE = ("decision", "positive", "maker")
 _WIDENED = ("label", "target", "predicted")
 SCHEMA_3 = pa.schema(
@@ -102,5 +107,5 @@ SCHEMA_3 = pa.schema(
         if field.name not in _LATE
     ]
 )
-OLDER = (SCHEMA_3, SCHEMA_4)
+OLDER = (SCHEMA_3, SCHEMA_4, SCHEMA_5)
 """Those of earlier versions. Parts of them are as good as new ones, where a study made no other rows since."""

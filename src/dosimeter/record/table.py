@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from dosimeter.errors import READ_ERROR, DosimeterError
 from dosimeter.files import replacing
 from dosimeter.plain import named
-from dosimeter.record.compact import COMPACT, IDENTITIES, NAMES, compact, compacted, completed
+from dosimeter.record.compact import COMPACT, IDENTITIES, NAMES, apart, compact, compacted, completed
 from dosimeter.record.facts import check_facts, digest, reasons
 from dosimeter.record.schema import ADDED, METADATA_KEY, OLDER, SCHEMA, SCHEMA_VERSION, VISIBILITY
 
@@ -43,6 +43,7 @@ __all__ = [
     "read_meta",
     "read_part",
     "read_parts",
+    "responses_of",
     "to_frame",
     "write_part",
 ]
@@ -60,10 +61,23 @@ BATCH = 8_192
 
 
 class Responses(NamedTuple):
-    """A table and the facts that travel with it."""
+    """A table and the facts that travel with it.
+
+    Attributes:
+        frame: of `read` all rows; of `read_compact`, and below it, those of attacks: every one has an epsilon.
+        meta: the facts.
+        physical: rows of physical changes, compact, which have a severity and no epsilon; None where `frame` has all.
+    """
 
     frame: pd.DataFrame
     meta: dict[str, Any]
+    physical: pd.DataFrame | None = None
+
+
+def responses_of(frame: pd.DataFrame, meta: dict[str, Any]) -> Responses:
+    """Return a compact table with all rows as one whose physical changes stand apart."""
+    attacked, physical = apart(frame)
+    return Responses(attacked, meta, physical)
 
 
 def write_part(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
@@ -209,7 +223,7 @@ def read_compact(path: Path) -> Responses:
     pa.default_memory_pool().release_unused()  # what reading took is more than the frame
     with _refused_if_damaged(path):
         _require_known(frame, meta)
-    return Responses(frame, meta)
+    return responses_of(frame, meta)
 
 
 def _require_known(frame: pd.DataFrame, meta: Mapping[str, Any]) -> None:

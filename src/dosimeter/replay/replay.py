@@ -181,6 +181,8 @@ def _curves(folder: Path, config: StudyConfig, meta: Mapping[str, Any], known: s
                         f"{folder}: its images cannot be made again as they were evaluated, because torch, Pillow or "
                         "dosimeter have another version now. Run the study again."
                     )
+                if cell.setting.preset.is_physical:
+                    continue  # it has severities, and a curve is of epsilons
                 cells = by_preset.setdefault(cell.setting.preset.name, {})
                 cells.update(dict.fromkeys((record.case_id for record in cell.shard.records), cell))
             for preset, cells in by_preset.items():

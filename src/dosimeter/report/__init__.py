@@ -66,13 +66,13 @@ def _draw(responses: table.Responses, run_folder: Path, progress: Progress) -> P
 
 
 def _draw_named(responses: table.Responses, run_folder: Path, progress: Progress) -> Path:
-    seen = measured(responses.frame, responses.meta)
+    seen = measured(*responses)
     # No other analysis looks at these columns, a third of the table.
     responses = responses._replace(frame=responses.frame.drop(columns=[*table.VISIBILITY]))
     with tempfile.TemporaryDirectory(dir=run_folder, prefix=".redraw-") as draft_name:
         draft = Path(draft_name)
         progress.begin("tables", 0)
-        tables = marked(of_sections(Rows(responses.frame, responses.meta)) | seen)
+        tables = marked(of_sections(Rows(*responses)) | seen)
         write_tables(tables, draft / "tables", remark=PARTIAL if responses.meta.get("partial") else "")
         responses, tables = by_finding(responses, tables)
         figures = write_figures(responses, tables, draft / "figures", progress=progress)

@@ -10,7 +10,7 @@ from dosimeter.analysis.marks import with_marks
 from dosimeter.presentation.paper import Sheet, sheets
 from dosimeter.presentation.section import Rows
 from dosimeter.presentation.typeset import latex
-from dosimeter.record.table import Responses, compact
+from dosimeter.record.table import Responses, compact, responses_of
 from dosimeter.report.sections import in_order
 
 
@@ -21,8 +21,8 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     images of that class count in the paper's tables alone. Numbers under attack have their `evaluation` beside them,
     see `marked`.
     """
-    frame = compact(responses.frame)
-    seen, rows = measured(frame, responses.meta), Rows(frame, responses.meta)
+    found = responses if responses.physical is not None else responses_of(compact(responses.frame), responses.meta)
+    seen, rows = measured(*found), Rows(*found)
     return marked(of_sections(rows) | seen)
 
 
@@ -31,9 +31,11 @@ def marked(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     return with_marks(tables, {name for _, section in in_order() for name in section.unattacked})
 
 
-def measured(frame: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+def measured(
+    frame: pd.DataFrame, meta: Mapping[str, Any], physical: pd.DataFrame | None = None
+) -> dict[str, pd.DataFrame]:
     """Return the tables that are made of the columns `record.table.VISIBILITY`, which no other needs."""
-    return of_sections(Rows(frame, meta), measures=True)
+    return of_sections(Rows(frame, meta, physical), measures=True)
 
 
 def of_sections(rows: Rows, *, measures: bool = False) -> dict[str, pd.DataFrame]:

@@ -46,7 +46,7 @@ def read_partial(folder: Path) -> Responses:
     frame = table.read_parts(done)
     counts = list(_counts(frame, interim.planned, facts["cohorts"]))
     sentences = [*facts["incomplete"], WHOLE if whole else SOME, *_sentences(counts), *missing]
-    return Responses(frame, check_facts({**facts, "partial": counts, "incomplete": sentences}))
+    return table.responses_of(frame, check_facts({**facts, "partial": counts, "incomplete": sentences}))
 
 
 def unreported(folder: Path) -> str | None:

@@ -12,6 +12,7 @@ from dosimeter.analysis.clean import clean_metrics
 from dosimeter.analysis.evaluation import overall
 from dosimeter.analysis.flips import epsilon50
 from dosimeter.analysis.marks import with_marks
+from dosimeter.analysis.physical import physical_accuracy
 from dosimeter.presentation.section import Rows
 from dosimeter.record.table import Responses
 
@@ -22,7 +23,7 @@ class Quoted:
     def __init__(self, responses: Responses) -> None:
         """Take the rows and facts of a finished run."""
         self.responses = responses
-        self._rows = Rows(responses.frame, responses.meta)
+        self._rows = Rows(*responses)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -38,6 +39,11 @@ class Quoted:
     def clean(self) -> pd.DataFrame:
         """Metrics without attack, see `clean.clean_metrics`."""
         return clean_metrics(self.responses.frame)
+
+    @cached_property
+    def physical(self) -> pd.DataFrame:
+        """Accuracy at every severity of each physical change, see `physical.physical_accuracy`."""
+        return physical_accuracy(self._rows.physical)
 
     @cached_property
     def _judged(self) -> dict[str, pd.DataFrame]:

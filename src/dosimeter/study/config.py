@@ -14,7 +14,7 @@ from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.files import read_toml
 from dosimeter.plain import named, one_line, shown
 from dosimeter.record.model_card import LIMITS, MEMORY, is_brought, name_of, read_model_card, undefended_name
-from dosimeter.study.rules import check_native, costly_epsilons, whole_settings
+from dosimeter.study.rules import check_native, costly_epsilons, severities_of, whole_settings
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
 
 PAPER_MODELS = ("vgg16", "inception_v3")
@@ -46,7 +46,7 @@ _NOT_RESULTS = {"out", "data", "mask", "executor", "address", "workers", "allow_
 
 _LATER = (
     *("patients", "defence", "group", "data_audit", "tuned_on_test", "findings", "classes", "labels", "label_tag"),
-    "train_patients",
+    *("train_patients", "severities", "constants", "modality"),
 )
 """Settings that came later than the first runs: at their default they do not count, so that these keep their names."""
 
@@ -72,7 +72,21 @@ class StudyConfig(BaseModel):
     preset: Names = Field(
         PRESETS, description="settings of FGSM: paper, as published, and sound, whose loss does not vanish; or none"
     )
-    attack: Names = Field((), description="further attacks, or `all` (see `dosimeter list attacks`)")
+    attack: Names = Field(
+        (),
+        description="further attacks, or `all` (see `dosimeter list attacks`), and physical changes, or `physical` "
+        "(see `dosimeter list physical`)",
+    )
+    severities: dict[str, tuple[float | str, ...]] = Field(
+        {},
+        description='severities of a physical change, as "1,0.5,0.25"; of several "dose_fraction=1,0.5;rotation=0,5"',
+    )
+    constants: dict[str, float] = Field(
+        {}, description="constants of the apparatus that physical changes need, NAME=NUMBER (docs/physical.md)"
+    )
+    modality: Literal["xray", "ct"] | None = Field(
+        None, description="xray or ct: what the images are, of cohorts that do not say it; physical changes need it"
+    )
     effort: str = Field("standard", description="how long these attacks search: quick, standard or thorough")
     storages: Names = Field(
         (), description="files that perturbed images are written to and read from (see `dosimeter list storages`)"
@@ -231,10 +245,16 @@ class StudyConfig(BaseModel):
     @classmethod
     def _attacks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         known = registry.names("attacks")
-        for name in value:
-            if name not in (*known, "all"):
-                raise DosimeterError(f"attack '{name}' is not known. {did_you_mean(name, (*known, 'all'))}")
+        choices = (*known, "all", *registry.names("physical"), "physical")
+        for name in (part.strip() for text in value for part in text.split("+")):
+            if name not in choices:
+                raise DosimeterError(f"attack '{name}' is not known. {did_you_mean(name, choices)}")
         return tuple(dict.fromkeys(each for name in value for each in (known if name == "all" else (name,))))
+
+    @field_validator("severities", mode="before")
+    @classmethod
+    def _severities(cls, value: Any) -> Any:
+        return severities_of(value)
 
     @field_validator("storages")
     @classmethod
@@ -302,6 +322,17 @@ class StudyConfig(BaseModel):
         """What is asked for and cannot be had is a mistake, not silence."""
         if not self.preset and not self.attack:
             raise DosimeterError("preset none must come with another attack. Name one with --attack.")
+        attacks = registry.names("attacks") if not self.preset else ()
+        if not self.preset and not any(name in attacks for name in self.attack):
+            raise DosimeterError(
+                f"preset none must come with an attack that has epsilons, got {', '.join(self.attack)} alone: physical "
+                "changes are told beside attacks. Add --attack random_sign, say."
+            )
+        changes = {*registry.names("physical"), "physical"} if self.severities or self.constants else set()
+        asked = {part.strip() for text in self.attack for part in text.split("+")}
+        for name in ("severities", "constants"):
+            if getattr(self, name) and not changes & asked:
+                raise DosimeterError(f"{name} are of physical changes, and none is asked. Name one with --attack.")
         if self.transfer and len(self.model) < 2:
             raise DosimeterError(
                 f"transfer must have two models or more, got {self.model[0]} alone. Add another with --model."

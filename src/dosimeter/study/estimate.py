@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from dosimeter.attacks.presets import Preset, choose
+from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import steps_of
 from dosimeter.defences.base import Defence, Entry, pipeline, require_images
 from dosimeter.defences.cost import PASSES_PER_GRADIENT
@@ -18,6 +18,7 @@ from dosimeter.parallel import default_workers
 from dosimeter.progress import Progress
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.pace import Pace, measure
+from dosimeter.study.presets import presets_of
 from dosimeter.study.workload import Work, passes_of, work_of
 from dosimeter.sweeps.plan import GPU_SHARD_SIZE, SHARD_SIZE
 
@@ -72,7 +73,7 @@ def estimate(config: StudyConfig, trials: "Sequence[Trial]", progress: Progress 
     for name, _, defence in made:
         for trial in trials:
             require_images(defence, name, len(trial.split.train))
-    presets = choose(config.preset, config.attack, config.effort, config.storages)
+    presets = presets_of(config)
     asked = passes_of(presets, config)
     n_systems = 1 + len(config.defence)
     device = pick_device(config.device)
@@ -105,7 +106,7 @@ def counted(config: StudyConfig, trials: "Sequence[Trial]") -> Iterator[Cost]:
         config: as `estimate`.
         trials: likewise.
     """
-    each = passes_of(choose(config.preset, config.attack, config.effort, config.storages), config)
+    each = passes_of(presets_of(config), config)
     for trial in trials:
         for model in config.names:
             n_test = len(trial.split.test)

@@ -16,7 +16,8 @@ from dosimeter.plain import without_folders
 from dosimeter.record.provenance import digest_of, environment, peak_memory_mib
 from dosimeter.record.run import Run, keep
 from dosimeter.study.config import StudyConfig
-from dosimeter.sweeps.kinds import kinds_of
+from dosimeter.study.presets import suits
+from dosimeter.sweeps.kinds import changes_of, kinds_of
 from dosimeter.sweeps.plan import Cell
 
 
@@ -59,9 +60,8 @@ def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
         "model": list(config.names),
         "weights": {model: file.name for model, file in config.weights.items()},
     }
-    attacks = [
-        {"preset": preset.name, "effort": preset.effort, **parameters(preset.attack)} for preset in asked.presets
-    ]
+    presets = [preset for preset in asked.presets if not preset.is_physical]
+    attacks = [{"preset": preset.name, "effort": preset.effort, **parameters(preset.attack)} for preset in presets]
     return {
         "run_id": run_id_of(swept),
         "dosimeter_version": dosimeter.__version__,
@@ -74,7 +74,10 @@ def gather(asked: Asked, swept: Sequence[Swept], run: Run) -> dict[str, Any]:
         "classifiers": [each.card for each in swept],
         "engines": [each.engine for each in swept],
         "attacks": attacks,
-        "kinds": kinds_of([preset.attack for preset in asked.presets], _storages(asked), config.names, config.defence),
+        "kinds": {
+            **kinds_of([preset.attack for preset in presets], _storages(asked), config.names, config.defence),
+            "changes": changes_of(_made(asked), config.constants),
+        },
         "data_audits": list(asked.data_audits),
         "incomplete": [without_folders(sentence) for sentence in asked.incomplete],
         "peak_memory_mib": peak_memory_mib(),
@@ -96,6 +99,11 @@ def _examined(swept: Sequence[Swept]) -> dict[str, Any]:
     return found
 
 
+def _made(asked: Asked) -> list[Preset]:
+    """Return the presets that fit any of the cohorts."""
+    return [preset for preset in asked.presets if any(suits(preset, trial.cohort) for trial in asked.trials)]
+
+
 def _storages(asked: Asked) -> list[str]:
     return list(dict.fromkeys(name for preset in asked.presets for name in preset.storages))
 
@@ -110,5 +118,6 @@ def leave(asked: Asked, swept: Sequence[Swept], run: Run) -> None:
         }
         for each in swept
         for preset in asked.presets
+        if any(cell.setting.preset.name == preset.name for cell in each.cells)
     ]
     keep(run.interim, {"facts": gather(asked, swept, run), "planned": planned})

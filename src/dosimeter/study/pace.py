@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from dosimeter.attacks.base import Problem
-from dosimeter.attacks.presets import choose
 from dosimeter.cache import temporary_cache
 from dosimeter.cohorts.grids import Grid
 from dosimeter.cohorts.trials import Trial
@@ -24,6 +23,7 @@ from dosimeter.models.fit import decided_by
 from dosimeter.models.preprocessing import PREPROCESSINGS
 from dosimeter.parallel import default_workers, in_threads
 from dosimeter.study.config import StudyConfig
+from dosimeter.study.presets import presets_of
 from dosimeter.study.workload import work_of
 from dosimeter.sweeps.answers import Answers, Question, Target
 from dosimeter.sweeps.paths import Ray
@@ -112,7 +112,7 @@ def measure(
     confirm_s = answer_s if same else _seconds(lambda: torch_engine.logits(image), workers)
     gradient_s = _seconds(lambda: climb(classifier), workers)
     alone_s = min(_alone(lambda: torch_engine.logits(image)), ALONE * confirm_s)
-    presets = choose(config.preset, config.attack, config.effort, config.storages)
+    presets = presets_of(config)
     searches = any(work_of(preset, config).climbs for preset in presets) and engine.network is not classifier
     seen_s, costly_s = _visibility(image[0], workers)
     return Pace(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from dosimeter.attacks.presets import Preset, choose
+from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import parameters
 from dosimeter.attacks.threat import Threat, ThreatModel
 from dosimeter.cohorts.base import Cohort
@@ -17,6 +17,7 @@ from dosimeter.models.backbones import get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.record.provenance import digest_of
 from dosimeter.study.config import StudyConfig
+from dosimeter.study.presets import presets_of, suits
 from dosimeter.study.rules import fills
 from dosimeter.sweeps.learning import learn
 from dosimeter.sweeps.plan import Cell, Setting, plan_cells, pseudonymise_patients
@@ -41,7 +42,9 @@ def plan_trial(
     """
     patients = pseudonymise_patients(trial.cohort)
     threat = threat_of(config, trial.cohort.classes, classifier.size_px)
-    for preset in choose(config.preset, config.attack, config.effort, config.storages):
+    for preset in presets_of(config):
+        if not suits(preset, trial.cohort):
+            continue
         setting = Setting(
             protocol=trial.split.protocol,
             preset=_learned(preset, folder, trial, classifier, threat),
@@ -52,7 +55,14 @@ def plan_trial(
             visibility=config.costly_epsilons,
             audience=tuple(f"{fingerprint} {theirs.identity}" for fingerprint, theirs in listeners),
         )
+        setting = physical(setting) if preset.is_physical else setting
         yield from plan_cells(trial.split.test, classifier, setting.computed_by(plan))
+
+
+def physical(setting: Setting) -> Setting:
+    """Return the setting of a physical change: it is after nothing, and has no epsilons, flips and listeners."""
+    threat = Threat(native=setting.threat.native)
+    return replace(setting, epsilons=(), visibility=(), audience=(), refine=False, threat=threat)
 
 
 def threat_of(config: StudyConfig, classes: Sequence[str], size_px: int | tuple[int, int]) -> Threat:

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from dosimeter import registry
 from dosimeter.errors import DosimeterError
+from dosimeter.plain import shown
 
 
 def costly_epsilons(epsilons: tuple[float, ...], visibility: tuple[float, ...] | str) -> tuple[float, ...]:
@@ -62,3 +64,39 @@ def whole_settings(names: Sequence[str]) -> Iterator[str]:
         whole = name
     if whole:
         yield whole
+
+
+def severities_of(value: Any) -> Any:
+    """Return severities by the names of their changes, from what a person types; "" stands for the only change.
+
+    Raises:
+        DosimeterError: a change is named twice, or nothing stands behind a name.
+
+    Example:
+        >>> severities_of("dose_fraction=1,0.5; motion=2 mm")
+        {'dose_fraction': (1.0, 0.5), 'motion': ('2 mm',)}
+    """
+    if isinstance(value, list | tuple):
+        return {"": tuple(map(_number, value))}
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return {"": (float(value),)}
+    if not isinstance(value, str):
+        return value
+    found: dict[str, tuple[float | str, ...]] = {}
+    for part in filter(str.strip, value.split(";")):
+        name, equals, numbers = part.rpartition("=")
+        items = tuple(_number(each) for each in numbers.split(",") if each.strip())
+        if not items or name.strip() in found or (equals and not name.strip()):
+            raise DosimeterError(
+                f"severities must name each change once with its numbers, got {shown(value)}. Write "
+                "'dose_fraction=1,0.5;rotation=0,5'."
+            )
+        found[name.strip()] = items
+    return found
+
+
+def _number(text: Any) -> float | str:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return str(text).strip()

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 
 import dosimeter
-from dosimeter.attacks.presets import choose
 from dosimeter.attacks.registry import require_access
 from dosimeter.cohorts.contrast import flat_sentences
 from dosimeter.cohorts.split import copy_sentences
@@ -44,6 +43,7 @@ from dosimeter.study.data_audit import data_audits
 from dosimeter.study.first_look import first_look
 from dosimeter.study.gathering import Asked, Swept, gather, leave, run_id_of
 from dosimeter.study.planning import check_limits, plan_trial, require_classes, threat_of
+from dosimeter.study.presets import presets_of, unsuited
 from dosimeter.study.subjects import NOBODY, Subjects
 from dosimeter.study.trials import plan_trials
 from dosimeter.study.workload import passes_of
@@ -106,7 +106,7 @@ class _Study:
         self.progress = progress
         self.executor = executor
         self.device = pick_device(config.device)
-        self.presets = choose(config.preset, config.attack, config.effort, config.storages)
+        self.presets = presets_of(config)
         self.examinations = Examinations(run, progress)
         self.swept: dict[Place, Swept] = {}
         self.waiting: dict[Place, Classifier] = {}  # to be swept once all are there to hear each other's images
@@ -143,6 +143,7 @@ class _Study:
             for sentence in (*cohort.left_out, *cohort.notes, *flat_sentences(cohort)):
                 self.progress.note(f"{cohort.name}: {sentence}")
         self._say(sentence for trial in trials for sentence in copy_sentences(trial.split, trial.cohort))
+        self._say(unsuited(self.presets, cohorts_of(trials), self.config.attack))
         self._first_look(trials)
         if self.config.data_audit:
             self.asked = self.asked._replace(data_audits=data_audits(self.config, trials, self.run, self.progress))
@@ -277,7 +278,9 @@ class _Study:
         cells = list(plan_trial(self.config, self.run.folder, trial, classifier, plan, listeners))
         todo = [cell for cell in cells if not responses.is_done(self.run.part(cell.cell_id))]
         card = {**classifier.card, "classifier": classifier.name, "sha256": classifier.fingerprint}
-        examined = Examined(trial, classifier, cells, self.presets, self._examining(trial), self.run.part)
+        attacks = [preset for preset in self.presets if not preset.is_physical]
+        theirs = [cell for cell in cells if not cell.setting.preset.is_physical]
+        examined = Examined(trial, classifier, theirs, attacks, self._examining(trial), self.run.part)
         found = self.examinations.of(examined, before=True)
         begun = Swept(cells, card, {**scope, "seed": trial.split.seed, **plan.to_dict()}, found)
         if todo or not self.run.is_settled:

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from numbers import Integral
 from typing import Any, Literal
@@ -13,8 +13,9 @@ from dosimeter.attacks.adapters import adapt
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.known.fgsm import FGSM
 from dosimeter.attacks.learner import Learner
-from dosimeter.attacks.presets import Preset
+from dosimeter.attacks.presets import Preset, choose
 from dosimeter.attacks.registry import build, check_effort, passes, require_access
+from dosimeter.attacks.registry import names as attack_names
 from dosimeter.attacks.threat import ThreatModel
 from dosimeter.cohorts.base import Cohort
 from dosimeter.engines.choose import check_name, plan_engine
@@ -22,14 +23,16 @@ from dosimeter.errors import DosimeterError
 from dosimeter.examinations.doubts import doubts
 from dosimeter.executors.local import LocalExecutor
 from dosimeter.models.base import LEARNING, Classifier, answer
+from dosimeter.physical.registry import names as changes
 from dosimeter.record.table import Responses, to_frame
 from dosimeter.storage.base import get_storage
 from dosimeter.study.config import VISIBILITY_EPSILONS
-from dosimeter.study.planning import require_classes
-from dosimeter.study.rules import check_native, costly_epsilons, fills
+from dosimeter.study.planning import physical, require_classes
+from dosimeter.study.presets import unsuited
+from dosimeter.study.rules import check_native, costly_epsilons, fills, severities_of
 from dosimeter.surroundings import plain_torch
 from dosimeter.sweeps.execute import Row
-from dosimeter.sweeps.kinds import kinds_of
+from dosimeter.sweeps.kinds import changes_of, kinds_of
 from dosimeter.sweeps.learning import learn
 from dosimeter.sweeps.plan import Setting, plan_cells, pseudonymise_patients
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
@@ -45,6 +48,8 @@ def sweep(
     *,
     effort: str = "standard",
     epsilons: str | Sequence[float | str] = DEFAULT_EPSILONS,
+    severities: str | Sequence[float | str] = (),
+    constants: Mapping[str, float] | None = None,
     storages: str | Sequence[str] = ("float",),
     threat: ThreatModel | None = None,
     training: Cohort | None = None,
@@ -70,6 +75,9 @@ def sweep(
         effort: how long an attack given by its name searches: "quick", "standard" or "thorough". With "thorough" it
             looks into the ball of every epsilon.
         epsilons: fractions of the image range, numbers or text such as "4/255"; 0 is always asked.
+        severities: of a physical change (`dosimeter list physical`), which `attack` may name instead; by default its
+            own. Rows have a severity and a unit then, and no epsilon.
+        constants: of the apparatus, which a physical change needs; those not given are assumed, as the meta says.
         storages: how images are stored (`dosimeter list storages`).
         threat: what the attacker may do; by default anything within epsilon, to any end. See `ThreatModel`.
         training: the images that an attack learns on which learns (universal); other attacks need none.
@@ -107,7 +115,10 @@ def sweep(
                 f"{name} must be a whole number, 1 or more, got {value!r}. Leave it out, and it is found."
             )
     check_effort(effort)
-    chosen = FGSM() if attack is None else build(attack, effort) if isinstance(attack, str) else adapt(attack)
+    preset = _preset(attack, effort, storages, severities=severities_of(severities or {}), constants=constants or {})
+    chosen = preset.attack
+    for sentence in unsuited([preset], [cohort]):
+        log.warning(sentence)
     require_access([chosen], classifier.access, "the classifier")
     if threat.native:
         check_native(mask=threat.mask is not None, attacks=[chosen.name])
@@ -116,7 +127,8 @@ def sweep(
     )
     if isinstance(chosen, Learner):
         chosen = learn(chosen, classifier, _training(training), seed=seed, threat=declared)
-    doses = parse_epsilons(epsilons)
+        preset = replace(preset, attack=chosen)
+    doses = preset.severities or parse_epsilons(epsilons)
     n_passes = round(len(cohort) * (passes(chosen) + len(doses) * len(storages)))
     doubtful = doubts(classifier, cohort, seed=seed)
     for sentence in doubtful:
@@ -127,7 +139,7 @@ def sweep(
     plan = plan if batch_size is None else replace(plan, batch_size=int(batch_size))
     setting = Setting(
         protocol=classifier.card.get("protocol", ""),
-        preset=Preset(_name(attack, chosen), chosen, tuple(storages), "", effort if isinstance(attack, str) else None),
+        preset=preset,
         epsilons=doses,
         seed=seed,
         patients=pseudonymise_patients(cohort),
@@ -136,6 +148,7 @@ def sweep(
         threat=declared,
         visibility=costly_epsilons(doses, _visible(visibility)),
     )
+    setting = physical(setting) if preset.is_physical else setting
     cells = list(plan_cells(cohort, classifier, setting.computed_by(plan)))
     rows: dict[str, list[Row]] = {}
     for done in LocalExecutor(workers).run(cells, classifier, plan):
@@ -144,7 +157,9 @@ def sweep(
     frame = to_frame(row for cell in cells for row in rows[cell.cell_id])
     name = cells[0].classifier
     cards = [{**classifier.card, "classifier": name}]
-    kinds = kinds_of([chosen], storages, [str(classifier.card.get("model", ""))])
+    attacks = [] if preset.is_physical else [chosen]
+    kinds = kinds_of(attacks, storages, [str(classifier.card.get("model", ""))])
+    kinds["changes"] = changes_of([preset], constants or {})
     engines = [{"classifier": name, **plan.to_dict()}]
     return Responses(frame, {"classifiers": cards, "engines": engines, "kinds": kinds, "doubts": doubtful})
 
@@ -202,6 +217,24 @@ def _training(cohort: Cohort | None) -> Cohort:
     if cohort is None:
         raise DosimeterError("training must be given for an attack that learns on images. Give split(...).train.")
     return cohort
+
+
+def _preset(attack: Attack | str | None, effort: str, storages: Sequence[str], **physical: Any) -> Preset:
+    """Return what is asked of every image: an attack, by default FGSM, or a physical change.
+
+    Raises:
+        DosimeterError: severities or constants are given of an attack.
+    """
+    if isinstance(attack, str) and attack not in attack_names() and {*attack.split("+")} <= {*changes()}:
+        (preset,) = choose((), (attack,), effort, storages, **physical)
+        return preset
+    for name, value in physical.items():
+        if value:
+            raise DosimeterError(
+                f"{name} are of physical changes, and '{attack or 'fgsm'}' is an attack. Give epsilons."
+            )
+    chosen = FGSM() if attack is None else build(attack, effort) if isinstance(attack, str) else adapt(attack)
+    return Preset(_name(attack, chosen), chosen, tuple(storages), "", effort if isinstance(attack, str) else None)
 
 
 def _name(asked: Attack | str | None, attack: Attack) -> str:

@@ -37,6 +37,8 @@ def plan_trials(config: StudyConfig, subjects: Subjects = NOBODY) -> tuple[list[
             labels=config.labels,
             label_tag=config.label_tag,
         )
+        if config.modality is not None and not cohort.modality:
+            cohort = replace(cohort, modality=config.modality)
         if config.brought:
             cohort = _held_out(cohort, config.model)
         if not config.allow_flat:

@@ -52,6 +52,8 @@ class Work(NamedTuple):
 
 def work_of(preset: Preset, config: StudyConfig) -> Work:
     """Return what one test image asks for under `preset`, its other models in a study with `transfer` not counted."""
+    if preset.is_physical:
+        return _changed(preset)
     doses = [epsilon for epsilon in config.epsilons if epsilon > 0]
     n_asked = len(doses) + 1
     full = fills(config.storages, shown=config.shares_images) if config.fill is None else config.fill
@@ -75,6 +77,13 @@ def work_of(preset: Preset, config: StudyConfig) -> Work:
         costly=n_costly * n_storages,
         learned=learned,
     )
+
+
+def _changed(preset: Preset) -> Work:
+    """Return what one image asks for under a physical change: an answer a severity; making it is not counted."""
+    n, n_storages = len(preset.severities), len(preset.storages)
+    asked = {storage: float(n) for storage in preset.storages}
+    return Work(0.0, 0.0, float(n * n_storages), 0.0, asked, n * n_storages, (n - 1) * n_storages, 0)
 
 
 def passes_of(presets: Sequence[Preset], config: StudyConfig) -> float:

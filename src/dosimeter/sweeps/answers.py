@@ -55,7 +55,7 @@ class Target(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What does the classifier say of this case at this epsilon, stored like this?"""
+    """What does the classifier say of this case at this epsilon, or severity, stored like this?"""
 
     target: Target
     storage: str
@@ -152,7 +152,8 @@ class Answers:
     def _store(self, question: Question) -> tuple[bytes, Tensor, Dose, bool]:
         target, storage, epsilon = question
         adversarial = target.path.at(target.image, epsilon)
-        check(target.image, adversarial, epsilon=epsilon, attack=self._attack)
+        if target.path.bounded:
+            check(target.image, adversarial, epsilon=epsilon, attack=self._attack)
         image = as_stored(adversarial, storage)
         digest, unperturbed = _digest(image), self._unchanged(target, storage)
         dose = measure(target.image, image, outside=target.path.outside(target.image, epsilon))

@@ -19,6 +19,7 @@ from dosimeter.models.decisions import CLASS, Decided, decided
 from dosimeter.models.native import ImageTooLarge, Shrinking, native_image, shrink
 from dosimeter.record.compact import UNDEFENDED
 from dosimeter.sweeps.answers import Answer, Answers, CheckedAnswers, Question, Stopped, Target, as_stored
+from dosimeter.sweeps.changes import with_changes
 from dosimeter.sweeps.flips import Bracket, bisect, first_bracket
 from dosimeter.sweeps.paths import Path, Ray, Still
 from dosimeter.sweeps.plan import SHARD_SIZE, Cell, Setting
@@ -93,6 +94,8 @@ class _Execution:
         self._classifier = classifier
         self._attack = cell.setting.preset.attack
         self._common = _common(cell, classifier, cell.classifier)
+        self._physical = cell.setting.preset.is_physical
+        self._changed: dict[str, Path] = {}  # by case, of a physical change
         self._references: dict[str, Reference] = {}  # by case
         self._records = {record.case_id: record for record in cell.shard.records}
         self._stop = stop
@@ -203,6 +206,8 @@ class _Execution:
 
     def _aim(self, targets: Sequence[Target]) -> tuple[list[Target], list[Row]]:
         """Return the targets with their paths, and an error row for each that has none."""
+        if self._physical:
+            return self._change(targets), []
         try:
             return aim(targets, self._attack, self._problem(targets), self._cell.setting), []
         except FloatingPointError as error:
@@ -211,6 +216,14 @@ class _Execution:
                 return [], [row | {"decision": targets[0].decision.name, "label": targets[0].label}]
         alone = [self._aim([target]) for target in targets]
         return [target for aimed, _ in alone for target in aimed], [row for _, failed in alone for row in failed]
+
+    def _change(self, targets: Sequence[Target]) -> list[Target]:
+        """Return the targets with their images at every severity, which are the same for all decisions."""
+        self._tick()
+        if any(target.case_id not in self._changed for target in targets):
+            made = with_changes(targets, self._cell.setting, self._classifier.device)
+            self._changed |= {target.case_id: target.path for target in made}
+        return [target._replace(path=self._changed[target.case_id]) for target in targets]
 
     def _problem(self, targets: Sequence[Target]) -> Problem:
         setting = self._cell.setting
@@ -242,17 +255,20 @@ class _Execution:
     def _sweep(self, targets: Sequence[Target]) -> list[tuple[Question, Answer, bool]]:
         """Return every question and answer of the grid, then those of the flips' refinement."""
         setting = self._cell.setting
-        epsilons, storages = setting.epsilons, setting.preset.storages
+        storages = setting.preset.storages
         grid = [
-            Question(target, storage, epsilon) for target in targets for storage in storages for epsilon in epsilons
+            Question(target, storage, epsilon)
+            for target in targets
+            for storage in storages
+            for epsilon in setting.doses
         ]
         replies = self._answers.ask(grid)
         asked = [(question, reply, True) for question, reply in zip(grid, replies, strict=True)]
         if not setting.refine:
             return asked
         brackets = []
-        for start in range(0, len(grid), len(epsilons)):
-            curve = slice(start, start + len(epsilons))
+        for start in range(0, len(grid), len(setting.doses)):
+            curve = slice(start, start + len(setting.doses))
             if bracket := first_bracket(grid[curve], replies[curve]):
                 brackets.append(bracket)
         asked += [(question, reply, False) for question, reply in bisect(brackets, self._answers.ask)]
@@ -268,7 +284,7 @@ class _Execution:
             "decision": question.target.decision.name,
             "label": question.target.label,
             "storage": question.storage,
-            "epsilon": question.epsilon,
+            **self._asked_at(question),
             "on_grid": on_grid,
             **answer.dose._asdict(),
             **(self._seen(question) if on_grid else {}),
@@ -289,21 +305,28 @@ class _Execution:
 
     def _certified(self, question: Question) -> float | None:
         """Return the epsilon that is proven for an unperturbed image; None: none is, or it is perturbed."""
-        if question.epsilon or question.storage != "float" or self._classifier.access != "gradients":
+        if self._physical or question.epsilon or question.storage != "float":
+            return None
+        if self._classifier.access != "gradients":
             return None
         proven = self._classifier.certified(question.target.image[None].to(self._classifier.device))
         return None if proven is None else float(proven)
+
+    def _asked_at(self, question: Question) -> Row:
+        """Return an attack's epsilon, or a physical change's severity."""
+        return {"severity" if self._physical else "epsilon": question.epsilon}
 
     def _seen(self, question: Question) -> Mapping[str, float | None]:
         target, storage, epsilon = question
         if target.case_id not in self._references:
             self._references[target.case_id] = Reference(target.image)
         stored = as_stored(target.path.at(target.image, epsilon), storage)
-        return self._references[target.case_id].seen(stored, costly=epsilon in self._cell.setting.visibility)
+        costly = self._physical or epsilon in self._cell.setting.visibility
+        return self._references[target.case_id].seen(stored, costly=costly)
 
     def _error_row(self, record: Record, message: str, question: Question | None = None) -> Row:
         asked: Row = {} if question is None else {
-            "storage": question.storage, "epsilon": question.epsilon,
+            "storage": question.storage, **self._asked_at(question),
             "decision": question.target.decision.name, "label": question.target.label,
         }  # fmt: skip
         return {**self._common, **self._case(record), **asked, "status": "error", "error": message}
@@ -381,6 +404,7 @@ def _common(cell: Cell, classifier: Classifier, name: str) -> Row:
         "classifier": name,
         "defence": classifier.card.get("defence", UNDEFENDED),
         "preset": cell.setting.preset.name,
+        "unit": cell.setting.preset.unit or None,
         "attack": attack.name,
         "loss": attack.loss,
         "channels": attack.channels,

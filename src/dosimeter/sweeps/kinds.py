@@ -1,13 +1,16 @@
 """What a run tells of its attacks, storages and models to those who read its table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dosimeter import registry
 from dosimeter.attacks.base import Attack
+from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import kind as attack_kind
 from dosimeter.defences.base import defended_name
 from dosimeter.models.backbones import get_backbone
+from dosimeter.physical.registry import entry as change_entry
+from dosimeter.physical.registry import kind as change_kind
 from dosimeter.storage.base import kind as storage_kind
 
 
@@ -22,6 +25,15 @@ def kinds_of(
         "storages": [storage_kind(name) for name in storages],
         "models": [{"name": name, "title": title} for name, title in systems],
     }
+
+
+def changes_of(presets: Sequence[Preset], constants: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return what a run tells of its physical changes, and of the constants that were not declared."""
+    return [
+        change_kind(preset.name, change_entry(preset.name), preset.severities, constants)
+        for preset in presets
+        if preset.is_physical
+    ]
 
 
 def _title(model: str) -> str:

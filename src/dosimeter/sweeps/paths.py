@@ -1,6 +1,7 @@
 """What an attack found for one case, as a path: the image at any epsilon."""
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import torch
@@ -11,7 +12,11 @@ from dosimeter.attacks.lattice import on_lattice
 
 
 class Path(Protocol):
-    """A case's adversarial images."""
+    """A case's adversarial images, or what a physical change makes of it."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether its images keep to the ball of their epsilon, which is checked."""
 
     def at(self, image: Tensor, epsilon: float) -> Tensor:
         """Return the adversarial image (3, H, W) within `epsilon` of `image`."""
@@ -25,6 +30,8 @@ class Path(Protocol):
 
 class Still:
     """The image itself, at every epsilon: it is not attacked."""
+
+    bounded = True
 
     def at(self, image: Tensor, epsilon: float) -> Tensor:
         """Return `image`."""
@@ -54,6 +61,11 @@ class Ray(NamedTuple):
     hit: bool | None = None
     levels: int | None = None
 
+    @property
+    def bounded(self) -> bool:
+        """True: its images keep to their ball."""
+        return True
+
     def at(self, image: Tensor, epsilon: float) -> Tensor:
         """Return clip(image + min(epsilon, reach) * sign, 0, 1), on the lattice if there is one."""
         step = min(epsilon, self.reach)
@@ -80,6 +92,8 @@ class Finds:
         continuous: whether images between those found may be had by going part of the way.
         nested: whether a success stands for every larger ball too; if not, each ball was searched for its own image.
     """
+
+    bounded = True
 
     def __init__(self, *, continuous: bool = True, nested: bool = True) -> None:
         self._images: dict[float, tuple[Tensor, bool]] = {}
@@ -121,3 +135,28 @@ class Finds:
             return True
         hits = [dose for dose, (_, hit) in self._images.items() if hit]
         return None if hits else False
+
+
+class Changed:
+    """An image at the severities of a physical change, which stand where attacks have epsilons.
+
+    Args:
+        images: by severity, each (3, H, W) in [0, 1].
+    """
+
+    bounded = False
+
+    def __init__(self, images: Mapping[float, Tensor]) -> None:
+        self._images = images
+
+    def at(self, image: Tensor, severity: float) -> Tensor:
+        """Return the image at a severity that was asked."""
+        return self._images[severity]
+
+    def outside(self, image: Tensor, severity: float) -> float:
+        """Return 0: a change keeps to the range by itself."""
+        return 0.0
+
+    def found(self, severity: float) -> bool | None:
+        """Return None: a change is after nothing."""
+        return None

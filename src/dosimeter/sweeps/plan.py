@@ -63,6 +63,11 @@ class Setting:
     audience: tuple[str, ...] = ()
     visibility: tuple[float, ...] = ()
 
+    @property
+    def doses(self) -> tuple[float, ...]:
+        """What is asked of each image: epsilons, or the severities of a physical change; first what leaves it alone."""
+        return self.preset.severities or self.epsilons
+
     def computed_by(self, plan: EnginePlan) -> "Setting":
         """Return it with the engine, batch size and tolerance of a plan."""
         return replace(self, engine=plan.identity, batch_size=plan.batch_size, tolerance=plan.tolerance)
@@ -131,4 +136,6 @@ def _cell_id(shard: Cohort, fingerprint: str, device: str, setting: Setting) -> 
         identity["positive"] = shard.positive
     if shard.findings:
         identity["goal"] = threat.goal
+    if setting.preset.severities:
+        identity["severities"] = [setting.preset.severities, setting.preset.unit]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]

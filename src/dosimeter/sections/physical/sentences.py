@@ -1,0 +1,97 @@
+"""What the section says: which change breaks a classifier first, and attacks that may be seen as well."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from dosimeter.analysis.names import attack_title, change_kind, change_title, model_name
+from dosimeter.analysis.wording import joined, mark, records
+from dosimeter.presentation.numbers import dose, percent
+
+Tables = Mapping[str, pd.DataFrame]
+
+HALF = 0.5
+
+MOST_NAMED = 4
+"""Changes that a sentence names."""
+
+
+def assumptions(meta: Mapping[str, Any]) -> list[str]:
+    """Return which constants of the apparatus were assumed, and which were declared; empty where none is needed."""
+    told = [kind for each in (meta.get("kinds") or {}).get("changes", []) if (kind := change_kind(each["name"]))]
+    values = {name: value for kind in told for name, value in kind.constants.items()}
+    assumed = [name for name in values if any(name in kind.assumed for kind in told)]
+    known = [name for name in values if name not in assumed]
+    said = []
+    for names, how in (
+        (assumed, "Assumed of the apparatus, as nobody declared it"),
+        (known, "Declared of the apparatus"),
+    ):
+        listed = ", ".join(f"{name.replace('_', ' ')} {values[name]:g}" for name in names if values[name] is not None)
+        if listed:
+            said.append(f"{how}: {listed}.")
+    return said
+
+
+def sentences(tables: Tables) -> list[str]:
+    """Return, for each classifier, which change breaks it first, and what an attack costs that may be seen as well."""
+    ranking = tables["physical_ranking"]
+    floats = ranking[ranking["storage"] == "float"]
+    keys = [name for name in ("cohort", "protocol", "model", "defence", "decision") if name in floats]
+    said = []
+    for names, mine in floats.groupby(keys, sort=False, observed=True):
+        chosen = dict(zip(keys, names, strict=True))
+        who = f"{model_name(chosen['model'])} on {chosen['cohort']}, {chosen['protocol']} protocol"
+        said.append(f"{who}: {_first(mine.sort_values('place'))}")
+        said += [f"{who}: {each}" for each in _beside(_of(tables["equal_visibility"], chosen))]
+    return said
+
+
+def _of(table: pd.DataFrame, keys: Mapping[str, Any]) -> pd.DataFrame:
+    for name, value in keys.items():
+        table = table[table[name] == value] if name in table else table
+    return table
+
+
+def _first(ranking: pd.DataFrame) -> str:
+    """Return which of the changes breaks it first, and which never do."""
+    broken, kept = ranking[~ranking["censored"]], ranking[ranking["censored"]]
+    titles = joined([change_title(str(each)) for each in kept["change"]])
+    titles = titles if len(kept) <= MOST_NAMED else f"the other {len(kept)} changes"
+    spared = f" At no severity asked is half lost under {titles}." if len(kept) and len(broken) else ""
+    if broken.empty:
+        row = records(ranking)[0]
+        return (
+            f"no change loses half of its {row['n']} right answers at any severity asked; {_named(row)} at "
+            f"{_severity(row['severity_max'], row['unit'])} loses most, {percent(row['lost_max'])}."
+        )
+    row = records(broken)[0]
+    return (
+        f"{_named(row)} breaks it first, half of its {row['n']} right answers being lost at "
+        f"{_severity(row['severity50'], row['unit'])}, where images are moved by {row['jnd50']:.1f} JND.{spared}"
+    )
+
+
+def _beside(equal: pd.DataFrame) -> Iterator[str]:
+    """Yield what the farthest change that it bears costs, for the change that it bears with most to be seen."""
+    borne = equal[equal["lost"] < HALF]
+    if borne.empty:
+        return
+    row = records(borne.sort_values("jnd", kind="stable"))[-1]
+    what = f"{attack_title(str(row['preset']))} at epsilon {dose(row['epsilon'])}"
+    as_well = f"an attack that moves them no farther, {what}," if row["beyond"] else f"an attack seen as well, {what},"
+    yield (
+        f"it bears {_named(row)} at {_severity(row['severity'], row['unit'])}: {percent(row['lost'])} of {row['n']} "
+        f"right answers are lost although images are moved by {row['jnd']:.1f} JND, and {as_well} loses "
+        f"{percent(row['lost_attack'])}{mark(row)}."
+    )
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    return change_title(str(row["change"]))
+
+
+def _severity(value: float, unit: str) -> str:
+    sign = "-" if value < 0 else ""
+    return f"{sign}{dose(abs(value))} {unit}"
