@@ -1,5 +1,6 @@
 """The table of any number of classes, and of classifiers that share a name: what `compact` makes of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +158,7 @@ def test_decisions_are_not_pooled() -> None:
         epsilons=(0.0, 1e-3, 3e-3, 9e-3), refine=False,
     )  # fmt: skip
     frame = pd.concat([run.frame.assign(decision="edema"), run.frame.assign(decision="nodule")])
-    plain, found = build_tables(run), build_tables(run._replace(frame=frame))
+    plain, found = build_tables(run), build_tables(replace(run, frame=frame))
     for name, table in plain.items():
         if "model" not in table or name in ("training", "taxonomy"):
             continue

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -262,7 +263,7 @@ def test_write_figures_names_them_as_the_paper_does(tmp_path: Path) -> None:
 def test_a_picture_of_a_preset_without_rows_is_left_out(tmp_path: Path) -> None:
     run = make_responses(cohorts={"covid-ct": "ct"}, models=("vgg16",), presets=("sound",), n_cases=6)
     ghosts = [{**each, "preset": "paper"} for each in run.meta["exemplars"]]
-    made = run._replace(meta=run.meta | {"exemplars": [*run.meta["exemplars"], *ghosts]})
+    made = replace(run, meta=run.meta | {"exemplars": [*run.meta["exemplars"], *ghosts]})
     names = [[figure.name for figure in write_figures(each, build_tables(each), tmp_path)] for each in (run, made)]
     assert names[0] == names[1]
 

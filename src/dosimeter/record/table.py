@@ -10,8 +10,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,8 +61,9 @@ BATCH = 8_192
 """Rows decoded at once: more would take more memory than the table itself, and hardly less time."""
 
 
-class Responses(NamedTuple):
-    """A table and the facts that travel with it.
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """A table and the facts that travel with it; it unpacks into these two.
 
     Attributes:
         frame: of `read` all rows; of `read_compact`, and below it, those of attacks: every one has an epsilon.
@@ -72,6 +74,10 @@ class Responses(NamedTuple):
     frame: pd.DataFrame
     meta: dict[str, Any]
     physical: pd.DataFrame | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.frame
+        yield self.meta
 
 
 def responses_of(frame: pd.DataFrame, meta: dict[str, Any]) -> Responses:

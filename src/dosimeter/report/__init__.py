@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from dosimeter.analysis import names
@@ -68,7 +69,7 @@ def _draw(responses: table.Responses, run_folder: Path, progress: Progress) -> P
 def _draw_named(responses: table.Responses, run_folder: Path, progress: Progress) -> Path:
     seen = measured(*responses)
     # No other analysis looks at these columns, a third of the table.
-    responses = responses._replace(frame=responses.frame.drop(columns=[*table.VISIBILITY]))
+    responses = replace(responses, frame=responses.frame.drop(columns=[*table.VISIBILITY]))
     with tempfile.TemporaryDirectory(dir=run_folder, prefix=".redraw-") as draft_name:
         draft = Path(draft_name)
         progress.begin("tables", 0)

@@ -6,7 +6,7 @@ answers only what is clear: where the two best logits are closer than its tolera
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Event
 from typing import NamedTuple
 
@@ -60,6 +60,10 @@ class Question(NamedTuple):
     target: Target
     storage: str
     epsilon: float
+
+
+Witness = Callable[[Question, Tensor], None]
+"""Looks at a question's image (3, H, W) as it was stored, at its own size."""
 
 
 class Answer(NamedTuple):
@@ -119,12 +123,16 @@ class Answers:
         self._rejects = getattr(engine.network, "rejects", False)
         self.n_forward = 0
 
-    def ask(self, questions: Iterable[Question]) -> list[Answer]:
-        """Return one answer for each question, in order; at most one batch of images is held in memory."""
+    def ask(self, questions: Iterable[Question], *, witness: Witness | None = None) -> list[Answer]:
+        """Return one answer for each question, in order; at most one batch of images is held in memory.
+
+        Args:
+            witness: shown the stored image of every question.
+        """
         noted: list[tuple[bytes, Dose, bool, Decision]] = []
         pending: dict[bytes, Tensor] = {}
         for question in questions:
-            digest, image, dose, unchanged = self._store(question)
+            digest, image, dose, unchanged = self._store(question, witness)
             noted.append((digest, dose, unchanged, question.target.decision))
             if digest not in self._known and digest not in pending:
                 pending[digest] = image
@@ -149,12 +157,14 @@ class Answers:
         self._forward({} if digest in self._known else {digest: shown})
         return self._known[digest]
 
-    def _store(self, question: Question) -> tuple[bytes, Tensor, Dose, bool]:
+    def _store(self, question: Question, witness: Witness | None) -> tuple[bytes, Tensor, Dose, bool]:
         target, storage, epsilon = question
         adversarial = target.path.at(target.image, epsilon)
         if target.path.bounded:
             check(target.image, adversarial, epsilon=epsilon, attack=self._attack)
         image = as_stored(adversarial, storage)
+        if witness is not None:
+            witness(question, image)
         digest, unperturbed = _digest(image), self._unchanged(target, storage)
         dose = measure(target.image, image, outside=target.path.outside(target.image, epsilon))
         shown = self._on_grid(image, target, storage)
@@ -219,10 +229,10 @@ class CheckedAnswers:
         self._reference = reference
         self._tolerance = tolerance
 
-    def ask(self, questions: Iterable[Question]) -> list[Answer]:
-        """Return one answer for each question, in order."""
+    def ask(self, questions: Iterable[Question], *, witness: Witness | None = None) -> list[Answer]:
+        """Return one answer for each question, in order; `witness` as in `Answers.ask`."""
         asked = list(questions)
-        replies = self._fast.ask(asked)
+        replies = self._fast.ask(asked, witness=witness)
         doubtful = [index for index, reply in enumerate(replies) if not reply.gap >= self._tolerance]
         for index, reply in zip(doubtful, self.confirm([asked[index] for index in doubtful]), strict=True):
             replies[index] = reply

@@ -18,7 +18,7 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.decisions import CLASS, Decided, decided
 from dosimeter.models.native import ImageTooLarge, Shrinking, native_image, shrink
 from dosimeter.record.compact import UNDEFENDED
-from dosimeter.sweeps.answers import Answer, Answers, CheckedAnswers, Question, Stopped, Target, as_stored
+from dosimeter.sweeps.answers import Answer, Answers, CheckedAnswers, Question, Stopped, Target
 from dosimeter.sweeps.changes import with_changes
 from dosimeter.sweeps.flips import Bracket, bisect, first_bracket
 from dosimeter.sweeps.paths import Path, Ray, Still
@@ -97,6 +97,7 @@ class _Execution:
         self._physical = cell.setting.preset.is_physical
         self._changed: dict[str, Path] = {}  # by case, of a physical change
         self._references: dict[str, Reference] = {}  # by case
+        self._seen: dict[tuple[str, str, str, float], Mapping[str, float | None]] = {}
         self._records = {record.case_id: record for record in cell.shard.records}
         self._stop = stop
         self._engine = engine
@@ -189,7 +190,7 @@ class _Execution:
             Question(target._replace(logits=None, decision=theirs.asks(target.decision)), storage, epsilon)
             for target in targets
             for storage in setting.preset.storages
-            for epsilon in setting.epsilons
+            for epsilon in setting.doses
         ]
         for question, answer in zip(questions, self._open(listener).ask(questions), strict=True):
             record = self._records[question.target.case_id]
@@ -262,7 +263,7 @@ class _Execution:
             for storage in storages
             for epsilon in setting.doses
         ]
-        replies = self._answers.ask(grid)
+        replies = self._answers.ask(grid, witness=self._look)
         asked = [(question, reply, True) for question, reply in zip(grid, replies, strict=True)]
         if not setting.refine:
             return asked
@@ -287,7 +288,7 @@ class _Execution:
             **self._asked_at(question),
             "on_grid": on_grid,
             **answer.dose._asdict(),
-            **(self._seen(question) if on_grid else {}),
+            **(self._seen[_key(question)] if on_grid else {}),
             "unchanged": answer.unchanged,
             "grad_zero": question.target.grad_zero,
             "found": question.target.path.found(question.epsilon),
@@ -316,13 +317,13 @@ class _Execution:
         """Return an attack's epsilon, or a physical change's severity."""
         return {"severity" if self._physical else "epsilon": question.epsilon}
 
-    def _seen(self, question: Question) -> Mapping[str, float | None]:
-        target, storage, epsilon = question
+    def _look(self, question: Question, stored: Tensor) -> None:
+        """Measure how far a question's image may be seen; every classifier that it is shown to has a row of that."""
+        target, epsilon = question.target, question.epsilon
         if target.case_id not in self._references:
             self._references[target.case_id] = Reference(target.image)
-        stored = as_stored(target.path.at(target.image, epsilon), storage)
         costly = self._physical or epsilon in self._cell.setting.visibility
-        return self._references[target.case_id].seen(stored, costly=costly)
+        self._seen[_key(question)] = self._references[target.case_id].seen(stored, costly=costly)
 
     def _error_row(self, record: Record, message: str, question: Question | None = None) -> Row:
         asked: Row = {} if question is None else {
