@@ -103,7 +103,7 @@ def _breaking_dose(table: pd.DataFrame, repeats: pd.DataFrame) -> str:
 
 def _dose(row: Mapping[str, Any]) -> str:
     if row["censored"]:
-        return f"above {row['epsilon_max']:g}{mark(row)}"
+        return f"above {row['epsilon_max']:.3g}{mark(row)}"
     high = "beyond the largest asked" if row["high_censored"] else f"{row['epsilon50_high']:.2g}"
     step = f"{TO_A_STEP}, " if row.get("grid_step") else ""
     interval = "" if pd.isna(row["epsilon50_low"]) else f"{row['epsilon50_low']:.2g} to {high}, {step}"

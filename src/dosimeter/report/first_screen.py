@@ -101,7 +101,7 @@ def _worst(result: Mapping[str, Any]) -> Fact | None:
         return None
     interval = percent_range(worst["low"], worst["high"], 0)
     by = "worst case" if worst["preset"] == WORST_CASE else attack_title(worst["preset"])
-    name = f"right at epsilon {worst['epsilon']:g}, {by}"
+    name = f"right at epsilon {worst['epsilon']:.3g}, {by}"
     level = f"{worst['epsilon'] * GREY_LEVELS_8BIT:.2f} grey levels"
     note = f"95 % interval {interval}; {level}" if interval else level
     return Fact(name, percent(worst["value"]), note, worst.get("evaluation") or "")
@@ -119,11 +119,11 @@ def _stored(result: Mapping[str, Any]) -> Fact | None:
     if not result.get("storage"):
         return None
     if not kept:
-        return Fact("kept by a file", "no", "up to the largest epsilon asked, for half of the images")
+        return Fact("flips kept by a file", "no", "up to the largest epsilon asked, for half of the images")
     least = min(kept, key=lambda each: each["deployed_epsilon"]["value"])
     value = least["deployed_epsilon"]["value"]
     name = storage_name(least["storage"])
-    return Fact("kept by a file", f"from epsilon {value:.2g}", f"{name}, half of {least['n']} images",
+    return Fact("flips kept by a file", f"from epsilon {value:.2g}", f"{name}, half of {least['n']} images",
                 least["evaluation"] or "")  # fmt: skip
 
 
@@ -138,4 +138,4 @@ def _seen(result: Mapping[str, Any], half: float | None) -> Fact | None:
     nearest = min(rows, key=lambda row: abs(row["epsilon"] * GREY_LEVELS_8BIT - half))
     jnd = nearest["median"]
     said = "hardly" if jnd < ONE_JND else "possibly"
-    return Fact("would be seen", said, f"95 % of pixels within {jnd:.1f} JND at epsilon {nearest['epsilon']:g}")
+    return Fact("would be seen", said, f"95 % of pixels within {jnd:.1f} JND at epsilon {nearest['epsilon']:.3g}")
