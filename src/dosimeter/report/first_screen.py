@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dosimeter.analysis.names import WORST_CASE, attack_title, model_name, storage_name
 from dosimeter.presentation.numbers import percent, percent_range
-from dosimeter.report.answer import NOT_EXAMINED, chosen, half_said, judged_of
+from dosimeter.report.answer import NOT_EXAMINED, chosen, judged_of
 from dosimeter.units import GREY_LEVELS_8BIT
 
 MOST = 4
@@ -87,7 +87,8 @@ def _half(attack: Mapping[str, Any] | None) -> Fact | None:
     half, levels = attack["epsilon50"], attack["grey_levels"]
     mark = attack.get("evaluation") or ""
     if half["value"] is None:
-        return Fact("epsilon50", "beyond the largest asked" if half["censored"] else "none", half_said(attack), mark)
+        said = "beyond the largest asked" if half["censored"] else "none"
+        return Fact("epsilon50", said, attack_title(attack["preset"]), mark)
     interval = "no interval"
     if levels["low"] is not None:
         high = "beyond the largest asked" if levels["high"] is None else f"{levels['high']:.2f}"
