@@ -62,7 +62,7 @@ def _evaluations(checks: pd.DataFrame, meta: Mapping[str, Any]) -> str:
     for verdict, meaning in (("UNRELIABLE", "must not be quoted"), ("CAUTION", "to be read with care")):
         named = [
             f"{model_name(row['model'])} on {_where((row['cohort'], row['protocol']))}, "
-            f"{evaluation_name(row['preset'])} (not passed: {row['because']})"
+            f"{evaluation_name(row['preset'], judged['preset'])} (not passed: {row['because']})"
             for row in records(judged[judged["verdict"] == verdict])
         ]
         if named:

@@ -44,7 +44,7 @@ def attack_sentences(tables: Tables, meta: Mapping[str, Any]) -> list[str]:
         )
         harm = _harm(flips[(flips["epsilon"] == middle) & (flips["storage"] == "float")], classes[cohort, protocol])
         where = f"{model_name(model)} on {cohort} ({protocol} protocol)"
-        sentences.append(f"{where}: {_at(rows[rows['epsilon'] == middle], middle)}{harm}")
+        sentences.append(f"{where}: {_at(rows[rows['epsilon'] == middle], middle)} {harm}".strip())
     agreed = in_run_order(tables["rank_agreement"], meta)
     sentences += [_agree(row) for row in records(agreed[agreed["preset"] == WORST_CASE])]
     return sentences
