@@ -51,6 +51,7 @@ class Done(Section):
             protocols=PROTOCOLS,
             subject=run.subject,
             foreign=joined([cohort for cohort in cohorts if not is_subject(cohort)]),
+            fgsm=has_fgsm(run.first.frame),
             beyond=beyond_fgsm(run.first.frame),
         )
         return Page(body)
@@ -72,6 +73,11 @@ def presets(frame: pd.DataFrame) -> list[dict[str, str]]:
     ]
 
 
+def has_fgsm(frame: pd.DataFrame) -> bool:
+    """Whether the run has FGSM, as published or as it should be."""
+    return bool(frame["preset"].isin(STUDY_PRESETS).any())
+
+
 def beyond_fgsm(frame: pd.DataFrame) -> str:
     """Return which attacks were run beside FGSM and which of them are black boxes, noise or another model's images."""
     every = ran(frame)
@@ -83,7 +89,8 @@ def beyond_fgsm(frame: pd.DataFrame) -> str:
     others = [(attack_title(preset), attack) for preset, attack in beside if family(attack) != "control"]
     said = []
     if others:
-        said.append(f"FGSM is one step. Beside it ran {joined([title for title, _ in others])}.")
+        before = "FGSM is one step. Beside it ran" if has_fgsm(frame) else "What ran is"
+        said.append(f"{before} {joined([title for title, _ in others])}.")
     blind = [title for title, attack in others if knowledge(attack) in BLACK_BOXES]
     if blind:
         said.append(f"{joined(blind)} {'need' if len(blind) > 1 else 'needs'} no gradient.")

@@ -28,8 +28,9 @@ class StudyFigures(Section):
             draw = functools.partial(training_curves, training)
             yield Drawing("training", "Training", draw, captions.training(), place=0, attacked=False)
         if not clean.empty:
-            if (panel.clean["positive"] >= 0).any():
-                draw = functools.partial(roc_curves, panel.clean, clean)
+            scored = clean[clean["ece"].notna()]  # labels alone have no threshold to move
+            if len(scored) and (panel.clean["positive"] >= 0).any():
+                draw = functools.partial(roc_curves, panel.clean, scored)
                 yield Drawing("roc", "ROC without attack", draw, captions.roc(panel.tables), place=0, attacked=False)
             draw = functools.partial(metric_bars, clean)
             said = captions.metrics(panel.tables)
