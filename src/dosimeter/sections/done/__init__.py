@@ -13,7 +13,8 @@ PROTOCOLS = {
     "paper": "random 80:20 split of images, stratified by class: images of one patient may lie on both sides",
     "patient": "about 80:20 by patient, stratified by class: no patient lies on both sides",
     "official": "the split that came with the images",
-    "whole": "no image is set aside for training: the networks were trained elsewhere, on what is not known here",
+    "whole": "no image is set aside for training: the networks were trained elsewhere, on images that are known, and "
+    "left out, only where a model card names them",
 }
 LOSSES = {
     "keras_bce": "cross-entropy of probabilities clipped to [1e-7, 1 - 1e-7] (the paper's framework)",
