@@ -16,7 +16,9 @@ from typer.testing import CliRunner
 from dosimeter import registry
 from dosimeter.cli.app import app
 from dosimeter.errors import DosimeterError
+from dosimeter.models.evidence import Outputs
 from dosimeter.models.opening import facts_of
+from dosimeter.models.proposal import _kind
 from dosimeter.models.source import Source, bring
 
 MODULE = """
@@ -245,3 +247,9 @@ def test_what_is_said_of_images_reaches_their_cohort(here: Path, name: str) -> N
         result = CliRunner().invoke(app, [name, usual[0], data, *usual[1:], *meant])
         assert isinstance(result.exception, DosimeterError), result.output
         assert said in str(result.exception)
+
+
+def test_whole_numbers_are_asked_about_and_not_called_a_logit() -> None:
+    places = torch.tensor([[0.0], [2.0], [1.0]])
+    assert _kind(Outputs(places, places), 1, "")[0] == ""
+    assert _kind(Outputs(places + 0.25, 9 * places), 1, "")[0] == "one logit"

@@ -107,6 +107,7 @@ def test_attack_tables_and_sentences_are_the_tables_numbers() -> None:
         "model == 'vgg16' and preset == 'worst case' and epsilon == 0.003 and label == 1"
     )
     missed = flips.iloc[0]
+    assert ". It turns " in sentence
     assert f"{missed['flipped']} of {missed['n']} correctly answered images of COVID-19 into other" in sentence
 
 

@@ -11,7 +11,7 @@ from figure_captions import caption_of
 from response_factory import make_responses
 
 from dosimeter.analysis import marks
-from dosimeter.analysis.evaluation import overall
+from dosimeter.analysis.evaluation import evaluation_name, overall
 from dosimeter.analysis.verdict import verdict
 from dosimeter.presentation.numbers import Cell, median
 from dosimeter.presentation.views import View
@@ -246,3 +246,9 @@ def test_marks_are_made_anew(tables: Tables) -> None:
         pd.testing.assert_frame_equal(again[name], table)
     assert overall(tables["evaluation"])["verdict"].nunique() == 3
     assert marks.COLUMN == "evaluation"
+
+
+def test_all_attacks_are_other_ones_only_beside_fgsm_as_published() -> None:
+    assert evaluation_name("sound", ["paper", "sound"]) == "all other attacks"
+    assert evaluation_name("sound", ["sound"]) == "all attacks"
+    assert evaluation_name("paper", ["paper"]) == "FGSM as published"

@@ -229,8 +229,8 @@ def convergence(trial: Trial) -> Finding | None:
     worth = more / examined * fact["n_survivors"] / fact["n"]
     return Finding(
         worse(unreliable=more > 1 and worth > UNCONVERGED, caution=more > 1 and worth > POINTS),
-        f"At epsilon {fact['epsilon']:g} {fact['n_survivors']} of {fact['n']} images are left; of {examined} of these "
-        f"twice the steps break {fact['n_doubled']}, more starts {fact['n_restarts']}: {100 * worth:.1f} points.",
+        f"At epsilon {fact['epsilon']:.3g} {fact['n_survivors']} of {fact['n']} images are left; of {examined} of "
+        f"these twice the steps break {fact['n_doubled']}, more starts {fact['n_restarts']}: {100 * worth:.1f} points.",
     )
 
 

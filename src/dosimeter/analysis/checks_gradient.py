@@ -29,8 +29,9 @@ def is_constant(trial: Trial) -> bool:
     rule="UNRELIABLE if not (CAUTION if all images get the same logits: then there is none to reach them; CAUTION if "
     "the classifier can only be asked for scores or labels: no attacker of it has one)",
     source=INDICATORS,
-    remedy="Make the layer that stops it differentiable, or let it pass the gradient on unchanged (BPDA, arXiv "
-    "1802.00420); until then only black-box attacks say anything.",
+    remedy="Of a classifier that is only asked bring the network itself, if you have it. Of a network make the layer "
+    "that stops the gradient differentiable, or let it pass the gradient on unchanged (BPDA, arXiv 1802.00420). Until "
+    "then only black-box attacks say anything.",
 )
 def gradient(trial: Trial) -> Finding | None:
     """Judge whether there is a gradient at all."""

@@ -46,6 +46,21 @@ def clean_metrics(frame: pd.DataFrame) -> pd.DataFrame:
     return table.astype({"n_patients": "Int64"}).assign(n_errors=table["n_errors"].fillna(0).astype(int))[columns]
 
 
+_OF_SCORES = ["auc", "auc_low", "auc_high", "auc_method", "brier", "ece"]
+
+
+def without_scores(table: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
+    """Return `clean_metrics` without what needs scores, of classifiers that tell labels alone.
+
+    Their logits are made up (`models.queried.LABEL_LOGIT`): an AUC or a calibration of them says nothing.
+    """
+    cards = meta.get("classifiers", [])
+    blind = {card["model"] for card in cards if (card.get("head") or {}).get("outputs") == "labels"}
+    kept = table.copy()
+    kept.loc[kept["model"].isin(blind), _OF_SCORES] = None
+    return kept
+
+
 @each_seed
 def confusion(frame: pd.DataFrame) -> pd.DataFrame:
     """Return confusion matrices at epsilon 0, one row per (cohort, protocol, model).

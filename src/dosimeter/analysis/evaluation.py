@@ -5,7 +5,7 @@ UNRELIABLE with its number, its rule, its source and what to do. An evaluation i
 attacks: "paper", FGSM as published, by itself; "sound", every other attack together.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -103,9 +103,16 @@ def judge(trial: Trial, family: str = SOUND) -> list[Check]:
     return found
 
 
-def evaluation_name(preset: str) -> str:
-    """Return what people call an evaluation: FGSM as published, or all other attacks together."""
-    return "FGSM as published" if preset == PUBLISHED else "all other attacks"
+def evaluation_name(preset: str, judged: Iterable[str] = (PUBLISHED,)) -> str:
+    """Return what people call an evaluation: FGSM as published, or all other attacks together.
+
+    Args:
+        preset: the evaluation's.
+        judged: of all evaluations beside it; by default FGSM as published is among them.
+    """
+    if preset == PUBLISHED:
+        return "FGSM as published"
+    return "all other attacks" if PUBLISHED in set(judged) else "all attacks"
 
 
 def overall(checks: pd.DataFrame) -> pd.DataFrame:

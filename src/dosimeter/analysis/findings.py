@@ -188,7 +188,7 @@ def _not_monotone(rows: pd.DataFrame) -> Iterator[Judgement]:
         if top["correct"] - lowest["correct"] > max(1, 0.05 * lowest["n"]):
             rises.append(
                 f"under the {preset} preset accuracy is {attacked_accuracy(lowest)} at epsilon "
-                f"{lowest['epsilon']:g} but {attacked_accuracy(top)} at {top['epsilon']:g}"
+                f"{lowest['epsilon']:.3g} but {attacked_accuracy(top)} at {top['epsilon']:.3g}"
             )
     if rises:
         yield Judgement(
@@ -219,9 +219,9 @@ def _survivors(drop: pd.DataFrame) -> Iterator[Judgement]:
     yield Judgement(
         "survivor_bias",
         (
-            f"It is taken over fewer images, {first['n']:.0f} at epsilon {first['epsilon']:g} and {last['n']:.0f} "
-            f"at {last['epsilon']:g}, whose mean original probability goes from {first['original']:.3f} to "
-            f"{last['original']:.3f}. At {last['epsilon']:g} the drop is {last['decrease']:.3f} over those "
+            f"It is taken over fewer images, {first['n']:.0f} at epsilon {first['epsilon']:.3g} and {last['n']:.0f} "
+            f"at {last['epsilon']:.3g}, whose mean original probability goes from {first['original']:.3f} to "
+            f"{last['original']:.3f}. At {last['epsilon']:.3g} the drop is {last['decrease']:.3f} over those "
             f"survivors{judged}, {last['decrease_fixed']:.3f}{interval} over the {last['n_fixed']:.0f} images that "
             f"were right without attack{judged}."
         ),

@@ -63,7 +63,7 @@ def _evaluations(checks: pd.DataFrame, meta: Mapping[str, Any]) -> str:
     for verdict, meaning in (("UNRELIABLE", "must not be quoted"), ("CAUTION", "to be read with care")):
         named = [
             f"{model_name(row['model'])} on {_where((row['cohort'], row['protocol']))}, "
-            f"{evaluation_name(row['preset'])} ({unmet(row['because'])})"
+            f"{evaluation_name(row['preset'], judged['preset'])} ({unmet(row['because'])})"
             for row in records(judged[judged["verdict"] == verdict])
         ]
         if named:
@@ -104,7 +104,7 @@ def _breaking_dose(table: pd.DataFrame, repeats: pd.DataFrame) -> str:
 
 def _dose(row: Mapping[str, Any]) -> str:
     if row["censored"]:
-        return f"above {row['epsilon_max']:g}{mark(row)}"
+        return f"above {row['epsilon_max']:.3g}{mark(row)}"
     high = "beyond the largest asked" if row["high_censored"] else f"{row['epsilon50_high']:.2g}"
     step = f"{TO_A_STEP}, " if row.get("grid_step") else ""
     interval = "" if pd.isna(row["epsilon50_low"]) else f"{row['epsilon50_low']:.2g} to {high}, {step}"

@@ -127,6 +127,12 @@ class Outputs(NamedTuple):
     beyond: Tensor
 
     @property
+    def are_whole(self) -> bool:
+        """Whether all are whole numbers."""
+        both = torch.cat(self)
+        return bool((both == both.round()).all())
+
+    @property
     def stay_shares(self) -> bool:
         """Whether they never leave [0, 1]."""
         both = torch.cat(self)

@@ -131,7 +131,7 @@ def _outputs(sheet: Sheet, card: ModelCard, brought: Brought, found: Outputs, *,
         sheet.known("outputs", kind)
     else:
         sheet.ask("outputs")
-    return _with_classes(card.model_copy(update={"outputs": kind or "logits"}), n)
+    return _with_classes(card.model_copy(update={"outputs": kind or ("one logit" if n == 1 else "logits")}), n)
 
 
 def _kind(found: Outputs, n: int, whose: str) -> tuple[str, str]:
@@ -142,6 +142,8 @@ def _kind(found: Outputs, n: int, whose: str) -> tuple[str, str]:
         return "", "they stay in [0, 1], so that a sigmoid stands before them; findings are the logits before it"
     if found.activation == "sigmoid":
         return "one probability", "it stays in [0, 1], also far outside the range of images"
+    if n == 1 and found.are_whole:
+        return "", 'whole numbers, which may be places of classes: outputs = "labels" of an ONNX file or an endpoint'
     if n == 1:
         return "one logit", "a logit"
     if whose:

@@ -94,4 +94,4 @@ def _worst(worst: Mapping[str, Any] | None) -> str:
     )
     name = "over all attacks" if worst["preset"] == WORST_CASE else attack_title(worst["preset"])
     share = f"{100 * worst['value']:.1f} %"
-    return f"worst-case accuracy at epsilon {worst['epsilon']:g} {share} ({worst['n']} images{interval}; {name})"
+    return f"worst-case accuracy at epsilon {worst['epsilon']:.3g} {share} ({worst['n']} images{interval}; {name})"

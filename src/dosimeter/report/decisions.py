@@ -4,7 +4,7 @@ Tables have a column `decision`. Everything else of the report speaks of a cohor
 one pass of a classifier answered several questions.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -38,6 +38,23 @@ def by_finding(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> tupl
     blank = pd.Categorical([""] * len(frame), categories=[""])
     told = frame.assign(cohort=cohort.astype("category"), decision=blank)
     return Responses(told, meta), {name: _table(name, table, decisions) for name, table in tables.items()}
+
+
+def together(cohorts: Iterable[str]) -> str:
+    """Return names of cohorts for a title, each once: "COHORT, FINDING and FINDING" of those of one cohort.
+
+    Example:
+        >>> together(["films, nodule", "films, effusion", "slices"])
+        'films, nodule and effusion; slices'
+    """
+    by_cohort: dict[str, list[str]] = {}
+    for cohort in cohorts:
+        name, _, decision = cohort.partition(", ")
+        by_cohort.setdefault(name, []).extend([decision] if decision else [])
+    said = [
+        ", ".join([name, *([" and ".join(decisions)] if decisions else [])]) for name, decisions in by_cohort.items()
+    ]
+    return "; ".join(said)
 
 
 def _named(cohort: object, decision: object) -> str:

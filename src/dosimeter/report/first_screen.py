@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from dosimeter.analysis.names import WORST_CASE, attack_title, model_name, storage_name
 from dosimeter.analysis.wording import unmet
 from dosimeter.presentation.numbers import percent, percent_range
-from dosimeter.report.answer import NOT_EXAMINED, chosen, half_said, judged_of
+from dosimeter.report.answer import NOT_EXAMINED, chosen, judged_of
 from dosimeter.units import GREY_LEVELS_8BIT
 
 MOST = 4
@@ -88,7 +88,8 @@ def _half(attack: Mapping[str, Any] | None) -> Fact | None:
     half, levels = attack["epsilon50"], attack["grey_levels"]
     mark = attack.get("evaluation") or ""
     if half["value"] is None:
-        return Fact("epsilon50", "beyond the largest asked" if half["censored"] else "none", half_said(attack), mark)
+        said = "beyond the largest asked" if half["censored"] else "none"
+        return Fact("epsilon50", said, attack_title(attack["preset"]), mark)
     interval = "no interval"
     if levels["low"] is not None:
         high = "beyond the largest asked" if levels["high"] is None else f"{levels['high']:.2f}"
@@ -102,7 +103,7 @@ def _worst(result: Mapping[str, Any]) -> Fact | None:
         return None
     interval = percent_range(worst["low"], worst["high"], 0)
     by = "worst case" if worst["preset"] == WORST_CASE else attack_title(worst["preset"])
-    name = f"right at epsilon {worst['epsilon']:g}, {by}"
+    name = f"right at epsilon {worst['epsilon']:.3g}, {by}"
     level = f"{worst['epsilon'] * GREY_LEVELS_8BIT:.2f} grey levels"
     note = f"95 % interval {interval}; {level}" if interval else level
     return Fact(name, percent(worst["value"]), note, worst.get("evaluation") or "")
@@ -120,11 +121,11 @@ def _stored(result: Mapping[str, Any]) -> Fact | None:
     if not result.get("storage"):
         return None
     if not kept:
-        return Fact("kept by a file", "no", "up to the largest epsilon asked, for half of the images")
+        return Fact("flips kept by a file", "no", "up to the largest epsilon asked, for half of the images")
     least = min(kept, key=lambda each: each["deployed_epsilon"]["value"])
     value = least["deployed_epsilon"]["value"]
     name = storage_name(least["storage"])
-    return Fact("kept by a file", f"from epsilon {value:.2g}", f"{name}, half of {least['n']} images",
+    return Fact("flips kept by a file", f"from epsilon {value:.2g}", f"{name}, half of {least['n']} images",
                 least["evaluation"] or "")  # fmt: skip
 
 
@@ -139,4 +140,4 @@ def _seen(result: Mapping[str, Any], half: float | None) -> Fact | None:
     nearest = min(rows, key=lambda row: abs(row["epsilon"] * GREY_LEVELS_8BIT - half))
     jnd = nearest["median"]
     said = "hardly" if jnd < ONE_JND else "possibly"
-    return Fact("would be seen", said, f"95 % of pixels within {jnd:.1f} JND at epsilon {nearest['epsilon']:g}")
+    return Fact("would be seen", said, f"95 % of pixels within {jnd:.1f} JND at epsilon {nearest['epsilon']:.3g}")

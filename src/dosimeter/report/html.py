@@ -14,6 +14,7 @@ from PIL import Image
 from dosimeter.analysis import names
 from dosimeter.presentation.section import Page, Reading, fill, read_file
 from dosimeter.record.table import Responses
+from dosimeter.report.decisions import together
 from dosimeter.report.figures import FigureFile
 from dosimeter.report.first_screen import MOST, Card, cards
 from dosimeter.report.glossary import GLOSSARY
@@ -101,7 +102,7 @@ def render(
     ]
     order = [*([first] if first else []), *(picture for each in shown for picture in each.pictures)]
     numbers = {picture.figure.name: number for number, picture in enumerate(order, start=1)}
-    cohorts = ", ".join(dict.fromkeys(cohort for cohort, _ in run.trials))
+    cohorts = together(dict.fromkeys(cohort for cohort, _ in run.trials))
     filled = fill(
         __package__,
         "report.html",

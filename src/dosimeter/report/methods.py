@@ -169,7 +169,8 @@ def _verdicts(run: Quoted) -> Iterator[str]:
         because = f" ({unmet(row['because'])})" if row["because"] else ""
         where = f"{model_name(row['model'])} on {row['cohort']}, {row['protocol']} protocol"
         seed = f", seed {row['seed']}" if "seed" in row else ""
-        yield f"Evaluation of {where}{seed}, {evaluation_name(str(row['preset']))}: {row['verdict']}{because}."
+        name = evaluation_name(str(row["preset"]), run.verdicts["preset"])
+        yield f"Evaluation of {where}{seed}, {name}: {row['verdict']}{because}."
 
 
 def _made_with(meta: Mapping[str, Any]) -> Iterator[str]:

@@ -8,7 +8,7 @@ import pandas as pd
 from dosimeter import registry
 from dosimeter.analysis.attacks import reported_doses, robust_accuracy
 from dosimeter.analysis.base import MODEL
-from dosimeter.analysis.clean import clean_metrics
+from dosimeter.analysis.clean import clean_metrics, without_scores
 from dosimeter.analysis.evaluation import overall
 from dosimeter.analysis.flips import epsilon50
 from dosimeter.analysis.marks import with_marks
@@ -38,7 +38,7 @@ class Quoted:
     @cached_property
     def clean(self) -> pd.DataFrame:
         """Metrics without attack, see `clean.clean_metrics`."""
-        return clean_metrics(self.responses.frame)
+        return without_scores(clean_metrics(self.responses.frame), self.responses.meta)
 
     @cached_property
     def physical(self) -> pd.DataFrame:

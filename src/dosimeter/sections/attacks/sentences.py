@@ -44,7 +44,7 @@ def attack_sentences(tables: Tables, meta: Mapping[str, Any]) -> list[str]:
         )
         harm = _harm(flips[(flips["epsilon"] == middle) & (flips["storage"] == "float")], classes[cohort, protocol])
         where = f"{model_name(model)} on {cohort} ({protocol} protocol)"
-        sentences.append(f"{where}: {_at(rows[rows['epsilon'] == middle], middle)}{harm}")
+        sentences.append(f"{where}: {_at(rows[rows['epsilon'] == middle], middle)} {harm}".strip())
     agreed = in_run_order(tables["rank_agreement"], meta)
     sentences += [_agree(row) for row in records(agreed[agreed["preset"] == WORST_CASE])]
     return sentences
@@ -56,7 +56,7 @@ def _at(rows: pd.DataFrame, epsilon: float) -> str:
     single = [row for row in by_preset.values() if row["role"] == "attack"]
     best = min(single, key=lambda row: (row["accuracy"], place(row["preset"])))
     sentence = (
-        f"at epsilon {epsilon:g} the worst case over {len(single)} attacks leaves an accuracy of "
+        f"at epsilon {epsilon:.3g} the worst case over {len(single)} attacks leaves an accuracy of "
         f"{attacked_accuracy(by_preset[WORST_CASE])}; the strongest single attack is {attack_title(best['preset'])}, "
         f"which leaves {percent(best['accuracy'])}{mark(best)}"
     )

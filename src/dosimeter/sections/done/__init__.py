@@ -13,7 +13,8 @@ PROTOCOLS = {
     "paper": "random 80:20 split of images, stratified by class: images of one patient may lie on both sides",
     "patient": "about 80:20 by patient, stratified by class: no patient lies on both sides",
     "official": "the split that came with the images",
-    "whole": "no image is set aside for training: the networks were trained elsewhere, on what is not known here",
+    "whole": "no image is set aside for training: the networks were trained elsewhere, on images that are known, and "
+    "left out, only where a model card names them",
 }
 LOSSES = {
     "keras_bce": "cross-entropy of probabilities clipped to [1e-7, 1 - 1e-7] (the paper's framework)",
@@ -51,6 +52,7 @@ class Done(Section):
             protocols=PROTOCOLS,
             subject=run.subject,
             foreign=joined([cohort for cohort in cohorts if not is_subject(cohort)]),
+            fgsm=has_fgsm(run.first.frame),
             beyond=beyond_fgsm(run.first.frame),
         )
         return Page(body)
@@ -72,6 +74,11 @@ def presets(frame: pd.DataFrame) -> list[dict[str, str]]:
     ]
 
 
+def has_fgsm(frame: pd.DataFrame) -> bool:
+    """Whether the run has FGSM, as published or as it should be."""
+    return bool(frame["preset"].isin(STUDY_PRESETS).any())
+
+
 def beyond_fgsm(frame: pd.DataFrame) -> str:
     """Return which attacks were run beside FGSM and which of them are black boxes, noise or another model's images."""
     every = ran(frame)
@@ -83,7 +90,8 @@ def beyond_fgsm(frame: pd.DataFrame) -> str:
     others = [(attack_title(preset), attack) for preset, attack in beside if family(attack) != "control"]
     said = []
     if others:
-        said.append(f"FGSM is one step. Beside it ran {joined([title for title, _ in others])}.")
+        before = "FGSM is one step. Beside it ran" if has_fgsm(frame) else "What ran is"
+        said.append(f"{before} {joined([title for title, _ in others])}.")
     blind = [title for title, attack in others if knowledge(attack) in BLACK_BOXES]
     if blind:
         said.append(f"{joined(blind)} {'need' if len(blind) > 1 else 'needs'} no gradient.")

@@ -140,7 +140,9 @@ def _reporting(trial: Trial, robust: str) -> Iterator[Row]:
         yield (
             METRICS,
             "22, calibration",
-            f"Expected calibration error of unperturbed images: {errors}.",
+            f"Expected calibration error of unperturbed images: {errors}."
+            if errors
+            else "Not measured: labels alone have no probability.",
             ("Calibration at the prevalence of the intended use."),
         )
     yield CLAIM, "Robustness or sensitivity analysis", robust, "A clinical reading of what a wrong answer would cause."

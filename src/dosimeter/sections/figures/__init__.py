@@ -28,8 +28,9 @@ class StudyFigures(Section):
             draw = functools.partial(training_curves, training)
             yield Drawing("training", "Training", draw, captions.training(), place=0, attacked=False)
         if not clean.empty:
-            if (panel.clean["positive"] >= 0).any():
-                draw = functools.partial(roc_curves, panel.clean, clean)
+            scored = clean[clean["ece"].notna()]  # labels alone have no threshold to move
+            if len(scored) and (panel.clean["positive"] >= 0).any():
+                draw = functools.partial(roc_curves, panel.clean, scored)
                 yield Drawing("roc", "ROC without attack", draw, captions.roc(panel.tables), place=0, attacked=False)
             draw = functools.partial(metric_bars, clean)
             said = captions.metrics(panel.tables)
@@ -65,7 +66,7 @@ def _attacked(panel: Panel) -> Iterator[Drawing]:
     draw = functools.partial(accuracy_curves, curves)
     yield Drawing("accuracy", "Accuracy against epsilon", draw, captions.accuracy(panel.tables), place=3)
     if (curves["storage"] == "float").any():
-        title = f"One image's probabilities at epsilon {drop_epsilon(answers):g}"
+        title = f"One image's probabilities at epsilon {drop_epsilon(answers):.3g}"
         draw = functools.partial(single_image_drop, answers, panel.classes, curves)
         yield Drawing("drop", title, draw, captions.drop(panel.cohort), place=4)
     draw, said = functools.partial(zero_gradients, curves), captions.unchanged(panel.tables)

@@ -100,7 +100,7 @@ def single_image_drop(answers: pd.DataFrame, classes: Sequence[str], evaluations
             if row == len(presets) - 1:
                 ax.set_xlabel("probability")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    labels = [label.replace("adversarial", f"adversarial, epsilon {epsilon:g}") for label in labels]
+    labels = [label.replace("adversarial", f"adversarial, epsilon {epsilon:.3g}") for label in labels]
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
 

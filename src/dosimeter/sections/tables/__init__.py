@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from dosimeter.analysis.attacks import reported_doses
-from dosimeter.analysis.clean import clean_metrics, confusion, training
+from dosimeter.analysis.clean import clean_metrics, confusion, training, without_scores
 from dosimeter.analysis.clusters import FEWEST
 from dosimeter.analysis.curves import fgsm_accuracy
 from dosimeter.analysis.drops import probability_drop
@@ -53,7 +53,7 @@ class StudyTables(Section):
     def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
         """Return all of `captions`; fgsm_accuracy and probability_drop are of FGSM alone, whatever else was run."""
         return {
-            "clean_metrics": clean_metrics(rows.frame),
+            "clean_metrics": without_scores(clean_metrics(rows.frame), rows.meta),
             "confusion": confusion(rows.frame),
             "training": training(rows.meta),
             "fgsm_accuracy": fgsm_accuracy(rows.fgsm),

@@ -10,7 +10,7 @@ from dosimeter.presentation.paper import Field, PaperTable
 def verdicts(checks: pd.DataFrame) -> pd.DataFrame:
     """Return the verdict on every evaluation, with the checks that say so."""
     found = overall(checks)
-    return found.assign(family=[evaluation_name(preset) for preset in found["preset"]])
+    return found.assign(family=[evaluation_name(preset, found["preset"]) for preset in found["preset"]])
 
 
 EVALUATION = PaperTable(

@@ -71,15 +71,15 @@ def trust(checks: pd.DataFrame, order: Sequence[tuple[str, str]]) -> Iterator[Tr
         models = in_order(mine["model"])
         keys = [(model, preset) for model in models for preset in (PUBLISHED, "sound") if (model, preset) in verdicts]
         lines = [
-            Line(*_names(key), Mark(MARKS[row["verdict"]], row["verdict"], row["because"]))
+            Line(*_names(key, keys), Mark(MARKS[row["verdict"]], row["verdict"], row["because"]))
             for key in keys
             for row in [verdicts[key]]
         ]
         yield Trust(f"{trial[0]}, {trial[1]} protocol", lines, list(_checks(mine, keys)), list(_remedies(mine, keys)))
 
 
-def _names(key: tuple[str, str]) -> tuple[str, str]:
-    return model_name(key[0]), evaluation_name(key[1])
+def _names(key: tuple[str, str], keys: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    return model_name(key[0]), evaluation_name(key[1], [preset for _, preset in keys])
 
 
 def _checks(checks: pd.DataFrame, keys: Sequence[tuple[str, str]]) -> Iterator[Checked]:
@@ -99,4 +99,4 @@ def _remedies(checks: pd.DataFrame, keys: Sequence[tuple[str, str]]) -> Iterator
     failed = checks[checks["verdict"] != "PASS"]
     for title, rows in failed.groupby("title", sort=False):
         where = [key for key in keys if ((rows["model"] == key[0]) & (rows["preset"] == key[1])).any()]
-        yield f"{title} ({'; '.join(', '.join(_names(key)) for key in where)})", str(rows["remedy"].iloc[0])
+        yield f"{title} ({'; '.join(', '.join(_names(key, keys)) for key in where)})", str(rows["remedy"].iloc[0])
