@@ -124,8 +124,8 @@ def _stored(result: Mapping[str, Any]) -> Fact | None:
     least = min(kept, key=lambda each: each["deployed_epsilon"]["value"])
     value = least["deployed_epsilon"]["value"]
     name = storage_name(least["storage"])
-    return Fact("kept by a file", f"from epsilon {value:.2g}", f"{name}, half of {least['n']} images",
-                least["evaluation"] or "")  # fmt: skip
+    note = f"{name} undoes less; epsilon {value:.2g}, half of {least['n']} images"
+    return Fact("kept by a file", f"from {value * GREY_LEVELS_8BIT:.2f} grey levels", note, least["evaluation"] or "")
 
 
 def _seen(result: Mapping[str, Any], half: float | None) -> Fact | None:
@@ -139,4 +139,5 @@ def _seen(result: Mapping[str, Any], half: float | None) -> Fact | None:
     nearest = min(rows, key=lambda row: abs(row["epsilon"] * GREY_LEVELS_8BIT - half))
     jnd = nearest["median"]
     said = "hardly" if jnd < ONE_JND else "possibly"
-    return Fact("would be seen", said, f"95 % of pixels within {jnd:.1f} JND at epsilon {nearest['epsilon']:g}")
+    note = f"a display model, not readers: {jnd:.1f} JND at epsilon {nearest['epsilon']:g}"
+    return Fact("would be seen", said, note)
