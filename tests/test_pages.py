@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ WITH_PYTHON = [
 CACHE = Path.home() / ".cache" / "dosimeter"
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)[^)]*\)")
 _COMMAND = re.compile(r"^(?:\$ )?(dosimeter .*?)(?:\s+#.*)?$", re.MULTILINE)
-_SHELL = re.compile(r"^```(?:sh|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SHELL = re.compile(r"^```(?:sh|bash|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -39,6 +40,32 @@ def test_links_of_a_page_lead_to_files_of_the_clone(page: str) -> None:
         assert "](study.md#a-runs-folder)" in text_of(page)  # whose anchor the site's build checks
     lost = [link for link in _LINK.findall(text_of(page)) if not ((ROOT / page).parent / link).is_file()]
     assert not lost
+
+
+TREATED = {
+    "python": "run, but where they need what only their reader has: see `WITH_PYTHON` and test_tutorials",
+    "sh": "run in tutorials; elsewhere looked up, commands and options: they name cohorts and files of a reader",
+    "console": "likewise, with what is printed",
+    "toml": "parsed",
+    "yaml": "parsed",
+    "bash": "of a scheduler: not run, its commands are looked up",
+    "dockerfile": "not run: it needs a network",
+}
+"""What becomes of the blocks of code in these tests, by their language."""
+
+_FENCED = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_a_page_has_a_language_that_is_treated_here(page: str) -> None:
+    for language, text in _FENCED.findall(text_of(page)):
+        assert language in TREATED or not language, language  # without one: what is printed, or a sketch
+        if not language:
+            assert not re.search(r"^(import|from) \w+", text, re.MULTILINE), "Python without its name is never run"
+        if language == "toml":
+            tomllib.loads(text)
+        if language == "yaml":
+            pytest.importorskip("yaml").safe_load(text)
 
 
 def unknown(line: str) -> str:

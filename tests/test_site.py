@@ -28,7 +28,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow  # some fifty pages
 def test_every_public_name_and_command_is_in_the_reference(site: Path) -> None:
     python = (site / "reference" / "python.html").read_text(encoding="utf-8")
     names = [name for name in dosimeter.__all__ if not name.startswith("_")]
@@ -39,7 +38,6 @@ def test_every_public_name_and_command_is_in_the_reference(site: Path) -> None:
     assert "--epsilons" in commands
 
 
-@pytest.mark.slow  # some fifty pages
 def test_pages_fetch_nothing_when_they_are_read(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 30
@@ -48,7 +46,6 @@ def test_pages_fetch_nothing_when_they_are_read(site: Path) -> None:
     assert (site / "search" / "search_index.js").is_file()
 
 
-@pytest.mark.slow  # some fifty pages
 def test_only_documentation_is_in_the_site(site: Path) -> None:
     assert not [file for file in site.rglob("*") if file.suffix in (".py", ".md", ".parquet", ".toml")]
     assert (site / "project" / "CHANGELOG.html").is_file()

@@ -167,6 +167,7 @@ def page(served: Callable[[Any], str], new_context: Callable[..., Any], explorer
     address = served(create_app(gate, routers=[explorer_router(explorer)]))
     page = new_context(viewport={"width": 1280, "height": 900}).new_page()
     mistakes: list[str] = []
+    page.mistakes = mistakes
     page.on("pageerror", lambda error: mistakes.append(str(error)))
     page.on("console", lambda message: mistakes.append(message.text) if message.type == "error" else None)
     page.goto(f"{address}/?token={gate.token}")
@@ -304,3 +305,31 @@ def test_another_classifier_can_be_chosen(page: Any) -> None:
     page.wait_for_function("() => document.getElementById('answer').textContent.includes('Inception-v3')")
     page.select_option("#attack", "FGSM, paper preset")
     page.wait_for_function("() => document.getElementById('adversarial-caption').textContent.includes('paper')")
+
+
+def test_a_refusal_is_neither_right_nor_wrong(page: Any) -> None:
+    def refuse(route: Any) -> None:
+        reply = route.fetch()
+        route.fulfill(response=reply, json=reply.json() | {"refused": True})
+
+    page.route("**/api/explorer/answer*", refuse)
+    page.keyboard.press("ArrowRight")
+    shows(page, epsilon=0.001)
+    assert "refuses to answer, would have said" in page.text_content("#answer .said.refused")
+    assert page.get_attribute("#adversarial", "aria-label").endswith("refuses to answer")
+
+
+def test_of_an_image_that_cannot_be_shown_nothing_of_the_last_one_is_left(page: Any) -> None:
+    sentence = "image 1 cannot be read any more. Give --data."
+    page.route("**/api/explorer/image/**", lambda route: route.fulfill(status=422, json={"error": sentence}))
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#trouble:not([hidden])")
+    assert page.text_content("#trouble") == sentence
+    assert page.text_content("#answer") == page.text_content("#facts") == ""
+    assert not any(levels_of(page, canvas).any() for canvas in ("original", "adversarial", "difference"))
+    page.unroute("**/api/explorer/image/**")
+    page.keyboard.press("ArrowRight")
+    shows(page, epsilon=0.003)
+    assert page.is_hidden("#trouble")
+    assert all("422" in mistake for mistake in page.mistakes)  # the browser's own line of each refused image
+    page.mistakes.clear()

@@ -1,6 +1,7 @@
 """The explorer without its server: a browser shows of it what was evaluated, and it names nobody."""
 
 import errno
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -222,3 +223,23 @@ def test_an_image_that_cannot_be_read_is_left_out(
     assert write_explorer(explorer, check_export(tmp_path / "new", epsilons="0.01", limit=2)) in (2, 3)
     with pytest.raises(DosimeterError, match="has no image that can be read"):
         write_explorer(explorer, check_export(tmp_path / "other", epsilons="0.01", limit=1))
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "is missing beside this page"), ("// cut of", "is damaged")])
+def test_an_image_that_was_not_copied_is_one_sentence(
+    exported: Path, new_context: Callable[..., Any], tmp_path: Path, content: str | None, said: str
+) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "copied"))
+    page = new_context().new_page()
+    page.goto((folder / "index.html").as_uri())
+    case = shows(page)["case"]
+    script = next(file for file in sorted((folder / "data").glob("0-*.js")) if file.stem != f"0-{case}")
+    script.unlink()
+    if content is not None:
+        script.write_text(content)
+    page.select_option("#attack", index=0)
+    shows(page, curve=0)
+    page.click(f"#cases button[data-place='{script.stem.partition('-')[2]}']")
+    page.wait_for_selector("#trouble:not([hidden])")
+    assert page.text_content("#trouble") == f"data/{script.name} {said}. Copy the whole folder of the export."
+    assert page.text_content("#answer") == ""

@@ -62,7 +62,7 @@ def test_what_was_not_asked_is_not_there_and_what_was_is() -> None:
     names = [fact.name for fact in bare.facts]
     assert names == ["epsilon50, in grey levels", "right at epsilon 0.003, FGSM, sound preset", "right without attack"]
     told = {fact.name: fact.value for fact in whole.facts[3:]}
-    assert told == {"flips kept by a file": "from epsilon 0.004", "would be seen": "possibly"}
+    assert told == {"flips kept by a file": "from 1.02 grey levels", "would be seen": "possibly"}
 
 
 def test_of_many_classifiers_the_most_fragile_come_first_and_all_stand_in_a_table() -> None:

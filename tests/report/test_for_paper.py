@@ -204,7 +204,8 @@ def test_metrics_of_visibility_stand_side_by_side_with_their_quartiles() -> None
     mine = seen[(seen["model"] == "vgg16") & (seen["preset"] == "pgd") & (seen["epsilon"] == 3e-3)]
     mine = mine[mine["storage"] == "float"].set_index("metric")
     heads = [" ".join(filter(None, head)) for head in found.heads]
-    for head, metric, decimals in (("PSNR dB", "psnr", 1), ("SSIM", "ssim", 3), ("HaarPSI", "haarpsi", 3)):
+    assert row[heads.index("PSNR dB")].value == f"{mine.loc['psnr', 'median']:.1f}"
+    for head, metric, decimals in (("SSIM", "ssim", 3), ("HaarPSI", "haarpsi", 3)):
         low, middle, high = (f"{mine.loc[metric, name]:.{decimals}f}" for name in ("q1", "median", "q3"))
         assert row[heads.index(head)]._replace(sign="").text == f"{middle} ({low}–{high})"
 

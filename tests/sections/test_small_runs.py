@@ -28,11 +28,11 @@ from dosimeter.analysis.susceptibility import weighted_spearman
 from dosimeter.presentation.paired import paired_tables
 from dosimeter.presentation.ranges import has_interval
 from dosimeter.presentation.views import Head, View
-from dosimeter.record.table import Responses
+from dosimeter.record.table import Responses, compact
 from dosimeter.report.build import build_tables, write_tables
 from dosimeter.report.html import render
 from dosimeter.sections.attacks.page import attack_tables
-from dosimeter.sections.limits.sentences import simulations
+from dosimeter.sections.limits.sentences import simulations, untested
 from dosimeter.sections.readers.figures import has_threshold_band, psychometric_curves
 from dosimeter.sections.repeats.page import repeat_tables
 from dosimeter.sections.storage.page import storage_tables
@@ -301,3 +301,13 @@ def test_the_figure_of_readers_names_the_intervals_that_it_draws() -> None:
         said = caption_of("readers", {"fgsm_accuracy": half}, study=study)
         assert ("Wilson" in said) == shares
         assert ("the 95 % interval of that epsilon" in said) == threshold
+
+
+def test_what_no_attacker_did_is_said() -> None:
+    alone = make_responses(cohorts={"xray-268": "xray"}, models=("vgg16",), presets=("sound",), n_cases=3)
+    said = untested(compact(alone.frame))
+    assert "attackers who can only ask" in said
+    assert "made on another network" in said
+    assert "saved as files" not in said  # the sound preset is stored as PNG
+    more = make_responses(cohorts={"xray-268": "xray"}, attacks=("square",), transfers=("square",), n_cases=3)
+    assert untested(compact(more.frame)).startswith("Not tested here, so nothing follows about it: changes that no")

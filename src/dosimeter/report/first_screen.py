@@ -125,8 +125,9 @@ def _stored(result: Mapping[str, Any]) -> Fact | None:
     least = min(kept, key=lambda each: each["deployed_epsilon"]["value"])
     value = least["deployed_epsilon"]["value"]
     name = storage_name(least["storage"])
-    return Fact("flips kept by a file", f"from epsilon {value:.2g}", f"{name}, half of {least['n']} images",
-                least["evaluation"] or "")  # fmt: skip
+    note = f"{name} undoes less; epsilon {value:.2g}, half of {least['n']} images"
+    flag = least["evaluation"] or ""
+    return Fact("flips kept by a file", f"from {value * GREY_LEVELS_8BIT:.2f} grey levels", note, flag)
 
 
 def _seen(result: Mapping[str, Any], half: float | None) -> Fact | None:
@@ -140,4 +141,5 @@ def _seen(result: Mapping[str, Any], half: float | None) -> Fact | None:
     nearest = min(rows, key=lambda row: abs(row["epsilon"] * GREY_LEVELS_8BIT - half))
     jnd = nearest["median"]
     said = "hardly" if jnd < ONE_JND else "possibly"
-    return Fact("would be seen", said, f"95 % of pixels within {jnd:.1f} JND at epsilon {nearest['epsilon']:.3g}")
+    note = f"a display model, not readers: {jnd:.1f} JND at epsilon {nearest['epsilon']:.3g}"
+    return Fact("would be seen", said, note)

@@ -71,13 +71,13 @@ def _at(rows: pd.DataFrame, epsilon: float) -> str:
 
 
 def _harm(flips: pd.DataFrame, classes: Sequence[str]) -> str:
-    """Return the flips of both of two classes in words."""
+    """Return the flips of both of two classes in words, to stand behind a sentence."""
     by_direction = {row["direction"]: row for row in records(flips)}
     if set(by_direction) != {FROM_POSITIVE, TO_POSITIVE}:
         return ""
     missed, alarms = by_direction[FROM_POSITIVE], by_direction[TO_POSITIVE]
     return (
-        f"It turns {missed['flipped']} of {missed['n']} correctly answered images of {classes[1]} into {classes[0]}, "
+        f" It turns {missed['flipped']} of {missed['n']} correctly answered images of {classes[1]} into {classes[0]}, "
         f"and {alarms['flipped']} of {alarms['n']} the other way{mark(alarms)}."
     )
 

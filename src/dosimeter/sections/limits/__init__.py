@@ -2,7 +2,7 @@
 
 from dosimeter.analysis.visibility import reader_statement
 from dosimeter.presentation.section import Page, Reading, Section, fill
-from dosimeter.sections.limits.sentences import attackers, limits, simulations
+from dosimeter.sections.limits.sentences import attackers, limits, simulations, untested
 
 
 class Limits(Section):
@@ -23,6 +23,7 @@ class Limits(Section):
             subject=run.subject,
             attackers=attackers(first.frame),
             limits=[
+                untested(first.frame),
                 *limits(first.meta, firsts["clean_metrics"], models, several=several),
                 *simulations(firsts, several=several, readers=bool(first.meta.get("readers"))),
             ],

@@ -54,6 +54,19 @@ def attackers(frame: pd.DataFrame) -> str:
     )
 
 
+def untested(frame: pd.DataFrame) -> str:
+    """Return what no attacker of a run did, so that nothing follows about it."""
+    attacks = {attack for _, attack, _ in ran(frame) if family(attack) != "control"}
+    asking = {SCORES, DECISIONS} & {knowledge(attack) for attack in attacks}
+    left = [] if asking else ["attackers who can only ask for answers"]
+    if not any(source for _, _, source in ran(frame)):
+        left.append("images made on another network")
+    if set(frame["storage"].unique()) <= {"float"}:
+        left.append("images saved as files")
+    left.append("changes that no epsilon bounds, as rotations, patches or another scanner")
+    return f"Not tested here, so nothing follows about it: {joined(left)}."
+
+
 def limits(responses_meta: Meta, clean: pd.DataFrame, models: Sequence[str], *, several: bool) -> list[str]:
     """Return the limits that follow from protocols, cohorts, and how many images and patients were tested."""
     cards = responses_meta["cohorts"]

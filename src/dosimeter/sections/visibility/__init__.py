@@ -22,7 +22,7 @@ class Visibility(Section):
     rank = 80
     captions: ClassVar = {
         "visibility": "How far perturbed images may be seen: every metric, median and quartiles over images.",
-        "displays": "Just-noticeable differences on every display and at every window, 95th percentile over pixels.",
+        "displays": "Just-noticeable differences by display and window, 95th percentile over pixels.",
         "safe_magnitudes": "Epsilons that flip half of the images and keep a rule of visibility.",
     }
     paper: ClassVar = PAPER

@@ -9,7 +9,7 @@ from dosimeter.presentation.choices import ATTACK, CLASSIFIER, EPSILON, SERIES, 
 from dosimeter.presentation.paper import Field, PaperTable
 
 _METRICS = (
-    Field("PSNR\ndB", "psnr", "tenths", low="psnr_q1", high="psnr_q3"),
+    Field("PSNR\ndB", "psnr", "tenths"),
     Field("SSIM", "ssim", "precise", low="ssim_q1", high="ssim_q3"),
     Field("HaarPSI", "haarpsi", "precise", low="haarpsi_q1", high="haarpsi_q3"),
     Field("RMS by\nown noise", "noise_ratio", "significant", low="noise_ratio_q1", high="noise_ratio_q3"),
@@ -25,7 +25,7 @@ def by_metric(table: pd.DataFrame) -> pd.DataFrame:
     keys = [name for name in (*IDENTITY, *APART) if name in table]
     wide = table[[name for name in (*keys, "evaluation") if name in table]].drop_duplicates(keys)
     for field in _METRICS:
-        named = {"median": field.name, "q1": field.low, "q3": field.high}
+        named = {"median": field.name} | ({"q1": field.low, "q3": field.high} if field.low else {})
         mine = table[table["metric"] == field.name].rename(columns=named)
         wide = wide.merge(mine[[*keys, *named.values()]], on=keys, how="left")
     counted = table.groupby(keys, as_index=False, observed=True, dropna=False)["n"].max()
@@ -33,10 +33,10 @@ def by_metric(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def on_displays(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of images as floats at the reported epsilons, each with its window in words."""
+    """Return the rows of images as floats at the reported epsilons and the default window."""
     table = attacked_floats(table)
-    windows = ["default window" if window == 1 else f"window / {window}" for window in table["window"]]
-    return table.assign(shown=[f"{name} cd/m2" for name in table["display"]], at=windows)
+    table = table[table["window"] == 1]
+    return table.assign(shown=[f"{name} cd/m2" for name in table["display"]])
 
 
 def with_rules(table: pd.DataFrame) -> pd.DataFrame:
@@ -57,9 +57,10 @@ PAPER = {
     "displays": PaperTable(
         keys=(*CLASSIFIER, ATTACK, EPSILON),
         numbers=(Field("", "peak_to_peak", "significant"),),
-        across=(Field("Display", "shown", "words"), Field("Window", "at", "words")),
+        across=(Field("Display", "shown", "words"),),
         rows=on_displays,
-        note="Peak to peak, which is twice the amplitude; medians over images",
+        note="At the default window, peak to peak, which is twice the amplitude; medians over images. A window half as "
+        "wide doubles them where it cuts nothing off",
     ),
     "safe_magnitudes": PaperTable(
         keys=(*SERIES, Field("Rule", "rule", "words")),

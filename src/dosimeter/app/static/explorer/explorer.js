@@ -187,9 +187,26 @@ async function look() {
     if (mine !== asked) return;
     show(wanted, names, decoded, said);
     $("often").textContent = state.times === "auto" ? `, ${often}` : "";
+  } catch (error) {
+    if (mine !== asked) return;
+    blank();
+    throw error;
   } finally {
     if (mine === asked) busy(false);
   }
+}
+
+// Of what cannot be shown nothing is left: an old image would stand beside the name of another.
+function blank() {
+  images = {};
+  shown = null;
+  for (const canvas of canvases) {
+    canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+    canvas.setAttribute("aria-label", "No image: see the message above");
+  }
+  $("answer").replaceChildren();
+  $("facts").textContent = "";
+  delete document.body.dataset.shown;
 }
 
 // The viewer says that it waits: an image at a dose that was not asked before takes a pass of the network.
@@ -204,7 +221,7 @@ function show(wanted, names, decoded, said) {
   tell(said);
   if (pointed) attempt(() => value(...pointed));
   const which = `image ${state.place + 1}, ${curve().classes[said.label]}`;
-  const says = `${curve().model} says ${curve().classes[said.predicted]}`;
+  const says = `${curve().model} ${said.refused ? "refuses to answer" : `says ${curve().classes[said.predicted]}`}`;
   $("original").setAttribute("aria-label", `Original ${which}`);
   $("adversarial").setAttribute("aria-label", `${curve().attack} of ${which} at epsilon ${state.epsilon}: ${says}`);
   $("difference").setAttribute("aria-label", `Difference of the two, ${times()} times`);
@@ -234,9 +251,9 @@ function tell(said) {
     return [name, bar, number];
   });
   const verdict = document.createElement("span");
-  const right = said.predicted === said.label && !said.refused;
+  const right = said.predicted === said.label;
   const outcome = said.refused ? `refuses to answer, would have said ${classes[said.predicted]}` : `says ${classes[said.predicted]}: ${right ? "right" : "wrong"}`;
-  verdict.className = `said ${right ? "right" : "wrong"}`;
+  verdict.className = `said ${said.refused ? "refused" : right ? "right" : "wrong"}`;
   verdict.textContent = `${curve().model} ${outcome}, the image is ${classes[said.label]}`;
   $("answer").replaceChildren(verdict, ...rows);
   const moved = `Largest change of a pixel ${inLevels(255 * said.linf)} grey levels of 255, root mean square ${inLevels(255 * said.rms)}.`;

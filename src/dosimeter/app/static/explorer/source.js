@@ -35,17 +35,22 @@ async function read(path, question = {}) {
 function load(name) {
   if (held.name === name) return held.loading;
   const loading = new Promise((resolve, reject) => {
+    const lost = (how) => {
+      held = { name: null, loading: null };
+      reject(new Error(`data/${name}.js ${how}. Copy the whole folder of the export.`));
+    };
     const script = document.createElement("script");
     script.src = `data/${name}.js`;
     script.onload = () => {
       script.remove();
-      resolve(written.images[name]);
+      const image = written.images[name];
       delete written.images[name];
+      if (image) resolve(image);
+      else lost("is damaged");
     };
     script.onerror = () => {
       script.remove();
-      held = { name: null, loading: null };
-      reject(new Error(`data/${name}.js is missing beside this page. Copy the whole folder of the export.`));
+      lost("is missing beside this page");
     };
     document.head.append(script);
   });
