@@ -52,7 +52,7 @@ def test_a_network_learns_what_it_was_shown():
 
 def test_a_change_that_is_not_known_is_named():
     with pytest.raises(
-        DosimeterError, match="defence augment: change 'rotations' is not known. Did you mean 'rotation'"
+        DosimeterError, match=r"defence augment: change 'rotations' is not known. Did you mean 'rotation'"
     ):
         ENTRY.build("rotations")
     with pytest.raises(DosimeterError, match="share must be a number above 0"):

@@ -46,7 +46,7 @@ _NOT_RESULTS = {"out", "data", "mask", "executor", "address", "workers", "allow_
 
 _LATER = (
     *("patients", "defence", "group", "data_audit", "tuned_on_test", "findings", "classes", "labels", "label_tag"),
-    *("train_patients", "severities", "constants", "modality"),
+    *("train_patients", "severities", "constants", "modality", "left_out"),
 )
 """Settings that came later than the first runs: at their default they do not count, so that these keep their names."""
 
@@ -142,6 +142,9 @@ class StudyConfig(BaseModel):
         ge=2,
         le=MOST,
         description="patients whose images are trained on in each split, drawn at random; testing does not change",
+    )
+    left_out: str | None = Field(
+        None, description="a source of the images: it alone is tested, the others are trained on (dosimeter shift)"
     )
     strict: bool = Field(
         False, description="stop at an image that is unreadable, has two labels or is on both sides of a split"
