@@ -78,6 +78,7 @@ def study(
     ] = None,
     severities: Annotated[str | None, typer.Option(help=described("severities"))] = None,
     constant: Annotated[list[str] | None, typer.Option(help=described("constants"))] = None,
+    given: Annotated[str | None, typer.Option(help=described("given"))] = None,
     modality: Annotated[str | None, typer.Option(help=described("modality"))] = None,
     effort: Annotated[str | None, typer.Option(help=described("effort"), autocompletion=completion.efforts)] = None,
     storage: Annotated[
@@ -146,6 +147,7 @@ def study(
         attack=joined(attack),
         severities=severities,
         constants=pairs(constant, "--constant takes NAME=NUMBER", "quanta=300000"),
+        given=given,
         modality=modality,
         effort=effort,
         storages=joined(storage),

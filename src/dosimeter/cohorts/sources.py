@@ -25,8 +25,8 @@ class Sources(NamedTuple):
 def sources_of(cohort: Cohort) -> Sources:
     """Return which sources of a cohort can be left out one at a time.
 
-    A source whose images all have one label says nothing: what tells it from others tells its label too, so that the cost
-    of a new source cannot be told from the cost of a new label. Its images are in no training either.
+    A source whose images all have one label says nothing: what tells it from others tells its label too, so that the
+    cost of a new source cannot be told from the cost of a new label. Its images are in no training either.
 
     Raises:
         DosimeterError: fewer than two sources carry every class.
@@ -46,9 +46,9 @@ def sources_of(cohort: Cohort) -> Sources:
         )
     alone = sum(len(labels) == 1 for labels in tally.values())
     raise DosimeterError(
-        f"{cohort.name} must have two sources or more with {FEWEST} images of every class, and has {len(names)}: {alone} "
-        f"of its {len(tally)} sources carry one label each, so that what a new source costs cannot be told from what a "
-        "new label does. Bring a cohort whose sources hold every class."
+        f"{cohort.name} must have two sources or more with {FEWEST} images of every class, and has {len(names)}: "
+        f"{alone} of its {len(tally)} sources carry one label each, so that what a new source costs cannot be told from "
+        "what a new label does. Bring a cohort whose sources hold every class."
     )
 
 

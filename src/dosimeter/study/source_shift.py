@@ -100,9 +100,17 @@ def _cost(outside: pd.DataFrame, inside: pd.DataFrame) -> dict[str, Any]:
     under, over = (known["high"] - known["share"], new["share"] - new["low"])
     cost = known["share"] - new["share"]
     return {
-        "n": len(outside), "accuracy": new["share"], "accuracy_low": new["low"], "accuracy_high": new["high"],
-        "n_within": len(inside), "within": known["share"], "within_low": known["low"], "within_high": known["high"],
-        "cost": cost, "cost_low": cost - np.hypot(below, above), "cost_high": cost + np.hypot(under, over),
+        "n": len(outside),
+        "accuracy": new["share"],
+        "accuracy_low": new["low"],
+        "accuracy_high": new["high"],
+        "n_within": len(inside),
+        "within": known["share"],
+        "within_low": known["low"],
+        "within_high": known["high"],
+        "cost": cost,
+        "cost_low": cost - np.hypot(below, above),
+        "cost_high": cost + np.hypot(under, over),
     }
 
 

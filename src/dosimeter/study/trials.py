@@ -13,6 +13,7 @@ from dosimeter.cohorts.trials import Trial
 from dosimeter.errors import DosimeterError
 from dosimeter.record.model_card import trained_on
 from dosimeter.study.config import StudyConfig
+from dosimeter.study.given import given
 from dosimeter.study.subjects import NOBODY, Subjects
 
 
@@ -54,7 +55,11 @@ def plan_trials(config: StudyConfig, subjects: Subjects = NOBODY) -> tuple[list[
                     halves = [draw_training(each, config.train_patients) for each in halves]
                 if config.test_limit is not None:
                     halves = [draw_tests(each, config.test_limit) for each in halves]
+                if config.given is not None:
+                    halves = [given(each, config.given, config.constants) for each in halves]
             except DosimeterError as error:
+                if config.given is not None:
+                    raise
                 notes.append(f"{cohort.name}: the {protocol} protocol was left out: {error}")
                 continue
             trials += [Trial(cohort, each) for each in halves]
