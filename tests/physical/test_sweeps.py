@@ -238,6 +238,10 @@ def test_one_that_another_package_brings_is_listed_and_swept(monkeypatch: pytest
     listed = CliRunner().invoke(app, ["list", "physical"]).stdout
     assert "washed" in listed
     assert "dose_fraction" in listed
+    shown = " ".join(CliRunner().invoke(app, ["show", "change", "dose_fraction"]).stdout.split())
+    assert "of the dose" in shown
+    assert "quanta 300000" in shown
+    assert "Veldkamp" in shown
     rows = dm.sweep(tiny.convolutional_classifier(), cohort(2), "washed", **QUICK).frame
     assert sorted(rows["severity"].unique()) == [0.0, 0.5]
     for broken, said in (

@@ -47,8 +47,8 @@ def sources_of(cohort: Cohort) -> Sources:
     alone = sum(len(labels) == 1 for labels in tally.values())
     raise DosimeterError(
         f"{cohort.name} must have two sources or more with {FEWEST} images of every class, and has {len(names)}: "
-        f"{alone} of its {len(tally)} sources carry one label each, so that what a new source costs cannot be told from "
-        "what a new label does. Bring a cohort whose sources hold every class."
+        f"{alone} of its {len(tally)} sources carry one label each, so that what a new source costs cannot be told "
+        "from what a new label does. Bring a cohort whose sources hold every class."
     )
 
 

@@ -1,4 +1,4 @@
-"""Test images that a physical change has met before anything is asked of them: does noise help an attacker, or hide one?"""
+"""Test images that a physical change has met before anything is asked of them: does noise help an attacker?"""
 
 import hashlib
 from collections.abc import Callable, Mapping
