@@ -28,9 +28,12 @@ from dosimeter.physical.registry import entry
 from dosimeter.record import table as responses
 from dosimeter.record.schema import SCHEMA_5
 from dosimeter.record.table import SCHEMA, read_compact
+from dosimeter.replay.replay import Replay
 from dosimeter.study.config import load_config
 from dosimeter.study.given import given
+from dosimeter.study.presets import presets_of
 from dosimeter.study.run import run_study
+from dosimeter.study.workload import work_of
 from dosimeter.visibility.measure import Reference
 
 
@@ -375,3 +378,16 @@ def test_a_given_image_is_the_change_of_its_own_rounded_to_its_grey_levels():
     ):
         with pytest.raises(DosimeterError, match=said):
             given(Split(images, images, "whole", 3, 0), text, {})
+
+
+def test_a_replay_has_the_attacks_of_a_run_with_physical_changes(run: Path, tiny_networks: None):
+    curves = Replay(run).curves
+    assert {key.preset for key in curves} == {"sound"}
+
+
+def test_a_study_that_is_only_planned_counts_the_answers_of_changes(image_folder: Path, tmp_path: Path):
+    config = tiny.settings(image_folder, tmp_path / "run", **ASKED)
+    work = {preset.name: work_of(preset, config) for preset in presets_of(config)}
+    rotated = work["rotation"]
+    assert (rotated.answers, rotated.rows, rotated.costly, rotated.passes) == (6, 6, 4, 6)  # 3 severities, 2 storages
+    assert rotated.asked == {"float": 3, "png8": 3}
