@@ -27,6 +27,9 @@ from dosimeter.defences.base import Defence, defend
 from dosimeter.defences.training import readable
 from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
+from dosimeter.physical.base import changed
+from dosimeter.physical.constants import Constants
+from dosimeter.physical.registry import entry
 
 SIZE_PX = 24
 N_IMAGES = 4
@@ -164,6 +167,45 @@ def check_defence(defence: Defence | str, training: Cohort | None = None) -> Non
     problem = Problem(defended, images, labels)
     _, _, gradient = problem.gradient(images, "margin", "free")
     _require(bool((gradient != 0).any()), defence, "lets no gradient reach the images: see models.transforms.Transform")
+
+
+def check_change(name: str) -> None:
+    """Raise `ContractBroken` unless a physical change keeps the contract at each of its own severities.
+
+    It must leave the images that it is given as they were, return images of the same size in [0, 1], keep grey images
+    grey, give the same for the same seed, and for a batch what it gives for its images one by one; and, unless its
+    severities are tries, a farther one must move images farther.
+
+    Args:
+        name: of a registered change, or of several as "dose_fraction+motion".
+
+    Raises:
+        ContractBroken: naming the rule.
+        DosimeterError: there is none, it does not say what its severities mean, or it leaves [0, 1] or the size.
+
+    Example:
+        >>> check_change("rotation")
+    """
+    found = entry(name)
+    change = found.build(Constants())
+    images, moved = _images(), [0.0]
+    given = images.clone()
+    _require(change.name == name, change, f"must be called {name}, as it is registered")
+    for severity in found.severities[1:]:
+
+        def made(some: Tensor, severity: float = severity) -> Tensor:
+            return changed(change, some, severity, identity=found.identity, seed=3)
+
+        first = made(images)
+        _require(torch.equal(images, given), change, "changes the images that it is given")
+        _require(torch.equal(first, made(images)), change, "gives other images for the same seed")
+        apart = float((torch.cat([made(image[None]) for image in images]) - first).abs().max())
+        _require(
+            apart <= 1e-5, change, f"gives for a batch other images than for its images one by one ({apart:g} apart)"
+        )
+        moved.append(float((first - images).square().mean().sqrt()))
+    further = not found.ordered or moved == sorted(moved)
+    _require(further, change, "moves images less at a farther severity")
 
 
 def _attacked(attack: Attack, given: Problem, epsilon: float) -> tuple[Tensor, Tensor]:

@@ -156,6 +156,10 @@ def test_sentences_come_from_the_run(parts):
         "an attack that moves them no farther, FGSM, sound preset at epsilon 0.01, loses 100.0 % [UNRELIABLE]"
         in said[1]
     )
+    half = epsilon50(attacked).assign(evaluation="UNRELIABLE")
+    third = sentences({"physical_ranking": ranking, "equal_visibility": equal, "epsilon50": half})[2]
+    assert "it bears 0.5 of the dose, 11.1 % of 18 right answers being lost, but not 0.005 of the grey scale" in third
+    assert third.endswith("there half are lost under FGSM, sound preset [UNRELIABLE].")
     assert assumptions(KINDS) == ["Assumed of the apparatus, as nobody declared it: quanta 2000."]
 
 

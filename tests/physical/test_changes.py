@@ -14,6 +14,7 @@ from dosimeter.physical.foreign import physical_change
 from dosimeter.physical.geometry import moved
 from dosimeter.physical.projection import MU_WATER_PER_MM, N_VIEWS, back_project, project
 from dosimeter.physical.registry import entry, grid_of, names
+from dosimeter.testing import ContractBroken, check_change
 
 OURS = names()
 SIZE = 48
@@ -391,3 +392,18 @@ def test_anybody_s_callable_is_a_change_with_a_unit(monkeypatch: pytest.MonkeyPa
     physical_change(lambda image, severity: image * 3, name="loud", unit="times", severities=(1, 3))
     with pytest.raises(PhysicalError, match=r"the change loud must stay in \[0, 1\]"):
         made("loud", images, 3.0)
+
+
+def test_the_battery_for_plug_ins_finds_what_is_broken(monkeypatch: pytest.MonkeyPatch):
+    check_change("window_centre")
+    check_change("dose_fraction+motion")
+    monkeypatch.setattr("dosimeter.registry.ADDED", {})
+    how = {"unit": "x", "severities": (0, 0.1, 0.2)}
+    rng = np.random.default_rng(0)
+    for transform, said in (
+        (lambda image, severity: np.clip(image + severity * rng.normal(size=image.shape), 0, 1), "for the same seed"),
+        (lambda image, severity: image * (0.5 + severity), "less at a farther severity"),
+    ):
+        physical_change(transform, name="broken", **how)
+        with pytest.raises(ContractBroken, match=said):
+            check_change("broken")

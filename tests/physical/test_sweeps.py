@@ -20,6 +20,7 @@ from dosimeter.analysis.base import answered
 from dosimeter.analysis.physical import physical_ranking
 from dosimeter.cli.app import app
 from dosimeter.cohorts.arrays import cohort_of
+from dosimeter.cohorts.split import Split
 from dosimeter.errors import DosimeterError
 from dosimeter.physical.base import Change, Entry, changed
 from dosimeter.physical.constants import Constants
@@ -27,8 +28,12 @@ from dosimeter.physical.registry import entry
 from dosimeter.record import table as responses
 from dosimeter.record.schema import SCHEMA_5
 from dosimeter.record.table import SCHEMA, read_compact
+from dosimeter.replay.replay import Replay
 from dosimeter.study.config import load_config
+from dosimeter.study.given import given
+from dosimeter.study.presets import presets_of
 from dosimeter.study.run import run_study
+from dosimeter.study.workload import work_of
 from dosimeter.visibility.measure import Reference
 
 
@@ -236,6 +241,10 @@ def test_one_that_another_package_brings_is_listed_and_swept(monkeypatch: pytest
     listed = CliRunner().invoke(app, ["list", "physical"]).stdout
     assert "washed" in listed
     assert "dose_fraction" in listed
+    shown = " ".join(CliRunner().invoke(app, ["show", "change", "dose_fraction"]).stdout.split())
+    assert "of the dose" in shown
+    assert "quanta 300000" in shown
+    assert "Veldkamp" in shown
     rows = dm.sweep(tiny.convolutional_classifier(), cohort(2), "washed", **QUICK).frame
     assert sorted(rows["severity"].unique()) == [0.0, 0.5]
     for broken, said in (
@@ -324,3 +333,61 @@ def test_several_changes_and_tries_are_swept_by_name():
     right = rows[(rows["severity"] == 0) & rows["correct"]]["case_id"]
     wrong = rows[rows["case_id"].isin(right) & ~rows["correct"]]["case_id"].nunique()
     assert ranked["lost_any"] == pytest.approx(wrong / len(right))
+
+
+# --- a change, and then an attack ---------------------------------------------------------------------------
+
+
+def test_what_is_attacked_is_the_changed_image_and_training_is_as_it_was(
+    study_copy, image_folder: Path, tmp_path: Path, tiny_networks: None
+):
+    asked = {"preset": "sound", "model": "vgg16", "modality": "ct"}
+    bare = study_copy(tmp_path / "bare", **{**asked, "modality": None})
+    run_study(tiny.settings(image_folder, tmp_path / "noisy", **asked, given="gamma=2"))
+    one, two = (read_compact(tmp_path / name / "responses.parquet") for name in ("bare", "noisy"))
+    assert set(two.frame["protocol"]) == {"paper, gamma 2"}
+    assert one.meta["classifiers"][0]["sha256"] == two.meta["classifiers"][0]["sha256"]
+    keys = ["case_id", "storage", "epsilon", "on_grid"]
+    clean = [found.frame[found.frame["epsilon"] == 0].set_index(["case_id", "storage"]) for found in (one, two)]
+    assert clean[0].index.equals(clean[1].index)
+    assert (clean[0]["margin"] != clean[1]["margin"]).any()
+    assert not two.frame[keys].duplicated().any()
+    page = (tmp_path / "noisy" / "report.html").read_text(encoding="utf-8")
+    assert "every test image was changed before" in " ".join(page.split())
+    assert (bare / "report.html").is_file()
+    result = CliRunner().invoke(app, ["compare", str(bare), str(tmp_path / "noisy")])
+    assert result.exit_code == 0, result.output  # image by image: does the change help the attacker?
+
+
+def test_a_given_image_is_the_change_of_its_own_rounded_to_its_grey_levels():
+    images = cohort()
+    halves = given(Split(images, images, "whole", 3, 0), "dose_fraction=0.05", {"quanta": 2000})
+    assert halves.test.sha256 != images.sha256
+    assert halves.train.sha256 == images.sha256
+    for before, after in zip(images, halves.test, strict=True):
+        start = torch.from_numpy(before.image)[None]
+        made = changed(entry("dose_fraction").build(Constants(quanta=2000)), start, 0.05, identity=1.0, seed=3)[0]
+        levels = 2**before.bits - 1
+        np.testing.assert_allclose(after.image, (made * levels).round() / levels, atol=1e-6)
+        assert (after.case_id, after.label) == (before.case_id, before.label)
+    for text, said in (
+        ("dose_fraction", "given must name a change and its severity"),
+        ("dose_fraction=3", "must be from 0.02 to 1"),
+        ("cupping=50", "given cupping must be of ct images"),
+        ("fog=1", "change 'fog' is not known"),
+    ):
+        with pytest.raises(DosimeterError, match=said):
+            given(Split(images, images, "whole", 3, 0), text, {})
+
+
+def test_a_replay_has_the_attacks_of_a_run_with_physical_changes(run: Path, tiny_networks: None):
+    curves = Replay(run).curves
+    assert {key.preset for key in curves} == {"sound"}
+
+
+def test_a_study_that_is_only_planned_counts_the_answers_of_changes(image_folder: Path, tmp_path: Path):
+    config = tiny.settings(image_folder, tmp_path / "run", **ASKED)
+    work = {preset.name: work_of(preset, config) for preset in presets_of(config)}
+    rotated = work["rotation"]
+    assert (rotated.answers, rotated.rows, rotated.costly, rotated.passes) == (6, 6, 4, 6)  # 3 severities, 2 storages
+    assert rotated.asked == {"float": 3, "png8": 3}

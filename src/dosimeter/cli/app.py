@@ -22,6 +22,7 @@ from dosimeter.cli.listing import LISTED
 from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
 from dosimeter.cli.paper import figures, methods, tables
 from dosimeter.cli.serve import serve
+from dosimeter.cli.shift import shift
 from dosimeter.cli.showing import KINDS, LINES, facts_of
 from dosimeter.study.config import load_config
 
@@ -42,6 +43,7 @@ app.command()(export)
 app.command()(fit)
 app.command()(defend)
 app.command()(learning_curve)
+app.command()(shift)
 app.command()(gate)
 app.command()(init)
 app.command()(serve)
@@ -76,6 +78,7 @@ def study(
     ] = None,
     severities: Annotated[str | None, typer.Option(help=described("severities"))] = None,
     constant: Annotated[list[str] | None, typer.Option(help=described("constants"))] = None,
+    given: Annotated[str | None, typer.Option(help=described("given"))] = None,
     modality: Annotated[str | None, typer.Option(help=described("modality"))] = None,
     effort: Annotated[str | None, typer.Option(help=described("effort"), autocompletion=completion.efforts)] = None,
     storage: Annotated[
@@ -145,6 +148,7 @@ def study(
         attack=joined(attack),
         severities=severities,
         constants=pairs(constant, "--constant takes NAME=NUMBER", "quanta=300000"),
+        given=given,
         modality=modality,
         effort=effort,
         storages=joined(storage),

@@ -33,7 +33,13 @@ def cohorts(incomplete: str) -> Iterator[str]:
 def shown(context: typer.Context, incomplete: str) -> Iterator[str]:
     """Yield the names of what is to be shown, the argument before: of a run the shell completes folders itself."""
     what = context.params.get("what")
-    kinds = {"attack": attacks, "check": of_kind("checks"), "cohort": cohorts, "model": models}
+    kinds = {
+        "attack": attacks,
+        "change": of_kind("physical"),
+        "check": of_kind("checks"),
+        "cohort": cohorts,
+        "model": models,
+    }
     yield from kinds[what](incomplete) if what in kinds else ()
 
 

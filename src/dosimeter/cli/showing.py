@@ -28,6 +28,22 @@ def _attack(name: str) -> Facts:
     return dict(attack_facts(name))
 
 
+def _change(name: str) -> Facts:
+    from dosimeter.physical.constants import Constants
+    from dosimeter.physical.registry import entry
+
+    known, assumed = entry(name), Constants()
+    return {
+        "what": known.note,
+        "of": " and ".join(known.modalities),
+        "unit": known.unit,
+        "severities": [f"{severity:g}" for severity in known.severities],
+        "bounds": f"{known.bounds[0]:g} to {known.bounds[1]:g}, because {known.reason}",
+        "constants": [f"{each} {getattr(assumed, each):g}" for each in known.constants],
+        "source": known.source,
+    }
+
+
 def _cohort(name: str) -> Facts:
     from dosimeter.cohorts import COHORTS, DATA_VARIABLE
     from dosimeter.cohorts.public import PUBLIC_COHORTS
@@ -122,6 +138,7 @@ LINES = ("cohorts", "incomplete", "answer")
 
 KINDS: dict[str, Callable[[str], Facts]] = {
     "attack": _attack,
+    "change": _change,
     "check": _check,
     "cohort": _cohort,
     "model": _model,

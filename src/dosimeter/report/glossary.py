@@ -55,6 +55,10 @@ GLOSSARY = {
         "Two images that are one exam: cropped, compressed, brightened or written upon, they agree in their detail."
     ),
     "phantom": "A computed image. Phantoms show that the software works and say nothing of patients.",
+    "physical change": (
+        "What an apparatus, a patient or a file does to an image without meaning to fool anybody: a share of the dose, "
+        "blur, rotation."
+    ),
     "preset": (
         "An attack with its settings and the ways its images are stored: one curve. `paper` repeats the "
         "published study; `sound` is FGSM with a loss that does not vanish."
@@ -65,6 +69,7 @@ GLOSSARY = {
     ),
     "query": "One question to the classifier about one image.",
     "seed": "The number that all random choices begin with: the same seed gives the same study.",
+    "severity": "How strong a physical change is, in its own unit; one severity changes nothing.",
     "shortcut": (
         "What tells the label in these images and would not elsewhere: size, border, source. A probe asks how well it "
         "tells it."

@@ -46,7 +46,7 @@ _NOT_RESULTS = {"out", "data", "mask", "executor", "address", "workers", "allow_
 
 _LATER = (
     *("patients", "defence", "group", "data_audit", "tuned_on_test", "findings", "classes", "labels", "label_tag"),
-    *("train_patients", "severities", "constants", "modality"),
+    *("train_patients", "severities", "constants", "modality", "left_out", "given"),
 )
 """Settings that came later than the first runs: at their default they do not count, so that these keep their names."""
 
@@ -142,6 +142,14 @@ class StudyConfig(BaseModel):
         ge=2,
         le=MOST,
         description="patients whose images are trained on in each split, drawn at random; testing does not change",
+    )
+    given: str | None = Field(
+        None,
+        description="a physical change of every test image before it is attacked or asked about, as "
+        "dose_fraction=0.25; in pixels of the files",
+    )
+    left_out: str | None = Field(
+        None, description="a source of the images: it alone is tested, the others are trained on (dosimeter shift)"
     )
     strict: bool = Field(
         False, description="stop at an image that is unreadable, has two labels or is on both sides of a split"
@@ -331,7 +339,7 @@ class StudyConfig(BaseModel):
         changes = {*registry.names("physical"), "physical"} if self.severities or self.constants else set()
         asked = {part.strip() for text in self.attack for part in text.split("+")}
         for name in ("severities", "constants"):
-            if getattr(self, name) and not changes & asked:
+            if getattr(self, name) and not changes & asked and not (name == "constants" and self.given):
                 raise DosimeterError(f"{name} are of physical changes, and none is asked. Name one with --attack.")
         if self.transfer and len(self.model) < 2:
             raise DosimeterError(

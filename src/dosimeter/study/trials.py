@@ -7,11 +7,13 @@ from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.contrast import require_contrast
 from dosimeter.cohorts.groups import grouped
-from dosimeter.cohorts.split import draw_tests, draw_training, require_apart, split
+from dosimeter.cohorts.sources import leave_out
+from dosimeter.cohorts.split import Split, draw_tests, draw_training, require_apart, split
 from dosimeter.cohorts.trials import Trial
 from dosimeter.errors import DosimeterError
 from dosimeter.record.model_card import trained_on
 from dosimeter.study.config import StudyConfig
+from dosimeter.study.given import given
 from dosimeter.study.subjects import NOBODY, Subjects
 
 
@@ -48,12 +50,16 @@ def plan_trials(config: StudyConfig, subjects: Subjects = NOBODY) -> tuple[list[
         default = ("whole",) if config.brought else ("paper", "official") if has_official else ("paper",)
         for protocol in config.protocol or default:
             try:
-                halves = [split(cohort, protocol, seed=seed) for seed in config.seeds]
+                halves = [_divided(cohort, protocol, config.left_out, seed=seed) for seed in config.seeds]
                 if config.train_patients is not None:
                     halves = [draw_training(each, config.train_patients) for each in halves]
                 if config.test_limit is not None:
                     halves = [draw_tests(each, config.test_limit) for each in halves]
+                if config.given is not None:
+                    halves = [given(each, config.given, config.constants) for each in halves]
             except DosimeterError as error:
+                if config.given is not None:
+                    raise
                 notes.append(f"{cohort.name}: the {protocol} protocol was left out: {error}")
                 continue
             trials += [Trial(cohort, each) for each in halves]
@@ -68,6 +74,10 @@ def plan_trials(config: StudyConfig, subjects: Subjects = NOBODY) -> tuple[list[
         if names.count(name) > 1:
             raise DosimeterError(f"cohort: two are called '{name}' in the outputs. Rename one, or run two studies.")
     return trials, notes
+
+
+def _divided(cohort: Cohort, protocol: str, left_out: str | None, *, seed: int) -> Split:
+    return split(cohort, protocol, seed=seed) if left_out is None else leave_out(cohort, left_out, seed=seed)
 
 
 def _held_out(cohort: Cohort, models: Sequence[str]) -> Cohort:

@@ -12,6 +12,7 @@ from dosimeter.presentation.section import Page, Reading, Section, fill
 PROTOCOLS = {
     "paper": "random 80:20 split of images, stratified by class: images of one patient may lie on both sides",
     "patient": "about 80:20 by patient, stratified by class: no patient lies on both sides",
+    "source": "one source is tested and the others are trained on: no patient lies on both sides",
     "official": "the split that came with the images",
     "whole": "no image is set aside for training: the networks were trained elsewhere, on images that are known, and "
     "left out, only where a model card names them",

@@ -5,13 +5,16 @@ from typing import Any
 
 import pandas as pd
 
-from dosimeter.analysis.names import attack_title, change_kind, change_title, model_name
+from dosimeter.analysis.names import PUBLISHED, attack_title, change_kind, change_title, family, model_name
 from dosimeter.analysis.wording import joined, mark, records
 from dosimeter.presentation.numbers import dose, percent
 
 Tables = Mapping[str, pd.DataFrame]
 
 HALF = 0.5
+
+DOSES = ("dose_fraction", "mas_fraction", "mas_fraction_quick")
+"""Changes whose severity is a share of a dose."""
 
 MOST_NAMED = 4
 """Changes that a sentence names."""
@@ -44,7 +47,9 @@ def sentences(tables: Tables) -> list[str]:
         chosen = dict(zip(keys, names, strict=True))
         who = f"{model_name(chosen['model'])} on {chosen['cohort']}, {chosen['protocol']} protocol"
         said.append(f"{who}: {_first(mine.sort_values('place'))}")
-        said += [f"{who}: {each}" for each in _beside(_of(tables["equal_visibility"], chosen))]
+        equal = _of(tables["equal_visibility"], chosen)
+        said += [f"{who}: {each}" for each in _beside(equal)]
+        said += [f"{who}: {each}" for each in _against(equal, _of(tables.get("epsilon50", pd.DataFrame()), chosen))]
     return said
 
 
@@ -85,6 +90,32 @@ def _beside(equal: pd.DataFrame) -> Iterator[str]:
         f"it bears {_named(row)} at {_severity(row['severity'], row['unit'])}: {percent(row['lost'])} of {row['n']} "
         f"right answers are lost although images are moved by {row['jnd']:.1f} JND, and {as_well} loses "
         f"{percent(row['lost_attack'])}{mark(row)}."
+    )
+
+
+def _against(equal: pd.DataFrame, half: pd.DataFrame) -> Iterator[str]:
+    """Yield the least dose that it bears, beside the least of the grey scale, chosen against it, that it does not.
+
+    Args:
+        equal: what changes cost.
+        half: where attacks flip half, as `flips.epsilon50` returns it.
+    """
+    doses = equal[equal["change"].isin(DOSES) & (equal["lost"] < HALF)]
+    if doses.empty or half.empty:
+        return
+    presets = half["preset"].astype(str)
+    own = presets.map(lambda each: family(each) != "control" and each != PUBLISHED and " from " not in each).astype(
+        bool
+    )
+    broken = half[own & (half["storage"] == "float") & half["epsilon50"].notna()]
+    if broken.empty:
+        return
+    borne = records(doses.sort_values("severity", kind="stable"))[0]
+    least = records(broken.sort_values("epsilon50", kind="stable"))[0]
+    yield (
+        f"it bears {_severity(borne['severity'], borne['unit'])}, {percent(borne['lost'])} of {borne['n']} right "
+        f"answers being lost, but not {dose(least['epsilon50'])} of the grey scale chosen against it: there half are "
+        f"lost under {attack_title(str(least['preset']))}{mark(least)}."
     )
 
 

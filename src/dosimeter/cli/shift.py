@@ -1,0 +1,48 @@
+"""`dosimeter shift`: what does a source cost that was not trained on?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dosimeter.cli.display import Display
+from dosimeter.cli.lines import Quiet, say
+from dosimeter.cli.options import described, joined
+from dosimeter.study.config import load_config
+
+
+def shift(
+    out: Annotated[Path, typer.Option(help="the folder to write to; each source has its run in it")],
+    cohort: Annotated[list[str] | None, typer.Option(help=described("cohort"))] = None,
+    model: Annotated[list[str] | None, typer.Option(help=described("model"))] = None,
+    attack: Annotated[list[str] | None, typer.Option(help=described("attack"))] = None,
+    effort: Annotated[str, typer.Option(help=described("effort"))] = "quick",
+    epsilons: Annotated[str, typer.Option(help=described("epsilons"))] = "0.001,0.003,0.009",
+    epochs: Annotated[int | None, typer.Option(help=described("epochs"))] = None,
+    test_limit: Annotated[int | None, typer.Option(help=described("test_limit"))] = None,
+    limit: Annotated[int | None, typer.Option(help=described("limit"))] = None,
+    data: Annotated[Path | None, typer.Option(help=described("data"))] = None,
+    seed: Annotated[int, typer.Option(help=described("seed"))] = 0,
+    workers: Annotated[int | None, typer.Option(help=described("workers"))] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Leave one source out of training, test on it, and say what that costs, before any attack.
+
+    Writes source_shift.csv beside the runs. It refuses where sources carry one label each, and says why.
+    """
+    from dosimeter.study.source_shift import check_trained, gather, plan_shift, run_shift, sentences
+
+    config = load_config(
+        cohort=joined(cohort), model=joined(model), preset="sound", attack=joined(attack), effort=effort,
+        epsilons=epsilons, epochs=epochs, test_limit=test_limit, limit=limit, data=data, seed=seed, workers=workers,
+        visibility="none", out=out,
+    ).resolved()  # fmt: skip
+    check_trained(config)
+    whole, sources = plan_shift(config)
+    if sources.refused:
+        say(f"left out of all, as they do not hold every class: {', '.join(sources.refused)}", error=True)
+    with Display() as display:
+        table = gather(run_shift(config, sources, display), whole)
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "source_shift.csv", index=False, float_format="%.10g", lineterminator="\n")
+    say(*sentences(table), f"source shift: {out / 'source_shift.csv'}")
