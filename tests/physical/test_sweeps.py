@@ -391,3 +391,11 @@ def test_a_study_that_is_only_planned_counts_the_answers_of_changes(image_folder
     rotated = work["rotation"]
     assert (rotated.answers, rotated.rows, rotated.costly, rotated.passes) == (6, 6, 4, 6)  # 3 severities, 2 storages
     assert rotated.asked == {"float": 3, "png8": 3}
+
+
+def test_responses_are_still_a_pair(run: Path):
+    frame, meta = read_compact(run / "responses.parquet")
+    assert meta["run_id"]
+    assert set(frame["preset"]) == {"sound"}
+    both = read_compact(run / "responses.parquet")
+    assert len(both.with_frame(frame.iloc[:1]).physical) == len(both.physical) > 0

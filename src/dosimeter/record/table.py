@@ -60,8 +60,13 @@ BATCH = 8_192
 """Rows decoded at once: more would take more memory than the table itself, and hardly less time."""
 
 
-class Responses(NamedTuple):
-    """A table and the facts that travel with it.
+class _Pair(NamedTuple):
+    frame: pd.DataFrame
+    meta: dict[str, Any]
+
+
+class Responses(_Pair):
+    """A table and the facts that travel with it: a pair, `frame, meta = read(...)`.
 
     Attributes:
         frame: of `read` all rows; of `read_compact`, and below it, those of attacks: every one has an epsilon.
@@ -69,9 +74,17 @@ class Responses(NamedTuple):
         physical: rows of physical changes, compact, which have a severity and no epsilon; None where `frame` has all.
     """
 
-    frame: pd.DataFrame
-    meta: dict[str, Any]
     physical: pd.DataFrame | None = None
+
+    def __new__(cls, frame: pd.DataFrame, meta: dict[str, Any], physical: pd.DataFrame | None = None) -> "Responses":
+        """Make it; `physical` is no part of the pair."""
+        made = super().__new__(cls, frame, meta)
+        made.physical = physical
+        return made
+
+    def with_frame(self, frame: pd.DataFrame) -> "Responses":
+        """Return it with other rows of attacks."""
+        return Responses(frame, self.meta, self.physical)
 
 
 def responses_of(frame: pd.DataFrame, meta: dict[str, Any]) -> Responses:
