@@ -355,7 +355,7 @@ def test_what_is_attacked_is_the_changed_image_and_training_is_as_it_was(
     page = (tmp_path / "noisy" / "report.html").read_text(encoding="utf-8")
     assert "every test image was changed before" in " ".join(page.split())
     assert (bare / "report.html").is_file()
-    result = CliRunner().invoke(app, ["compare", str(bare), str(tmp_path / "noisy")])
+    result = CliRunner().invoke(app, ["compare", str(bare), str(tmp_path / "noisy"), "--out", str(tmp_path / "both")])
     assert result.exit_code == 0, result.output  # image by image: does the change help the attacker?
 
 
