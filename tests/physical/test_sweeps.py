@@ -355,7 +355,7 @@ def test_what_is_attacked_is_the_changed_image_and_training_is_as_it_was(
     page = (tmp_path / "noisy" / "report.html").read_text(encoding="utf-8")
     assert "every test image was changed before" in " ".join(page.split())
     assert (bare / "report.html").is_file()
-    result = CliRunner().invoke(app, ["compare", str(bare), str(tmp_path / "noisy")])
+    result = CliRunner().invoke(app, ["compare", str(bare), str(tmp_path / "noisy"), "--out", str(tmp_path / "both")])
     assert result.exit_code == 0, result.output  # image by image: does the change help the attacker?
 
 
@@ -391,3 +391,11 @@ def test_a_study_that_is_only_planned_counts_the_answers_of_changes(image_folder
     rotated = work["rotation"]
     assert (rotated.answers, rotated.rows, rotated.costly, rotated.passes) == (6, 6, 4, 6)  # 3 severities, 2 storages
     assert rotated.asked == {"float": 3, "png8": 3}
+
+
+def test_responses_are_still_a_pair(run: Path):
+    frame, meta = read_compact(run / "responses.parquet")
+    assert meta["run_id"]
+    assert set(frame["preset"]) == {"sound"}
+    both = read_compact(run / "responses.parquet")
+    assert len(both.physical) > 0

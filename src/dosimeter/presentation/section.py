@@ -69,6 +69,11 @@ class Rows:
         return with_worst_case(answered(self.attackable.drop(columns=[*VISIBILITY], errors="ignore")))
 
 
+def rows_of(responses: Responses) -> Rows:
+    """Return what tables are made of."""
+    return Rows(responses.frame, responses.meta, responses.physical)
+
+
 @dataclass(frozen=True)
 class Reading:
     """A run as page and summary see it.

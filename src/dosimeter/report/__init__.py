@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from dosimeter.analysis import names
-from dosimeter.presentation.section import Rows
+from dosimeter.presentation.section import rows_of
 from dosimeter.progress import Progress
 from dosimeter.record import table
 from dosimeter.record.compact import quick_text
@@ -67,13 +67,13 @@ def _draw(responses: table.Responses, run_folder: Path, progress: Progress) -> P
 
 
 def _draw_named(responses: table.Responses, run_folder: Path, progress: Progress) -> Path:
-    seen = measured(*responses)
+    seen = measured(responses)
     # No other analysis looks at these columns, a third of the table.
     responses = replace(responses, frame=responses.frame.drop(columns=[*table.VISIBILITY]))
     with tempfile.TemporaryDirectory(dir=run_folder, prefix=".redraw-") as draft_name:
         draft = Path(draft_name)
         progress.begin("tables", 0)
-        tables = marked(of_sections(Rows(*responses)) | seen)
+        tables = marked(of_sections(rows_of(responses)) | seen)
         write_tables(tables, draft / "tables", remark=PARTIAL if responses.meta.get("partial") else "")
         responses, tables = by_finding(responses, tables)
         figures = write_figures(responses, tables, draft / "figures", progress=progress)

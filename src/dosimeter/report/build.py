@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from dosimeter.analysis.marks import with_marks
 from dosimeter.presentation.paper import Sheet, sheets
-from dosimeter.presentation.section import Rows
+from dosimeter.presentation.section import Rows, rows_of
 from dosimeter.presentation.typeset import latex
 from dosimeter.record.table import Responses, compact, responses_of
 from dosimeter.report.sections import in_order
@@ -22,7 +21,7 @@ def build_tables(responses: Responses) -> dict[str, pd.DataFrame]:
     see `marked`.
     """
     found = responses if responses.physical is not None else responses_of(compact(responses.frame), responses.meta)
-    seen, rows = measured(*found), Rows(*found)
+    seen, rows = measured(found), rows_of(found)
     return marked(of_sections(rows) | seen)
 
 
@@ -31,11 +30,9 @@ def marked(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     return with_marks(tables, {name for _, section in in_order() for name in section.unattacked})
 
 
-def measured(
-    frame: pd.DataFrame, meta: Mapping[str, Any], physical: pd.DataFrame | None = None
-) -> dict[str, pd.DataFrame]:
+def measured(responses: Responses) -> dict[str, pd.DataFrame]:
     """Return the tables that are made of the columns `record.table.VISIBILITY`, which no other needs."""
-    return of_sections(Rows(frame, meta, physical), measures=True)
+    return of_sections(rows_of(responses), measures=True)
 
 
 def of_sections(rows: Rows, *, measures: bool = False) -> dict[str, pd.DataFrame]:

@@ -13,7 +13,7 @@ from dosimeter.analysis.evaluation import overall
 from dosimeter.analysis.flips import epsilon50
 from dosimeter.analysis.marks import with_marks
 from dosimeter.analysis.physical import physical_accuracy
-from dosimeter.presentation.section import Rows
+from dosimeter.presentation.section import rows_of
 from dosimeter.record.table import Responses
 
 
@@ -23,7 +23,7 @@ class Quoted:
     def __init__(self, responses: Responses) -> None:
         """Take the rows and facts of a finished run."""
         self.responses = responses
-        self._rows = Rows(*responses)
+        self._rows = rows_of(responses)
 
     @property
     def meta(self) -> dict[str, Any]:
