@@ -36,6 +36,7 @@ from dosimeter.sections.data_audit import DataAuditSection
 from dosimeter.sections.defences import Defences
 from dosimeter.sections.evidence import Evidence
 from dosimeter.sections.findings import SeveralFindings
+from dosimeter.sections.physical import Physical
 from dosimeter.sections.subgroups import Subgroups
 
 SMALL: dict[str, Any] = {"cohorts": {"xray-268": "xray"}, "epsilons": (0.0, 1e-3, 9e-3), "n_cases": 8}
@@ -380,6 +381,7 @@ def test_a_run_with_attacks_and_seeds_has_every_table(tmp_path: Path) -> None:
         *SeveralFindings.captions,
         *DataAuditSection.captions,
         *Defences.captions,
+        *Physical.captions,
         *Evidence.captions,
         *Subgroups.captions,
     }

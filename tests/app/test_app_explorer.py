@@ -183,8 +183,9 @@ def page(served: Callable[[Any], str], new_context: Callable[..., Any], explorer
 def shows(page: Any, **wanted: Any) -> dict[str, Any]:
     """Wait until the page shows what is wanted, and return all that it says it shows."""
     page.wait_for_function(
-        "wanted => { const shown = JSON.parse(document.body.dataset.shown || 'null');"
-        " return shown && Object.entries(wanted).every(([key, value]) => shown[key] === value); }",
+        "wanted => { const busy = document.getElementById('viewer').getAttribute('aria-busy') === 'true';"
+        " const shown = JSON.parse(document.body.dataset.shown || 'null');"
+        " return !busy && shown && Object.entries(wanted).every(([key, value]) => shown[key] === value); }",
         arg=wanted,
     )
     found: dict[str, Any] = page.evaluate("JSON.parse(document.body.dataset.shown)")

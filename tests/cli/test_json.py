@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import typer.main
@@ -29,6 +31,8 @@ COMMANDS: dict[str, Sequence[str]] = {
               "--epsilons", "0.001,0.003,0.009,0.08", "--out", "{run}"),
     "learning-curve": ("--cohort", "{cohort}", "--model", "vgg16", "--sizes", "6,12", "--repeats", "1",
                        "--epochs", "1", "--epsilons", "0.009", "--out", "curve"),
+    "shift": ("--cohort", "{sourced}", "--model", "vgg16", "--epochs", "1", "--attack", "random_sign", "--epsilons",
+              "0.009", "--out", "shift"),
     "report": ("{run}",),
     "compare": ("{run}", "{run}"),
     "gate": ("{run}", "--rule", "clean_accuracy >= 0"),
@@ -95,7 +99,7 @@ def call(
     monkeypatch.setattr(dosimeter.cohorts.fetch, "fetch", lambda *_, **__: fetched)
     monkeypatch.setattr(dosimeter.models.weights, "fetch_weights", lambda name: place / f"{name}.safetensors")
     monkeypatch.setattr("dosimeter.replay.reader_study.N_PRACTICE", 1)  # tiny networks are right of few images
-    words = {"cohort": f"csv:{image_folder / 'cases.csv'}", "run": str(place / "run")}
+    words = {"cohort": f"csv:{image_folder / 'cases.csv'}", "run": str(place / "run"), "sourced": sourced(image_folder)}
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["dosimeter", *(each.format(**words) for each in arguments)])
@@ -107,6 +111,14 @@ def call(
     yield run
     lines.be_quiet(False)
     lines.as_json(False)
+
+
+def sourced(images: Path) -> str:
+    """Return the cohort with two sources, of which each has both classes."""
+    cases = pd.read_csv(images / "cases.csv")
+    cases["source"] = np.where(cases.groupby("label").cumcount() % 2, "east", "west")
+    cases.to_csv(images / "sourced.csv", index=False)
+    return f"csv:{images / 'sourced.csv'}"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -5,6 +5,7 @@ import copy
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_a_study_with_few_answers_can_be_joined_and_read(run: Path, tmp_path: Pa
     for catch in found["catch"]:
         assert (catch["low"] is None) == (catch["high"] is None)
         assert catch["n"] < 3 or catch["low"] is not None
-    few = after._replace(frame=after.frame[after.frame["preset"] == "sound"])
+    few = replace(after, frame=after.frame[after.frame["preset"] == "sound"])
     write_summary(few, build_tables(few), tmp_path / "summary.json")
     assert json.loads((tmp_path / "summary.json").read_text())["reader_studies"][0]["catch"] == found["catch"]
 

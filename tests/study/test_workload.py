@@ -266,11 +266,6 @@ def test_calls_side_by_side_share_their_time(workers: int, monkeypatch: pytest.M
     assert calls == [1] * (workers * pace.FEW_ROUNDS)
 
 
-def test_choosing_again_takes_a_few_passes_of_each_engine() -> None:
-    assert pace._again(0, 2, 3.0, 5.0) == 0
-    assert pace._again(3, 2, 3.0, 5.0) == 2 * (5 * 3.0 + 3 * 4 * 4 * 5.0)
-
-
 @pytest.mark.usefixtures("tiny_networks")
 @pytest.mark.parametrize("name", ["torch", "winograd"])
 def test_the_engine_that_would_be_chosen_is_the_one_that_is_timed(
@@ -296,7 +291,8 @@ def test_the_engine_that_would_be_chosen_is_the_one_that_is_timed(
     monkeypatch.setattr(pace, "plan_engine", plan)
     how: dict[str, Any] = {"n_passes": 1234, "batch_size": 4, "device": "cpu"}
     found = pace.measure(config, tiny_backbone("vgg16"), trials[0], **how)
-    assert chosen == [{"asked": "auto", "n_passes": 1234, "refine": True, "n_images": 1}]
+    assert {repr(each) for each in chosen} == {repr({"asked": "auto", "n_passes": 1234, "refine": True})}
+    assert len(chosen) >= 2  # the first time, and again
     assert found.engine == name
     assert timed == [name] * (1 + pace.ROUNDS)
     assert (found.confirm_s == found.answer_s) == (name == "torch")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dosimeter.cli.display import Display
-from dosimeter.cli.lines import Quiet, say
+from dosimeter.cli.lines import AsJson, Quiet, say, tell
 from dosimeter.cli.options import described, joined
 from dosimeter.study.config import load_config
 
@@ -24,12 +24,14 @@ def shift(
     data: Annotated[Path | None, typer.Option(help=described("data"))] = None,
     seed: Annotated[int, typer.Option(help=described("seed"))] = 0,
     workers: Annotated[int | None, typer.Option(help=described("workers"))] = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Leave one source out of training, test on it, and say what that costs, before any attack.
 
     Writes source_shift.csv beside the runs. It refuses where sources carry one label each, and says why.
     """
+    from dosimeter.presentation.values import plain
     from dosimeter.study.source_shift import check_trained, gather, plan_shift, run_shift, sentences
 
     config = load_config(
@@ -45,4 +47,8 @@ def shift(
         table = gather(run_shift(config, sources, display), whole)
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "source_shift.csv", index=False, float_format="%.10g", lineterminator="\n")
-    say(*sentences(table), f"source shift: {out / 'source_shift.csv'}")
+    file = out / "source_shift.csv"
+    rows = plain(table)
+    tell(
+        {"rows": rows, "refused": list(sources.refused), "table": str(file)}, *sentences(table), f"source shift: {file}"
+    )

@@ -77,7 +77,7 @@ def _harm(flips: pd.DataFrame, classes: Sequence[str]) -> str:
         return ""
     missed, alarms = by_direction[FROM_POSITIVE], by_direction[TO_POSITIVE]
     return (
-        f" It turns {missed['flipped']} of {missed['n']} correctly answered images of {classes[1]} into {classes[0]}, "
+        f"It turns {missed['flipped']} of {missed['n']} correctly answered images of {classes[1]} into {classes[0]}, "
         f"and {alarms['flipped']} of {alarms['n']} the other way{mark(alarms)}."
     )
 
