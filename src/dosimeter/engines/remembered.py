@@ -1,7 +1,7 @@
 """Which engine was the fastest for networks of one architecture, with these packages, on this machine."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -62,13 +62,8 @@ def _place(classifier: Classifier, refine: bool, versions: Mapping[str, str]) ->
     return cache_dir() / "engines" / "chosen" / f"{digest_of([*parts, *_architecture(classifier)])}.json"
 
 
-def _architecture(classifier: Classifier) -> Sequence[str]:
+def _architecture(classifier: Classifier) -> list[str]:
     """What a pass takes depends on: the layers as they print, the tensors' shapes, and the image's."""
-
-    def lines() -> Iterator[str]:
-        yield f"grid {tuple(classifier.grid.shape)}"
-        yield repr(classifier)
-        for name, tensor in classifier.state_dict().items():
-            yield f"{name} {tuple(tensor.shape)} {tensor.dtype}"
-
-    return list(lines())
+    tensors = classifier.state_dict().items()
+    shapes = [f"{name} {tuple(tensor.shape)} {tensor.dtype}" for name, tensor in tensors]
+    return [f"grid {tuple(classifier.grid.shape)}", repr(classifier), *shapes]
