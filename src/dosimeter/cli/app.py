@@ -19,7 +19,18 @@ from dosimeter.cli.init import init
 from dosimeter.cli.learning_curve import learning_curve
 from dosimeter.cli.lines import AsJson, Quiet, say, say_json, tell
 from dosimeter.cli.listing import LISTED
-from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
+from dosimeter.cli.options import (
+    Constant,
+    Given,
+    Modality,
+    Severities,
+    constants_of,
+    described,
+    joined,
+    pairs,
+    shown_command,
+    warn_of_phantoms,
+)
 from dosimeter.cli.paper import figures, methods, tables
 from dosimeter.cli.serve import serve
 from dosimeter.cli.shift import shift
@@ -76,10 +87,10 @@ def study(
     attack: Annotated[
         list[str] | None, typer.Option(help=described("attack"), autocompletion=completion.attacks)
     ] = None,
-    severities: Annotated[str | None, typer.Option(help=described("severities"))] = None,
-    constant: Annotated[list[str] | None, typer.Option(help=described("constants"))] = None,
-    given: Annotated[str | None, typer.Option(help=described("given"))] = None,
-    modality: Annotated[str | None, typer.Option(help=described("modality"))] = None,
+    severities: Severities = None,
+    constant: Constant = None,
+    given: Given = None,
+    modality: Modality = None,
     effort: Annotated[str | None, typer.Option(help=described("effort"), autocompletion=completion.efforts)] = None,
     storage: Annotated[
         list[str] | None, typer.Option(help=described("storages"), autocompletion=completion.storages)
@@ -147,7 +158,7 @@ def study(
         preset=joined(preset),
         attack=joined(attack),
         severities=severities,
-        constants=pairs(constant, "--constant takes NAME=NUMBER", "quanta=300000"),
+        constants=constants_of(constant),
         given=given,
         modality=modality,
         effort=effort,

@@ -8,7 +8,18 @@ import typer
 
 from dosimeter.cli import completion
 from dosimeter.cli.lines import AsJson, Quiet
-from dosimeter.cli.options import described, joined, pairs, shown_command, warn_of_phantoms
+from dosimeter.cli.options import (
+    Constant,
+    Given,
+    Modality,
+    Severities,
+    constants_of,
+    described,
+    joined,
+    pairs,
+    shown_command,
+    warn_of_phantoms,
+)
 from dosimeter.record.model_card import access_of
 from dosimeter.study.auditing import AUDIT, audit_of
 from dosimeter.study.config import load_config
@@ -26,10 +37,10 @@ def audit(
     attack: Annotated[
         list[str] | None, typer.Option(help=described("attack"), autocompletion=completion.attacks)
     ] = None,
-    severities: Annotated[str | None, typer.Option(help=described("severities"))] = None,
-    constant: Annotated[list[str] | None, typer.Option(help=described("constants"))] = None,
-    given: Annotated[str | None, typer.Option(help=described("given"))] = None,
-    modality: Annotated[str | None, typer.Option(help=described("modality"))] = None,
+    severities: Severities = None,
+    constant: Constant = None,
+    given: Given = None,
+    modality: Modality = None,
     effort: Annotated[str, typer.Option(help=described("effort"), autocompletion=completion.efforts)] = "quick",
     epsilons: Annotated[str, typer.Option(help=described("epsilons"))] = AUDIT["gradients"].epsilons,
     storage: Annotated[
@@ -85,7 +96,7 @@ def audit(
         protocol=asked.protocol,
         attack=joined(attack) or asked.attacks,
         severities=severities,
-        constants=pairs(constant, "--constant takes NAME=NUMBER", "quanta=300000"),
+        constants=constants_of(constant),
         given=given,
         modality=modality,
         effort=effort,

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -28,6 +28,12 @@ def warn_of_phantoms(settings: StudyConfig) -> None:
 def described(name: str) -> str:
     """Return what a setting is, for the help of its option."""
     return StudyConfig.model_fields[name].description or ""
+
+
+Severities = Annotated[str | None, typer.Option(help=described("severities"))]
+Constant = Annotated[list[str] | None, typer.Option(help=described("constants"))]
+Given = Annotated[str | None, typer.Option(help=described("given"))]
+Modality = Annotated[str | None, typer.Option(help=described("modality"))]
 
 
 def shown_command(arguments: list[str], settings: StudyConfig, config: Path | None) -> str:
@@ -79,6 +85,11 @@ def pairs(values: list[str] | None, rule: str, example: str) -> dict[str, str] |
         if not (name and equals and value):
             raise typer.BadParameter(f"{rule}, got '{named(name + equals + value)}'. Try {example}.")
     return {name: value for name, _, value in pairs}
+
+
+def constants_of(values: list[str] | None) -> dict[str, str] | None:
+    """Return the constants of an apparatus that `--constant` declares."""
+    return pairs(values, "--constant takes NAME=NUMBER", "quanta=300000")
 
 
 def triple(text: str | None, name: str) -> tuple[float, ...] | None:
