@@ -288,7 +288,7 @@ class _Execution:
             **self._asked_at(question),
             "on_grid": on_grid,
             **answer.dose._asdict(),
-            **(self._seen[_key(question)] if on_grid else {}),
+            **(self._seen[self._shown(question)] if on_grid else {}),
             "unchanged": answer.unchanged,
             "grad_zero": question.target.grad_zero,
             "found": question.target.path.found(question.epsilon),
@@ -319,11 +319,18 @@ class _Execution:
 
     def _look(self, question: Question, stored: Tensor) -> None:
         """Measure how far a question's image may be seen; every classifier that it is shown to has a row of that."""
-        target, epsilon = question.target, question.epsilon
+        place, target, epsilon = self._shown(question), question.target, question.epsilon
+        if place in self._seen:
+            return
         if target.case_id not in self._references:
             self._references[target.case_id] = Reference(target.image)
         costly = self._physical or epsilon in self._cell.setting.visibility
-        self._seen[_key(question)] = self._references[target.case_id].seen(stored, costly=costly)
+        self._seen[place] = self._references[target.case_id].seen(stored, costly=costly)
+
+    def _shown(self, question: Question) -> tuple[str, str, str, float]:
+        """What tells a question's image from others; a physical change makes the same one for every decision."""
+        case_id, decision, storage, dose = _key(question)
+        return case_id, "" if self._physical else decision, storage, dose
 
     def _error_row(self, record: Record, message: str, question: Question | None = None) -> Row:
         asked: Row = {} if question is None else {
