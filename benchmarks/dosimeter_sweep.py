@@ -62,7 +62,13 @@ def sweep(
     """Return what `dosimeter.sweep` returns, computed by a plan made before."""
     with mock.patch("dosimeter.study.sweep.plan_engine", return_value=plan):
         responses: Responses = dm.sweep(
-            classifier, cohort, attack, epsilons=epsilons, storages=storages, refine=refine, engine=plan.name
+            classifier,
+            cohort,
+            attack,
+            epsilons=epsilons,
+            storages=storages,
+            refine=refine,
+            compute=dm.Compute(engine=plan.name),
         )
     return responses
 

@@ -42,6 +42,8 @@ _PUBLIC = {
     "examine": "dosimeter.examinations.examination",
     "attack": "dosimeter.study.attack",
     "sweep": "dosimeter.study.sweep",
+    "Compute": "dosimeter.study.compute",
+    "change": "dosimeter.physical.registry",
     "physical_change": "dosimeter.physical.foreign",
     "audit": "dosimeter.study.audit",
     "read_responses": "dosimeter.record.table:read",

@@ -120,5 +120,5 @@ def test_a_sweep_takes_a_dataset() -> None:
     images = torch.rand(4, 3, 8, 8)
     classifier = tiny.linear_classifier(torch.randn(3, 8, 8))
     cohort = dm.cohort_of(TensorDataset(images, LABELS[:4]), classes=CLASSES)
-    rows = dm.sweep(classifier, cohort, "fgsm", epsilons=["4/255"], engine="torch")
+    rows = dm.sweep(classifier, cohort, "fgsm", epsilons=["4/255"], compute=dm.Compute(engine="torch"))
     assert rows.frame["case_id"].nunique() == 4

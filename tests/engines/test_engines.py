@@ -162,7 +162,9 @@ def test_images_without_finite_gradients_leave_torch_to_report_them() -> None:
     classifier = wide_classifier()
     classifier.head[1].weight.data.fill_(torch.nan)
     assert plan_engine("auto", classifier, cohort(4), n_passes=10**9, refine=True).name == "torch"
-    assert (dm.sweep(classifier, cohort(4), epsilons=[0.01], engine="winograd").frame.status == "error").all()
+    assert (
+        dm.sweep(classifier, cohort(4), epsilons=[0.01], compute=dm.Compute(engine="winograd")).frame.status == "error"
+    ).all()
 
 
 def test_an_engine_that_breaks_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +319,7 @@ def test_an_engine_that_disagrees_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_unknown_engine_is_named() -> None:
     with pytest.raises(dm.DosimeterError, match="winograd"):
-        dm.sweep(wide_classifier(), cohort(2), engine="winogrand")
+        dm.sweep(wide_classifier(), cohort(2), compute=dm.Compute(engine="winogrand"))
 
 
 def test_unreadable_images_are_no_sample() -> None:
@@ -399,8 +401,8 @@ def test_an_engine_found_wrong_is_replaced_by_torch(caplog: pytest.LogCaptureFix
 def test_rows_do_not_depend_on_the_number_of_workers(workers: int) -> None:
     cases, classifier = cohort(20), wide_classifier()
     threads = torch.get_num_threads()
-    one = dm.sweep(classifier, cases, epsilons=[0.01], engine="winograd", workers=1).frame
-    many = dm.sweep(classifier, cases, epsilons=[0.01], engine="winograd", workers=workers).frame
+    one = dm.sweep(classifier, cases, epsilons=[0.01], compute=dm.Compute(engine="winograd", workers=1)).frame
+    many = dm.sweep(classifier, cases, epsilons=[0.01], compute=dm.Compute(engine="winograd", workers=workers)).frame
     assert one.drop(columns="duration_s").equals(many.drop(columns="duration_s"))
     assert torch.get_num_threads() == threads
 
@@ -448,9 +450,11 @@ def test_a_worker_s_error_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("device", DEVICES)
 def test_every_device_gives_torch_s_answers_on_the_cpu(device: str) -> None:
     cases = cohort(9)
-    expected = dm.sweep(wide_classifier(), cases, epsilons=[0.01, 0.03], engine="torch").frame
+    expected = dm.sweep(wide_classifier(), cases, epsilons=[0.01, 0.03], compute=dm.Compute(engine="torch")).frame
     engine = "winograd" if device == "cpu" else "torch"
-    moved = dm.sweep(wide_classifier().to(device), cases, epsilons=[0.01, 0.03], engine=engine).frame
+    moved = dm.sweep(
+        wide_classifier().to(device), cases, epsilons=[0.01, 0.03], compute=dm.Compute(engine=engine)
+    ).frame
     grid, other = (frame[frame.on_grid].sort_values(["case_id", "epsilon"]) for frame in (expected, moved))
     np.testing.assert_allclose(np.stack(other.logits), np.stack(grid.logits), atol=1e-3)
     assert (other.predicted.to_numpy() == grid.predicted.to_numpy()).all()

@@ -63,7 +63,12 @@ def test_what_speaks_against_a_classifier_is_said_in_a_sentence(name: str, caplo
     said = doubts(made, cohort(6))
     assert sum(sentence in each for each in said) == 1, said
     assert not any("\n" in each for each in said)
-    quick: dict[str, Any] = {"epsilons": [0.01], "visibility": "none", "refine": False, "workers": 1}
+    quick: dict[str, Any] = {
+        "epsilons": [0.01],
+        "visibility": "none",
+        "refine": False,
+        "compute": dm.Compute(workers=1),
+    }
     with caplog.at_level(logging.WARNING):
         meta = dm.sweep(made, cohort(6), "uniform_noise", **quick).meta
     assert sentence in caplog.text
@@ -173,7 +178,12 @@ def test_an_image_of_another_kind_is_one_sentence(image: Any, message: str) -> N
 
 
 def sweep_of(cases: Cohort, **options: Any) -> Any:
-    quick: dict[str, Any] = {"epsilons": [0.01], "visibility": "none", "refine": False, "workers": 1}
+    quick: dict[str, Any] = {
+        "epsilons": [0.01],
+        "visibility": "none",
+        "refine": False,
+        "compute": dm.Compute(workers=1),
+    }
     return dm.sweep(classifier(Viewing()), cases, **quick | options).frame
 
 
@@ -204,7 +214,9 @@ FILES = [name for name, storage in storages().items() if storage.encode is not N
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 2), (1, 32), (5, 5), (6, 9), (10, 12)])
 def test_sides_of_one_pixel_are_swept_at_their_own_size(shape: tuple[int, int], visibility: str) -> None:
     image = (np.random.default_rng(1).integers(0, 256, (1, *shape)) / 255).astype(np.float32)
-    rows = sweep_of(handmade(image), native=True, visibility=visibility, storages=["float", *FILES])
+    rows = sweep_of(
+        handmade(image), threat=dm.ThreatModel(native=True), visibility=visibility, storages=["float", *FILES]
+    )
     assert (rows["status"] == "ok").all()
     assert rows["ssim"].notna().any() == (visibility == "all" and min(shape) >= 6)
     moved = rows[(rows["epsilon"] == 0.01) & (rows["storage"] == "float")]

@@ -51,7 +51,12 @@ def wanted() -> Any:
 
 def table(classifier: dm.Classifier) -> Any:
     epsilons = ["1/255", "4/255"]
-    how: dict[str, Any] = {"epsilons": epsilons, "visibility": "none", "workers": 1, "engine": "torch", "refine": False}
+    how: dict[str, Any] = {
+        "epsilons": epsilons,
+        "visibility": "none",
+        "compute": dm.Compute(engine="torch", workers=1),
+        "refine": False,
+    }
     asked = dm.sweep(classifier, images(), "fgsm", **how)
     return dm.accuracy_table(asked).drop(columns="model")
 

@@ -152,7 +152,9 @@ def test_thresholds_are_part_of_a_classifiers_name() -> None:
 @pytest.mark.parametrize("attack", ["fgsm", "pgd", "apgd", "deepfool", "square"])
 def test_three_classes_are_swept_to_tables(attack: str) -> None:
     classifier = convolutional_classifier(classes=("class 0", "class 1", "class 2"))
-    responses = dm.sweep(classifier, made(9), attack, effort="quick", epsilons=[0.01, 0.1], workers=1)
+    responses = dm.sweep(
+        classifier, made(9), attack, effort="quick", epsilons=[0.01, 0.1], compute=dm.Compute(workers=1)
+    )
     table = dm.accuracy_table(responses)
     assert table["n"].tolist() == [9, 9, 9]
     rows = compact(responses.frame)
@@ -163,7 +165,7 @@ def test_three_classes_are_swept_to_tables(attack: str) -> None:
 def test_tables_of_a_sweep_of_three_classes() -> None:
     classifier = convolutional_classifier(classes=("class 0", "class 1", "class 2"))
     frames = [
-        dm.sweep(classifier, made(9), attack, effort="quick", epsilons=[0.01, 0.1], workers=1).frame
+        dm.sweep(classifier, made(9), attack, effort="quick", epsilons=[0.01, 0.1], compute=dm.Compute(workers=1)).frame
         for attack in ("pgd", "square")
     ]
     tables = build_tables(Responses(pd.concat(frames), {}))
@@ -176,7 +178,9 @@ def test_tables_of_a_sweep_of_three_classes() -> None:
 def test_a_target_among_three_is_reached() -> None:
     classifier = convolutional_classifier(classes=("class 0", "class 1", "class 2"))
     aimed = dm.ThreatModel(target="class 2")
-    responses = dm.sweep(classifier, made(9), "pgd", effort="quick", epsilons=[0.3], threat=aimed, workers=1)
+    responses = dm.sweep(
+        classifier, made(9), "pgd", effort="quick", epsilons=[0.3], threat=aimed, compute=dm.Compute(workers=1)
+    )
     rows = compact(responses.frame).query("epsilon == 0.3 and label != 2")
     assert (rows["predicted"] == 2).mean() > 0.5
 
@@ -184,7 +188,11 @@ def test_a_target_among_three_is_reached() -> None:
 def test_a_hundred_and_thirty_classes_are_swept() -> None:
     names = tuple(f"class {each}" for each in range(130))
     responses = dm.sweep(
-        convolutional_classifier(classes=names), made(130, classes=130), epsilons=[0.1], workers=1, refine=False
+        convolutional_classifier(classes=names),
+        made(130, classes=130),
+        epsilons=[0.1],
+        compute=dm.Compute(workers=1),
+        refine=False,
     )
     rows = compact(responses.frame)
     assert sorted(rows["label"].unique()) == list(range(130))
@@ -208,7 +216,7 @@ def test_examine_knows_three_classes() -> None:
 
 def test_each_finding_is_attacked_by_itself_where_its_label_is_known() -> None:
     classifier, cohort = linear_findings(), made(10, findings=NAMES)
-    responses = dm.sweep(classifier, cohort, epsilons=[0.001, 0.01], workers=1)
+    responses = dm.sweep(classifier, cohort, epsilons=[0.001, 0.01], compute=dm.Compute(workers=1))
     rows = responses.frame
     for place, name in enumerate(NAMES):
         known = [record for record in cohort.records if record.findings[place] is not None]
@@ -221,7 +229,9 @@ def test_each_finding_is_attacked_by_itself_where_its_label_is_known() -> None:
 
 def test_a_finding_of_a_linear_network_flips_where_it_must() -> None:
     classifier, cohort = linear_findings((0.5, 0.3, 0.6)), made(12, findings=NAMES)
-    responses = dm.sweep(classifier, cohort, dm.FGSM(channels="free"), epsilons=[0.001, 0.003, 0.01, 0.03], workers=1)
+    responses = dm.sweep(
+        classifier, cohort, dm.FGSM(channels="free"), epsilons=[0.001, 0.003, 0.01, 0.03], compute=dm.Compute(workers=1)
+    )
     flips = build_tables(Responses(responses.frame, {}))["flip_epsilon"]
     checked = 0
     for place, name in enumerate(NAMES):
@@ -243,7 +253,9 @@ def test_one_pass_answers_all_findings_of_an_image(monkeypatch: pytest.MonkeyPat
     asked: list[int] = []
     plain = TorchEngine.logits
     monkeypatch.setattr(TorchEngine, "logits", lambda self, images: asked.append(len(images)) or plain(self, images))
-    dm.sweep(classifier, cohort, "random_sign", epsilons=[0.1], workers=1, refine=False, engine="torch")
+    dm.sweep(
+        classifier, cohort, "random_sign", epsilons=[0.1], compute=dm.Compute(workers=1, engine="torch"), refine=False
+    )
     n_questions = sum(label is not None for record in cohort.records for label in record.findings) * 2
     assert sum(asked) == 2 * len(cohort) < n_questions  # random signs are the same for every finding
 
@@ -254,7 +266,13 @@ def test_goals_are_swept_and_never_weaker_with_epsilon(goal: str, attack: str) -
     classifier, cohort = linear_findings(), made(10, findings=NAMES)
     threat = dm.ThreatModel(goal=goal)
     responses = dm.sweep(
-        classifier, cohort, attack, effort="quick", epsilons=[0.001, 0.003, 0.01], threat=threat, workers=1
+        classifier,
+        cohort,
+        attack,
+        effort="quick",
+        epsilons=[0.001, 0.003, 0.01],
+        threat=threat,
+        compute=dm.Compute(workers=1),
     )
     table = dm.accuracy_table(responses)
     assert set(table["decision"]) == {f"({goal})"}
@@ -265,7 +283,7 @@ def test_goals_are_swept_and_never_weaker_with_epsilon(goal: str, attack: str) -
 
 def test_any_finding_is_as_fragile_as_the_most_fragile() -> None:
     classifier, cohort = linear_findings(), made(10, findings=NAMES)
-    options = {"epsilons": [0.001, 0.003, 0.01, 0.03], "workers": 1}
+    options = {"epsilons": [0.001, 0.003, 0.01, 0.03], "compute": dm.Compute(workers=1)}
     single = dm.sweep(classifier, cohort, dm.FGSM(channels="free"), **options)
     threat = dm.ThreatModel(goal="any")
     together = dm.sweep(classifier, cohort, dm.FGSM(channels="free"), threat=threat, **options)
@@ -303,8 +321,8 @@ def test_one_finding_is_a_classifier_and_a_cohort_of_two_classes() -> None:
     one, images = classifier.deciding("effusion"), cohort.of_finding("effusion")
     assert one.classes == images.classes == ("no effusion", "effusion")
     assert len(images) == sum(record.findings[1] is not None for record in cohort.records)
-    alone = dm.sweep(one, images, epsilons=[0.001, 0.01], workers=1).frame
-    every = dm.sweep(classifier, cohort, epsilons=[0.001, 0.01], workers=1).frame
+    alone = dm.sweep(one, images, epsilons=[0.001, 0.01], compute=dm.Compute(workers=1)).frame
+    every = dm.sweep(classifier, cohort, epsilons=[0.001, 0.01], compute=dm.Compute(workers=1)).frame
     mine = every[every["decision"] == "effusion"].reset_index(drop=True)
     columns = ["case_id", "epsilon", "label", "predicted", "correct", "on_grid"]
     pd.testing.assert_frame_equal(alone[columns], mine[columns])

@@ -118,7 +118,9 @@ def test_a_linear_classifier_flips_where_the_closed_form_says() -> None:
     weight = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(1)).expand(3, -1, -1) / 10
     classifier = linear_classifier(weight.contiguous())
     cases = true_labels(classifier, odd(6, bits=16))
-    frame = dm.sweep(classifier, cases, threat=NATIVE, epsilons=[0.001, 0.01, 0.1], engine="torch").frame
+    frame = dm.sweep(
+        classifier, cases, threat=NATIVE, epsilons=[0.001, 0.01, 0.1], compute=dm.Compute(engine="torch")
+    ).frame
     assert (frame.status == "ok").all()
     flipped = 0
     for case in cases:
@@ -145,7 +147,7 @@ def test_images_on_the_grid_already_are_attacked_as_ever() -> None:
             epsilons=[0.003, 0.03],
             storages=["float", "png8"],
             threat=dm.ThreatModel(native=native),
-            batch_size=1,
+            compute=dm.Compute(batch_size=1),
         )
         for native in (False, True)
     )

@@ -48,7 +48,11 @@ def test_findings_are_decisions_of_their_own():
     cohort = cohort_of(
         images, [[1, 0], [0, 1], [1, 1], [0, 0], [1, None], [0, 1]], findings=found.names, modality="xray"
     )
-    rows = compact(dm.sweep(classifier, cohort, "mtf_blur", severities=[2], engine="torch", workers=1).frame)
+    rows = compact(
+        dm.sweep(
+            classifier, cohort, dm.change("mtf_blur", severities=[2]), compute=dm.Compute(engine="torch", workers=1)
+        ).frame
+    )
     table = physical_accuracy(rows)
     assert set(table["decision"]) == {"mass", "effusion"}
     assert table[table["decision"] == "mass"]["n"].tolist() == [6, 6]

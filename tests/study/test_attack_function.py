@@ -110,7 +110,7 @@ def test_a_cohort_of_arrays_is_swept() -> None:
     assert len(set(labels.tolist())) == 2
     mine = dm.classifier(network, size_px=SIDE, classes=("clear", "opacity"), name="linear")
     cohort = dm.cohort_of((images * 255).round().astype(np.uint8), labels, mine.classes, patients=list("aabbcc"))
-    rows = dm.sweep(mine, cohort, epsilons=[0.01, 0.2], engine="torch", workers=1)
+    rows = dm.sweep(mine, cohort, epsilons=[0.01, 0.2], compute=dm.Compute(engine="torch", workers=1))
     table = dm.accuracy_table(rows)
     assert set(table["model"]) == {"linear"}
     assert table.loc[table["epsilon"] == 0, "accuracy"].item() == 1

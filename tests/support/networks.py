@@ -74,7 +74,12 @@ def classifier(base: nn.Module, head: nn.Module | None = None, **options: Any) -
 
 
 def sweep(network: dm.Classifier, **options: Any) -> Any:
-    quick: dict[str, Any] = {"epsilons": [0.01], "workers": 1, "visibility": "none", "refine": False}
+    quick: dict[str, Any] = {
+        "epsilons": [0.01],
+        "compute": dm.Compute(workers=1),
+        "visibility": "none",
+        "refine": False,
+    }
     return dm.sweep(network, cohort(4), **quick | options).frame
 
 

@@ -124,7 +124,7 @@ def test_finds_of_filled_balls_have_an_image_each() -> None:
 
 def test_a_search_fills_its_balls_where_images_are_stored() -> None:
     classifier, images = convolutional_classifier(), cohort(8)
-    asked = {"epsilons": EPSILONS, "workers": 1, "refine": False}
+    asked = {"epsilons": EPSILONS, "compute": dm.Compute(workers=1), "refine": False}
     stored = dm.sweep(classifier, images, "pgd", storages=("float", "png8"), **asked)
     first = dm.sweep(classifier, images, "pgd", storages=("float", "png8"), threat=dm.ThreatModel(fill=False), **asked)
     filled, least = (grid(run.frame, storage="float", epsilon=0.03).set_index("case_id") for run in (stored, first))
@@ -153,7 +153,9 @@ def test_a_ray_ends_at_its_reach_and_keeps_to_levels() -> None:
 def test_pgd_is_never_weaker_than_fgsm_in_the_sweep() -> None:
     classifier, images = convolutional_classifier(), cohort(16)
     curves = {
-        name: grid(dm.sweep(classifier, images, name, epsilons=EPSILONS, workers=1).frame).groupby("epsilon")["correct"]
+        name: grid(dm.sweep(classifier, images, name, epsilons=EPSILONS, compute=dm.Compute(workers=1)).frame).groupby(
+            "epsilon"
+        )["correct"]
         for name in ("fgsm", "pgd")
     }
     assert (curves["pgd"].sum() <= curves["fgsm"].sum()).all()
@@ -163,21 +165,23 @@ def test_pgd_is_never_weaker_than_fgsm_in_the_sweep() -> None:
 @pytest.mark.parametrize("name", [name for name, entry in entries().items() if not entry.learns])
 def test_rows_of_every_attack_keep_what_they_claim(name: str) -> None:
     classifier, images = convolutional_classifier(), cohort(8)
-    frame = dm.sweep(classifier, images, name, effort="quick", epsilons=EPSILONS, workers=2).frame
+    frame = dm.sweep(classifier, images, name, effort="quick", epsilons=EPSILONS, compute=dm.Compute(workers=2)).frame
     assert (frame["status"] == "ok").all()
     assert (frame["linf"] <= frame["epsilon"] + 1e-6).all()
     claimed = frame[frame["found"] == True]  # noqa: E712 - nulls
     assert not claimed["correct"].any()
-    again = dm.sweep(classifier, images, name, effort="quick", epsilons=EPSILONS, workers=1).frame
+    again = dm.sweep(classifier, images, name, effort="quick", epsilons=EPSILONS, compute=dm.Compute(workers=1)).frame
     assert frame.drop(columns="duration_s").equals(again.drop(columns="duration_s"))
     assert set(frame["effort"]) == {"quick"}
 
 
 def test_cost_is_counted_for_each_image() -> None:
     classifier, images = convolutional_classifier(), cohort(6)
-    first = dm.sweep(classifier, images, "fgsm", workers=1).frame.drop_duplicates("case_id")
+    first = dm.sweep(classifier, images, "fgsm", compute=dm.Compute(workers=1)).frame.drop_duplicates("case_id")
     assert set(first["n_gradients"]) == {1}
-    square = dm.sweep(classifier, images, "square", effort="quick", workers=1).frame.drop_duplicates("case_id")
+    square = dm.sweep(
+        classifier, images, "square", effort="quick", compute=dm.Compute(workers=1)
+    ).frame.drop_duplicates("case_id")
     assert set(square["n_gradients"]) == {0}
     assert (square["n_queries"] > 0).all()
 
@@ -188,7 +192,13 @@ def test_a_mask_a_target_and_bits_are_kept() -> None:
     mask[8:24, 8:24] = 1
     for name in ("fgsm", "pgd", "fmn"):
         masked = dm.sweep(
-            classifier, images, name, effort="quick", epsilons=EPSILONS, threat=dm.ThreatModel(mask=mask), workers=1
+            classifier,
+            images,
+            name,
+            effort="quick",
+            epsilons=EPSILONS,
+            threat=dm.ThreatModel(mask=mask),
+            compute=dm.Compute(workers=1),
         ).frame
         assert (masked["l2"] <= masked["epsilon"] * np.sqrt(3 * 16 * 16) + 1e-6).all()
         assert not masked.loc[masked["correct"] & (masked["epsilon"] > 0), "unchanged"].all()
@@ -199,12 +209,18 @@ def test_a_mask_a_target_and_bits_are_kept() -> None:
             epsilons=EPSILONS,
             threat=dm.ThreatModel(target="opacity"),
             effort="quick",
-            workers=1,
+            compute=dm.Compute(workers=1),
         ).frame
         assert aimed.loc[aimed["label"] == 1, "unchanged"].all()  # they are what they should become
         assert set(aimed["target"]) == {1}
     stepped = dm.sweep(
-        classifier, images, "pgd", epsilons=EPSILONS, threat=dm.ThreatModel(bits=8), effort="quick", workers=1
+        classifier,
+        images,
+        "pgd",
+        epsilons=EPSILONS,
+        threat=dm.ThreatModel(bits=8),
+        effort="quick",
+        compute=dm.Compute(workers=1),
     ).frame
     levels = stepped["linf"] * 255
     assert (np.abs(levels - levels.round()) < 1e-3).all()
@@ -214,19 +230,22 @@ def test_a_mask_a_target_and_bits_are_kept() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mask": np.ones((8, 8))}, "mask must have the size of the classifier's images, 32 x 32, got 8 x 8"),
-        ({"mask": np.zeros((32, 32))}, "at least one pixel"),
-        ({"target": "opacty"}, "Did you mean 'opacity'"),
-        ({"bits": 1}, "bits must be from 2 to 16"),
+        (
+            {"threat": dm.ThreatModel(mask=np.ones((8, 8)))},
+            "mask must have the size of the classifier's images, 32 x 32, got 8 x 8",
+        ),
+        ({"threat": dm.ThreatModel(mask=np.zeros((32, 32)))}, "at least one pixel"),
+        ({"threat": dm.ThreatModel(target="opacty")}, "Did you mean 'opacity'"),
+        ({"threat": dm.ThreatModel(bits=1)}, "bits must be from 2 to 16"),
         ({"effort": "hard", "attack": "pgd"}, "effort 'hard' is not known"),
         ({"attack": "pdg"}, "Did you mean 'pgd'"),
         ({"attack": object()}, "must have a method `direction` or `perturb`"),
         ({"attack": "universal"}, "training must be given"),
         ({"effort": "hard"}, "effort 'hard' is not known"),
-        ({"target": 1}, "target must be the name of a class, got 1"),
-        ({"mask": "lungs.png"}, "mask must be an array of numbers"),
-        ({"mask": [[1, 0], [1]]}, "mask must be an array of 32 x 32"),
-        ({"bits": 8.5}, "bits must be from 2 to 16"),
+        ({"threat": dm.ThreatModel(target=1)}, "target must be the name of a class, got 1"),
+        ({"threat": dm.ThreatModel(mask="lungs.png")}, "mask must be an array of numbers"),
+        ({"threat": dm.ThreatModel(mask=[[1, 0], [1]])}, "mask must be an array of 32 x 32"),
+        ({"threat": dm.ThreatModel(bits=8.5)}, "bits must be from 2 to 16"),
         ({"storages": []}, "storages must name at least one"),
         ({"storages": "png9"}, "Did you mean 'png8'"),
         ({"storages": None}, "storages must name at least one"),
@@ -245,7 +264,12 @@ def test_mistakes_are_one_sentence(options: dict[str, object], message: str) -> 
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
-    dm.sweep(convolutional_classifier(), cohort(1), seed=np.int64(3), batch_size=np.int64(2), workers=np.int64(1))  # type: ignore[arg-type]
+    dm.sweep(
+        convolutional_classifier(),
+        cohort(1),
+        seed=np.int64(3),
+        compute=dm.Compute(batch_size=np.int64(2), workers=np.int64(1)),
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -262,10 +286,15 @@ def test_settings_of_attacks_are_checked(settings: dict[str, object]) -> None:
 
 def test_former_arguments_work_with_a_warning() -> None:
     classifier, images = convolutional_classifier(), cohort(2)
-    asked: dict[str, Any] = {"epsilons": EPSILONS, "workers": 1}
-    with pytest.warns(DeprecationWarning, match=r"ThreatModel\(target="):
-        former = dm.sweep(classifier, images, target="opacity", **asked).frame
-    now = dm.sweep(classifier, images, threat=dm.ThreatModel(target="opacity"), **asked).frame
+    with (
+        pytest.warns(DeprecationWarning, match=r"is now sweep\(threat=dosimeter.ThreatModel\(target=\.\.\.\)\)"),
+        pytest.warns(
+            DeprecationWarning, match=r"is now sweep\(compute=dosimeter.Compute\(engine=\.\.\., workers=\.\.\.\)\)"
+        ),
+    ):
+        former = dm.sweep(classifier, images, epsilons=EPSILONS, target="opacity", engine="torch", workers=1).frame
+    threat, compute = dm.ThreatModel(target="opacity"), dm.Compute(engine="torch", workers=1)
+    now = dm.sweep(classifier, images, epsilons=EPSILONS, threat=threat, compute=compute).frame
     pd.testing.assert_frame_equal(former.drop(columns="duration_s"), now.drop(columns="duration_s"))
     with pytest.raises(TypeError, match="unexpected keyword argument 'storage'"):
         dm.sweep(classifier, images, storage="png8")
@@ -321,19 +350,23 @@ def test_the_universal_perturbation_aims_and_keeps_to_the_mask() -> None:
 def test_the_universal_perturbation_is_one_for_all() -> None:
     classifier, images = convolutional_classifier(), cohort(6)
     options = {"effort": "quick", "epsilons": (0.01,), "refine": False, "training": cohort(12)}
-    frames = [dm.sweep(classifier, images, "universal", workers=n, **options).frame for n in (1, 2)]  # type: ignore[arg-type]
+    frames = [dm.sweep(classifier, images, "universal", compute=dm.Compute(workers=n), **options).frame for n in (1, 2)]  # type: ignore[arg-type]
     assert frames[0]["logits"].map(list).equals(frames[1]["logits"].map(list))
     assert len(set(grid(frames[0], epsilon=0.01)["l2"].round(4))) == 1
 
 
 def test_a_foreign_attack_is_swept_and_a_stranger_refused() -> None:
     classifier, images = convolutional_classifier(), cohort(6)
-    theirs = dm.sweep(classifier, images, foolbox.attacks.LinfPGD(steps=10), epsilons=EPSILONS, workers=1).frame
-    ours = dm.sweep(classifier, images, PGD(steps=10), epsilons=EPSILONS, workers=1).frame
+    theirs = dm.sweep(
+        classifier, images, foolbox.attacks.LinfPGD(steps=10), epsilons=EPSILONS, compute=dm.Compute(workers=1)
+    ).frame
+    ours = dm.sweep(classifier, images, PGD(steps=10), epsilons=EPSILONS, compute=dm.Compute(workers=1)).frame
     counts = [grid(frame).groupby("epsilon")["correct"].sum() for frame in (theirs, ours)]
     assert (counts[1] <= counts[0]).all()
     assert (theirs["n_gradients"] > 0).any()
-    nearest = dm.sweep(classifier, images, foolbox.attacks.LinfDeepFoolAttack(), epsilons=EPSILONS, workers=1).frame
+    nearest = dm.sweep(
+        classifier, images, foolbox.attacks.LinfDeepFoolAttack(), epsilons=EPSILONS, compute=dm.Compute(workers=1)
+    ).frame
     assert set(nearest["attack"]) == {"foolbox.LinfDeepFoolAttack"}
     with pytest.raises(DosimeterError, match="Wrap an attack"):
         adapt(print)
@@ -350,7 +383,9 @@ def test_an_attack_of_art_asks_the_swept_classifier_alone(name: str) -> None:
     attack = getattr(evasion, name)(other)
     if name != "FastGradientMethod":
         attack.set_params(max_iter=3, verbose=False)
-    frame = dm.sweep(convolutional_classifier(), cohort(3), attack, epsilons=(0.05,), refine=False, workers=1).frame
+    frame = dm.sweep(
+        convolutional_classifier(), cohort(3), attack, epsilons=(0.05,), refine=False, compute=dm.Compute(workers=1)
+    ).frame
     assert (frame["status"] == "ok").all()
     assert (frame["n_queries"] > 0).all()
     assert (grid(frame, epsilon=0.05)["linf"] > 0.04).any()
@@ -390,7 +425,11 @@ def test_epsilon_of_another_norm_is_refused() -> None:
     with pytest.raises(DosimeterError, match="but bounds L2"):
         adapt(evasion.FastGradientMethod(other, norm=2))
     nearest = dm.sweep(
-        convolutional_classifier(), cohort(2), foolbox.attacks.L2DeepFoolAttack(), epsilons=EPSILONS, workers=1
+        convolutional_classifier(),
+        cohort(2),
+        foolbox.attacks.L2DeepFoolAttack(),
+        epsilons=EPSILONS,
+        compute=dm.Compute(workers=1),
     )
     assert set(nearest.frame["norm"]) == {"l2"}
 
@@ -430,7 +469,7 @@ def test_one_direction_stays_on_the_file_s_lattice_and_claims_nothing_there(leve
 
 def test_images_of_the_class_that_is_aimed_at_count_in_no_table_of_attacks() -> None:
     classifier, images = convolutional_classifier(), cohort(8)
-    given = {"epsilons": EPSILONS, "workers": 1, "target": images.classes[1]}
+    given = {"epsilons": EPSILONS, "compute": dm.Compute(workers=1), "threat": dm.ThreatModel(target=images.classes[1])}
     frames = [dm.sweep(classifier, images, name, effort="quick", **given).frame for name in ("pgd", "bim")]  # type: ignore[arg-type]
     frame = pd.concat(frames, ignore_index=True)
     n_others = len({record.case_id for record in images.records if record.label == 0})
@@ -486,7 +525,7 @@ def test_the_classifier_is_tried_before_anything_is_swept() -> None:
 @pytest.mark.parametrize("kind", [torch.float64, torch.float16])
 @pytest.mark.parametrize("name", ["pgd", "fmn", "square"])
 def test_logits_of_another_precision_are_as_good(name: str, kind: torch.dtype) -> None:
-    options = {"effort": "quick", "epsilons": (0.01,), "workers": 1, "engine": "torch"}
+    options = {"effort": "quick", "epsilons": (0.01,), "compute": dm.Compute(engine="torch", workers=1)}
     frame = dm.sweep(answering(lambda logits: logits.to(kind)), cohort(3), name, **options).frame  # type: ignore[arg-type]
     assert (frame["status"] == "ok").all()
 
@@ -514,7 +553,7 @@ class FailsWhenAsked(torch.nn.Module):
 def test_a_foreign_attack_that_fails_is_named() -> None:
     attack = foolbox.attacks.DatasetAttack()  # it wants data first
     with pytest.raises(DosimeterError, match=r"attack foolbox.DatasetAttack cannot be used here: .*feed"):
-        dm.sweep(convolutional_classifier(), cohort(2), attack, epsilons=(0.05,), workers=1)
+        dm.sweep(convolutional_classifier(), cohort(2), attack, epsilons=(0.05,), compute=dm.Compute(workers=1))
 
 
 def test_names_of_settings_and_registry_agree() -> None:

@@ -120,7 +120,9 @@ def test_identical_images_are_asked_once() -> None:
 
 def test_batch_size_changes_no_answer() -> None:
     classifier, cases = convolutional_classifier(), cohort(4)
-    one, many = (dm.sweep(classifier, cases, epsilons=[0.01, 0.02], batch_size=n).frame for n in (1, 7))
+    one, many = (
+        dm.sweep(classifier, cases, epsilons=[0.01, 0.02], compute=dm.Compute(batch_size=n)).frame for n in (1, 7)
+    )
     np.testing.assert_allclose(np.stack(one.logits), np.stack(many.logits), atol=1e-5)
 
 
@@ -225,4 +227,4 @@ def test_a_full_gpu_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(executor, "execute_cell", full)
     with pytest.raises(DosimeterError, match="Use --workers 1; what is done is kept"):
-        dm.sweep(convolutional_classifier(), cohort(2 * SHARD_SIZE), workers=2)
+        dm.sweep(convolutional_classifier(), cohort(2 * SHARD_SIZE), compute=dm.Compute(workers=2))

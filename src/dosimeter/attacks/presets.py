@@ -7,6 +7,7 @@ from types import MappingProxyType
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.known.fgsm import FGSM
 from dosimeter.attacks.registry import build, entry, names
+from dosimeter.physical.registry import Chosen
 from dosimeter.physical.registry import chosen as chosen_changes
 
 
@@ -85,8 +86,11 @@ def choose(
         if attack not in there
     ]
     physical = [name for name in attacks if name not in built]
-    chosen += [
-        Preset(each.change.name, each.change, ("float",), each.entry.note, None, each.severities, each.entry.unit)
-        for each in chosen_changes(physical, severities, constants)
-    ]
+    chosen += [changed(each) for each in chosen_changes(physical, severities, constants)]
     return [replace(preset, storages=tuple(storages)) for preset in chosen] if storages else chosen
+
+
+def changed(chosen: Chosen) -> Preset:
+    """Return the preset of a physical change."""
+    change, entry, severities, _ = chosen
+    return Preset(change.name, change, ("float",), entry.note, None, severities, entry.unit)

@@ -104,11 +104,38 @@ _NUMBER = re.compile(r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)(?P<uni
 
 
 class Chosen(NamedTuple):
-    """A change that is to be made, and at which severities: the one that changes nothing first."""
+    """A change that is to be made, and at which severities: the one that changes nothing first.
+
+    Attributes:
+        constants: those of the apparatus that were declared; the others are assumed.
+    """
 
     change: Change
     entry: Entry
     severities: tuple[float, ...]
+    constants: Mapping[str, float]
+
+
+def change(name: str, *, severities: str | Sequence[float | str] = (), **constants: float) -> Chosen:
+    """Return a physical change as `sweep` takes it, at chosen severities.
+
+    Args:
+        name: one of `dosimeter list physical`, or several one after another, as "dose_fraction+motion".
+        severities: numbers or texts with a unit, as "2 mm"; by default its own. The one that changes nothing is
+            always asked.
+        constants: of the apparatus, by their names, as `quanta=50000`; those not given are assumed, as the responses'
+            meta says.
+
+    Raises:
+        DosimeterError: there is no such change, or a severity or a constant is out of its range.
+
+    Example:
+        >>> change("dose_fraction", severities=[0.5, 0.25], quanta=50000).severities
+        (1.0, 0.5, 0.25)
+    """
+    asked = severities.split(",") if isinstance(severities, str) else severities
+    (found,) = chosen((name,), {name: tuple(asked)}, constants)
+    return found
 
 
 def chosen(
@@ -141,7 +168,7 @@ def chosen(
         known = entry(name)
         asked = severities.get(name, severities.get("", ()))
         numbers = [in_unit(each, name, known, apparatus) for each in asked]
-        found.append(Chosen(known.build(apparatus), known, grid_of(name, known, numbers)))
+        found.append(Chosen(known.build(apparatus), known, grid_of(name, known, numbers), constants))
     return found
 
 

@@ -2,9 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -13,23 +12,25 @@ from dosimeter.attacks.adapters import adapt
 from dosimeter.attacks.base import Attack
 from dosimeter.attacks.known.fgsm import FGSM
 from dosimeter.attacks.learner import Learner
-from dosimeter.attacks.presets import Preset, choose
+from dosimeter.attacks.presets import Preset, changed
 from dosimeter.attacks.registry import build, check_effort, passes, require_access
 from dosimeter.attacks.registry import names as attack_names
 from dosimeter.attacks.threat import ThreatModel
 from dosimeter.cohorts.base import Cohort
-from dosimeter.engines.choose import check_name, plan_engine
+from dosimeter.engines.choose import plan_engine
 from dosimeter.errors import DosimeterError
 from dosimeter.examinations.doubts import doubts
 from dosimeter.executors.local import LocalExecutor
 from dosimeter.models.base import LEARNING, Classifier, answer
+from dosimeter.physical.registry import Chosen, change
 from dosimeter.physical.registry import names as changes
 from dosimeter.record.table import Responses, to_frame
 from dosimeter.storage.base import get_storage
+from dosimeter.study.compute import Compute, is_whole
 from dosimeter.study.config import VISIBILITY_EPSILONS
 from dosimeter.study.planning import physical, require_classes
 from dosimeter.study.presets import unsuited
-from dosimeter.study.rules import check_native, costly_epsilons, fills, severities_of
+from dosimeter.study.rules import check_native, costly_epsilons, fills
 from dosimeter.surroundings import plain_torch
 from dosimeter.sweeps.execute import Row
 from dosimeter.sweeps.kinds import changes_of, kinds_of
@@ -44,21 +45,17 @@ log = logging.getLogger(__name__)
 def sweep(
     classifier: Classifier,
     cohort: Cohort,
-    attack: Attack | str | None = None,
+    attack: Attack | Chosen | str | None = None,
     *,
     effort: str = "standard",
     epsilons: str | Sequence[float | str] = DEFAULT_EPSILONS,
-    severities: str | Sequence[float | str] = (),
-    constants: Mapping[str, float] | None = None,
     storages: str | Sequence[str] = ("float",),
     threat: ThreatModel | None = None,
     training: Cohort | None = None,
     visibility: Sequence[float] | Literal["all", "none"] = VISIBILITY_EPSILONS,
     seed: int = 0,
     refine: bool = True,
-    engine: str = "auto",
-    workers: int | None = None,
-    advance: Callable[[int], None] = lambda _: None,
+    compute: Compute | None = None,
     **former: Any,
 ) -> Responses:
     """Attack every case of `cohort` at every epsilon and return the responses.
@@ -71,23 +68,19 @@ def sweep(
         classifier: what is attacked.
         cohort: its test images.
         attack: one of `dosimeter list attacks`, or an attack object, also of Foolbox or ART; by default `FGSM()`:
-            margin loss, tied channels.
+            margin loss, tied channels. Or a physical change, by its name or as `change` makes it: its rows have a
+            severity and a unit, and no epsilon.
         effort: how long an attack given by its name searches: "quick", "standard" or "thorough". With "thorough" it
             looks into the ball of every epsilon.
         epsilons: fractions of the image range, numbers or text such as "4/255"; 0 is always asked.
-        severities: of a physical change (`dosimeter list physical`), which `attack` may name instead; by default its
-            own. Rows have a severity and a unit then, and no epsilon.
-        constants: of the apparatus, which a physical change needs; those not given are assumed, as the meta says.
         storages: how images are stored (`dosimeter list storages`).
         threat: what the attacker may do; by default anything within epsilon, to any end. See `ThreatModel`.
         training: the images that an attack learns on which learns (universal); other attacks need none.
         visibility: epsilons at which SSIM, MS-SSIM and HaarPSI are measured; "all" or "none".
         seed: of the attack's random choices.
         refine: bisect each image's flip epsilon to 1e-5; without it, flips are known to a step of the grid.
-        engine: what computes the answers (`dosimeter list engines`); "auto" is the fastest that agrees with torch.
-        workers: cells computed at once, a thread each; by default one for each core.
-        advance: called with the number of cases done.
-        former: arguments of before 0.2.0, target, mask, native, bits and fill, which `threat` has now, and batch_size.
+        compute: by which engine and how many workers, and who is told how far it is; by default the fastest engine.
+        former: arguments that `threat` and `compute` have now.
 
     Example:
         >>> import dosimeter as dm
@@ -98,24 +91,18 @@ def sweep(
         >>> dm.accuracy_table(responses)  # doctest: +SKIP
     """
     _check_subjects(classifier, cohort)
-    threat, batch_size = _formerly(threat or ThreatModel(), former)
+    threat, compute = _formerly(threat or ThreatModel(), compute or Compute(), former)
     storages = (storages,) if isinstance(storages, str) else tuple(dict.fromkeys(storages or ()))
     if not storages:
         raise DosimeterError("storages must name at least one, got none. Try ['float', 'png8'].")
     for storage in storages:
         get_storage(storage)
-    if not _is_whole(seed) or not 0 <= seed < 2**31:
+    if not is_whole(seed) or not 0 <= seed < 2**31:
         raise DosimeterError(f"seed must be a whole number from 0 to {2**31 - 1}, got {seed!r}.")
     seed = int(seed)  # numpy's do not go into JSON
     require_classes(classifier, cohort)
-    check_name(engine)
-    for name, value in (("batch_size", batch_size), ("workers", workers)):
-        if value is not None and not (_is_whole(value) and value >= 1):
-            raise DosimeterError(
-                f"{name} must be a whole number, 1 or more, got {value!r}. Leave it out, and it is found."
-            )
     check_effort(effort)
-    preset = _preset(attack, effort, storages, severities=severities_of(severities or {}), constants=constants or {})
+    preset, constants = _preset(attack, effort, storages)
     chosen = preset.attack
     for sentence in unsuited([preset], [cohort]):
         log.warning(sentence)
@@ -133,10 +120,10 @@ def sweep(
     doubtful = doubts(classifier, cohort, seed=seed)
     for sentence in doubtful:
         log.warning(sentence)
-    plan = plan_engine(engine, classifier, cohort, n_passes=n_passes, refine=refine)
+    plan = plan_engine(compute.engine, classifier, cohort, n_passes=n_passes, refine=refine)
     for sentence in plan.refused.values():
         log.warning(sentence)
-    plan = plan if batch_size is None else replace(plan, batch_size=int(batch_size))
+    plan = plan if compute.batch_size is None else replace(plan, batch_size=int(compute.batch_size))
     setting = Setting(
         protocol=classifier.card.get("protocol", ""),
         preset=preset,
@@ -151,34 +138,36 @@ def sweep(
     setting = physical(setting) if preset.is_physical else setting
     cells = list(plan_cells(cohort, classifier, setting.computed_by(plan)))
     rows: dict[str, list[Row]] = {}
-    for done in LocalExecutor(workers).run(cells, classifier, plan):
+    for done in LocalExecutor(compute.workers).run(cells, classifier, plan):
         rows[done.cell.cell_id] = done.rows
-        advance(len(done.cell.shard))
+        compute.advance(len(done.cell.shard))
     frame = to_frame(row for cell in cells for row in rows[cell.cell_id])
     name = cells[0].classifier
     cards = [{**classifier.card, "classifier": name}]
     attacks = [] if preset.is_physical else [chosen]
     kinds = kinds_of(attacks, storages, [str(classifier.card.get("model", ""))])
-    kinds["changes"] = changes_of([preset], constants or {})
+    kinds["changes"] = changes_of([preset], constants)
     engines = [{"classifier": name, **plan.to_dict()}]
     return Responses(frame, {"classifiers": cards, "engines": engines, "kinds": kinds, "doubts": doubtful})
 
 
-def _formerly(threat: ThreatModel, former: dict[str, Any]) -> tuple[ThreatModel, int | None]:
-    """Return the threat model with what arguments of before 0.2.0 say of it, and a batch size if one was given."""
-    known = {each.name for each in fields(ThreatModel)}
+def _formerly(threat: ThreatModel, compute: Compute, former: dict[str, Any]) -> tuple[ThreatModel, Compute]:
+    """Return the threat model and the compute options with what arguments of former releases say of them."""
+    theirs: list[Any] = []
+    for each in (threat, compute):
+        said = {field.name: former.pop(field.name) for field in fields(each) if field.name in former}
+        theirs.append(replace(each, **said))
+        if said:
+            kind, name = type(each).__name__, "threat" if each is threat else "compute"
+            given = ", ".join(f"{argument}=..." for argument in said)
+            warnings.warn(
+                f"sweep({given}) is now sweep({name}=dosimeter.{kind}({given})), and goes with the next release.",
+                DeprecationWarning,
+                stacklevel=4,
+            )
     for name in former:
-        if name not in (*known, "batch_size"):
-            raise TypeError(f"sweep() got an unexpected keyword argument '{name}'")
-    renamed = {name: value for name, value in former.items() if name in known}
-    if renamed:
-        said = ", ".join(f"{name}=..." for name in renamed)
-        warnings.warn(
-            f"sweep({said}) is now sweep(threat=dosimeter.ThreatModel({said})), and goes with the next release.",
-            DeprecationWarning,
-            stacklevel=4,
-        )
-    return replace(threat, **renamed), former.get("batch_size")
+        raise TypeError(f"sweep() got an unexpected keyword argument '{name}'")
+    return theirs[0], theirs[1]
 
 
 def _check_subjects(classifier: object, cohort: object) -> None:
@@ -203,10 +192,6 @@ def _check_subjects(classifier: object, cohort: object) -> None:
     answer(classifier, torch.full((2, 3, *classifier.grid.shape), 0.5))
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def _visible(visibility: str | Sequence[float]) -> tuple[float, ...] | str:
     if isinstance(visibility, str) and visibility in ("all", "none"):
         return visibility
@@ -219,22 +204,17 @@ def _training(cohort: Cohort | None) -> Cohort:
     return cohort
 
 
-def _preset(attack: Attack | str | None, effort: str, storages: Sequence[str], **physical: Any) -> Preset:
-    """Return what is asked of every image: an attack, by default FGSM, or a physical change.
-
-    Raises:
-        DosimeterError: severities or constants are given of an attack.
-    """
+def _preset(
+    attack: Attack | Chosen | str | None, effort: str, storages: Sequence[str]
+) -> tuple[Preset, Mapping[str, float]]:
+    """Return what is asked of every image, an attack or a physical change, and the constants declared of a change."""
     if isinstance(attack, str) and attack not in attack_names() and {*attack.split("+")} <= {*changes()}:
-        (preset,) = choose((), (attack,), effort, storages, **physical)
-        return preset
-    for name, value in physical.items():
-        if value:
-            raise DosimeterError(
-                f"{name} are of physical changes, and '{attack or 'fgsm'}' is an attack. Give epsilons."
-            )
+        attack = change(attack)
+    if isinstance(attack, Chosen):
+        return replace(changed(attack), storages=tuple(storages)), attack.constants
     chosen = FGSM() if attack is None else build(attack, effort) if isinstance(attack, str) else adapt(attack)
-    return Preset(_name(attack, chosen), chosen, tuple(storages), "", effort if isinstance(attack, str) else None)
+    asked = effort if isinstance(attack, str) else None
+    return Preset(_name(attack, chosen), chosen, tuple(storages), "", asked), {}
 
 
 def _name(asked: Attack | str | None, attack: Attack) -> str:

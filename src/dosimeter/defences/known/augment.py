@@ -40,7 +40,7 @@ class OnChanged(Method):
         happens, which, how_far, seed = torch.rand(4, generator=noise).tolist()
         if happens >= self.share:
             return image
-        change, _, (identity, *severities) = self.changes[int(which * len(self.changes))]
+        change, _, (identity, *severities), _ = self.changes[int(which * len(self.changes))]
         severity = severities[int(how_far * len(severities))]
         return changed(change, image, severity, identity=identity, seed=int(seed * _SEEDS))
 
