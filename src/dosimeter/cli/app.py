@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dosimeter import __version__
-from dosimeter.cli import completion, data, readers, weights
+from dosimeter.cli import completion, data, options, readers, weights
 from dosimeter.cli.audit import audit
 from dosimeter.cli.compare import compare
 from dosimeter.cli.defend import defend
@@ -19,18 +19,6 @@ from dosimeter.cli.init import init
 from dosimeter.cli.learning_curve import learning_curve
 from dosimeter.cli.lines import AsJson, Quiet, say, say_json, tell
 from dosimeter.cli.listing import LISTED
-from dosimeter.cli.options import (
-    Constant,
-    Given,
-    Modality,
-    Severities,
-    constants_of,
-    described,
-    joined,
-    pairs,
-    shown_command,
-    warn_of_phantoms,
-)
 from dosimeter.cli.paper import figures, methods, tables
 from dosimeter.cli.serve import serve
 from dosimeter.cli.shift import shift
@@ -74,74 +62,58 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def study(
     config: Annotated[Path | None, typer.Argument(help="settings in TOML; options below win over it")] = None,
-    cohort: Annotated[
-        list[str] | None, typer.Option(help=described("cohort"), autocompletion=completion.cohorts)
-    ] = None,
-    model: Annotated[list[str] | None, typer.Option(help=described("model"), autocompletion=completion.models)] = None,
-    protocol: Annotated[
-        list[str] | None, typer.Option(help=described("protocol"), autocompletion=completion.protocols)
-    ] = None,
-    preset: Annotated[
-        list[str] | None, typer.Option(help=described("preset"), autocompletion=completion.presets)
-    ] = None,
-    attack: Annotated[
-        list[str] | None, typer.Option(help=described("attack"), autocompletion=completion.attacks)
-    ] = None,
-    severities: Severities = None,
-    constant: Constant = None,
-    given: Given = None,
-    modality: Modality = None,
-    effort: Annotated[str | None, typer.Option(help=described("effort"), autocompletion=completion.efforts)] = None,
-    storage: Annotated[
-        list[str] | None, typer.Option(help=described("storages"), autocompletion=completion.storages)
-    ] = None,
-    fill: Annotated[bool | None, typer.Option("--fill/--no-fill", help=described("fill"))] = None,
-    trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
-    defence: Annotated[
-        list[str] | None, typer.Option(help=described("defence"), autocompletion=completion.defences)
-    ] = None,
-    transfer: Annotated[bool | None, typer.Option("--transfer", help=described("transfer"))] = None,
-    target: Annotated[str | None, typer.Option(help=described("target"))] = None,
-    mask: Annotated[Path | None, typer.Option(help=described("mask"))] = None,
-    native: Annotated[bool | None, typer.Option("--native", help=described("native"))] = None,
-    bits: Annotated[int | None, typer.Option(help=described("bits"))] = None,
-    declared_accuracy: Annotated[
-        list[str] | None, typer.Option(help=described("declared_accuracy") + ", as NAME=SHARE")
-    ] = None,
-    epsilons: Annotated[str | None, typer.Option(help=described("epsilons"))] = None,
-    visibility: Annotated[str | None, typer.Option(help=described("visibility"))] = None,
-    seed: Annotated[int | None, typer.Option(help=described("seed"))] = None,
-    repeats: Annotated[int | None, typer.Option(help=described("repeats"))] = None,
-    out: Annotated[Path | None, typer.Option(help=described("out"))] = None,
-    data: Annotated[Path | None, typer.Option(help=described("data"))] = None,
-    limit: Annotated[int | None, typer.Option(help=described("limit"))] = None,
-    test_limit: Annotated[int | None, typer.Option(help=described("test_limit"))] = None,
-    train_patients: Annotated[int | None, typer.Option(help=described("train_patients"))] = None,
-    strict: Annotated[bool | None, typer.Option("--strict", help=described("strict"))] = None,
-    allow_flat: Annotated[bool | None, typer.Option("--allow-flat", help=described("allow_flat"))] = None,
-    patients: Annotated[str | None, typer.Option(help=described("patients"))] = None,
-    group: Annotated[str | None, typer.Option(help=described("group"))] = None,
-    data_audit: Annotated[bool | None, typer.Option("--data-audit", help=described("data_audit"))] = None,
-    tuned_on_test: Annotated[str | None, typer.Option(help=described("tuned_on_test"))] = None,
-    positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
-    findings: Annotated[list[str] | None, typer.Option(help=described("findings"))] = None,
-    classes: Annotated[list[str] | None, typer.Option(help=described("classes"))] = None,
-    labels: Annotated[Path | None, typer.Option(help=described("labels"))] = None,
-    label_tag: Annotated[str | None, typer.Option(help=described("label_tag"))] = None,
+    cohort: options.Cohorts = None,
+    model: options.Models = None,
+    protocol: options.Protocols = None,
+    preset: Annotated[list[str] | None, options.setting("preset", completion=completion.presets)] = None,
+    attack: options.Attacks = None,
+    severities: options.Severities = None,
+    constant: options.Constants = None,
+    given: options.Given = None,
+    modality: options.Modality = None,
+    effort: options.Effort = None,
+    storage: options.Storages = None,
+    fill: Annotated[bool | None, options.setting("fill", "--fill/--no-fill")] = None,
+    trust: options.Trust = False,
+    defence: options.Defences = None,
+    transfer: options.Transfer = None,
+    target: options.Target = None,
+    mask: Annotated[Path | None, options.setting("mask")] = None,
+    native: options.Native = None,
+    bits: Annotated[int | None, options.setting("bits")] = None,
+    declared_accuracy: options.DeclaredAccuracy = None,
+    epsilons: options.Epsilons = None,
+    visibility: options.Visibility = None,
+    seed: options.Seed = None,
+    repeats: Annotated[int | None, options.setting("repeats")] = None,
+    out: options.Out = None,
+    data: options.Data = None,
+    limit: options.Limit = None,
+    test_limit: options.TestLimit = None,
+    train_patients: Annotated[int | None, options.setting("train_patients")] = None,
+    strict: Annotated[bool | None, options.setting("strict", "--strict")] = None,
+    allow_flat: options.AllowFlat = False,
+    patients: options.Patients = None,
+    group: options.Group = None,
+    data_audit: Annotated[bool | None, options.setting("data_audit", "--data-audit")] = None,
+    tuned_on_test: options.TunedOnTest = None,
+    positive: options.Positive = None,
+    findings: options.Findings = None,
+    classes: options.Classes = None,
+    labels: options.Labels = None,
+    label_tag: options.LabelTag = None,
     weights: Annotated[list[str] | None, typer.Option(help="base weights, as NAME=FILE")] = None,
-    preprocessing: Annotated[str | None, typer.Option(help=described("preprocessing"))] = None,
-    pool: Annotated[str | None, typer.Option(help=described("pool"))] = None,
-    epochs: Annotated[int | None, typer.Option(help=described("epochs"))] = None,
-    batch_size: Annotated[int | None, typer.Option(help=described("batch_size"))] = None,
-    learning_rate: Annotated[float | None, typer.Option(help=described("learning_rate"))] = None,
-    decay: Annotated[float | None, typer.Option(help=described("decay"))] = None,
-    device: Annotated[str | None, typer.Option(help=described("device"))] = None,
-    engine: Annotated[str | None, typer.Option(help=described("engine"), autocompletion=completion.engines)] = None,
-    executor: Annotated[
-        str | None, typer.Option(help=described("executor"), autocompletion=completion.executors)
-    ] = None,
-    address: Annotated[str | None, typer.Option(help=described("address"))] = None,
-    workers: Annotated[int | None, typer.Option(help=described("workers"))] = None,
+    preprocessing: Annotated[str | None, options.setting("preprocessing")] = None,
+    pool: Annotated[str | None, options.setting("pool")] = None,
+    epochs: options.Epochs = None,
+    batch_size: Annotated[int | None, options.setting("batch_size")] = None,
+    learning_rate: Annotated[float | None, options.setting("learning_rate")] = None,
+    decay: Annotated[float | None, options.setting("decay")] = None,
+    device: options.Device = None,
+    engine: options.Engine = None,
+    executor: Annotated[str | None, options.setting("executor", completion=completion.executors)] = None,
+    address: Annotated[str | None, options.setting("address")] = None,
+    workers: options.Workers = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print what the study would do and about how long it would take, and stop")
     ] = False,
@@ -154,24 +126,26 @@ def study(
     """
     settings = load_config(
         config,
-        **{name: joined(value) for name, value in (("cohort", cohort), ("model", model), ("protocol", protocol))},
-        preset=joined(preset),
-        attack=joined(attack),
+        cohort=options.joined(cohort),
+        model=options.joined(model),
+        protocol=options.joined(protocol),
+        preset=options.joined(preset),
+        attack=options.joined(attack),
         severities=severities,
-        constants=constants_of(constant),
+        constants=options.constants_of(constant),
         given=given,
         modality=modality,
         effort=effort,
-        storages=joined(storage),
+        storages=options.joined(storage),
         fill=fill,
         trust=trust or None,
-        defence=joined(defence),
+        defence=options.joined(defence),
         transfer=transfer,
         target=target,
         mask=mask,
         native=native,
         bits=bits,
-        declared_accuracy=pairs(declared_accuracy, "--declared-accuracy takes NAME=SHARE", "vgg16=0.93"),
+        declared_accuracy=options.pairs(declared_accuracy, "--declared-accuracy takes NAME=SHARE", "vgg16=0.93"),
         epsilons=epsilons,
         visibility=visibility,
         seed=seed,
@@ -182,17 +156,17 @@ def study(
         test_limit=test_limit,
         train_patients=train_patients,
         strict=strict,
-        allow_flat=allow_flat,
+        allow_flat=allow_flat or None,
         patients=patients,
         group=group,
         data_audit=data_audit,
         tuned_on_test=tuned_on_test,
         positive=positive,
-        findings=joined(findings),
-        classes=joined(classes),
+        findings=options.joined(findings),
+        classes=options.joined(classes),
         labels=labels,
         label_tag=label_tag,
-        weights=pairs(weights, "--weights takes NAME=FILE", "vgg16=weights.pth"),
+        weights=options.pairs(weights, "--weights takes NAME=FILE", "vgg16=weights.pth"),
         preprocessing=preprocessing,
         pool=int(pool) if pool and pool.isdigit() else pool,
         epochs=epochs,
@@ -207,11 +181,11 @@ def study(
     )
     from dosimeter.cli.study import print_plan, run
 
-    warn_of_phantoms(settings)
+    options.warn_of_phantoms(settings)
     if dry_run:
         print_plan(settings)
     else:
-        run(settings, command=shown_command(sys.argv[1:], settings, config))
+        run(settings, command=options.shown_command(sys.argv[1:], settings, config))
 
 
 @app.command()

@@ -1,25 +1,12 @@
 """`dosimeter audit`: the study's sweep, checks and report for trained classifiers that somebody brings."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dosimeter.cli import completion
+from dosimeter.cli import completion, options
 from dosimeter.cli.lines import AsJson, Quiet
-from dosimeter.cli.options import (
-    Constant,
-    Given,
-    Modality,
-    Severities,
-    constants_of,
-    described,
-    joined,
-    pairs,
-    shown_command,
-    warn_of_phantoms,
-)
 from dosimeter.record.model_card import access_of
 from dosimeter.study.auditing import AUDIT, audit_of
 from dosimeter.study.config import load_config
@@ -32,48 +19,40 @@ def audit(
     data: Annotated[
         list[str], typer.Option(help="test images: folder:PATH, csv:PATH, or a cohort (dosimeter list cohorts)")
     ],
-    trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
-    preset: Annotated[str | None, typer.Option(help=described("preset"), autocompletion=completion.presets)] = None,
-    attack: Annotated[
-        list[str] | None, typer.Option(help=described("attack"), autocompletion=completion.attacks)
-    ] = None,
-    severities: Severities = None,
-    constant: Constant = None,
-    given: Given = None,
-    modality: Modality = None,
-    effort: Annotated[str, typer.Option(help=described("effort"), autocompletion=completion.efforts)] = "quick",
-    epsilons: Annotated[str, typer.Option(help=described("epsilons"))] = AUDIT["gradients"].epsilons,
-    storage: Annotated[
-        list[str] | None, typer.Option(help=described("storages"), autocompletion=completion.storages)
-    ] = None,
-    target: Annotated[str | None, typer.Option(help=described("target"))] = None,
-    native: Annotated[bool | None, typer.Option("--native", help=described("native"))] = None,
-    defence: Annotated[
-        list[str] | None, typer.Option(help=described("defence"), autocompletion=completion.defences)
-    ] = None,
-    transfer: Annotated[bool | None, typer.Option("--transfer", help=described("transfer"))] = None,
-    visibility: Annotated[str, typer.Option(help=described("visibility"))] = "none",
-    declared_accuracy: Annotated[
-        list[str] | None, typer.Option(help=described("declared_accuracy") + ", as NAME=SHARE")
-    ] = None,
-    group: Annotated[str | None, typer.Option(help=described("group"))] = None,
-    data_audit: Annotated[bool, typer.Option("--data-audit/--no-data-audit", help=described("data_audit"))] = True,
-    tuned_on_test: Annotated[str | None, typer.Option(help=described("tuned_on_test"))] = None,
-    positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
-    allow_flat: Annotated[bool, typer.Option("--allow-flat", help=described("allow_flat"))] = False,
-    findings: Annotated[list[str] | None, typer.Option(help=described("findings"))] = None,
-    classes: Annotated[list[str] | None, typer.Option(help=described("classes"))] = None,
-    labels: Annotated[Path | None, typer.Option(help=described("labels"))] = None,
-    patients: Annotated[str | None, typer.Option(help=described("patients"))] = None,
-    label_tag: Annotated[str | None, typer.Option(help=described("label_tag"))] = None,
+    trust: options.Trust = False,
+    preset: Annotated[str | None, options.setting("preset", completion=completion.presets)] = None,
+    attack: options.Attacks = None,
+    severities: options.Severities = None,
+    constant: options.Constants = None,
+    given: options.Given = None,
+    modality: options.Modality = None,
+    effort: options.Effort = "quick",
+    epsilons: options.Epsilons = AUDIT["gradients"].epsilons,
+    storage: options.Storages = None,
+    target: options.Target = None,
+    native: options.Native = None,
+    defence: options.Defences = None,
+    transfer: options.Transfer = None,
+    visibility: options.Visibility = "none",
+    declared_accuracy: options.DeclaredAccuracy = None,
+    group: options.Group = None,
+    data_audit: Annotated[bool, options.setting("data_audit", "--data-audit/--no-data-audit")] = True,
+    tuned_on_test: options.TunedOnTest = None,
+    positive: options.Positive = None,
+    allow_flat: options.AllowFlat = False,
+    findings: options.Findings = None,
+    classes: options.Classes = None,
+    labels: options.Labels = None,
+    patients: options.Patients = None,
+    label_tag: options.LabelTag = None,
     images: Annotated[
         int | None, typer.Option(help="most test images, drawn of the data at random; default: all")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help=described("seed"))] = None,
-    device: Annotated[str | None, typer.Option(help=described("device"))] = None,
-    engine: Annotated[str | None, typer.Option(help=described("engine"), autocompletion=completion.engines)] = None,
-    workers: Annotated[int | None, typer.Option(help=described("workers"))] = None,
-    out: Annotated[Path | None, typer.Option(help=described("out"))] = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    engine: options.Engine = None,
+    workers: options.Workers = None,
+    out: options.Out = None,
     mlflow: Annotated[
         str | None, typer.Option(help="log the finished run to MLflow: URI of a server or data base, or a folder")
     ] = None,
@@ -87,34 +66,34 @@ def audit(
 
     The same command again continues where it stopped; `report`, `export`, `serve` and `readers` take its folder.
     """
-    asked = audit_of(access_of(each.strip()) for each in (joined(model) or "").split(","))
+    asked = audit_of(access_of(each.strip()) for each in (options.joined(model) or "").split(","))
     settings = load_config(
-        model=joined(model),
-        cohort=joined(data),
+        model=options.joined(model),
+        cohort=options.joined(data),
         trust=trust or None,
         preset=preset or asked.preset,
         protocol=asked.protocol,
-        attack=joined(attack) or asked.attacks,
+        attack=options.joined(attack) or asked.attacks,
         severities=severities,
-        constants=constants_of(constant),
+        constants=options.constants_of(constant),
         given=given,
         modality=modality,
         effort=effort,
         epsilons=epsilons,
-        storages=joined(storage),
+        storages=options.joined(storage),
         target=target,
         native=native,
-        defence=joined(defence),
+        defence=options.joined(defence),
         transfer=transfer,
         visibility=visibility,
-        declared_accuracy=pairs(declared_accuracy, "--declared-accuracy takes NAME=SHARE", "mine=0.93"),
+        declared_accuracy=options.pairs(declared_accuracy, "--declared-accuracy takes NAME=SHARE", "mine=0.93"),
         group=group,
         data_audit=data_audit or None,
         tuned_on_test=tuned_on_test,
         positive=positive,
         allow_flat=allow_flat or None,
-        findings=joined(findings),
-        classes=joined(classes),
+        findings=options.joined(findings),
+        classes=options.joined(classes),
         labels=labels,
         patients=patients,
         label_tag=label_tag,
@@ -127,8 +106,8 @@ def audit(
     )
     from dosimeter.cli.study import print_plan, run
 
-    warn_of_phantoms(settings)
+    options.warn_of_phantoms(settings)
     if dry_run:
         print_plan(settings)
     else:
-        run(settings, command=shown_command(sys.argv[1:], settings, None), mlflow=mlflow)
+        run(settings, command=options.shown_command(sys.argv[1:], settings, None), mlflow=mlflow)

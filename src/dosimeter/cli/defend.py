@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from dosimeter.cli import options
 from dosimeter.cli.display import Display
 from dosimeter.cli.lines import AsJson, Quiet, tell
-from dosimeter.cli.options import described, names_of, repeated
 from dosimeter.errors import DosimeterError
 
 
@@ -24,14 +24,14 @@ def defend(
         str, typer.Option(help="patient, paper or official: which images are held out, and not learned on")
     ] = "patient",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what learning will cost, and do nothing")] = False,
-    trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
-    positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
-    findings: Annotated[list[str] | None, typer.Option(help=described("findings"))] = None,
-    classes: Annotated[list[str] | None, typer.Option(help=described("classes"))] = None,
-    labels: Annotated[Path | None, typer.Option(help=described("labels"))] = None,
-    label_tag: Annotated[str | None, typer.Option(help=described("label_tag"))] = None,
-    patients: Annotated[str, typer.Option(help=described("patients"))] = "list",
-    limit: Annotated[int | None, typer.Option(min=10, help=described("limit"))] = None,
+    trust: options.Trust = False,
+    positive: options.Positive = None,
+    findings: options.Findings = None,
+    classes: options.Classes = None,
+    labels: options.Labels = None,
+    label_tag: options.LabelTag = None,
+    patients: options.Patients = None,
+    limit: Annotated[int | None, typer.Option(min=10, help=options.described("limit"))] = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of the split, and of what the defences draw")] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -64,8 +64,8 @@ def defend(
                 f"{folder.name} holds a defended classifier already. Give another --out, or remove it."
             )
     meant: dict[str, Any] = {"positive": positive, "labels": labels, "label_tag": label_tag}
-    meant |= names_of(findings=findings, classes=classes)
-    cohort = load_cohort(data, limit=limit, seed=seed, patients=patients, **meant)
+    meant |= options.names_of(findings=findings, classes=classes)
+    cohort = load_cohort(data, limit=limit, seed=seed, patients=patients or "list", **meant)
     halves = split(cohort, protocol, seed=seed)
     before = trained_on(model)
     test = held_out(halves.test, before)
@@ -86,7 +86,7 @@ def defend(
         )
         return
     digests = [*sorted(before), *(record.sha256 for record in halves.train.records)]
-    again = repeated(**meant, patients=None if patients == "list" else patients)
+    again = options.repeated(**meant, patients=patients)
     lines, found = [], []
     for text, folder in folders.items():
         with Display() as display:

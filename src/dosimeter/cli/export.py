@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from dosimeter.cli import options
 from dosimeter.cli.lines import AsJson, Quiet, tell
-from dosimeter.cli.options import described
 
 
 def export(
@@ -20,7 +20,7 @@ def export(
     limit: Annotated[int | None, typer.Option(help="most images of each cohort and network")] = None,
     burn_in: Annotated[bool, typer.Option("--burn-in", help="draw the research mark into the pixels too")] = False,
     data: Annotated[Path | None, typer.Option(help="folder of the real images, if it has moved")] = None,
-    trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
+    trust: options.Trust = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from dosimeter.cli import options
 from dosimeter.cli.display import Display
 from dosimeter.cli.lines import AsJson, Quiet, tell
-from dosimeter.cli.options import described, names_of, repeated, triple
 from dosimeter.errors import DosimeterError
 
 
@@ -19,9 +19,7 @@ def fit(
     weights: Annotated[
         Path | None, typer.Option(help="file of tensors for a network given by its name; its last layer may be another")
     ] = None,
-    random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="leave a network given by its name untrained")
-    ] = False,
+    random_weights: options.RandomWeights = False,
     open_blocks: Annotated[
         int, typer.Option("--open", min=0, help="number of blocks before the last layer that are trained too")
     ] = 0,
@@ -37,13 +35,13 @@ def fit(
     ] = None,
     std: Annotated[str | None, typer.Option(help="standard deviation of each channel, with --mean")] = None,
     channels: Annotated[int | None, typer.Option(help="1 for a network of grey images, or 3")] = None,
-    positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
-    findings: Annotated[list[str] | None, typer.Option(help=described("findings"))] = None,
-    classes: Annotated[list[str] | None, typer.Option(help=described("classes"))] = None,
-    labels: Annotated[Path | None, typer.Option(help=described("labels"))] = None,
-    label_tag: Annotated[str | None, typer.Option(help=described("label_tag"))] = None,
-    patients: Annotated[str, typer.Option(help=described("patients"))] = "list",
-    limit: Annotated[int | None, typer.Option(min=10, help=described("limit"))] = None,
+    positive: options.Positive = None,
+    findings: options.Findings = None,
+    classes: options.Classes = None,
+    labels: options.Labels = None,
+    label_tag: options.LabelTag = None,
+    patients: options.Patients = None,
+    limit: Annotated[int | None, typer.Option(min=10, help=options.described("limit"))] = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of the split and of the order of images")] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -63,19 +61,20 @@ def fit(
     if out.exists():
         raise DosimeterError(f"the card {out.name} is there already. Give another --out, or remove it.")
     meant: dict[str, Any] = {"positive": positive, "labels": labels, "label_tag": label_tag}
-    meant |= names_of(findings=findings, classes=classes)
-    cohort = load_cohort(data, limit=limit, seed=seed, patients=patients, **meant)
+    meant |= options.names_of(findings=findings, classes=classes)
+    cohort = load_cohort(data, limit=limit, seed=seed, patients=patients or "list", **meant)
     halves = split(cohort, protocol, seed=seed)
     before = trained_on(model)
     test = held_out(halves.test, before)
-    seen = {"size_px": size_px, "channels": channels, "mean": triple(mean, "mean"), "std": triple(std, "std")}
+    planes = {"mean": options.triple(mean, "mean"), "std": options.triple(std, "std")}
+    seen = {"size_px": size_px, "channels": channels, **planes}
     card = card_for(model, cohort, name=out.stem, weights=weights, random_weights=random_weights, seen=seen)
-    options = TransferOptions(open_blocks=open_blocks, epochs=epochs, seed=seed)
+    recipe = TransferOptions(open_blocks=open_blocks, epochs=epochs, seed=seed)
     with Display() as display:
-        made = transfer(card, halves.train, options, progress=display)
+        made = transfer(card, halves.train, recipe, progress=display)
     write_trained(out, card, made, halves, before)
     right, n = accuracy_of(made.classifier, test)
-    again = repeated(**meant, patients=None if patients == "list" else patients)
+    again = options.repeated(**meant, patients=patients)
     next_command = shlex.join(["dosimeter", "audit", "--model", str(out), "--data", data, *again])
     facts = {"card": str(out), "trained": list(made.trained), "n_train": len(halves.train), "protocol": protocol}
     tell(

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from dosimeter.cli import options
 from dosimeter.cli.lines import AsJson, Quiet, say, tell
-from dosimeter.cli.options import described, names_of, repeated
 from dosimeter.errors import DosimeterError
 from dosimeter.files import write_text
 
@@ -24,22 +24,20 @@ def init(
         str, typer.Argument(help="labelled images that it is made for: folder:PATH, csv:PATH, or a cohort")
     ],
     weights: Annotated[Path | None, typer.Option(help="file of tensors for a network given by its name")] = None,
-    random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="leave a network given by its name untrained")
-    ] = False,
+    random_weights: options.RandomWeights = False,
     size_px: Annotated[
         str | None, typer.Option(help="side of the network's images, or HEIGHTxWIDTH, where its file says none")
     ] = None,
     images: Annotated[
         int, typer.Option(min=2, help="number of images that the network is asked about, of each class as many")
     ] = 16,
-    positive: Annotated[str | None, typer.Option(help=described("positive"))] = None,
-    findings: Annotated[list[str] | None, typer.Option(help=described("findings"))] = None,
-    classes: Annotated[list[str] | None, typer.Option(help=described("classes"))] = None,
-    labels: Annotated[Path | None, typer.Option(help=described("labels"))] = None,
-    label_tag: Annotated[str | None, typer.Option(help=described("label_tag"))] = None,
-    patients: Annotated[str, typer.Option(help=described("patients"))] = "list",
-    trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
+    positive: options.Positive = None,
+    findings: options.Findings = None,
+    classes: options.Classes = None,
+    labels: options.Labels = None,
+    label_tag: options.LabelTag = None,
+    patients: options.Patients = None,
+    trust: options.Trust = False,
     out: Annotated[
         Path | None, typer.Option(help="file of the card; default: named after the model, in this folder")
     ] = None,
@@ -60,8 +58,8 @@ def init(
         raise DosimeterError(f"the card {out.name} is there already. Give another --out, or remove it.")
     facts = facts_of(model, weights=weights, random_weights=random_weights)
     meant: dict[str, Any] = {"positive": positive, "labels": labels, "label_tag": label_tag}
-    meant |= names_of(findings=findings, classes=classes)
-    cohort = load_cohort(data, patients=patients, **meant)
+    meant |= options.names_of(findings=findings, classes=classes)
+    cohort = load_cohort(data, patients=patients or "list", **meant)
     opened = open_model(facts, cohort.findings or cohort.classes, size_px=_size(size_px), trust=trust)
     say(f"{name} is loaded. Now it is asked about up to {images} images in usual ranges and sizes.", error=True)
     made = propose(opened, cohort, name=name, n_images=images, beside=out.parent)
@@ -70,8 +68,7 @@ def init(
     if made.questions:
         asked = ", ".join(made.questions)
         lines.append(f"Answer in it: {asked}. The lines begin with '# ?', with the evidence above them.")
-    told = None if patients == "list" else patients
-    chosen = [*repeated(**meant, patients=told), *(("--trust",) if trust else ())]
+    chosen = [*options.repeated(**meant, patients=patients), *(("--trust",) if trust else ())]
     next_command = shlex.join(["dosimeter", "audit", "--model", str(out), "--data", data, *chosen])
     facts = {"card": str(out), "questions": list(made.questions), "next": next_command}
     tell(facts, *lines, f"Then: {next_command}")

@@ -5,29 +5,29 @@ from typing import Annotated
 
 import typer
 
+from dosimeter.cli import options
 from dosimeter.cli.display import Display
 from dosimeter.cli.lines import AsJson, Quiet, tell
-from dosimeter.cli.options import described, joined
 from dosimeter.errors import DosimeterError
 from dosimeter.study.config import load_config
 
 
 def learning_curve(
     out: Annotated[Path, typer.Option(help="the folder to write to; each size has its run in it")],
-    cohort: Annotated[list[str] | None, typer.Option(help=described("cohort"))] = None,
-    model: Annotated[list[str] | None, typer.Option(help=described("model"))] = None,
+    cohort: options.Cohorts = None,
+    model: options.Models = None,
     sizes: Annotated[str, typer.Option(help="how many sizes, or numbers of training patients as 20,40,80")] = "5",
-    repeats: Annotated[int, typer.Option(min=1, help=described("repeats"))] = 3,
-    protocol: Annotated[list[str] | None, typer.Option(help=described("protocol"))] = None,
-    attack: Annotated[list[str] | None, typer.Option(help=described("attack"))] = None,
-    effort: Annotated[str, typer.Option(help=described("effort"))] = "quick",
-    epsilons: Annotated[str, typer.Option(help=described("epsilons"))] = "0.001,0.003,0.009",
-    epochs: Annotated[int | None, typer.Option(help=described("epochs"))] = None,
-    test_limit: Annotated[int | None, typer.Option(help=described("test_limit"))] = None,
-    limit: Annotated[int | None, typer.Option(help=described("limit"))] = None,
-    data: Annotated[Path | None, typer.Option(help=described("data"))] = None,
-    seed: Annotated[int, typer.Option(help=described("seed"))] = 0,
-    workers: Annotated[int | None, typer.Option(help=described("workers"))] = None,
+    repeats: Annotated[int, typer.Option(min=1, help=options.described("repeats"))] = 3,
+    protocol: options.Protocols = None,
+    attack: options.Attacks = None,
+    effort: options.Effort = "quick",
+    epsilons: options.Epsilons = "0.001,0.003,0.009",
+    epochs: options.Epochs = None,
+    test_limit: options.TestLimit = None,
+    limit: options.Limit = None,
+    data: options.Data = None,
+    seed: options.Seed = 0,
+    workers: options.Workers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -43,10 +43,23 @@ def learning_curve(
     from dosimeter.study.learning_curve import sizes as spread
 
     config = load_config(
-        cohort=joined(cohort), model=joined(model), protocol=joined(protocol), preset="sound", attack=joined(attack),
-        effort=effort, epsilons=epsilons, epochs=epochs, test_limit=test_limit, limit=limit, data=data, seed=seed,
-        repeats=repeats, workers=workers, visibility="none", out=out,
-    ).resolved()  # fmt: skip
+        cohort=options.joined(cohort),
+        model=options.joined(model),
+        protocol=options.joined(protocol),
+        preset="sound",
+        attack=options.joined(attack),
+        effort=effort,
+        epsilons=epsilons,
+        epochs=epochs,
+        test_limit=test_limit,
+        limit=limit,
+        data=data,
+        seed=seed,
+        repeats=repeats,
+        workers=workers,
+        visibility="none",
+        out=out,
+    ).resolved()
     if config.brought:
         raise DosimeterError("a learning curve trains its models: name backbones, as --model vgg16.")
     numbers = _numbers(sizes)

@@ -3,11 +3,13 @@
 import os
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from dosimeter.cli import completion
 from dosimeter.cli.lines import say
 from dosimeter.errors import DosimeterError
 from dosimeter.plain import named, shown
@@ -30,10 +32,51 @@ def described(name: str) -> str:
     return StudyConfig.model_fields[name].description or ""
 
 
-Severities = Annotated[str | None, typer.Option(help=described("severities"))]
-Constant = Annotated[list[str] | None, typer.Option(help=described("constants"))]
-Given = Annotated[str | None, typer.Option(help=described("given"))]
-Modality = Annotated[str | None, typer.Option(help=described("modality"))]
+def setting(name: str, *flags: str, also: str = "", completion: Callable[[str], Any] | None = None) -> Any:
+    """Return the option of a setting: its help is the setting's own."""
+    return typer.Option(*flags, help=described(name) + also, autocompletion=completion)
+
+
+Names = list[str] | None
+
+# The settings that several commands take, each once.
+AllowFlat = Annotated[bool, setting("allow_flat", "--allow-flat")]
+Attacks = Annotated[Names, setting("attack", completion=completion.attacks)]
+Classes = Annotated[Names, setting("classes")]
+Cohorts = Annotated[Names, setting("cohort", completion=completion.cohorts)]
+Constants = Annotated[Names, setting("constants")]
+Data = Annotated[Path | None, setting("data")]
+DeclaredAccuracy = Annotated[Names, setting("declared_accuracy", also=", as NAME=SHARE")]
+Defences = Annotated[Names, setting("defence", completion=completion.defences)]
+Device = Annotated[str | None, setting("device")]
+Effort = Annotated[str | None, setting("effort", completion=completion.efforts)]
+Engine = Annotated[str | None, setting("engine", completion=completion.engines)]
+Epochs = Annotated[int | None, setting("epochs")]
+Epsilons = Annotated[str | None, setting("epsilons")]
+Findings = Annotated[Names, setting("findings")]
+Given = Annotated[str | None, setting("given")]
+Group = Annotated[str | None, setting("group")]
+LabelTag = Annotated[str | None, setting("label_tag")]
+Labels = Annotated[Path | None, setting("labels")]
+Limit = Annotated[int | None, setting("limit")]
+Modality = Annotated[str | None, setting("modality")]
+Models = Annotated[Names, setting("model", completion=completion.models)]
+Native = Annotated[bool | None, setting("native", "--native")]
+Out = Annotated[Path | None, setting("out")]
+Patients = Annotated[str | None, setting("patients")]
+Positive = Annotated[str | None, setting("positive")]
+Protocols = Annotated[Names, setting("protocol", completion=completion.protocols)]
+RandomWeights = Annotated[bool, typer.Option("--random-weights", help="leave a network given by its name untrained")]
+Seed = Annotated[int | None, setting("seed")]
+Severities = Annotated[str | None, setting("severities")]
+Storages = Annotated[Names, setting("storages", completion=completion.storages)]
+Target = Annotated[str | None, setting("target")]
+TestLimit = Annotated[int | None, setting("test_limit")]
+Transfer = Annotated[bool | None, setting("transfer", "--transfer")]
+Trust = Annotated[bool, setting("trust", "--trust")]
+TunedOnTest = Annotated[str | None, setting("tuned_on_test")]
+Visibility = Annotated[str | None, setting("visibility")]
+Workers = Annotated[int | None, setting("workers")]
 
 
 def shown_command(arguments: list[str], settings: StudyConfig, config: Path | None) -> str:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dosimeter.cli import options
 from dosimeter.cli.lines import AsJson, Quiet, say, say_json, tell
-from dosimeter.cli.options import described
 from dosimeter.cli.serving import Browser, Host, Page, PasswordFile, Port, need_app, serve_page
 from dosimeter.units import parse_epsilons
 
@@ -39,7 +39,7 @@ def new(
     window: Annotated[str, typer.Option(help="grey window: locked, or free for readers to change")] = "locked",
     break_every: Annotated[int, typer.Option(help="pairs shown between two breaks")] = 40,
     data: Annotated[Path | None, typer.Option(help="folder of the real images, if it has moved")] = None,
-    trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
+    trust: options.Trust = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

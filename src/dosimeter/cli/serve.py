@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dosimeter.cli import options
 from dosimeter.cli.lines import Quiet, say
-from dosimeter.cli.options import described
 from dosimeter.cli.serving import Browser, Host, Page, PasswordFile, Port, need_app, serve_page
 from dosimeter.errors import DosimeterError
 
@@ -23,7 +23,7 @@ def serve(
     password_file: PasswordFile = None,
     browser: Browser = True,
     data: Annotated[Path | None, typer.Option(help="folder of the real images, if it has moved")] = None,
-    trust: Annotated[bool, typer.Option("--trust", help=described("trust"))] = False,
+    trust: options.Trust = False,
     export: Annotated[
         Path | None, typer.Option(help="write the explorer into this folder instead, for browsers without a server")
     ] = None,

@@ -5,25 +5,25 @@ from typing import Annotated
 
 import typer
 
+from dosimeter.cli import options
 from dosimeter.cli.display import Display
 from dosimeter.cli.lines import AsJson, Quiet, say, tell
-from dosimeter.cli.options import described, joined
 from dosimeter.study.config import load_config
 
 
 def shift(
     out: Annotated[Path, typer.Option(help="the folder to write to; each source has its run in it")],
-    cohort: Annotated[list[str] | None, typer.Option(help=described("cohort"))] = None,
-    model: Annotated[list[str] | None, typer.Option(help=described("model"))] = None,
-    attack: Annotated[list[str] | None, typer.Option(help=described("attack"))] = None,
-    effort: Annotated[str, typer.Option(help=described("effort"))] = "quick",
-    epsilons: Annotated[str, typer.Option(help=described("epsilons"))] = "0.001,0.003,0.009",
-    epochs: Annotated[int | None, typer.Option(help=described("epochs"))] = None,
-    test_limit: Annotated[int | None, typer.Option(help=described("test_limit"))] = None,
-    limit: Annotated[int | None, typer.Option(help=described("limit"))] = None,
-    data: Annotated[Path | None, typer.Option(help=described("data"))] = None,
-    seed: Annotated[int, typer.Option(help=described("seed"))] = 0,
-    workers: Annotated[int | None, typer.Option(help=described("workers"))] = None,
+    cohort: options.Cohorts = None,
+    model: options.Models = None,
+    attack: options.Attacks = None,
+    effort: options.Effort = "quick",
+    epsilons: options.Epsilons = "0.001,0.003,0.009",
+    epochs: options.Epochs = None,
+    test_limit: options.TestLimit = None,
+    limit: options.Limit = None,
+    data: options.Data = None,
+    seed: options.Seed = 0,
+    workers: options.Workers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -35,10 +35,21 @@ def shift(
     from dosimeter.study.source_shift import check_trained, gather, plan_shift, run_shift, sentences
 
     config = load_config(
-        cohort=joined(cohort), model=joined(model), preset="sound", attack=joined(attack), effort=effort,
-        epsilons=epsilons, epochs=epochs, test_limit=test_limit, limit=limit, data=data, seed=seed, workers=workers,
-        visibility="none", out=out,
-    ).resolved()  # fmt: skip
+        cohort=options.joined(cohort),
+        model=options.joined(model),
+        preset="sound",
+        attack=options.joined(attack),
+        effort=effort,
+        epsilons=epsilons,
+        epochs=epochs,
+        test_limit=test_limit,
+        limit=limit,
+        data=data,
+        seed=seed,
+        workers=workers,
+        visibility="none",
+        out=out,
+    ).resolved()
     check_trained(config)
     whole, sources = plan_shift(config)
     if sources.refused:
