@@ -109,10 +109,14 @@ def groups(
     number = _group_numbers(rows, keys)
     if where is not None:
         number[~np.asarray(where)] = -1
-    for each in range(number.max(initial=-1) + 1):
-        chosen = np.flatnonzero(number == each)
+    counted, first = np.unique(number, return_index=True)
+    first = first[counted >= 0]
+    names = {name: list(rows[name].iloc[first]) for name in keys}
+    order = np.argsort(number, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)[len(counted) - len(first) :]
+    for place, chosen in enumerate(parts):
         if len(chosen):
-            yield {name: rows[name].iloc[chosen[0]] for name in keys}, rows.iloc[chosen]
+            yield {name: values[place] for name, values in names.items()}, rows.iloc[chosen]
 
 
 def joined(parts: Iterable[tuple[dict[str, Any], pd.DataFrame]]) -> pd.DataFrame:
@@ -153,6 +157,28 @@ def places(cases: pd.Series, among: pd.Series) -> npt.NDArray[np.int64]:
     place = np.full(len(cases.cat.categories), -1)
     place[among.cat.codes] = np.arange(len(among))
     return place[cases.cat.codes]
+
+
+def unperturbed(rows: pd.DataFrame) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return where the unperturbed row of each case of one group stands, by name, and of each row its case.
+
+    Args:
+        rows: of one group, with `case_id`, categorical, and `epsilon`.
+
+    Returns:
+        (cases,) places in `rows`, and (rows,) places among these; -1 where a case has no unperturbed row.
+    """
+    codes = rows["case_id"].cat.codes.to_numpy()
+    clean = np.flatnonzero(rows["epsilon"].to_numpy() == 0)
+    clean = clean[np.argsort(codes[clean], kind="stable")]
+    place = np.full(len(rows["case_id"].cat.categories), -1)
+    place[codes[clean]] = np.arange(len(clean))
+    return clean, place[codes]
+
+
+def names_of(column: pd.Series, chosen: npt.NDArray[np.intp]) -> pd.Index:
+    """Return the names of a categorical column at `chosen` places, as plain text."""
+    return column.cat.categories.take(column.cat.codes.to_numpy()[chosen], fill_value=np.nan)
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,12 +1,18 @@
 """Accuracy against epsilon: tables 4 and 8, with what the paper does not show beside it."""
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from scipy.stats import rankdata
 
 from dosimeter.analysis import paper
 from dosimeter.analysis.bands import simultaneous_band
 from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups, joined
-from dosimeter.analysis.shares import by_patient, shares
+from dosimeter.analysis.clusters import FloatArray
+from dosimeter.analysis.intervals import proportion_interval
+from dosimeter.analysis.shares import by_patient
+
+BoolArray = npt.NDArray[np.bool_]
 
 COLUMNS = [
     *(*CURVE, "epsilon"),
@@ -74,37 +80,61 @@ def fgsm_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _curve(rows: pd.DataFrame) -> pd.DataFrame:
     """Return what is counted at every epsilon of one group."""
-    rows = rows.sort_values("epsilon", kind="stable")
-    rows = rows.assign(
-        envelope=rows.groupby("case_id", observed=True)["correct"].cummin(),
-        rank=rows.groupby("epsilon")["score"].rank(),
-        is_positive=_where_known(rows["label"] == rows["positive"], rows),
-        unchanged=rows["unchanged"].astype(np.float64),  # pandas adds up float32 in float32
-        grad_zero=rows["grad_zero"].astype(np.float64),
-    )
-    rows["positive_rank"] = rows["rank"] * rows["is_positive"]
-    rows["positive_correct"] = rows["correct"] * rows["is_positive"]
-    cleared = (rows["predicted"] != rows["positive"]) & (rows["abstained"] != 1)
-    rows["negative_called"] = _where_known(cleared, rows) * (1 - rows["is_positive"])
-    by_dose = rows.groupby("epsilon")
-    counts: pd.DataFrame = by_dose.agg(
-        n=("correct", "size"),
-        correct=("correct", "sum"),
-        accuracy_envelope=("envelope", "mean"),
-        unchanged_share=("unchanged", "mean"),
-        grad_zero_share=("grad_zero", "mean"),
-    )
-    summed = by_dose[["is_positive", "positive_correct", "negative_called", "positive_rank"]].sum(min_count=1)
-    counts = counts.join(summed.rename(columns={"is_positive": "positives"})).reset_index()  # of NaN alone it is NaN
-    right, zero = (shares(rows, ["epsilon"], name) for name in ("correct", "grad_zero"))
-    _, hits, trials = by_patient(rows, ["epsilon"], "correct")
-    low, high = simultaneous_band(hits, trials)
-    return counts.assign(
-        ci_low=right["low"], ci_high=right["high"], band_low=low, band_high=high,
-        grad_zero_low=zero["low"], grad_zero_high=zero["high"],
+    doses, dose = np.unique(rows["epsilon"].to_numpy(), return_inverse=True)
+    correct, label, positive = (rows[name].to_numpy(np.float64) for name in ("correct", "label", "positive"))
+    declared = positive >= 0
+    is_positive = label == positive
+    cleared = (rows["predicted"].to_numpy() != positive) & (rows["abstained"].to_numpy() != 1)
+    grad_zero = rows["grad_zero"].to_numpy(np.float64)
+
+    def counted(value: FloatArray, known: BoolArray | None = None) -> FloatArray:
+        """Return the sum of values at every epsilon; NaN where none is known."""
+        known = ~np.isnan(value) if known is None else known
+        sums = np.bincount(dose[known], value[known], len(doses))
+        return np.where(np.bincount(dose[known], minlength=len(doses)) > 0, sums, np.nan)
+
+    def mean(value: FloatArray) -> FloatArray:
+        known = ~np.isnan(value)
+        return counted(value) / np.maximum(np.bincount(dose[known], minlength=len(doses)), 1)
+
+    right, zero = (by_patient(rows, ["epsilon"], name) for name in ("correct", "grad_zero"))
+    low, high = proportion_interval(right.hits, right.trials)
+    band_low, band_high = simultaneous_band(right.hits, right.trials)
+    zero_low, zero_high = proportion_interval(zero.hits, zero.trials)
+    return pd.DataFrame(
+        {
+            "epsilon": doses,
+            "n": np.bincount(dose, minlength=len(doses)),
+            "correct": np.bincount(dose, correct, len(doses)).astype(np.int64),
+            "accuracy_envelope": mean(_envelope(rows, correct)),
+            "unchanged_share": mean(rows["unchanged"].to_numpy(np.float64)),
+            "grad_zero_share": mean(grad_zero),
+            "positives": counted(is_positive.astype(np.float64), declared),
+            "positive_correct": counted(correct * is_positive, declared),
+            "negative_called": counted((cleared & ~is_positive).astype(np.float64), declared),
+            "positive_rank": counted(_ranks(rows["score"].to_numpy(np.float64), dose) * is_positive, declared),
+            "ci_low": low, "ci_high": high, "band_low": band_low, "band_high": band_high,
+            "grad_zero_low": zero_low, "grad_zero_high": zero_high,
+        }
     )  # fmt: skip
 
 
-def _where_known(said: "pd.Series[bool]", rows: pd.DataFrame) -> "pd.Series[float]":
-    """Return 1 or 0, as `said` of each row; NaN where no class is positive."""
-    return said.where(rows["positive"] >= 0).astype(np.float64)
+def _envelope(rows: pd.DataFrame, correct: FloatArray) -> FloatArray:
+    """Return (rows,) 1 where a case is answered rightly at this and at every smaller epsilon, else 0."""
+    case = rows["case_id"].cat.codes.to_numpy()
+    order = np.lexsort((rows["epsilon"].to_numpy(), case))
+    wrong = np.cumsum(correct[order] == 0)
+    first = np.flatnonzero(np.diff(case[order], prepend=-1))
+    before = np.repeat(wrong[first] - (correct[order][first] == 0), np.diff(first, append=len(order)))
+    envelope = np.empty(len(rows))
+    envelope[order] = wrong == before
+    return envelope
+
+
+def _ranks(score: FloatArray, dose: npt.NDArray[np.intp]) -> FloatArray:
+    """Return the rank of each score (rows,) among those of its dose; ties share their mean, NaN has none."""
+    ranks = np.full(len(score), np.nan)
+    for each in range(dose.max(initial=-1) + 1):
+        here = np.flatnonzero((dose == each) & ~np.isnan(score))
+        ranks[here] = rankdata(score[here])
+    return ranks

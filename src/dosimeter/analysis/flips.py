@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups, joined, places, plain
+from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups, joined, names_of, unperturbed
 from dosimeter.analysis.intervals import median_interval
 from dosimeter.units import GREY_LEVELS_8BIT
 
@@ -65,24 +65,23 @@ def _groups(frame: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]
 
 def flips_of(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each case of one group: the columns of `flip_epsilon`, its cluster and largest epsilon."""
-    clean = rows[rows["epsilon"] == 0].sort_values("case_id", ignore_index=True)
-    case = places(rows["case_id"], clean["case_id"])
-    rows, case = rows[case >= 0], case[case >= 0]
-    epsilon, correct = rows["epsilon"].to_numpy(), clean["correct"].to_numpy()
-    given = rows["abstained"].to_numpy() != 1
-    changed = correct[case] & given & (rows["predicted"].to_numpy() != clean["predicted"].to_numpy()[case])
+    epsilon, predicted = rows["epsilon"].to_numpy(), rows["predicted"].to_numpy()
+    clean, case = unperturbed(rows)
+    rows_of_one = case >= 0
+    case, asked, given = case[rows_of_one], epsilon[rows_of_one], rows["abstained"].to_numpy()[rows_of_one] != 1
+    correct = rows["correct"].to_numpy()[clean]
+    changed = correct[case] & given & (predicted[rows_of_one] != predicted[clean][case])
     flip, below, largest = np.full(len(clean), np.inf), np.full(len(clean), -np.inf), np.zeros(len(clean))
-    np.minimum.at(flip, case[changed], epsilon[changed])
-    lower = epsilon < flip[case]
-    np.maximum.at(below, case[lower], epsilon[lower])
-    np.maximum.at(largest, case, epsilon)
+    np.minimum.at(flip, case[changed], asked[changed])
+    lower = asked < flip[case]
+    np.maximum.at(below, case[lower], asked[lower])
+    np.maximum.at(largest, case, asked)
     flipped = np.isfinite(flip)
-    names = plain(clean[["case_id", "cluster"]])
     return pd.DataFrame(
         {
-            "case_id": names["case_id"],
-            "cluster": names["cluster"],
-            "label": clean["label"].astype(np.int64),
+            "case_id": names_of(rows["case_id"], clean),
+            "cluster": names_of(rows["cluster"], clean),
+            "label": rows["label"].to_numpy()[clean].astype(np.int64),
             "correct_at_zero": correct,
             "flip_epsilon": np.where(flipped, flip, np.nan),
             "censored": correct & ~flipped,

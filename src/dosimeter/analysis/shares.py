@@ -1,9 +1,10 @@
 """Shares of images with their intervals, counted from rows: how many of those asked, of whichever patients they are."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from dosimeter.analysis.clusters import FloatArray
@@ -46,9 +47,7 @@ def shares(rows: pd.DataFrame, by: Sequence[str], hit: str) -> pd.DataFrame:
 
 def by_patient(rows: pd.DataFrame, by: Sequence[str], hit: str) -> Counts:
     """Count `rows` for each patient and value of `by`, in its order; see `shares`."""
-    cells = rows.groupby(list(by), observed=True)
-    cell = cells.ngroup().to_numpy()
-    names = cells.size().index.to_frame(index=False)
+    names, cell = _cells(rows, by)
     value = rows[hit].to_numpy(np.float64)
     cluster = rows["cluster"].astype("category").cat.codes.to_numpy()
     known = (cell >= 0) & ~np.isnan(value)
@@ -59,3 +58,12 @@ def by_patient(rows: pd.DataFrame, by: Sequence[str], hit: str) -> Counts:
     trials = np.bincount(place, minlength=size).reshape(shape).T.astype(np.float64)  # (patients, cells)
     hits = np.bincount(place, value[known], size).reshape(shape).T.astype(np.float64)
     return Counts(names, hits, trials)
+
+
+def _cells(rows: pd.DataFrame, by: Sequence[str]) -> tuple[pd.DataFrame, npt.NDArray[np.integer[Any]]]:
+    """Return the values of `by` that there are, in their order, and which of them each row has; -1 if it lacks one."""
+    if len(by) == 1 and rows[by[0]].dtype.kind == "f" and rows[by[0]].notna().all():  # most of all: of epsilon
+        values, cell = np.unique(rows[by[0]].to_numpy(), return_inverse=True)
+        return pd.DataFrame({by[0]: values}), cell
+    cells = rows.groupby(list(by), observed=True)
+    return cells.size().index.to_frame(index=False), cells.ngroup().to_numpy()

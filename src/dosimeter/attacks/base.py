@@ -215,8 +215,7 @@ class Problem:
 
     def allowed(self, gradient: Tensor, channels: str) -> Tensor:
         """Return a direction (batch, 3, H, W) as far as it may be followed: planes tied, nothing outside the mask."""
-        if channels == "tied":
-            gradient = gradient.sum(dim=1, keepdim=True).expand_as(gradient)
+        gradient = tied(gradient) if channels == "tied" else gradient
         return gradient if self.mask is None else gradient * self.mask
 
     def losses(self, logits: Tensor, loss: str) -> Tensor:
@@ -355,6 +354,11 @@ class Dose(NamedTuple):
     linf: float
     l2: float
     clipped_fraction: float  # share of values that left [0, 1] before clipping
+
+
+def tied(gradient: Tensor) -> Tensor:
+    """Return gradients (n, 3, H, W) of images whose planes move together: each plane holds the sum of all."""
+    return gradient.sum(dim=1, keepdim=True).expand_as(gradient)
 
 
 def perturb(image: Tensor, sign: Tensor, epsilon: float) -> Tensor:

@@ -153,10 +153,14 @@ def apart(first: Tensor, second: Tensor) -> Facts:
 def randomness(subject: Subject, logits: Tensor, *, passes: int = PASSES) -> Facts:
     """Return whether images that were answered with `logits` are answered so again."""
     first, images = logits[:N_REPEATED], subject.images[:N_REPEATED]
-    others = [subject.logits(images) for _ in range(passes - 1)]
+    others: list[Tensor] = []
+    while len(others) < passes - 1:
+        others.append(subject.logits(images))
+        if torch.equal(others[0], first):
+            break  # not a bit differs: nothing is drawn at random
     changed = torch.stack([other.argmax(dim=1) != first.argmax(dim=1) for other in others]).any(dim=0)
     largest = max(apart(first, other)["largest"] for other in others)
-    return {"n": len(first), "passes": passes, "changed": int(changed.sum()), "largest": largest}
+    return {"n": len(first), "passes": 1 + len(others), "changed": int(changed.sum()), "largest": largest}
 
 
 def batching(subject: Subject, logits: Tensor) -> Facts:

@@ -4,10 +4,12 @@ Numbers only, each with the count of images behind it; `analysis.evaluation` say
 not there is a finding; a classifier that does not answer at all is an error.
 """
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import perturb
+from dosimeter.attacks.base import perturb, tied
 from dosimeter.attacks.losses import check_loss, margin
 from dosimeter.attacks.threat import ANYTHING, Threat
 from dosimeter.cohorts.base import Cohort
@@ -32,7 +34,7 @@ from dosimeter.surroundings import plain_torch
 
 NEAR = 1e-4  # of the image range: far less than the noise of any image, far more than rounding
 
-VERSION = 4
+VERSION = 5
 """Raised whenever more is measured, or otherwise, so that what a run has kept is not taken for it."""
 
 
@@ -47,7 +49,7 @@ def examine(
     n_images: int = 32,
     seed: int = 0,
     threat: Threat = ANYTHING,
-    known: Facts | None = None,
+    common: "Common | None" = None,
 ) -> Facts:
     """Return what can be known of a classifier before it is attacked, as JSON types.
 
@@ -61,7 +63,7 @@ def examine(
         threat: what the attack that will follow may do: its gradients are examined as it meets them, towards its target
             and within its mask. What is asked of the classifier alone, whether it answers alike, whether its gradient
             is that of its answers and leads anywhere at all, is asked without.
-        known: what was returned with another loss on the same images: what no loss changes is taken from it.
+        common: of the same images, asked before with another loss: what no loss changes is not asked again.
 
     Raises:
         DosimeterError: no image can be read, the classifier does not answer images with logits, or `OneLogit` or
@@ -77,13 +79,12 @@ def examine(
         raise DosimeterError(f"n_images must be 1 or more, got {n_images}. 32 show most of what goes wrong.")
     if declared_accuracy is not None and not 0 <= declared_accuracy <= 1:
         raise DosimeterError(f"declared_accuracy must be a share from 0 to 1, got {declared_accuracy}.")
-    images, labels = draw(classifier, cohort, n_images, seed)
-    subject = Subject(classifier, images, labels, loss, channels, seed)
-    asked = ask(subject)
-    logits = asked.logits
+    common = common or Common(classifier, cohort, n_images, seed)
+    subject = common.subject._replace(loss=loss, channels=channels)
+    labels, logits = subject.labels, common.asked.logits
     attacked, places = subject.under(threat)
-    climbed = climb(attacked, loss, channels)
-    free = climb(subject, loss, channels) if threat.limits else climbed
+    anywhere = common.climbed(loss, channels)
+    climbed = climb(attacked, loss, channels) if threat.limits else anywhere
     met = subject.met(subject.images, labels) if classifier.rejects else logits
     right = logits.argmax(dim=1) == labels
     return {
@@ -94,10 +95,10 @@ def examine(
         "seed": seed,
         "loss": loss,
         "channels": channels,
-        "n": len(images),
-        **({name: known[name] for name in OF_ANY_LOSS} if known else _of_any_loss(subject, asked)),
+        "n": len(labels),
+        **common.facts,
         "accuracy": {
-            "n": len(images),
+            "n": len(labels),
             "n_cohort": len(cohort),
             "correct": int(right.sum()),
             "majority": int(labels.bincount().max()),
@@ -109,31 +110,56 @@ def examine(
         "gradient": gradients_there(climbed, right[places], channels, threat.mask),
         "declared": declared(classifier),
         "step": one_level(attacked, climbed),
-        "unbounded": unbounded(subject, free, right),
+        "unbounded": unbounded(subject, anywhere, right),
     }
 
 
-OF_ANY_LOSS = (
-    *("training", "randomness", "batching", "outputs"),
-    *("repeated_gradient", "differences", "still", "neighbours"),
-)
-"""What is measured of a classifier on the same images alike, whatever loss an attack climbs."""
+class Common:
+    """What is asked of a classifier about the same images alike, whatever loss an attack climbs: each once.
 
+    Args:
+        classifier: what is asked.
+        cohort: whose images are drawn; those that cannot be read are passed over.
+        n_images: that are drawn.
+        seed: of the draw and of random directions.
+    """
 
-def _of_any_loss(subject: Subject, asked: Asked) -> Facts:
-    """Return the facts `OF_ANY_LOSS`: of answers, and of the gradient of the margin with its planes apart."""
-    logits = asked.logits
-    margins = climb(subject, "margin", "free", N_REPEATED)
-    return {
-        "training": _training(subject, logits),
-        "randomness": randomness(subject, logits),
-        "batching": batching(subject, logits),
-        "outputs": outputs(asked),
-        "repeated_gradient": repeated_gradient(subject, margins),
-        "differences": differences(subject, logits, margins),
-        "still": still(subject, logits),
-        "neighbours": _neighbours(subject, logits, margins),
-    }
+    def __init__(self, classifier: Classifier, cohort: Cohort, n_images: int, seed: int) -> None:
+        images, labels = draw(classifier, cohort, n_images, seed)
+        self.subject = Subject(classifier, images, labels, "margin", "free", seed)
+
+    @cached_property
+    def asked(self) -> Asked:
+        """What the classifier answers."""
+        return ask(self.subject)
+
+    @cached_property
+    def margins(self) -> Climbed:
+        """The gradients of the margin, with an image's planes apart."""
+        return climb(self.subject, "margin", "free")
+
+    def climbed(self, loss: str, channels: str) -> Climbed:
+        """Return the gradients of a loss, as an attack takes them that may do anything."""
+        if loss != "margin":
+            return climb(self.subject, loss, channels)
+        if channels == "free":
+            return self.margins
+        return self.margins._replace(gradient=tied(self.margins.gradient))
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What is found of answers, and of the gradient of the margin."""
+        subject, logits, few = self.subject, self.asked.logits, self.margins.first(N_REPEATED)
+        return {
+            "training": _training(subject, logits),
+            "randomness": randomness(subject, logits),
+            "batching": batching(subject, logits),
+            "outputs": outputs(self.asked),
+            "repeated_gradient": repeated_gradient(subject, few),
+            "differences": differences(subject, logits, few),
+            "still": still(subject, logits),
+            "neighbours": _neighbours(subject, logits, few),
+        }
 
 
 # --- answers ------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 
 from dosimeter.attacks.presets import PRESETS
 from dosimeter.examinations.base import N_IMAGES, Examination, Examined, Facts, OneDecision, Question
-from dosimeter.examinations.preflight import VERSION, examine
+from dosimeter.examinations.preflight import VERSION, Common, examine
 
 
 def ask(examined: Examined) -> Iterator[Question]:
@@ -17,7 +17,7 @@ def ask(examined: Examined) -> Iterator[Question]:
     limits = replace(examined.threat, native=False)  # it looks at images on the classifier's grid
     declared, cohort = examined.settings.declared_accuracy, examined.trial.cohort.name
     for one in examined.each_decision:
-        before: list[Facts] = []  # of another loss, on the same images
+        common: list[Common] = []  # to both losses
         for preset in losses:
             options: dict[str, Any] = {
                 "loss": preset.attack.loss,
@@ -28,14 +28,14 @@ def ask(examined: Examined) -> Iterator[Question]:
             }
             key = [str(options), one.name, *([str(limits.identity)] if limits.limits else [])]
             told = {"evaluation": preset.name, "sampled": examined.settings.sampled}
-            found = partial(_found, one, before, threat=limits, **options)
+            found = partial(_found, one, common, threat=limits, **options)
             yield Question("examining its gradients", key, found, {**examined.scope, **told, **one.told})
 
 
-def _found(one: OneDecision, before: list[Facts], **options: Any) -> list[Facts]:
-    known = before[0] if before else None
-    before[:] = [examine(one.classifier, one.trial.split.test, known=known, **options)]
-    return before.copy()
+def _found(one: OneDecision, common: list[Common], *, n_images: int, seed: int, **options: Any) -> list[Facts]:
+    cohort = one.trial.split.test
+    common[:] = common or [Common(one.classifier, cohort, n_images, seed)]
+    return [examine(one.classifier, cohort, common=common[0], n_images=n_images, seed=seed, **options)]
 
 
 ENTRY = Examination(
