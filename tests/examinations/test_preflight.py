@@ -170,7 +170,7 @@ def test_training_mode_and_randomness() -> None:
 def test_what_looks_at_the_whole_batch() -> None:
     facts = examine(wrapped(lambda images: images - images.mean(dim=0)), COHORT)
     assert facts["batching"]["largest"] > 1e-2
-    assert facts["randomness"]["largest"] == 0
+    assert facts["randomness"]["largest"] < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_gradients_that_differ_between_passes() -> None:
     facts = examine(wrapped(Noisy.apply), COHORT)
     assert facts["repeated_gradient"]["changed"] == facts["repeated_gradient"]["n"] == 8
     assert facts["repeated_gradient"]["lowest"] == pytest.approx(0.5, abs=0.1)  # of signal and noise of equal size
-    assert facts["randomness"]["largest"] == 0
+    assert facts["randomness"]["largest"] < 1e-5
 
 
 def test_modules_in_training_mode_matter_if_they_answer_otherwise() -> None:

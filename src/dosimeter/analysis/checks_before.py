@@ -58,7 +58,7 @@ def evaluation_mode(trial: Trial) -> Finding | None:
 
 @check(
     "The same image gets the same answer",
-    rule="CAUTION if logits differ by more than 1e-4 of their size between 5 passes (2 if no bit does), UNRELIABLE if "
+    rule="CAUTION if logits differ by more than 1e-4 of their size between 5 passes (2 if alike), UNRELIABLE if "
     "a prediction does",
     source=f"{AUTOATTACK}; that a changed prediction makes it unreliable is ours",
     remedy="Switch the randomness off, or average gradients and answers over many draws (expectation over "

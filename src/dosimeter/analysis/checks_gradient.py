@@ -118,7 +118,7 @@ def epsilon_zero(trial: Trial) -> Finding | None:
 
 @check(
     "The same image gets the same gradient",
-    rule="CAUTION if it points elsewhere (a cosine below 0.9) in one of 5 passes (2 if no bit differs), UNRELIABLE if "
+    rule="CAUTION if it points elsewhere (a cosine below 0.9) in one of 5 passes (2 if alike), UNRELIABLE if "
     "for more than 1 image",
     source=f"cf. {OBFUSCATED} (stochastic gradients); {OURS}",
     remedy="Attacks follow chance. Average the gradient over many draws (expectation over transformation, arXiv "

@@ -150,20 +150,32 @@ def apart(first: Tensor, second: Tensor) -> Facts:
     return {"n": len(first), "changed": changed, "largest": largest}
 
 
-def randomness(subject: Subject, logits: Tensor, *, passes: int = PASSES) -> Facts:
-    """Return whether images that were answered with `logits` are answered so again."""
+def randomness(subject: Subject, logits: Tensor, alone: Tensor | None = None, *, passes: int = PASSES) -> Facts:
+    """Return whether images that were answered with `logits` are answered so again.
+
+    Args:
+        subject: what is asked.
+        logits: (n, n_classes) of its images.
+        alone: (m, n_classes) of the first `N_REPEATED` of them, one by one: what a classifier draws at random it draws
+            anew for each. If these are alike but for rounding, they are the second pass and the last.
+        passes: otherwise, the first among them.
+    """
     first, images = logits[:N_REPEATED], subject.images[:N_REPEATED]
-    others: list[Tensor] = []
-    while len(others) < passes - 1:
-        others.append(subject.logits(images))
-        if torch.equal(others[0], first):
-            break  # not a bit differs: nothing is drawn at random
+    if alone is not None:
+        again = apart(first, alone)
+        if again["n"] == len(first) and not again["changed"] and again["largest"] < ROUNDING:
+            return {"n": len(first), "passes": 2, "changed": 0, "largest": again["largest"]}
+    others = [subject.logits(images) for _ in range(passes - 1)]
     changed = torch.stack([other.argmax(dim=1) != first.argmax(dim=1) for other in others]).any(dim=0)
     largest = max(apart(first, other)["largest"] for other in others)
-    return {"n": len(first), "passes": 1 + len(others), "changed": int(changed.sum()), "largest": largest}
+    return {"n": len(first), "passes": passes, "changed": int(changed.sum()), "largest": largest}
 
 
-def batching(subject: Subject, logits: Tensor) -> Facts:
+def one_by_one(subject: Subject) -> Tensor:
+    """Return logits (m, n_classes) of the first `N_REPEATED` images, each asked alone."""
+    return subject.logits(subject.images[:N_REPEATED], batch=1)
+
+
+def batching(logits: Tensor, alone: Tensor) -> Facts:
     """Return whether images that were answered together are answered alike one by one."""
-    single = subject.logits(subject.images[:N_REPEATED], batch=1)
-    return {**apart(logits[:N_REPEATED], single), "batch": min(BATCH, len(logits))}
+    return {**apart(logits[:N_REPEATED], alone), "batch": min(BATCH, len(logits))}

@@ -14,7 +14,7 @@ from dosimeter.attacks.losses import check_loss, margin
 from dosimeter.attacks.threat import ANYTHING, Threat
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError
-from dosimeter.examinations.answers import ROUNDING, Asked, apart, ask, batching, draw, outputs, randomness
+from dosimeter.examinations.answers import ROUNDING, Asked, apart, ask, batching, draw, one_by_one, outputs, randomness
 from dosimeter.examinations.gradients import (
     N_REPEATED,
     Climbed,
@@ -150,10 +150,11 @@ class Common:
     def facts(self) -> Facts:
         """What is found of answers, and of the gradient of the margin."""
         subject, logits, few = self.subject, self.asked.logits, self.margins.first(N_REPEATED)
+        alone = one_by_one(subject)
         return {
             "training": _training(subject, logits),
-            "randomness": randomness(subject, logits),
-            "batching": batching(subject, logits),
+            "randomness": randomness(subject, logits, alone),
+            "batching": batching(logits, alone),
             "outputs": outputs(self.asked),
             "repeated_gradient": repeated_gradient(subject, few),
             "differences": differences(subject, logits, few),
