@@ -21,6 +21,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEGExtended12Bit
 
 from dosimeter.cohorts.base import Decoded, FloatImage
+from dosimeter.cohorts.dicom_codecs import decode
 from dosimeter.cohorts.dicom_file import parse
 from dosimeter.cohorts.dicom_header import Flags, Floats, Header, Lookup, Window, read_header
 from dosimeter.cohorts.limits import ImageError, check_size, one_at_a_time
@@ -137,7 +138,7 @@ def _check_codec(dataset: pydicom.Dataset, header: Header, name: str) -> Coded |
     if (coded.height, coded.width) != (header.height, header.width):
         reason = f"are {coded.width} x {coded.height}, and its header says {header.width} x {header.height}"
         raise ImageError(name, f"its compressed pixels {reason}; correct the header.")
-    if coded.channels != 1:  # gdcm aborts the process at such a stream
+    if coded.channels != 1:
         reason = f"its compressed pixels have {coded.channels} channels, and its header says one"
         raise ImageError(name, f"{reason}; save it as MONOCHROME2.")
     if syntax == JPEGExtended12Bit and coded.precision > 8 and set(decoder.available_plugins) == {"pillow"}:
@@ -196,17 +197,14 @@ def _coded(frame: bytes) -> Coded | None:
 def _words(dataset: pydicom.Dataset, name: str) -> Numbers:
     """Return the words (H, W) that hold the stored numbers and whatever else."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    dataset.pixel_array_options(
-        correct_unused_bits=False, allow_excess_frames=False
-    )  # unused are taken to be the upper
     try:
-        words: Numbers = dataset.pixel_array.astype(np.int64)
+        words: Numbers = decode(dataset).astype(np.int64)
     except Exception as error:
         if not syntax.is_encapsulated:
             raise
         decoders = get_decoder(syntax).available_plugins
         reason = f"its {syntax.name} pixels cannot be decoded by {' or '.join(decoders)}"
-        more = "" if "gdcm" in decoders else f"{_CODECS} for more decoders, or "
+        more = "" if {"gdcm", "pylibjpeg"} & set(decoders) else f"{_CODECS} for more decoders, or "
         raise ImageError(name, f"{reason}; {more}{_UNCOMPRESSED} with another program.") from error
     return words
 
