@@ -21,6 +21,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLosslessSV1,
@@ -267,11 +268,11 @@ def test_a_deflated_file_is_inflated_up_to_a_limit(monkeypatch: pytest.MonkeyPat
     np.testing.assert_array_equal(decode_image(bomb, name="a.dcm").image, read(made).image)
 
 
-def compressed(stream: bytes, syntax: str, **attributes: Any) -> bytes:
+def compressed(*streams: bytes, syntax: str, **attributes: Any) -> bytes:
     made = dataset(8, shape=(16, 16), BitsAllocated=8, **attributes)
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = syntax
-    made.PixelData = encapsulate([stream])
+    made.PixelData = encapsulate(list(streams))
     made["PixelData"].VR = "OB"
     made["PixelData"].is_undefined_length = True
     buffer = io.BytesIO()
@@ -279,26 +280,79 @@ def compressed(stream: bytes, syntax: str, **attributes: Any) -> bytes:
     return buffer.getvalue()
 
 
-def jpeg(*shape: int) -> bytes:
+def saved(*shape: int, form: str = "JPEG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.zeros(shape, np.uint8) + 128).save(buffer, "JPEG")
+    Image.fromarray(np.zeros(shape, np.uint8) + 128).save(buffer, form, **options)
     return buffer.getvalue()
 
 
 def test_compressed_pixels_of_another_size_are_refused_before_they_are_decoded() -> None:
     np.testing.assert_allclose(
-        decode_image(compressed(jpeg(16, 16), JPEGBaseline8Bit), name="a.dcm").image, 128 / 255, atol=1e-6
+        decode_image(compressed(saved(16, 16), syntax=JPEGBaseline8Bit), name="a.dcm").image, 128 / 255, atol=1e-6
     )
     with pytest.raises(ImageError, match="compressed pixels are 4000 x 3000, and its header says 16 x 16"):
-        decode_image(compressed(jpeg(3000, 4000), JPEGBaseline8Bit), name="a.dcm")
+        decode_image(compressed(saved(3000, 4000), syntax=JPEGBaseline8Bit), name="a.dcm")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (compressed(saved(16, 16, 3), syntax=JPEGBaseline8Bit), "have 3 channels, and its header says one"),
+        (
+            compressed(saved(16, 16, 3, form="JPEG2000", no_jp2=True), syntax=JPEG2000Lossless),
+            "have 3 channels, and its header says one",
+        ),
+        (compressed(saved(16, 16), saved(16, 16), syntax=JPEGBaseline8Bit), "several frames, and its header says one"),
+        (
+            compressed(saved(16, 16), syntax=JPEGBaseline8Bit, BitsStored=7, HighBit=6),
+            "compressed pixels have 8 bits, and its header says 7",
+        ),
+    ],
+)
+def test_a_compressed_stream_that_contradicts_its_header_is_refused(content: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        decode_image(content, name="a.dcm")
+
+
+@pytest.mark.parametrize("rows", [8, 12])
+def test_more_pixels_than_the_header_declares_are_refused(rows: int) -> None:
+    with pytest.raises(ImageError, match=rf"have 512 bytes, and its header declares {32 * rows} of one frame"):
+        read(ramp(Rows=rows))
+
+
+@pytest.mark.filterwarnings("ignore:The pixel data is")
+def test_zeros_behind_the_pixels_are_no_pixels() -> None:
+    made = ramp()
+    plain = read(made).image
+    made.PixelData += bytes(2)
+    np.testing.assert_array_equal(read(made).image, plain)
+    made.PixelData += bytes(100)
+    np.testing.assert_array_equal(read(made).image, plain)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"PhotometricInterpretation": "monochrome2"}, "PhotometricInterpretation must be one of MONOCHROME1, MONO"),
+        ({"PixelRepresentation": 2}, "PixelRepresentation must be 0 or 1, got 2"),
+        ({"PixelData": b""}, "holds no pixel data"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+def test_what_is_wrong_is_said_as_it_is(attributes: dict[str, Any], reason: str) -> None:
+    made = ramp()
+    for keyword, value in attributes.items():
+        made[keyword].value = value  # assigning it anew warns
+    with pytest.raises(ImageError, match=reason):
+        read(made)
 
 
 def test_a_codec_that_is_missing_is_named_with_its_remedy() -> None:
     of_12_bits = b"\xff\xd8\xff\xc1" + struct.pack(">HBHHBBBB", 11, 12, 16, 16, 1, 1, 0x11, 0) + b"\xff\xd9"
     files = [
-        compressed(of_12_bits, JPEGExtended12Bit, BitsStored=8),
-        compressed(b"\xff\xd8\xff\xd9", JPEGLosslessSV1),
-        compressed(b"\xff\xd8\xff\xd9", JPEGLSLossless),
+        compressed(of_12_bits, syntax=JPEGExtended12Bit, BitsStored=8),
+        compressed(b"\xff\xd8\xff\xd9", syntax=JPEGLosslessSV1),
+        compressed(b"\xff\xd8\xff\xd9", syntax=JPEGLSLossless),
     ]
     for content in files:
         with pytest.raises(ImageError, match=r"cannot be decoded (here|by)") as caught:
@@ -308,9 +362,9 @@ def test_a_codec_that_is_missing_is_named_with_its_remedy() -> None:
 
 
 def test_compressed_pixels_without_a_meta_header_are_not_taken_for_plain_ones() -> None:
-    content = compressed(jpeg(16, 16), JPEGBaseline8Bit)
+    content = compressed(saved(16, 16), syntax=JPEGBaseline8Bit)
     meta_end = 144 + struct.unpack("<I", content[140:144])[0]
-    with pytest.raises(ImageError, match="no meta header says how"):
+    with pytest.raises(ImageError, match="no transfer syntax says how"):
         decode_image(content[meta_end:], name="a.dcm")
 
 

@@ -74,7 +74,7 @@ def tiff(strip: bytes, width: int, height: int, *, order: str = "<", deflate: bo
     photometric = tags.pop("photometric", 1 if channels == 1 else 2)
     entries = [(256, 4, 1, width), (257, 4, 1, height), (259, 3, 1, 8 if deflate else 1), (262, 3, 1, photometric)]
     entries += [(273, 4, 1, 0), (277, 3, 1, channels), (278, 4, 1, height), (279, 4, 1, len(strip))]
-    entries += [(274, 3, 1, tags.pop("orientation", 1)), (258, 3, channels, bits)]
+    entries += [(274, 3, 1, tags.pop("orientation", 1)), (258, 3, channels, bits), (284, 3, 1, tags.pop("planar", 1))]
     if channels == 4:
         entries += [(338, 3, 1, 2)]  # the fourth channel is alpha, not premultiplied
     assert not tags
@@ -224,6 +224,28 @@ def multi_frame(suffix: str) -> bytes:
     return saved(Image.fromarray(GREY), suffix, save_all=True, append_images=[Image.fromarray(255 - GREY)])
 
 
+def grey_png(rows: int, *extra: bytes, bits: int = 8) -> bytes:
+    """A grey PNG file of 7 x 9 pixels whose data ends after some of its rows; sample x is x modulo 4."""
+    row = b"\0" + (bytes(range(4)) * 2)[:7] if bits == 8 else b"\0" + bytes([0b00011011, 0b00011000])
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 7, 9, bits, 0, 0, 0, 0))
+    body = png_chunk(b"IDAT", zlib.compress(row * rows)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + body
+
+
+@pytest.mark.parametrize("key", range(4))
+def test_the_transparent_level_of_two_bits_is_one_of_their_four(key: int) -> None:
+    image, bits = decode_image(grey_png(9, png_chunk(b"tRNS", struct.pack(">H", key)), bits=2), name="x")
+    levels = np.tile((np.arange(7) % 4) * 85, (9, 1))
+    np.testing.assert_array_equal(image, unit(np.where(levels == 85 * key, 0, levels)))
+    assert bits == 8
+
+
+def patched(content: bytes, tag: int, value: int) -> bytes:
+    """A little-endian TIFF file of `tiff` with another value, a SHORT or a LONG, in a tag that it has."""
+    place = next(at for at in range(10, 10 + 12 * content[8], 12) if content[at : at + 2] == struct.pack("<H", tag))
+    return content[: place + 8] + struct.pack("<I", value) + content[place + 12 :]
+
+
 NOISE = Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))
 BAD = {
     "empty": (b"", "the file is empty"),
@@ -239,10 +261,21 @@ BAD = {
     "animated png": (multi_frame("PNG"), "2 frames; save each frame"),
     "32-bit integers": (saved(Image.fromarray(DEEP.astype(np.int32)), "TIFF"), "no declared range"),
     "floating point": (saved(Image.fromarray(unit(GREY)[0]), "TIFF"), "no declared range"),
+    "a png without its last rows": (grey_png(5), "truncated: rows are missing"),
+    "a tiff without its last strips": (
+        patched(tiff(GREY.tobytes(), 7, 9, bits=8), 278, 4),
+        "truncated: strips or tiles are missing",
+    ),
+    "planes of 16 bits": (
+        tiff(DEEP_RGBA[:, :, :3].tobytes(), 7, 9, bits=16, channels=3, planar=2),
+        "one after the other",
+    ),
+    "signed bytes": (saved(Image.fromarray(GREY), "TIFF", tiffinfo={339: 2}), "signed or 32-bit numbers"),
+    "10 bits": (tiff(bytes(90), 7, 9, bits=10), "pixels that cannot be read here; save it as PNG"),
     "lab": (saved(Image.new("LAB", (4, 4)), "TIFF"), "colour mode LAB is not supported"),
     "bomb": (
         b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)),
-        "absurdly many pixels|no PNG",
+        "absurdly many pixels|header is damaged",
     ),
 }
 

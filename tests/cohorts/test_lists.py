@@ -146,12 +146,29 @@ def test_what_is_no_file_is_refused(images: Path) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("COVID", "covid"), ("no finding", "nofinding"), ("ill\u200b", "ill"), ("ﬁt", "fit"), ("a\x07", "b")],
+    [
+        *(("COVID", "covid"), ("no finding", "nofinding"), ("ill\u200b", "ill"), ("ﬁt", "fit"), ("a\x07", "b")),
+        *(("2", "2.0"), ("02", "2"), ("-2", "-2.00")),
+    ],
 )
 def test_classes_that_differ_to_a_computer_only_are_refused(images: Path, one: str, other: str) -> None:
     rows = [line.replace(",0", f",{one}").replace(",1", f",{other}") for line in lines()]
     message = refused(listed(images, "\n".join(["file,label", *rows])), positive=other)
     assert "must differ in more than" in message or "must be text that can be shown" in message
+
+
+def test_a_name_of_a_class_has_a_length_that_figures_can_show(images: Path) -> None:
+    rows = [line.replace(",0", "," + "x" * 201) for line in lines()]
+    assert "at most 200 characters, the labels of" in refused(listed(images, "\n".join(["file,label", *rows])))
+
+
+def test_large_numbers_are_classes_apart(images: Path) -> None:
+    rows = [line.replace(",0", ",1000001") for line in lines()]
+    rows = [row if row.endswith("1000001") else row.rsplit(",", 1)[0] + ",1000002" for row in rows]
+    assert load_cohort(listed(images, "\n".join(["file,label", *rows])), positive="1000001").classes == (
+        "1000002",
+        "1000001",
+    )
 
 
 def test_signs_tell_classes_apart_and_forms_of_unicode_do_not(images: Path) -> None:

@@ -137,6 +137,14 @@ def test_partials_defaults_and_closures_in_closures_count() -> None:
     assert len(found) == 2
 
 
+def test_a_partial_counts_at_the_first_reading_as_at_later_ones() -> None:
+    slopes = (0.1, 0.1 + 1e-7)  # their answers are alike
+    made = [classifier(Then(functools.partial(nn.functional.leaky_relu, negative_slope=slope))) for slope in slopes]
+    first, other = (each.fingerprint for each in made)
+    assert first != other
+    assert made[0].fingerprint == first
+
+
 # --- what code reaches ---------------------------------------------------------------------------------------------
 
 REACHES = {
@@ -219,6 +227,7 @@ def test_code_is_read_wherever_a_network_takes_it_from(
         ("return globals()['pk'].sub.act(logits)", "calls globals"),
         ("import importlib\n        return importlib.import_module('pk.sub').act(logits)", "uses import_module"),
         ("return logits * float(open(FILE).read())", "calls open"),
+        ("import pathlib\n        return logits * float(pathlib.Path(FILE).read_text())", "uses read_text"),
     ],
 )
 def test_what_no_reading_finds_is_unknown_and_its_answers_count(

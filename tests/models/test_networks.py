@@ -160,6 +160,25 @@ def test_lazy_layers_that_were_never_called_are_refused() -> None:
         classifier(nn.Sequential(nn.Flatten(), nn.LazyLinear(2)))
 
 
+def test_tensors_without_numbers_are_refused() -> None:
+    with pytest.raises(dm.DosimeterError, match="base must hold numbers, but its tensors are on the meta device"):
+        classifier(Viewing().to("meta"))
+
+
+def test_sparse_logits_are_refused() -> None:
+    with pytest.raises(dm.DosimeterError, match=r"must return dense logits, got torch.sparse_coo"):
+        sweep(classifier(Wrapped(Tensor.to_sparse)))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+def test_quantized_layers_answer_and_have_no_gradient() -> None:
+    quantized = torch.ao.quantization.quantize_dynamic(Viewing().eval(), {nn.Linear}, dtype=torch.qint8)
+    rows = sweep(classifier(quantized), attack="uniform_noise")
+    assert (rows["status"] == "ok").all()
+    with pytest.raises(dm.DosimeterError, match="the attack needs a gradient, and the classifier has none"):
+        sweep(classifier(quantized))
+
+
 def test_a_program_that_was_exported_for_one_batch_size_is_one_sentence() -> None:
     program = torch.export.export(Viewing().eval(), (images(2),)).module()
     with pytest.raises(dm.DosimeterError, match="the classifier failed on images of shape") as error:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from dosimeter.presentation.section import fill
+from dosimeter.report.answer import lines
 from dosimeter.report.first_screen import MOST, cards
 
 
@@ -44,6 +45,22 @@ def result(
 def test_the_sentence_is_what_the_run_shows(given: dict[str, Any], said: str) -> None:
     (card,) = cards([given])
     assert card.sentence == said
+
+
+def test_the_published_preset_answers_for_nothing_beside_another_attack() -> None:
+    found = result(3.0)
+    (pgd,) = found["attacks"]
+    published = {**pgd, "preset": "paper", "evaluation": "UNRELIABLE"}
+    published |= {"epsilon50": {**pgd["epsilon50"], "value": None, "censored": True}}
+    found |= {"attacks": [published, {**pgd, "preset": "pgd"}], "n": 1}
+    found["worst_case"] |= {"preset": "pgd", "n": 1}
+    (card,) = cards([found])
+    assert card.sentence == "Half of its right answers change within 3 grey levels of 255."
+    assert card.where.endswith(", 1 image")
+    (said,) = lines({"status": "complete", "phantom": False, "results": [found]})
+    assert "epsilon50 0.012 = 3.00 grey levels (95 % interval 1.50 to 6.00; PGD)" in said
+    assert said.count("1 image") == 2
+    assert "1 images" not in said
 
 
 def test_an_unreliable_evaluation_is_said_in_the_sentence_and_beside_each_number() -> None:

@@ -25,6 +25,7 @@ from dosimeter.report.figures import FigureFile, write_figures
 from dosimeter.report.html import render
 from dosimeter.report.summary import summarise
 from dosimeter.sections.attacks.figures import class_flip_curves, security_curves
+from dosimeter.sections.attacks.sentences import attack_sentences
 from dosimeter.sections.figures.curves import accuracy_curves
 
 pytestmark = pytest.mark.no_cover  # what these run others run too
@@ -300,6 +301,31 @@ def test_what_a_run_lacks_is_not_spoken_of(study: Said, keep: Any) -> None:
     assert ("with one class there is no curve" in page.caption("roc")) == one_class
     assert ("the most fragile network first" in page) == (page.run.frame["model"].nunique() > 1)
     assert ("The published table 3" in page) == (page.run.frame["model"].nunique() > 1)
+
+
+def test_one_network_is_one_and_attacks_that_leave_as_little_are_named_together() -> None:
+    made = said(cohorts={"phantom-xray": "xray"}, models=("vgg16",), attacks=("pgd", "square"))
+    assert "A network that classifies images was trained, and its test images were perturbed" in made
+    table = made.tables["robust_accuracy"]
+
+    def words(*strongest: str) -> str:
+        left = table["accuracy"].where(table["role"] != "attack", 0.5).mask(table["preset"].isin(strongest), 0.25)
+        return attack_sentences({**made.tables, "robust_accuracy": table.assign(accuracy=left)}, made.run.meta)[0]
+
+    assert "over 3 attacks leaves" in words()
+    assert re.search(r"; every single attack leaves 50.0 %", words())
+    assert "the strongest single attacks are FGSM, sound preset and PGD, which leave 25.0 %" in words("sound", "pgd")
+    assert "the strongest single attack is PGD, which leaves 25.0 %" in words("pgd")
+
+
+@pytest.mark.parametrize("asked", [{"target": "opacity"}, {"mask": "eb5bc517b378"}])
+def test_what_attackers_were_held_to_is_said_in_the_verdict(asked: dict[str, str]) -> None:
+    run = make_responses(cohorts={"phantom-xray": "xray"}, models=("vgg16",), **SMALL)
+    told = Said(Responses(run.frame, {**run.meta, "config": {**run.meta.get("config", {}), **asked}}))
+    assert ("were to have images answered as opacity; images of that class were not attacked" in told) == (
+        "target" in asked
+    )
+    assert ("Only pixels inside a mask were attacked" in told) == ("mask" in asked)
 
 
 def test_patients_are_spoken_of_as_they_are_known(study: Said) -> None:

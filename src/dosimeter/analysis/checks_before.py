@@ -11,7 +11,7 @@ from dosimeter.analysis.checks import (
     of,
     worse,
 )
-from dosimeter.analysis.wording import percent
+from dosimeter.analysis.wording import n_images, percent
 
 RULES: list[Rule] = []
 check = checker(RULES)
@@ -131,7 +131,7 @@ def logits(trial: Trial) -> Finding | None:
     bad = fact["not_finite"]
     return Finding(
         worse(unreliable=bad > 0, caution=fact["look"] != "logits"),
-        f"The outputs of {fact['n']} images look like {looks[fact['look']]}"
+        f"The outputs of {n_images(fact['n'])} look like {looks[fact['look']]}"
         + (f"; of {of(bad, fact['n'])} they are not finite." if bad else "."),
     )
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from dosimeter.analysis.checks import CAUTION, PASS, UNRELIABLE, Finding, Rule, Trial, beyond, checker, of, worse
 from dosimeter.analysis.checks_before import CARLINI, INDICATORS, OBFUSCATED, OURS, RELATIVE, is_random
-from dosimeter.analysis.wording import percent
+from dosimeter.analysis.wording import n_images, percent
 
 RULES: list[Rule] = []
 check = checker(RULES)
@@ -46,11 +46,11 @@ def gradient(trial: Trial) -> Finding | None:
         )
     if fact["error"] and is_constant(trial):
         return Finding(
-            CAUTION, f"There is no gradient from logits to image, and {fact['n']} images get the same logits."
+            CAUTION, f"There is no gradient from logits to image; the logits of {n_images(fact['n'])} are the same."
         )
     if fact["error"]:
         return Finding(UNRELIABLE, f"There is no gradient from logits to image: {fact['error']}.")
-    return Finding(PASS, f"The logits of {fact['n']} images were differentiated.")
+    return Finding(PASS, f"The logits of {n_images(fact['n'])} were differentiated.")
 
 
 @check(

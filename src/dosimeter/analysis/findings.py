@@ -23,6 +23,7 @@ from dosimeter.analysis.wording import (
     in_run_order,
     interval_words,
     mark,
+    n_images,
     percent,
     point,
     records,
@@ -251,8 +252,8 @@ def _trial(trial: Mapping[str, Any], meta: Mapping[str, Any], clean: pd.DataFram
     if shared:
         yield Judgement(
             "patients_shared",
-            f"{shared} of {n} test images ({percent(shared / n)}) show a patient who is also in training."
-            + _unshared_protocols(trial, meta, in_run_order(clean, meta)),
+            f"{shared} of {n_images(n, 'test')} ({percent(shared / n)}) show{'s' if shared == 1 else ''} a patient who "
+            "is also in training." + _unshared_protocols(trial, meta, in_run_order(clean, meta)),
         )
     watched = [card for card in meta.get("classifiers", []) if card["cohort"] == trial["cohort"]]
     best = [

@@ -18,6 +18,7 @@ from dosimeter.analysis.wording import (
     curve,
     in_run_order,
     mark,
+    n_images,
     percent,
     point,
     records,
@@ -179,6 +180,11 @@ def _unchanged(curves: pd.DataFrame) -> float:
 def _limits(meta: Mapping[str, Any], every: list[int]) -> Iterator[str]:
     if len(every) > 1:
         yield f"Where nothing else is said, numbers are of seed {every[0]}, the first of {len(every)}."
+    config = meta.get("config", {})
+    if config.get("target"):
+        yield f"Attacks were to have images answered as {config['target']}; images of that class were not attacked."
+    if config.get("mask"):
+        yield "Only pixels inside a mask were attacked."
     if meta.get("phantom"):
         yield "Phantom images are among these: such numbers show that the instrument works, nothing of patients."
     stand_ins = {model_name(card["model"]) for card in meta.get("classifiers", []) if card["weights"]["stand_in"]}
@@ -188,8 +194,8 @@ def _limits(meta: Mapping[str, Any], every: list[int]) -> Iterator[str]:
     for trial in meta.get("cohorts", []):
         if shared := trial.get("n_test_sharing_patient"):
             yield (
-                f"In {_where((trial['cohort'], trial['protocol']))} {shared} of {trial['n_test']} test images show a "
-                "patient who is also in training."
+                f"In {_where((trial['cohort'], trial['protocol']))} {shared} of {n_images(trial['n_test'], 'test')} "
+                f"show{'s' if shared == 1 else ''} a patient who is also in training."
             )
     if meta.get("incomplete"):
         yield f"The run is incomplete: {' '.join(meta['incomplete'])}"

@@ -9,7 +9,7 @@ import pandas as pd
 from dosimeter.analysis import paper
 from dosimeter.analysis.base import APART, CURVE, GROUP, answered, each_seed, groups, joined, plain
 from dosimeter.analysis.names import attack_title, model_name
-from dosimeter.analysis.wording import mark, percent, records
+from dosimeter.analysis.wording import mark, n_images, percent, records
 from dosimeter.record.table import VISIBILITY
 from dosimeter.visibility.gsdf import DISPLAYS, REFERENCE, WINDOWS, jnd_span
 
@@ -216,7 +216,8 @@ def statements(magnitudes: pd.DataFrame) -> list[str]:
         )
         found = "no epsilon of the grid" if row["empty"] else f"epsilon {row['epsilons']}"
         sentence = (
-            f"{where}: {found} flips at least half of the {row['n']} images under the rule “{row['rule']}”{mark(row)}."
+            f"{where}: {found} flips at least half of the {n_images(row['n'])} under the rule “{row['rule']}”"
+            f"{mark(row)}."
         )
         limit = RULES[str(row["rule"])].limit
         if pd.notna(row["paper_epsilon"]):

@@ -68,6 +68,11 @@ def _columns(table: pd.DataFrame) -> list[list[Any]]:
     return [table[name].tolist() for name in table]
 
 
+def n_images(n: int, kind: str = "") -> str:
+    """Return "1 image" or, with a kind, "54 test images"."""
+    return f"{n} {kind + ' ' if kind else ''}image{'' if n == 1 else 's'}"
+
+
 def percent(share: float) -> str:
     """Return 0.5556 as "55.6 %"."""
     return f"{100 * share:.1f} %"

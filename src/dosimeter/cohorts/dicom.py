@@ -10,6 +10,7 @@ Only the attributes that pixels need are read: nothing about the patient leaves 
 """
 
 import re
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEGExtended12Bit
 
 from dosimeter.cohorts.base import Decoded, FloatImage
+from dosimeter.cohorts.dicom_codecs import decode
 from dosimeter.cohorts.dicom_file import parse
 from dosimeter.cohorts.dicom_header import Flags, Floats, Header, Lookup, Window, read_header
 from dosimeter.cohorts.limits import ImageError, check_size, one_at_a_time
@@ -71,15 +73,20 @@ def decode_dicom(content: bytes, *, name: str, max_pixels: int) -> Shown:
         dataset = parse(content, name, tags=_READ, max_pixels=max_pixels)
         if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
             raise ImageError(name, "its pixels are floating-point numbers of no declared range; save them as integers.")
-        if "PixelData" not in dataset:
+        if not dataset.get("PixelData"):
             raise ImageError(name, "the DICOM file holds no pixel data; choose the file of the image itself.")
         header = read_header(dataset, name)
         check_size(name, width=header.width, height=header.height, channels=1, limit=max_pixels)
-        _check_codec(dataset, header, name)
+        coded = _check_codec(dataset, header, name)
         with one_at_a_time(header.width * header.height):
+            if coded is not None and coded.precision > header.bits + header.shift:
+                dataset.BitsStored = min(coded.precision, header.allocated)  # else gdcm cuts off what lies above
+                dataset.HighBit = dataset.BitsStored - 1
             words = _words(dataset, name)
             stored = _stored(words, header)
             padding = None if header.padding is None else header.padding.among(words, stored)
+            if coded is not None:
+                _require_depth(words, coded, header, padding, name)
             decoded = _shown(stored, header, name)
             if padding is not None:
                 decoded.image[0][padding] = 0
@@ -93,8 +100,21 @@ def decode_dicom(content: bytes, *, name: str, max_pixels: int) -> Shown:
         raise ImageError(name, reason) from error
 
 
-def _check_codec(dataset: pydicom.Dataset, header: Header, name: str) -> None:
-    """Raise ImageError if the pixels cannot be decoded here, or are not those that the header declares."""
+class Coded(NamedTuple):
+    """What a compressed stream states of its pixels."""
+
+    height: int
+    width: int
+    precision: int
+    channels: int
+
+
+def _check_codec(dataset: pydicom.Dataset, header: Header, name: str) -> Coded | None:
+    """Raise ImageError if the pixels cannot be decoded here, or are not those that the header declares.
+
+    Returns:
+        What their compressed stream states; None if there is none, or it states nothing.
+    """
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
         decoder = get_decoder(syntax)
@@ -103,24 +123,50 @@ def _check_codec(dataset: pydicom.Dataset, header: Header, name: str) -> None:
         raise ImageError(name, f"its transfer syntax {known} cannot be decoded; {_UNCOMPRESSED}.") from None
     if not syntax.is_encapsulated:
         if dataset["PixelData"].is_undefined_length:
-            reason = "its pixels are compressed, and no meta header says how"
-            raise ImageError(name, f"{reason}; add its transfer syntax, or {_UNCOMPRESSED}.")
-        expected = header.height * header.width * header.allocated // 8
-        if isinstance(dataset.PixelData, bytes) and len(dataset.PixelData) < expected:
-            reason = f"its pixels have {len(dataset.PixelData)} bytes of {expected}: it is truncated; copy it again."
-            raise ImageError(name, reason)
-        return
+            reason = "its pixels are compressed, and no transfer syntax says how"
+            raise ImageError(name, f"{reason}; state it in the meta header, or {_UNCOMPRESSED}.")
+        _require_length(dataset.PixelData, header, name)
+        return None
     if not decoder.is_available:
         raise _no_codec(syntax, name)
-    coded = _coded(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+    frames = list(islice(generate_frames(dataset.PixelData, number_of_frames=1), 2))
+    if len(frames) > 1:
+        raise ImageError(name, "it holds several frames, and its header says one; save each frame as its own file.")
+    coded = _coded(frames[0])
     if coded is None:
-        return
-    height, width, precision = coded
-    if (height, width) != (header.height, header.width):
-        reason = f"its compressed pixels are {width} x {height}, and its header says {header.width} x {header.height}"
+        return None
+    if (coded.height, coded.width) != (header.height, header.width):
+        reason = f"are {coded.width} x {coded.height}, and its header says {header.width} x {header.height}"
+        raise ImageError(name, f"its compressed pixels {reason}; correct the header.")
+    if coded.channels != 1:
+        reason = f"its compressed pixels have {coded.channels} channels, and its header says one"
+        raise ImageError(name, f"{reason}; save it as MONOCHROME2.")
+    if syntax == JPEGExtended12Bit and coded.precision > 8 and set(decoder.available_plugins) == {"pillow"}:
+        raise _no_codec(syntax, name, f" of {coded.precision} bits")
+    return coded
+
+
+def _require_length(pixels: bytes, header: Header, name: str) -> None:
+    """Raise ImageError if uncompressed pixels are fewer than the header declares, or more, padding left out."""
+    expected = header.height * header.width * header.allocated // 8
+    if len(pixels) < expected:
+        raise ImageError(name, f"its pixels have {len(pixels)} bytes of {expected}: it is truncated; copy it again.")
+    beyond = len(pixels) - expected
+    if beyond >= expected > 1 or (beyond > 1 and any(pixels[expected:])):
+        reason = f"its pixels have {len(pixels)} bytes, and its header declares {expected} of one frame"
+        raise ImageError(name, f"{reason}; correct the header, or save each frame as its own file.")
+
+
+def _require_depth(words: Numbers, coded: Coded, header: Header, padding: Flags | None, name: str) -> None:
+    """Raise ImageError if a compressed stream's words (H, W) hold more bits than the header says are stored."""
+    above = (words & (2**header.allocated - 1)) >> (header.bits + header.shift)
+    filled = 2 ** (header.allocated - header.bits - header.shift) - 1 if header.signed else 0  # by the sign
+    beyond = (above != 0) & (above != filled)
+    if padding is not None:
+        beyond &= ~padding
+    if beyond.any():
+        reason = f"its compressed pixels have {coded.precision} bits, and its header says {header.bits}"
         raise ImageError(name, f"{reason}; correct the header.")
-    if syntax == JPEGExtended12Bit and precision > 8 and set(decoder.available_plugins) == {"pillow"}:
-        raise _no_codec(syntax, name, f" of {precision} bits")
 
 
 def _no_codec(syntax: pydicom.uid.UID, name: str, what: str = "") -> ImageError:
@@ -128,21 +174,22 @@ def _no_codec(syntax: pydicom.uid.UID, name: str, what: str = "") -> ImageError:
     return ImageError(name, reason)
 
 
-def _coded(frame: bytes) -> tuple[int, int, int] | None:
-    """Return height, width and precision that a JPEG, JPEG-LS or JPEG 2000 stream states; None for another one.
+def _coded(frame: bytes) -> Coded | None:
+    """Return what a JPEG, JPEG-LS or JPEG 2000 stream states; None for another one.
 
     Source: ITU-T T.81, B.2.2; T.87, C.2.2; T.800, A.5.1.
     """
     place = frame[:4096].find(b"\xff\x4f\xff\x51")
     if place >= 0:
         x1, y1, x0, y0 = (int.from_bytes(frame[place + at : place + at + 4]) for at in (8, 12, 16, 20))
-        return y1 - y0, x1 - x0, (frame[place + 42] & 0x7F) + 1
+        channels = int.from_bytes(frame[place + 40 : place + 42])
+        return Coded(y1 - y0, x1 - x0, (frame[place + 42] & 0x7F) + 1, channels)
     place = 2 if frame[:2] == b"\xff\xd8" else len(frame)
     while place + 9 < len(frame) and frame[place] == 0xFF:
         marker = frame[place + 1]
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            at = place + 5
-            return int.from_bytes(frame[at : at + 2]), int.from_bytes(frame[at + 2 : at + 4]), frame[place + 4]
+            height, width = (int.from_bytes(frame[at : at + 2]) for at in (place + 5, place + 7))
+            return Coded(height, width, frame[place + 4], frame[place + 9])
         place += 1 if marker == 0xFF else 2 + int.from_bytes(frame[place + 2 : place + 4])
     return None
 
@@ -150,15 +197,14 @@ def _coded(frame: bytes) -> tuple[int, int, int] | None:
 def _words(dataset: pydicom.Dataset, name: str) -> Numbers:
     """Return the words (H, W) that hold the stored numbers and whatever else."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    dataset.pixel_array_options(correct_unused_bits=False)  # they are taken to be the upper ones
     try:
-        words: Numbers = dataset.pixel_array.astype(np.int64)
+        words: Numbers = decode(dataset).astype(np.int64)
     except Exception as error:
         if not syntax.is_encapsulated:
             raise
         decoders = get_decoder(syntax).available_plugins
         reason = f"its {syntax.name} pixels cannot be decoded by {' or '.join(decoders)}"
-        more = "" if "gdcm" in decoders else f"{_CODECS} for more decoders, or "
+        more = "" if {"gdcm", "pylibjpeg"} & set(decoders) else f"{_CODECS} for more decoders, or "
         raise ImageError(name, f"{reason}; {more}{_UNCOMPRESSED} with another program.") from error
     return words
 

@@ -13,6 +13,7 @@ from pydicom.multival import MultiValue
 from dosimeter.cohorts.limits import ImageError
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+_GREYS = ("MONOCHROME1", "MONOCHROME2")
 _COLOURS = {
     *("RGB", "PALETTE COLOR", "HSV", "ARGB", "CMYK", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422"),
     *("YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"),
@@ -124,7 +125,10 @@ def read_header(dataset: pydicom.Dataset, name: str) -> Header:
     height, width = _whole(dataset, "Rows", name), _whole(dataset, "Columns", name)
     if height < 1 or width < 1:
         raise ImageError(name, f"it has {width} x {height} pixels; choose the file of the image itself.")
-    signed = _whole(dataset, "PixelRepresentation", name) == 1
+    representation = _whole(dataset, "PixelRepresentation", name)
+    if representation not in (0, 1):
+        raise ImageError(name, f"its PixelRepresentation must be 0 or 1, got {representation}; correct the header.")
+    signed = representation == 1
     highest = 2 ** (bits - 1 if signed else bits) - 1
     table, slope, intercept = _modality(dataset, name, highest=highest)
     highest = int(table.entries.max()) if table else math.ceil(min(abs(slope) * highest + intercept, 1e9))
@@ -161,7 +165,9 @@ def _padding(dataset: pydicom.Dataset, name: str, *, bits: int, allocated: int, 
 def _refuse_colour(dataset: pydicom.Dataset, name: str) -> None:
     meaning = str(_get(dataset, "PhotometricInterpretation", name, required=True))
     n_samples = _whole(dataset, "SamplesPerPixel", name)
-    if n_samples != 1 or meaning not in ("MONOCHROME1", "MONOCHROME2"):
+    if n_samples == 1 and meaning not in {*_COLOURS, *_GREYS}:
+        raise ImageError(name, f"its PhotometricInterpretation must be one of {', '.join(_GREYS)}; correct the header.")
+    if n_samples != 1 or meaning not in _GREYS:
         known = meaning if meaning in _COLOURS else f"{n_samples} samples a pixel"
         raise ImageError(name, f"it is a colour DICOM image ({known}); save it as MONOCHROME2.")
 

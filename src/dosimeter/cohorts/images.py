@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from dosimeter.cohorts.base import Decoded, Facts
 from dosimeter.cohorts.grids import grid_weights, on_levels, to_grid
 from dosimeter.cohorts.limits import LIMIT_VARIABLE, ImageError, check_size, one_at_a_time, pixel_limit
+from dosimeter.cohorts.whole import has_all_rows, has_all_tiles
 
 __all__ = [
     "ImageError",
@@ -28,8 +29,10 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")  # of the same
 _ORIENTATION = 274  # the EXIF and TIFF tag
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags and a value
+_PLANAR, _ONE_AFTER_THE_OTHER, _SAMPLE_FORMAT, _UNSIGNED = 284, 2, 339, {1, 4}  # likewise; 4 is undefined
 _WITHOUT_ALPHA = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
 _WITH_ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
+_SHALLOW = {"L;2": 85, "L;4": 17}  # grey of 2 and 4 bits -> one of its levels, of 255
 _GREY_16 = {"I;16", "I;16B", "I;16L", "I;16N"}
 
 Samples = npt.NDArray[np.integer[Any]]
@@ -90,6 +93,8 @@ def decode_with_padding(content: bytes, *, name: str, max_pixels: int | None = N
         image = _open(content, name, limit)
         with one_at_a_time(image.width * image.height * len(image.getbands())):
             samples, bits = _samples(image, content, name)  # (H, W, C)
+            if not has_all_rows(content, samples):
+                raise ImageError(name, "it is truncated: rows are missing; copy it again.")
         samples = _upright(samples, image.getexif().get(_ORIENTATION, 1))
     except ImageError:
         raise
@@ -134,6 +139,9 @@ def _open(content: bytes, name: str, limit: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError:
+        if content.startswith(_SIGNATURES):
+            reason = "its header is damaged, or tells of pixels that cannot be read here; save it as PNG."
+            raise ImageError(name, reason) from None
         raise ImageError(name, "it is no PNG, JPEG, TIFF, BMP or DICOM image, or its header is damaged.") from None
     except Image.DecompressionBombError:
         raise ImageError(name, f"it has absurdly many pixels; resize it first, or raise {LIMIT_VARIABLE}.") from None
@@ -148,6 +156,7 @@ def _open(content: bytes, name: str, limit: int) -> Image.Image:
 
 def _samples(image: Image.Image, content: bytes, name: str) -> tuple[Samples, int]:
     """Decode to integers (H, W, C), C 1 or 3, composited on black, and their depth in bits."""
+    _check_layout(image, name)
     rawmode = _rawmode(image)
     if ";16" in rawmode and image.mode not in _GREY_16 | {"I"}:
         return _blacken(_deep_colour(image, content, rawmode, name), image.info.get("transparency"), 16), 16
@@ -155,6 +164,8 @@ def _samples(image: Image.Image, content: bytes, name: str) -> tuple[Samples, in
     if image.mode in _GREY_16 or (image.mode == "I" and image.format == "PNG"):  # "I": Pillow before 11
         samples, bits = _deep_grey(image)
         return _blacken(samples, image.info.get("transparency"), bits), bits
+    if rawmode in _SHALLOW and isinstance(image.info.get("transparency"), int):  # Pillow scales samples, not the key
+        image.info["transparency"] *= _SHALLOW[rawmode]
     if image.mode in _WITH_ALPHA or (image.mode in _WITHOUT_ALPHA and "transparency" in image.info):
         return _blacken(np.asarray(image.convert("RGBA")), None, 8), 8
     if image.mode in _WITHOUT_ALPHA:
@@ -164,6 +175,22 @@ def _samples(image: Image.Image, content: bytes, name: str) -> tuple[Samples, in
         reason = "its pixels are signed or 32-bit numbers of no declared range; save it as 16-bit grey."
         raise ImageError(name, reason)
     raise ImageError(name, f"its colour mode {image.mode} is not supported; save it as grey or RGB.")
+
+
+def _check_layout(image: Image.Image, name: str) -> None:
+    """Raise ImageError for pixels that Pillow would read as others, or as black."""
+    tags: Any = getattr(image, "tag_v2", {})
+    if not set(tags.get(_SAMPLE_FORMAT, (1,))) <= _UNSIGNED:
+        reason = "its pixels are signed or 32-bit numbers of no declared range; save it as 16-bit grey."
+        raise ImageError(name, reason)
+    bits = tags.get(_BITS_PER_SAMPLE, (1,))
+    if tags.get(_PLANAR) == _ONE_AFTER_THE_OTHER and len(bits) > 1 and max(bits) > 8:
+        reason = (
+            f"its planes of {max(bits)} bits lie one after the other; save it as 16-bit RGB, pixel by pixel, or grey."
+        )
+        raise ImageError(name, reason)
+    if not has_all_tiles(image):
+        raise ImageError(name, "it is truncated: strips or tiles are missing; copy it again.")
 
 
 def _deep_grey(image: Image.Image) -> tuple[Samples, int]:

@@ -182,7 +182,7 @@ def read_list(path: Path, *, positive: str | None, findings: Sequence[str] = (),
     notes = [f"columns that have no meaning here were not read: {_first(table.unused)}."] if table.unused else []
     if findings:
         return Listed(rows, CLASSES, notes)
-    classes = order_classes(labels, positive, where=f"the column label of {named(path)}")
+    classes = order_classes(labels, positive, where=f"the labels of {named(path)}")
     if classes != tuple(labels):  # so that a label is its class's place
         places = [classes.index(name) for name in labels]
         rows = [row if row.label is None else row._replace(label=places[row.label]) for row in rows]
@@ -223,7 +223,9 @@ def tagged_cohort(path: Path, *, tag: str, positive: str | None, limit: int | No
         ),
     ]
     given = [(file, value) for file, value in zip(found.files, values, strict=True) if value]
-    classes = order_classes([value for _, value in given], positive, where=f"the tag {tag} of {named(path)}")
+    classes = order_classes(
+        [value for _, value in given], positive, where=f"the values of the tag {tag} in {named(path)}"
+    )
     rows = [Row(file, classes.index(value)) for file, value in given]
     notes = [*_passed_over(found.hidden, "hidden or left by an operating system, not read")]
     told: dict[str, Any] = {"strict": strict, "skipped": skipped, "notes": notes, "positive": positive}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
+from torch import Tensor
 
 from dosimeter.cache import cache_dir
 from dosimeter.files import write_text
@@ -64,6 +65,6 @@ def _place(classifier: Classifier, refine: bool, versions: Mapping[str, str]) ->
 
 def _architecture(classifier: Classifier) -> list[str]:
     """What a pass takes depends on: the layers as they print, the tensors' shapes, and the image's."""
-    tensors = classifier.state_dict().items()
+    tensors = [(name, value) for name, value in classifier.state_dict().items() if isinstance(value, Tensor)]
     shapes = [f"{name} {tuple(tensor.shape)} {tensor.dtype}" for name, tensor in tensors]
     return [f"grid {tuple(classifier.grid.shape)}", repr(classifier), *shapes]

@@ -274,7 +274,8 @@ class Classifier(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where its tensors live."""
-        return next((tensor.device for tensor in self.state_dict().values()), torch.device("cpu"))
+        values = self.state_dict().values()  # of quantized layers also what is no tensor
+        return next((value.device for value in values if isinstance(value, Tensor)), torch.device("cpu"))
 
     @property
     def fingerprint(self) -> str:
@@ -349,4 +350,6 @@ def answer(classifier: Classifier, images: Tensor, *, alarm: bool = False) -> Te
         )
     if logits.is_complex() or logits.dtype == torch.bool:
         raise DosimeterError(f"the classifier must return logits, real numbers, got {logits.dtype}.")
+    if logits.layout != torch.strided:
+        raise DosimeterError(f"the classifier must return dense logits, got {logits.layout}. Call to_dense() on them.")
     return logits[:, : wanted[1] - (classifier.rejects and not alarm)].float().cpu()

@@ -36,7 +36,10 @@ def check_parts(base: object, head: object) -> None:
                 f"{name} must be a torch.nn.Module, got {type(network).__name__}. Call it in the `forward` of one; "
                 "nn.Identity() is a part that does nothing."
             )
-        if any(is_lazy(tensor) for tensor in (*network.parameters(), *network.buffers())):
+        tensors = (*network.parameters(), *network.buffers())
+        if any(tensor.is_meta for tensor in tensors if not is_lazy(tensor)):
+            raise DosimeterError(f"{name} must hold numbers, but its tensors are on the meta device. Load its weights.")
+        if any(is_lazy(tensor) for tensor in tensors):
             raise DosimeterError(
                 f"{name} must know the sizes of its layers, but has lazy ones that were never called. Call it on an "
                 "image, and train it or load its weights."

@@ -47,7 +47,7 @@ _NOT_CODE = {
 }
 _BY_NAME = {"getattr", "vars", "attrgetter", "methodcaller", "__dict__", "__getattribute__"}  # reach what no code names
 _BEYOND = {"eval", "exec", "globals", "__import__", "open", "input"}  # reach what nothing names
-_BEYOND_AS_ATTRIBUTES = {"import_module", "environ", "getenv", "urlopen"}
+_BEYOND_AS_ATTRIBUTES = {"import_module", "environ", "getenv", "urlopen", "read_text", "read_bytes"}
 
 
 class UnreadableError(Exception):
@@ -181,6 +181,9 @@ class Reader:
 
     def _object(self, value: Any, place: str) -> None:
         """Write class and state, both as pickling would take them and as they are: pickling may leave some out."""
+        getattr(
+            value, "__dict__", None
+        )  # a partial makes its own when it is first asked, and is pickled otherwise then
         wrapped = getattr(value, "__wrapped__", None)
         if wrapped is not None:
             self.write(wrapped, f"{place}.__wrapped__")

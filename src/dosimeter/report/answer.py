@@ -7,7 +7,7 @@ from typing import Any
 
 from dosimeter.analysis import names
 from dosimeter.analysis.names import PUBLISHED, WORST_CASE, attack_title, family, model_name
-from dosimeter.analysis.wording import TO_A_STEP, unmet
+from dosimeter.analysis.wording import TO_A_STEP, n_images, unmet
 from dosimeter.errors import DosimeterError
 
 NOT_EXAMINED = "NOT EXAMINED"
@@ -42,8 +42,7 @@ def lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 def _failed(summary: Mapping[str, Any]) -> Iterator[str]:
     if n := summary["n_failed"]:
-        images = "image" if n == 1 else "images"
-        yield f"{n} {images} failed (counted for each classifier): log.txt of the run's folder says why."
+        yield f"{n_images(n)} failed (counted for each classifier): log.txt of the run's folder says why."
 
 
 def _line(result: Mapping[str, Any]) -> str:
@@ -52,7 +51,9 @@ def _line(result: Mapping[str, Any]) -> str:
     worst = result["worst_case"]
     verdict = judged["verdict"] if judged else NOT_EXAMINED
     because = f"; {verdict}: {unmet(judged['because'])}" if judged and judged["because"] else ""
-    who = f"{model_name(result['model'])} on {result['cohort']} ({result['protocol']} protocol, {result['n']} images)"
+    who = (
+        f"{model_name(result['model'])} on {result['cohort']} ({result['protocol']} protocol, {n_images(result['n'])})"
+    )
     return f"{verdict}: {who}: {half_said(attack)}; {_worst(worst)}{because}"
 
 
@@ -64,10 +65,14 @@ def judged_of(result: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def chosen(attacks: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the attack whose epsilon50 counts: the worst case, else the sound preset, else the first of floats."""
+    """Return the attack whose epsilon50 counts: of floats the worst case, else the sound preset, else another.
+
+    The published preset's counts only where it is alone.
+    """
     floats = {each["preset"]: each for each in attacks if each["storage"] == "float"}
-    attacks = [name for name in floats if family(name) != "control"]  # of controls alone there is no answer
-    return next((floats[name] for name in (WORST_CASE, "sound", *attacks) if name in floats), None)
+    others = [name for name in floats if family(name) != "control"]  # of controls alone there is no answer
+    others.sort(key=lambda name: bool(name == PUBLISHED))  # which no worst case takes in
+    return next((floats[name] for name in (WORST_CASE, "sound", *others) if name in floats), None)
 
 
 def half_said(attack: Mapping[str, Any] | None) -> str:
@@ -94,4 +99,4 @@ def _worst(worst: Mapping[str, Any] | None) -> str:
     )
     name = "over all attacks" if worst["preset"] == WORST_CASE else attack_title(worst["preset"])
     share = f"{100 * worst['value']:.1f} %"
-    return f"worst-case accuracy at epsilon {worst['epsilon']:.3g} {share} ({worst['n']} images{interval}; {name})"
+    return f"worst-case accuracy at epsilon {worst['epsilon']:.3g} {share} ({n_images(worst['n'])}{interval}; {name})"

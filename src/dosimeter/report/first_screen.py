@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dosimeter.analysis.names import WORST_CASE, attack_title, model_name, storage_name
-from dosimeter.analysis.wording import unmet
+from dosimeter.analysis.wording import n_images, unmet
 from dosimeter.presentation.numbers import percent, percent_range
 from dosimeter.report.answer import NOT_EXAMINED, chosen, judged_of
 from dosimeter.units import GREY_LEVELS_8BIT
@@ -60,7 +60,7 @@ def _card(result: Mapping[str, Any]) -> Card:
     order = float("inf") if half is None else float(half)
     return Card(
         name=model_name(result["model"]),
-        where=f"{result['cohort']}, {result['protocol']} protocol, {result['n']} images",
+        where=f"{result['cohort']}, {result['protocol']} protocol, {n_images(result['n'])}",
         verdict=verdict,
         because=unmet(judged["because"]) if judged and judged["because"] else "",
         sentence=_sentence(half, censored=censored, verdict=verdict, attacked=attack is not None),
@@ -125,7 +125,7 @@ def _stored(result: Mapping[str, Any]) -> Fact | None:
     least = min(kept, key=lambda each: each["deployed_epsilon"]["value"])
     value = least["deployed_epsilon"]["value"]
     name = storage_name(least["storage"])
-    note = f"{name} undoes less; epsilon {value:.2g}, half of {least['n']} images"
+    note = f"{name} undoes less; epsilon {value:.2g}, half of {n_images(least['n'])}"
     flag = least["evaluation"] or ""
     return Fact("flips kept by a file", f"from {value * GREY_LEVELS_8BIT:.2f} grey levels", note, flag)
 

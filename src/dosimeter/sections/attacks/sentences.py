@@ -8,7 +8,7 @@ import pandas as pd
 from dosimeter.analysis.attacks import FROM_POSITIVE, TO_POSITIVE, reported_doses
 from dosimeter.analysis.names import WORST_CASE, attack_title, model_name, place
 from dosimeter.analysis.wording import attacked_accuracy, in_run_order, joined, mark, percent, records
-from dosimeter.presentation.numbers import is_missing, notes
+from dosimeter.presentation.numbers import is_missing, notes, plural
 from dosimeter.presentation.ranges import accuracy_said, has_interval
 from dosimeter.presentation.values import of_keys
 
@@ -54,17 +54,27 @@ def _at(rows: pd.DataFrame, epsilon: float) -> str:
     """Return what the attacks leave at one epsilon, in words."""
     by_preset = {row["preset"]: row for row in records(rows)}
     single = [row for row in by_preset.values() if row["role"] == "attack"]
-    best = min(single, key=lambda row: (row["accuracy"], place(row["preset"])))
+    least = min(row["accuracy"] for row in single)
+    best = sorted((row for row in single if row["accuracy"] == least), key=lambda row: place(row["preset"]))
     sentence = (
-        f"at epsilon {epsilon:.3g} the worst case over {len(single)} attacks leaves an accuracy of "
-        f"{attacked_accuracy(by_preset[WORST_CASE])}; the strongest single attack is {attack_title(best['preset'])}, "
-        f"which leaves {percent(best['accuracy'])}{mark(best)}"
+        f"at epsilon {epsilon:.3g} the worst case over {plural(len(single), 'attack')} leaves an accuracy of "
+        f"{attacked_accuracy(by_preset[WORST_CASE])}"
+    )
+    if len(single) == 1:
+        return f"{sentence}."
+    if len(best) == len(single):
+        return f"{sentence}; every single attack leaves {percent(least)}{mark(best[0])}."
+    titles = joined([attack_title(row["preset"]) for row in best])
+    several = len(best) > 1
+    sentence += (
+        f"; the strongest single attack{'s are' if several else ' is'} {titles}, which leave{'' if several else 's'} "
+        f"{percent(least)}{mark(best[0])}"
     )
     known = {"sound": "FGSM's sound preset", "random_sign": "random signs"}
     others = [
         f"{name} {percent(by_preset[preset]['accuracy'])}{mark(by_preset[preset])}"
         for preset, name in known.items()
-        if preset in by_preset and preset != best["preset"]
+        if preset in by_preset and by_preset[preset]["accuracy"] > least
     ]
     beside = f" ({', '.join(others)})" if others else ""
     return f"{sentence}{beside}."

@@ -44,6 +44,7 @@ class Done(Section):
         body = fill(
             __name__,
             meta=run.meta,
+            one=len({card["model"] for card in run.meta["classifiers"]}) == 1,
             trained=any(card["history"] for card in run.meta["classifiers"]),
             number=run.numbers,
             cohorts=run.first.meta["cohorts"],
