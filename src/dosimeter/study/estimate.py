@@ -31,8 +31,8 @@ AROUND = ("vote", "detector")
 REPORT_S = 4.0
 """Tables, figures and report of one classifier."""
 
-PREFLIGHT_PASSES, PREFLIGHT_GRADIENTS = (2, 15), (2.7, 6)
-"""Of each image that a pre-flight looks at, and on top of that of each of the first `N_REPEATED`."""
+REPEATED_PASSES, REPEATED_GRADIENTS = 14, 2
+"""Of a pre-flight, for each of the first `N_REPEATED` images: whether answers and gradients are the same, and agree."""
 
 
 class Cost(NamedTuple):
@@ -186,8 +186,9 @@ def _examinations(config: StudyConfig, presets: Sequence[Preset], n_test: int, p
     few = min(N_REPEATED, n)
     names = {preset.name for preset in presets}
     n_losses = ("paper" in names) + bool(names - {"paper"})
-    passes = n_losses * (PREFLIGHT_PASSES[0] * n + PREFLIGHT_PASSES[1] * few)
-    gradients = n_losses * (PREFLIGHT_GRADIENTS[0] * n + PREFLIGHT_GRADIENTS[1] * few)
+    # The margin's gradient is taken once for both losses; each is then followed a step and to the end of the range.
+    passes = n + REPEATED_PASSES * few + n_losses * n
+    gradients = n + REPEATED_GRADIENTS * few + n_losses * n + ("paper" in names) * n
     for preset in presets:
         if isinstance(preset.attack, Escalating):
             left = min(N_EXAMINED, math.ceil(n_test / 2))
