@@ -1,5 +1,6 @@
 """What a run was made with: versions, machine, memory."""
 
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -18,10 +19,9 @@ def environment(device: str, *, gpu: str = "") -> dict[str, str | int]:
         device: where networks ran.
         gpu: its name, if it is one.
     """
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
         "python": platform.python_version(),
-        **versions,
+        **_versions(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
         "cores": os.cpu_count() or 1,
@@ -34,6 +34,11 @@ def peak_memory_mib() -> float:
     """Return the largest resident size this process has had, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def _cpu() -> str:
