@@ -21,6 +21,8 @@ from dosimeter.cli.app import app
 from dosimeter.errors import DosimeterError
 from dosimeter.record import table as responses
 
+pytestmark = pytest.mark.no_cover  # what these run others run too
+
 ATTACK = '''
 from dataclasses import dataclass
 from typing import Literal
@@ -203,7 +205,6 @@ def additions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         del sys.modules[name]
 
 
-@pytest.mark.no_cover  # what it runs others run too
 @pytest.mark.usefixtures("tiny_networks", "additions")
 def test_what_one_file_or_one_entry_point_adds_stands_everywhere(tmp_path: Path) -> None:
     run = tmp_path / "run"

@@ -71,6 +71,8 @@ def get(kind: str, name: str) -> Any:
     word, module, is_mapping = KINDS[kind]
     if name in _own(kind):
         found = importlib.import_module(module if is_mapping else f"{module}.{name}")
+        if not is_mapping and not hasattr(found, "ENTRY"):
+            raise DosimeterError(f"{word} '{name}': its file must define ENTRY. CONTRIBUTING.md has an example.")
         return found.ENTRIES[name] if is_mapping else found.ENTRY
     point = _brought(kind).get(name)
     if point is None:

@@ -34,6 +34,8 @@ from dosimeter.record.kinds import AttackKind
 from dosimeter.record.table import Responses, to_frame
 from dosimeter.report.build import build_tables
 
+pytestmark = pytest.mark.no_cover  # what these run others run too
+
 GRID = (0.0, 0.003, 0.009)
 WRONG = {  # preset: case: at which epsilons of the grid its answer is wrong
     "sound": {"a": (0.003,), "b": (), "c": (0.009,), "d": (0.0, 0.003, 0.009)},
@@ -343,7 +345,6 @@ def test_tables_beside_the_papers_stay_those_of_fgsm(tables: dict[str, pd.DataFr
     assert set(tables["evaluation"]["verdict"]) <= {"PASS", "CAUTION", "UNRELIABLE"}
 
 
-@pytest.mark.no_cover  # what it runs others run too
 def test_attacks_of_several_seeds_are_never_mixed() -> None:
     attacks = {"presets": ("sound",), "attacks": ("pgd", "random_sign"), "transfers": ("pgd",)}
     run = make_responses(**SMALL, **attacks, repeats=2)

@@ -125,7 +125,8 @@ def test_a_filled_ball_loses_no_success_and_has_a_worse_image(name: str, n_class
         check(image, adversarial, epsilon=EPSILON, attack=name)
     losses = [given.losses(network(n_classes)(made.images), "margin")[first.found] for made in (first, whole)]
     assert (losses[1] >= losses[0] - 1e-6).all()
-    assert losses[1].mean() > losses[0].mean() + 1e-3
+    if int((given.cost.gradients + given.cost.queries).max()) > 2:  # one step has nothing to go on with
+        assert losses[1].mean() > losses[0].mean() + 1e-3
 
 
 @every_attack

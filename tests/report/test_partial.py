@@ -25,6 +25,8 @@ from dosimeter.report.answer import answer
 from dosimeter.report.build import build_tables
 from dosimeter.study.run import run_study
 
+pytestmark = pytest.mark.no_cover  # what these run others run too
+
 
 def interrupted(images: Path, folder: Path, n_cells: int, monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     """Leave a run that was stopped by Ctrl-C once `n_cells` cells were done."""
@@ -183,7 +185,6 @@ def test_a_partial_report_that_is_killed_is_not_taken_for_the_finished_one(
     assert (status(finished), shown(finished)) == ("complete", {0.001, 0.08})
 
 
-@pytest.mark.no_cover  # what it runs others run too
 @pytest.mark.usefixtures("tiny_networks")
 def test_interrupted_reported_resumed_and_finished_is_the_same_as_straight(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

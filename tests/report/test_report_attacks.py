@@ -15,6 +15,8 @@ from dosimeter.report.html import MAX_BYTES, render
 from dosimeter.sections.attacks.page import attack_tables
 from dosimeter.sections.attacks.sentences import attack_sentences
 
+pytestmark = pytest.mark.no_cover  # what these run others run too
+
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -47,7 +49,6 @@ def test_a_run_with_attacks_has_their_sections(attacked: Path) -> None:
     assert {"tables/robust_accuracy.csv", "tables/evaluation.csv", "tables/transfer.tex"} <= set(digests(attacked))
 
 
-@pytest.mark.no_cover  # what it runs others run too
 def test_a_redrawn_run_with_attacks_gives_the_same_bytes(attacked: Path, tmp_path: Path) -> None:
     shutil.copy(attacked / "responses.parquet", tmp_path)
     redraw(tmp_path)

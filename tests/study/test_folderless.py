@@ -20,6 +20,8 @@ from dosimeter.progress import Progress
 from dosimeter.study.run import run_study
 from dosimeter.study.trials import plan_trials
 
+pytestmark = pytest.mark.no_cover  # what these run others run too
+
 WHO = "Jane Doe"
 
 
@@ -105,7 +107,6 @@ def texts(folder: Path) -> dict[str, str]:
     return found
 
 
-@pytest.mark.no_cover  # what it runs others run too
 @pytest.mark.usefixtures("tiny_networks")
 @pytest.mark.usefixtures("drawn")
 def test_no_output_of_a_run_shows_a_folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def _with_names(table: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
 
 
 def answered(frame: pd.DataFrame, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return the rows of attacks that have a response, with the columns that `responses.compact` describes.
+    """Return the rows of attacks that have a response, with the columns that `record.compact.compact` describes.
 
     Args:
         frame: a response table, whole or compact.

@@ -33,7 +33,7 @@ def examine_convergence(
 
     Args:
         cohort: the cases of the rows.
-        frame: the rows of `attack` against `classifier`, float storage, as `responses.compact` gives them.
+        frame: the rows of `attack` against `classifier`, float storage, as `record.compact.compact` gives them.
         setting: of the rows: what the attack may do to an image, and the seed of the further starts.
 
     Returns:

@@ -43,6 +43,8 @@ class Examination:
             lines.append(f"{check.verdict}  {check.title}: {check.measured} {check.remedy}")
         return "\n".join(lines)
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         rows = "".join(
             "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
@@ -72,7 +74,7 @@ def examine(
         loss: of the attack that will follow, as `FGSM`.
         channels: likewise.
         declared_accuracy: the accuracy that you state for the cohort, in [0, 1]; a check compares it.
-        n_images: drawn from the cohort.
+        n_images: how many are drawn from the cohort; all, where there are fewer.
         seed: of the draw and of random directions.
         threat: what the attacker may do; gradients are examined as it meets them. By default anything.
 

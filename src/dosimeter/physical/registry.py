@@ -90,7 +90,7 @@ def grid_of(name: str, found: Entry, asked: Sequence[float]) -> tuple[float, ...
     if not beyond:
         raise DosimeterError(
             f"severities of {name} must name more than {found.identity:g} {found.unit}, which changes nothing. Leave "
-            "--severities out for its own."
+            "severities out for its own."
         )
     return (found.identity, *sorted(beyond, key=lambda severity: abs(severity - found.identity)))
 
@@ -123,14 +123,16 @@ def change(name: str, *, severities: str | Sequence[float | str] = (), **constan
         name: one of `dosimeter list physical`, or several one after another, as "dose_fraction+motion".
         severities: numbers or texts with a unit, as "2 mm"; by default its own. The one that changes nothing is
             always asked.
-        constants: of the apparatus, by their names, as `quanta=50000`; those not given are assumed, as the responses'
-            meta says.
+        constants: of the apparatus, by their names, as `quanta=50000` (`dosimeter show change NAME` has them); those
+        not
+            given are assumed, as the responses' meta says, but for `pixel_mm`, which a severity in mm needs.
 
     Raises:
         DosimeterError: there is no such change, or a severity or a constant is out of its range.
 
     Example:
-        >>> change("dose_fraction", severities=[0.5, 0.25], quanta=50000).severities
+        >>> import dosimeter as dm
+        >>> dm.change("dose_fraction", severities=[0.5, 0.25], quanta=50000).severities
         (1.0, 0.5, 0.25)
     """
     asked = severities.split(",") if isinstance(severities, str) else severities
@@ -190,12 +192,13 @@ def in_unit(severity: float | str, name: str, found: Entry, constants: Constants
         return value
     if unit != "mm" or found.unit != "px":
         raise DosimeterError(
-            f"severity of {name} must be in {found.unit}, got {shown(severity)}. Write the number alone."
+            f"severity of {name} must be in {found.unit}, got {shown(severity)}. Write the number alone"
+            + (", or mm where pixel_mm is declared." if found.unit == "px" else ".")
         )
     if constants.pixel_mm is None:
         raise DosimeterError(
-            f"constant pixel_mm must be declared for a severity of {name} in mm, got {shown(severity)}. Add --constant "
-            "pixel_mm=1.4, or give pixels."
+            f"constant pixel_mm must be declared for a severity of {name} in mm, got {shown(severity)}. Give "
+            "pixel_mm=1.4 (--constant pixel_mm=1.4), or pixels."
         )
     return value / constants.pixel_mm
 

@@ -40,6 +40,13 @@ class Adversarial(NamedTuple):
     epsilons: tuple[float, ...]
     failed: tuple[int, ...]
 
+    def __repr__(self) -> str:
+        """Return shapes and counts instead of every pixel."""
+        counts = ", ".join(
+            f"{dose:.3g}: {int(hits.sum())}" for dose, hits in zip(self.epsilons, self.success, strict=True)
+        )
+        return f"Adversarial(images {tuple(self.images.shape)}; successes by epsilon {{{counts}}})"
+
 
 @plain_torch()
 def attack(
@@ -67,6 +74,9 @@ def attack(
         effort: how long an attack given by its name searches: "quick", "standard" or "thorough".
         threat: what the attacker may do, see `ThreatModel`; classes are named "0", "1" and so on.
         seed: of the attack's random choices.
+
+    Returns:
+        An `Adversarial`: images at every epsilon, what they are taken for, and whether that is a success.
 
     Raises:
         DosimeterError: an argument is unusable, or the network does not answer with logits.

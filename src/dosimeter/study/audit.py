@@ -63,7 +63,8 @@ def audit(
         model: a `Classifier` (see `dosimeter.classifier` for a network of your own), a model card's path, or several.
         data: a `Cohort`; (images, labels) as `cohort_of` takes them; what else `cohort_of` takes; or the name of a
             cohort, as "csv:films/list.csv".
-        attacks: beside FGSM with the margin loss; by default those that fit what the classifier gives: gradients,
+        attacks: beside FGSM with the margin loss, physical changes among them; by default those that fit what the
+        classifier gives: gradients,
             scores or labels.
         effort: of the attacks: "quick", "standard" or "thorough".
         epsilons: fractions of the image range, numbers or text such as "4/255".
@@ -77,7 +78,8 @@ def audit(
         settings: any other setting of `StudyConfig`, as `target="clear"`, `native=True` or `data_audit=False`.
 
     Returns:
-        An `Audit`: show it, or ask it for report, tables, figures and adversarial images.
+        An `Audit`: show it, or ask it for `table()` (accuracies), `report(path)`, `figures`, `figure(name)`,
+        `adversarial(...)`, `responses`; `save(folder)` keeps all of it.
 
     Raises:
         DosimeterError: model, data or a setting is unusable.

@@ -10,13 +10,13 @@ from dosimeter.errors import DosimeterError
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """How a sweep is computed. Engines agree in every class, so no accuracy depends on it.
+    """How a sweep is computed. Engines agree with torch in every class, so no accuracy depends on it.
 
     Args:
         engine: what computes the answers (`dosimeter list engines`); "auto" is the fastest that agrees with torch.
         workers: cells computed at once, a thread each; by default one for each core.
         batch_size: images in a pass of the network; by default what fits.
-        advance: called with the number of cases done.
+        advance: called after each cell with how many cases it had.
 
     Raises:
         DosimeterError: there is no such engine, or a number is none.

@@ -72,7 +72,8 @@ def sweep(
             severity and a unit, and no epsilon.
         effort: how long an attack given by its name searches: "quick", "standard" or "thorough". With "thorough" it
             looks into the ball of every epsilon.
-        epsilons: fractions of the image range, numbers or text such as "4/255"; 0 is always asked.
+        epsilons: fractions of the image range, numbers or text such as "4/255"; 0 is always asked. A physical change
+            has severities instead.
         storages: how images are stored (`dosimeter list storages`).
         threat: what the attacker may do; by default anything within epsilon, to any end. See `ThreatModel`.
         training: the images that an attack learns on which learns (universal); other attacks need none.
@@ -81,6 +82,14 @@ def sweep(
         refine: bisect each image's flip epsilon to 1e-5; without it, flips are known to a step of the grid.
         compute: by which engine and how many workers, and who is told how far it is; by default the fastest engine.
         former: arguments that `threat` and `compute` have now.
+
+    Returns:
+        `frame`, a row for each case, storage and epsilon or severity, those of a flip's refinement with `on_grid`
+        False, and `meta`, the facts that tables need beside it. `accuracy_table` reads attacks;
+        `dosimeter.analysis.physical.physical_accuracy(frame)` physical changes.
+
+    Raises:
+        DosimeterError: an argument cannot be used, or the classifier does not answer the images.
 
     Example:
         >>> import dosimeter as dm
@@ -174,7 +183,10 @@ def _check_subjects(classifier: object, cohort: object) -> None:
     """Raise DosimeterError unless both are what they should be, and the classifier answers, in evaluation mode."""
     if not isinstance(classifier, Classifier):
         kind = type(classifier).__name__
-        raise DosimeterError(f"classifier must be a dosimeter.Classifier, got {kind}. Put its base and head into one.")
+        raise DosimeterError(
+            f"classifier must be a dosimeter.Classifier, got {kind}. A network of your own becomes one by "
+            "dosimeter.classifier(network, size_px=..., classes=...)."
+        )
     if not isinstance(cohort, Cohort):
         raise DosimeterError(f"cohort must be a Cohort, got {type(cohort).__name__}. Load it with load_cohort(...).")
     training = sum(module.training and isinstance(module, LEARNING) for module in classifier.modules())
