@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from dosimeter.analysis import names
+from dosimeter.presentation.patients import has_patients
 from dosimeter.presentation.section import rows_of
 from dosimeter.progress import Progress
 from dosimeter.record import table
@@ -74,7 +75,8 @@ def _draw_named(responses: table.Responses, run_folder: Path, progress: Progress
         draft = Path(draft_name)
         progress.begin("tables", 0)
         tables = marked(of_sections(rows_of(responses)) | seen)
-        write_tables(tables, draft / "tables", remark=PARTIAL if responses.meta.get("partial") else "")
+        remark = PARTIAL if responses.meta.get("partial") else ""
+        write_tables(tables, draft / "tables", patients=has_patients(responses.frame), remark=remark)
         responses, tables = by_finding(responses, tables)
         figures = write_figures(responses, tables, draft / "figures", progress=progress)
         progress.begin("summary and report", 0)
