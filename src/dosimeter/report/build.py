@@ -44,9 +44,7 @@ def of_sections(rows: Rows, *, measures: bool = False) -> dict[str, pd.DataFrame
     return rows.made
 
 
-def write_tables(
-    tables: Mapping[str, pd.DataFrame], folder: Path, *, patients: bool = True, remark: str = ""
-) -> None:
+def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path, *, patients: bool = True, remark: str = "") -> None:
     """Write each table as NAME.csv (ten digits), whole, and as NAME.tex what a paper shows of it, if anything.
 
     The same table always gives the same bytes.
@@ -78,7 +76,12 @@ def printed(tables: Mapping[str, pd.DataFrame], *, patients: bool) -> Iterator[t
                 continue
             spec = section.paper.get(name)
             caption = section.captions[name].partition(" The simultaneous band")[0]
-            yield name, None if spec is None else [
-                sheet._replace(caption=worded(sheet.caption, patients=patients))
-                for sheet in sheets(name, spec, tables[name], caption)
-            ]
+            yield (
+                name,
+                None
+                if spec is None
+                else [
+                    sheet._replace(caption=worded(sheet.caption, patients=patients))
+                    for sheet in sheets(name, spec, tables[name], caption)
+                ],
+            )
