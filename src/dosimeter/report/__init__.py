@@ -12,7 +12,7 @@ from dosimeter.presentation.section import rows_of
 from dosimeter.progress import Progress
 from dosimeter.record import table
 from dosimeter.record.compact import quick_text
-from dosimeter.record.run import REPORTED, Run, require_own
+from dosimeter.record.run import REPORTED, Run, require_kind, require_own
 from dosimeter.report.build import marked, measured, of_sections, write_tables
 from dosimeter.report.decisions import by_finding
 from dosimeter.report.figures import write_figures
@@ -94,6 +94,8 @@ def _put(draft: Path, run_folder: Path, drawn: Sequence[str]) -> None:
         if (run_folder / name).is_symlink():  # what it leads to is not the run's
             (run_folder / name).unlink()
         (run_folder / name).mkdir(exist_ok=True)
+    for file in drawn:
+        require_kind(run_folder, file, is_folder=False)
     for file in (*drawn, "summary.json", "report.html"):
         (draft / file).replace(run_folder / file)
     for file in set(last) - set(drawn):
