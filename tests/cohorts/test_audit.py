@@ -125,6 +125,17 @@ def test_unknown_patients_are_a_warning_not_a_pass() -> None:
     assert found(make_cohort(patient_id=[None] * N))["patients"].numbers["images_per_patient"] is None
 
 
+def test_ids_that_are_one_number_or_name_written_twice_are_a_warning_that_names_none() -> None:
+    ids = ["17", "017", "17.0", "Miller", "miller ", *(f"p{index}" for index in range(N - 5))]
+    finding = found(make_cohort(patient_id=ids))["patients"]
+    assert finding.level == "warn"
+    assert finding.numbers["n_written_twice"] == 5
+    assert "5 of 40 patient ids are another one written otherwise" in finding.message
+    assert "17.0" not in finding.message
+    assert "iller" not in finding.message
+    assert found(make_cohort(patient_id=[str(index) for index in range(N)]))["patients"].level == "info"
+
+
 @pytest.mark.parametrize(("patient", "level"), [("p0", "fail"), ("new", "pass")])
 def test_a_leaking_official_split_fails(patient: str, level: str) -> None:
     sides = ["train"] * 30 + ["test"] * 10

@@ -129,6 +129,20 @@ def test_a_column_in_doubt_is_refused(images: Path, header: str, message: str) -
         load_cohort(listed(images, "\n".join([header, *lines(",train")])))
 
 
+def test_placeholders_are_no_patient_ids_and_are_counted(images: Path) -> None:
+    said = ["unknown", "NaN", "None", "n/a", "-", "?", "", "p7"]
+    text = "\n".join(["file,label,patient_id", *(f"{line},{id_}" for line, id_ in zip(lines(), said, strict=True))])
+    cohort = load_cohort(listed(images, text))
+    assert [record.patient_id for record in cohort.records] == [None] * 7 + ["p7"]
+    (note,) = cohort.notes
+    assert note.startswith("6 cells of patient_id say nothing of a patient (unknown, NaN, None, n/a, -, ...)")
+    arrays = dm.cohort_of(
+        [np.full((1, 8, 8), level) for level in (0.1, 0.4, 0.7)], [0, 1, 1], classes=["a", "b"],
+        patients=[float("nan"), None, 7],
+    )  # fmt: skip
+    assert [record.patient_id for record in arrays.records] == [None, None, "7"]
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
 def test_another_encoding_is_refused(images: Path, encoding: str) -> None:
     message = refused(listed(images, "\n".join(["file,label,source", *lines(",Köln")]).encode(encoding)))

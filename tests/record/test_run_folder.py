@@ -181,6 +181,30 @@ def test_a_new_run_is_one_from_its_first_moment(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [("report.html", "a folder"), ("summary.json", "a folder"), ("tables/clean_metrics.csv", "a folder"),
+     ("tables", "a file"), ("figures", "a file")],
+)  # fmt: skip
+def test_a_folder_in_the_place_of_a_file_is_named_and_nothing_is_replaced(
+    tmp_path: Path, name: str, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dosimeter.report.write_figures", lambda *given, **_: given[2].mkdir() or [])
+    monkeypatch.setattr("dosimeter.report.write_report", lambda *given, **_: given[3].write_text("page"))
+    made = make_responses(cohorts={"xray-268": "xray"}, models=("vgg16",), n_cases=4, epsilons=(0, 1e-3))
+    write_table(pa.Table.from_pandas(made.frame, SCHEMA), made.meta, tmp_path)
+    Run(tmp_path).save_manifest()
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine") if there == "a file" else (path / "mine").mkdir(parents=True)
+    before = content(tmp_path)
+    with pytest.raises(DosimeterError, match=f"{name} in .* must be a .*, it is {there}: rename or remove it"):
+        redraw(tmp_path)
+    after = content(tmp_path)
+    assert {file: after[file] for file in before} == before
+    assert not (tmp_path / "summary.json").is_file()
+
+
 def test_a_report_writes_nothing_where_a_link_leads(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

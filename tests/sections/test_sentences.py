@@ -11,7 +11,7 @@ from figure_captions import caption_of
 from reader_study import make_study_folder
 from response_factory import make_responses
 
-from dosimeter.analysis import paper
+from dosimeter.analysis import names, paper
 from dosimeter.analysis.claims import claim
 from dosimeter.analysis.findings import findings
 from dosimeter.analysis.verdict import verdict
@@ -21,8 +21,11 @@ from dosimeter.readers.simulate import simulate
 from dosimeter.readers.store import Store
 from dosimeter.record.table import Responses
 from dosimeter.report.build import build_tables
-from dosimeter.report.figures import FigureFile, write_figures
+from dosimeter.report.figures import FigureFile, captioned, write_figures
 from dosimeter.report.html import render
+from dosimeter.report.methods import paragraph
+from dosimeter.report.paper import of_tables
+from dosimeter.report.quoted import Quoted
 from dosimeter.report.summary import summarise
 from dosimeter.sections.attacks.figures import class_flip_curves, security_curves
 from dosimeter.sections.attacks.sentences import attack_sentences
@@ -358,3 +361,32 @@ def test_notes_tell_of_what_is_in_their_tables() -> None:
     alone = said(cohorts={"phantom-xray": "xray"}, models=("vgg16",), patients=False)
     assert "Obuchowski" not in alone
     assert "DeLong" in alone or "Newcombe" in alone
+
+
+# --- patients
+
+
+def test_intervals_are_by_patient_where_any_image_has_a_patient_id() -> None:
+    few: dict[str, Any] = {"cohorts": {"xray-268": "xray"}, "models": ("vgg16",), "n_cases": 16, "exemplars": False}
+    named, unnamed = (said(patients=patients, attacks=("pgd",), **few) for patients in (True, False))
+    assert "Wilson intervals by patient" in named
+    assert "“By patient” means" in named
+    assert "has a patient id" not in named
+    assert "by patient" not in unnamed.text.lower().replace("`patient` by patient", "")
+    assert "No image of xray-268 has a patient id: images are taken as independent." in unnamed
+    for each, known in ((named, True), (unnamed, False)):
+        with names.of(each.run.meta):
+            texts = [
+                paragraph(Quoted(each.run)),
+                " ".join(caption for _, _, caption, _ in captioned(each.run, each.tables)),
+                " ".join(sheet.caption for sheet in of_tables(each.tables, each.run).sheets),
+            ]
+        assert ["by patient" in text for text in texts] == [known] * 3
+
+
+def test_a_cohort_of_which_some_images_have_a_patient_id_is_said_to_have_some() -> None:
+    run = make_responses(**{**SMALL, "cohorts": {"xray-268": "xray"}, "models": ("vgg16",), "n_cases": 16})
+    run.frame.loc[run.frame["case_id"] == run.frame["case_id"].iloc[0], "patient_id"] = None
+    some = Said(run)
+    assert "Not every image of xray-268 has a patient id" in some
+    assert "“By patient” means" in some

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from dosimeter.cohorts.base import Cohort, Decoded, FloatImage, Record, as_image, pixel_digest, pseudonymise
 from dosimeter.cohorts.datasets import Items, is_dataset, items_of, names_of
 from dosimeter.cohorts.multilabel import CLASSES, any_of, check_findings
+from dosimeter.cohorts.patients import patient_of
 from dosimeter.errors import DosimeterError
 from dosimeter.plain import shown
 
@@ -76,7 +77,7 @@ def cohort_of(
             label=any_of(told) if known else _label(target, len(names)),
             sha256=hashlib.sha256(f"{digest} {bits}".encode()).hexdigest(),
             read=partial(_decoded, read, bits),
-            patient_id=None if patients is None else str(patients[index]),
+            patient_id=None if patients is None else patient_of(patients[index]),
             name=f"image {index}",
             findings=told,
         )

@@ -18,6 +18,7 @@ from dosimeter.cohorts.base import Cohort, Decoded, Record, pixel_digest
 from dosimeter.cohorts.contrast import MOST_FLAT, flat_sentence, is_flat, used_range
 from dosimeter.cohorts.copies import contradiction
 from dosimeter.cohorts.headers import modalities
+from dosimeter.cohorts.patients import twins
 from dosimeter.cohorts.split import Split, divide, shared_images, shared_patients
 from dosimeter.errors import DosimeterError
 
@@ -208,9 +209,19 @@ def _patients(cohort: Cohort) -> Finding:
         "images_per_patient": known.total() / len(known) if known else None,
         "most_images": max(known.values(), default=None),
     }
+    said = []
     if n_unknown:
-        message = f"{n_unknown} of {len(cohort)} images name no patient, so a leak between splits cannot be ruled out."
-        return Finding("patients", "warn", message, numbers)
+        said.append(
+            f"{n_unknown} of {len(cohort)} images name no patient, so a leak between splits cannot be ruled out."
+        )
+    if doubles := twins(known):
+        numbers["n_written_twice"] = sum(map(len, doubles))
+        said.append(
+            f"{numbers['n_written_twice']} of {len(known)} patient ids are another one written otherwise, as 1, 01 and "
+            "1.0 are: if they are of one patient, make them one."
+        )
+    if said:
+        return Finding("patients", "warn", " ".join(said), numbers)
     message = (
         f"{len(known)} patients, {numbers['images_per_patient']:.2f} images each on average, "
         f"{numbers['most_images']} at most."

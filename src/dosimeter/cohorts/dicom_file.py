@@ -21,6 +21,7 @@ from pydicom.uid import (
 
 from dosimeter.cohorts.base import Facts
 from dosimeter.cohorts.limits import LIMIT_VARIABLE, ImageError
+from dosimeter.cohorts.patients import patient_of
 from dosimeter.errors import DosimeterError
 from dosimeter.plain import shown
 
@@ -89,7 +90,7 @@ def facts(content: bytes, *, salt: bytes | None) -> Facts:
     except Exception:  # decoded before, or refused; what it says beside pixels is optional
         return Facts(None, None)
     modality = _MODALITIES.get(code)
-    if salt is None or not patient:
+    if salt is None or patient_of(patient) is None:
         return Facts(modality, None)
     return Facts(modality, hashlib.blake2b(f"{issuer}\0{patient}".encode(), key=salt).hexdigest())
 

@@ -3,12 +3,10 @@
 import hashlib
 import logging
 import os
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from decimal import Decimal
 from functools import partial
 from itertools import chain
 from pathlib import Path, PurePath
@@ -21,7 +19,7 @@ from dosimeter.cohorts.headers import read_person
 from dosimeter.cohorts.images import ImageError, decode_with_padding, header_facts, read_bytes, read_image
 from dosimeter.cohorts.multilabel import require_known_findings
 from dosimeter.cohorts.paths import find_file
-from dosimeter.cohorts.tables import folded
+from dosimeter.cohorts.tables import meant
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.plain import LONGEST_NAME, named, one_line, shown
 
@@ -103,18 +101,12 @@ def _require_plain(names: Sequence[str], where: str) -> None:
                 f"the name of a class must have at most {LONGEST_NAME} characters, {where} give one of {len(name)}, "
                 f"{shown(name)}: rename it."
             )
-        other = alike.setdefault(_meant(name), name)
+        other = alike.setdefault(meant(name), name)
         if other != name:
             raise DosimeterError(
                 "names of classes must differ in more than case, spaces or how a letter or number is written, "
                 f"{where} give {shown(other)} and {shown(name)}: make them one, or rename one."
             )
-
-
-def _meant(name: str) -> str:
-    """Return what a class's name means to people: "01" and "1.0", which spreadsheets write, are 1."""
-    plain = folded(name)
-    return str(Decimal(plain).normalize()) if re.fullmatch(r"[+-]?[0-9]{1,12}(\.[0-9]{1,9})?", plain) else plain
 
 
 def limit_rows(rows: Sequence[Row], limit: int | None) -> list[Row]:

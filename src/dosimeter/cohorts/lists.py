@@ -1,6 +1,7 @@
 """Cohorts of the user's own image files: a folder for each class, a list in a CSV file, or a tag of DICOM headers."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from dosimeter.cohorts.files import Row, limit_rows, order_classes, read_rows
 from dosimeter.cohorts.headers import read_tag
 from dosimeter.cohorts.multilabel import CLASSES, any_of, check_findings, known_findings
 from dosimeter.cohorts.paths import is_hidden, walk
+from dosimeter.cohorts.patients import patient_of
 from dosimeter.cohorts.subgroups import COLUMNS, facts_of
 from dosimeter.cohorts.tables import read_table
 from dosimeter.errors import DosimeterError, did_you_mean
@@ -162,15 +164,19 @@ def read_list(path: Path, *, positive: str | None, findings: Sequence[str] = (),
     table = read_table(path, required=required, optional=optional, beside=COLUMNS)
     labels: dict[str, int] = {}  # in the order in which they come
     rows = []
+    placeholders: Counter[str] = Counter()
     for number, cells in table.lines:
         known = known_findings(cells, findings, path=path, line=number)
         label = unicodedata.normalize("NFC", cells.get("label", ""))
         place = any_of(known) if findings else labels.setdefault(label, len(labels)) if label else None
+        said = cells.get("patient_id", "")
+        if said and patient_of(said) is None:
+            placeholders[said] += 1
         rows.append(
             Row(
                 file=cells["file"],
                 label=place,
-                patient_id=cells.get("patient_id") or None,
+                patient_id=patient_of(said),
                 source=cells.get("source") or None,
                 official_split=check_split(cells.get("split", ""), path),
                 line=number,
@@ -180,6 +186,11 @@ def read_list(path: Path, *, positive: str | None, findings: Sequence[str] = (),
             )
         )
     notes = [f"columns that have no meaning here were not read: {_first(table.unused)}."] if table.unused else []
+    if n := placeholders.total():
+        notes.append(
+            f"{n} cells of patient_id say nothing of a patient ({_first(list(placeholders))}): images of these lines "
+            "have no patient id."
+        )
     if findings:
         return Listed(rows, CLASSES, notes)
     classes = order_classes(labels, positive, where=f"the labels of {named(path)}")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from dosimeter.cohorts.base import Cohort
 from dosimeter.cohorts.files import Row, limit_rows, read_rows
 from dosimeter.cohorts.lists import check_split
+from dosimeter.cohorts.patients import patient_of
 from dosimeter.cohorts.subgroups import COLUMNS, facts_of
 from dosimeter.cohorts.tables import read_table
 from dosimeter.errors import DosimeterError
@@ -89,7 +90,7 @@ def public_cohort(name: str, *, data: Path, limit: int | None, strict: bool) -> 
         Row(
             file=line["file"],
             label=_label(line["label"], metadata),
-            patient_id=line.get("patient_id") or None,
+            patient_id=patient_of(line.get("patient_id", "")),
             source=line.get("source") or None,
             official_split=check_split(line.get("official_split", ""), metadata),
             facts=facts_of(line),

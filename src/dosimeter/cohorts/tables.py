@@ -5,6 +5,7 @@ import io
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -212,6 +213,12 @@ def folded(name: str) -> str:
     """Return a name without what the eye passes over: case, form of Unicode, spaces, characters of no width."""
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(char for char in plain if char.isprintable() and not char.isspace())
+
+
+def meant(name: str) -> str:
+    """Return what a name means to people: "01" and "1.0", which spreadsheets write, are 1."""
+    plain = folded(name)
+    return str(Decimal(plain).normalize()) if re.fullmatch(r"[+-]?[0-9]{1,12}(\.[0-9]{1,9})?", plain) else plain
 
 
 def _one_letter_apart(one: str, other: str) -> bool:

@@ -23,6 +23,7 @@ from dosimeter.analysis.wording import MARKS
 from dosimeter.analysis.worst_case import with_worst_case
 from dosimeter.presentation import numbers
 from dosimeter.presentation.paper import PaperTable
+from dosimeter.presentation.patients import has_patients
 from dosimeter.presentation.views import View
 from dosimeter.record.table import VISIBILITY, Responses
 
@@ -122,6 +123,11 @@ class Reading:
         """Whether any of the run's cohorts and networks is the paper's."""
         asked = self.responses.frame[["cohort", "model"]].drop_duplicates().to_numpy()
         return any(is_subject(*each) for each in asked)
+
+    @cached_property
+    def patients_known(self) -> bool:
+        """Whether any image has a patient id."""
+        return has_patients(self.responses.frame)
 
     @cached_property
     def patients_repeat(self) -> bool:

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from dosimeter.errors import DosimeterError
 from dosimeter.files import LEFT, sweep, write_text
-from dosimeter.plain import FolderlessFormatter
+from dosimeter.plain import FolderlessFormatter, named
 from dosimeter.record.facts import Plan, Stage, sealed, unsealed
 from dosimeter.record.schema import METADATA_KEY
 from dosimeter.record.typed import Typed
@@ -30,6 +30,9 @@ BEGUN, RUNNING, MERGING, FINISHED, REPORTED = "begun", "running", "merging", "fi
 """How far the last study in a folder came; the last: it was interrupted, and a report of it drawn as far as it came."""
 
 _WORK = ("config.toml", "manifest.json", "interim.json", "parts", "pictures", "examined", "learned", "classifiers")
+_PLACES = ("tables", "figures", "parts", "pictures", "examined", "learned", "classifiers")
+"""Those of `PRODUCTS` and `_WORK` that are folders."""
+
 _PART = re.compile(r"[0-9a-f]+\.parquet")
 
 
@@ -88,6 +91,7 @@ class Run:
                 f"out: the folder {self.folder} holds {foreign[0]} and is no run, so a study would overwrite it. Give "
                 "a new folder with --out."
             )
+        require_kinds(self.folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -249,6 +253,25 @@ def require_own(folder: Path) -> None:
             f"{folder} holds {there[0]} that dosimeter did not write, and a report would replace it. Copy "
             "responses.parquet into a folder of its own, and draw the report there."
         )
+    require_kinds(folder)
+
+
+def require_kinds(folder: Path) -> None:
+    """Raise DosimeterError if a folder stands where a study or report writes a file, or a file where a folder goes."""
+    for name in (*PRODUCTS, *_WORK):
+        require_kind(folder, name, is_folder=name in _PLACES)
+
+
+def require_kind(folder: Path, name: str, *, is_folder: bool) -> None:
+    """Raise DosimeterError if `name` in a run's folder is there and is no folder, or no file."""
+    path = folder / name
+    if path.is_symlink() or not path.exists() or path.is_dir() == is_folder:  # a link is replaced
+        return
+    there, wanted = ("a file", "folder") if is_folder else ("a folder", "file")
+    raise DosimeterError(
+        f"{name} in {named(folder)} must be a {wanted}, it is {there}: rename or remove it, and the same command writes "
+        f"the {wanted} in its place."
+    )
 
 
 def _is_there(path: Path) -> bool:

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from dosimeter.analysis import names
+from dosimeter.presentation.patients import has_patients
 from dosimeter.presentation.section import rows_of
 from dosimeter.progress import Progress
 from dosimeter.record import table
 from dosimeter.record.compact import quick_text
-from dosimeter.record.run import REPORTED, Run, require_own
+from dosimeter.record.run import REPORTED, Run, require_kind, require_own
 from dosimeter.report.build import marked, measured, of_sections, write_tables
 from dosimeter.report.decisions import by_finding
 from dosimeter.report.figures import write_figures
@@ -74,7 +75,8 @@ def _draw_named(responses: table.Responses, run_folder: Path, progress: Progress
         draft = Path(draft_name)
         progress.begin("tables", 0)
         tables = marked(of_sections(rows_of(responses)) | seen)
-        write_tables(tables, draft / "tables", remark=PARTIAL if responses.meta.get("partial") else "")
+        remark = PARTIAL if responses.meta.get("partial") else ""
+        write_tables(tables, draft / "tables", patients=has_patients(responses.frame), remark=remark)
         responses, tables = by_finding(responses, tables)
         figures = write_figures(responses, tables, draft / "figures", progress=progress)
         progress.begin("summary and report", 0)
@@ -92,6 +94,8 @@ def _put(draft: Path, run_folder: Path, drawn: Sequence[str]) -> None:
         if (run_folder / name).is_symlink():  # what it leads to is not the run's
             (run_folder / name).unlink()
         (run_folder / name).mkdir(exist_ok=True)
+    for file in drawn:
+        require_kind(run_folder, file, is_folder=False)
     for file in (*drawn, "summary.json", "report.html"):
         (draft / file).replace(run_folder / file)
     for file in set(last) - set(drawn):

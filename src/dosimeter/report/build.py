@@ -7,6 +7,7 @@ import pandas as pd
 
 from dosimeter.analysis.marks import with_marks
 from dosimeter.presentation.paper import Sheet, sheets
+from dosimeter.presentation.patients import worded
 from dosimeter.presentation.section import Rows, rows_of
 from dosimeter.presentation.typeset import latex
 from dosimeter.record.table import Responses, compact, responses_of
@@ -43,7 +44,7 @@ def of_sections(rows: Rows, *, measures: bool = False) -> dict[str, pd.DataFrame
     return rows.made
 
 
-def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path, *, remark: str = "") -> None:
+def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path, *, patients: bool = True, remark: str = "") -> None:
     """Write each table as NAME.csv (ten digits), whole, and as NAME.tex what a paper shows of it, if anything.
 
     The same table always gives the same bytes.
@@ -51,19 +52,20 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path, *, remark: st
     Args:
         tables: by the names of their files, with verdicts (`marked`).
         folder: where they go.
+        patients: whether any image has a patient id (`has_patients`).
         remark: what every caption begins with.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.10g", lineterminator="\n")
-    for name, found in printed(tables):
+    for name, found in printed(tables, patients=patients):
         if found:
             shown = [sheet._replace(caption=f"{remark} {sheet.caption}".strip()) for sheet in found]
             text = "\n".join(latex(sheet, source=remark or name) for sheet in shown)
             (folder / f"{name}.tex").write_text(text, encoding="utf-8", newline="\n")
 
 
-def printed(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, list[Sheet] | None]]:
+def printed(tables: Mapping[str, pd.DataFrame], *, patients: bool) -> Iterator[tuple[str, list[Sheet] | None]]:
     """Yield the name of each table of a section and its sheets for a paper, in the report's order.
 
     None stands where no paper shows the table: it is too long, or too wide.
@@ -74,4 +76,12 @@ def printed(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, list[Shee
                 continue
             spec = section.paper.get(name)
             caption = section.captions[name].partition(" The simultaneous band")[0]
-            yield name, None if spec is None else list(sheets(name, spec, tables[name], caption))
+            yield (
+                name,
+                None
+                if spec is None
+                else [
+                    sheet._replace(caption=worded(sheet.caption, patients=patients))
+                    for sheet in sheets(name, spec, tables[name], caption)
+                ],
+            )

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from dosimeter.analysis import names
+from dosimeter.presentation.patients import worded
 from dosimeter.presentation.section import Page, Reading, fill, read_file
 from dosimeter.record.table import Responses
 from dosimeter.report.decisions import together
@@ -121,7 +122,7 @@ def render(
         trust=run.numbers.get("trust"),
         words=_WORDS,
     )
-    page = str(filled)
+    page = worded(str(filled), patients=run.patients_known)
     return page.replace(_WORDS, _words_of(page))
 
 

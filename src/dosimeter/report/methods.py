@@ -12,6 +12,7 @@ from dosimeter.analysis.names import attack_title, model_name, storage_name, sto
 from dosimeter.analysis.paired import BY_PATIENT, paired
 from dosimeter.analysis.wording import joined, records, unmet
 from dosimeter.presentation.numbers import dose, moment, plural
+from dosimeter.presentation.patients import has_patients, worded
 from dosimeter.report.quoted import Quoted
 
 AUTHORS = "The dosimeter authors"
@@ -38,7 +39,8 @@ def paragraph(run: Quoted) -> str:
     Args:
         run: a finished run, whose names are in force (`analysis.names.of`).
     """
-    return " ".join(sentence for sentence in _sentences(run) if sentence)
+    said = " ".join(sentence for sentence in _sentences(run) if sentence)
+    return worded(said, patients=has_patients(run.responses.frame))
 
 
 def cite(meta: Mapping[str, Any]) -> str:

@@ -33,9 +33,9 @@ _RULES = {
     ),
     "patients": _Rule(
         "Is every image's patient known?",
-        "warn if an image names no patient",
+        "warn if an image names no patient, or two ids are one number or name written in two ways",
         f"{_LEAKS} (leak L3.2)",
-        "add a column patient_id, or give `--patients dicom`",
+        "write one id for each patient in a column patient_id, or give `--patients dicom`",
     ),
     "duplicates": _Rule(
         "Are any two images the same, pixel for pixel?",

@@ -24,7 +24,7 @@ class Limits(Section):
             attackers=attackers(first.frame),
             limits=[
                 untested(first.frame),
-                *limits(first.meta, firsts["clean_metrics"], models, several=several),
+                *limits(first, firsts["clean_metrics"], models, several=several),
                 *simulations(firsts, several=several, readers=bool(first.meta.get("readers"))),
             ],
         )

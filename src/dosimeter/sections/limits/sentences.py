@@ -1,6 +1,6 @@
 """What the report says in its frame, section by section: each sentence from a fact of the run, absent without it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -19,8 +19,8 @@ from dosimeter.analysis.taxonomy import DECISIONS, SCORES, knowledge, ran
 from dosimeter.analysis.wording import joined, records
 from dosimeter.presentation.numbers import plural
 from dosimeter.presentation.ranges import has_interval
+from dosimeter.record.table import Responses
 
-Meta = Mapping[str, Any]
 Tables = Mapping[str, pd.DataFrame]
 
 
@@ -67,9 +67,9 @@ def untested(frame: pd.DataFrame) -> str:
     return f"Not tested here, so nothing follows about it: {joined(left)}."
 
 
-def limits(responses_meta: Meta, clean: pd.DataFrame, models: Sequence[str], *, several: bool) -> list[str]:
+def limits(run: Responses, clean: pd.DataFrame, models: Sequence[str], *, several: bool) -> list[str]:
     """Return the limits that follow from protocols, cohorts, and how many images and patients were tested."""
-    cards = responses_meta["cohorts"]
+    cards = run.meta["cohorts"]
     said = []
     mixed = [
         card for card in cards if card["protocol"] == PUBLISHED and card.get("n_test_sharing_patient") != 0
@@ -95,7 +95,7 @@ def limits(responses_meta: Meta, clean: pd.DataFrame, models: Sequence[str], *, 
         few = few if len(set(tested)) == 1 else f"{min(tested)} to {max(tested)} test images"
         wide = "too few for an interval" if max(tested) < FEWEST else "the fewer, the wider the intervals"
         said.append(f"Numbers are of {few}: {wide}.")
-    return said + _independence(clean, several=several)
+    return [*said, *_unnamed(run.frame), *_alike(clean, several=several)]
 
 
 def _shared(cards: Sequence[Mapping[str, Any]]) -> str:
@@ -107,17 +107,20 @@ def _shared(cards: Sequence[Mapping[str, Any]]) -> str:
     return joined(parts[::-1])
 
 
-def _independence(clean: pd.DataFrame, *, several: bool) -> list[str]:
-    said = []
-    unknown = list(dict.fromkeys(clean.loc[clean["n_patients"].isna(), "cohort"]))
-    if unknown:
-        said.append(
-            f"Not every image of {joined(unknown)} has a patient id: images without one are taken as independent."
-        )
+def _unnamed(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield which cohorts have images without a patient id, those first of which no image has one."""
+    named = frame["patient_id"].notna().groupby(frame["cohort"], sort=False, observed=True)
+    none, some = (list(found.index[found]) for found in (~named.any(), named.any() & ~named.all()))
+    if none:
+        yield f"No image of {joined(none)} has a patient id: images are taken as independent."
+    if some:
+        yield f"Not every image of {joined(some)} has a patient id: images without one are taken as independent."
+
+
+def _alike(clean: pd.DataFrame, *, several: bool) -> Iterator[str]:
     if several:
         known = "; the intervals take account of it" if has_interval(clean, "accuracy") else ""
-        said.append(f"Images of one patient tell less than as many patients{known}.")
-    return said
+        yield f"Images of one patient tell less than as many patients{known}."
 
 
 def simulations(tables: Tables, *, several: bool, readers: bool = False) -> list[str]:

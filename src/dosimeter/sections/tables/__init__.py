@@ -71,7 +71,7 @@ class StudyTables(Section):
         """Return what stands beside the paper's numbers, FGSM alone, and the paired comparisons."""
         body = fill(
             __name__,
-            interval_rules=interval_rules(run.firsts, several=run.patients_repeat),
+            interval_rules=interval_rules(run.firsts, several=run.patients_repeat, patients=run.patients_known),
             published=are_published(run.firsts),
         )
         views = [*all_tables(_of_study(run.firsts), run.trials), *paired_tables(run.firsts["paired"], run.trials)]
@@ -156,18 +156,19 @@ def _of_study(tables: Tables) -> dict[str, pd.DataFrame]:
     return {**tables, "epsilon50": half[half["preset"].isin(tables["fgsm_accuracy"]["preset"].unique())]}
 
 
-def interval_rules(tables: Tables, *, several: bool) -> str:
+def interval_rules(tables: Tables, *, several: bool, patients: bool) -> str:
     """Return what an interval of this run is of, and below how many images or patients there is none.
 
     Args:
         tables: of the run.
         several: whether patients have several images (`several_images`).
+        patients: whether any image has a patient id.
     """
     said = ["Intervals are 95 %, of one number each"]
     if has_interval(tables["fgsm_accuracy"], "band"):
         said.append("; the band beside that of an accuracy is of its whole curve at once")
     said.append(". ")
-    if has_interval(tables["fgsm_accuracy"], "ci"):
+    if patients and has_interval(tables["fgsm_accuracy"], "ci"):
         said.append(
             "“By patient” means that images of one patient count for less than as many patients, by how alike they "
             "are in this table. "
