@@ -9,8 +9,9 @@ import torch
 from tiny import convolutional_classifier
 from torch import Tensor, nn
 
+from dosimeter import registry
 from dosimeter.attacks.base import Candidate, Direction, Problem
-from dosimeter.attacks.registry import entries
+from dosimeter.attacks.registry import Entry, entries
 from dosimeter.testing import ContractBroken, check_attack, check_classifier
 
 
@@ -129,3 +130,16 @@ def test_a_classifier_in_training_mode_is_named() -> None:
     classifier.head.train()
     with pytest.raises(ContractBroken, match=r"training mode \(head"):
         check_classifier(classifier)
+
+
+@pytest.mark.parametrize(
+    ("said", "rule"), [({"searches": "direction"}, "searches budget"), ({"access": "white box"}, "must need one of")]
+)
+def test_an_entry_that_says_otherwise_is_named(
+    said: dict[str, Any], rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual: dict[str, Any] = {"searches": "budget", "access": "scores"}
+    made = Entry(lambda effort: Searching(boast), "a note", "none", "Boast", "black box", **usual | said)
+    monkeypatch.setitem(registry.ADDED, ("attacks", "boast"), made)
+    with pytest.raises(ContractBroken, match=rule):
+        check_attack("boast")

@@ -13,14 +13,15 @@ def test_my_attack_keeps_the_contract():
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from dosimeter.attacks.adapters import adapt
 from dosimeter.attacks.base import BALL_TOLERANCE, Attack, BudgetAttack, DirectionAttack, Problem, perturb
-from dosimeter.attacks.registry import build
+from dosimeter.attacks.registry import Access, Entry, build
+from dosimeter.attacks.registry import entry as attack_entry
 from dosimeter.cohorts.arrays import cohort_of
 from dosimeter.cohorts.base import Cohort
 from dosimeter.defences.base import Defence, defend
@@ -60,6 +61,8 @@ def check_attack(attack: Attack | str, *, n_classes: int = 3) -> None:
         >>> check_attack("fgsm")
     """
     chosen = build(attack, "quick") if isinstance(attack, str) else adapt(attack)
+    if isinstance(attack, str):
+        _check_entry(attack_entry(attack), chosen)
     network = _network(n_classes)
     before = _state(network)
     images = _images()
@@ -82,6 +85,14 @@ def check_attack(attack: Attack | str, *, n_classes: int = 3) -> None:
     _require(_same(before, _state(network)), chosen, "changed the network: its weights, mode, or gradients")
     _check_repeats(chosen, network, images, labels)
     _check_limits(chosen, network, images, labels)
+
+
+def _check_entry(entry: Entry, attack: Attack) -> None:
+    """Raise `ContractBroken` unless an attack is what its entry says."""
+    kinds = ("budget",) if isinstance(attack, BudgetAttack) else ("direction", "minimum")
+    _require(entry.searches in kinds, attack, f"must say that it searches {' or '.join(kinds)}, not {entry.searches}")
+    known = get_args(Access)
+    _require(entry.access in known, attack, f"must need one of {', '.join(known)}, not {entry.access}")
 
 
 def check_classifier(classifier: Classifier, *, n_images: int = N_IMAGES) -> None:

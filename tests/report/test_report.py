@@ -7,7 +7,7 @@ import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,10 @@ from PIL import Image
 from response_factory import make_responses
 
 import dosimeter.report
+from dosimeter import registry
 from dosimeter.errors import DosimeterError
 from dosimeter.presentation import numbers
+from dosimeter.presentation.section import Rows, Section
 from dosimeter.record import table as responses
 from dosimeter.record.table import Responses
 from dosimeter.report import redraw, summarise
@@ -353,3 +355,21 @@ def test_a_figure_left_out_is_named(
 )
 def test_numbers_are_written(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "said"),
+    [("asked", ["cohort"], "columns cohort and protocol"), ("other", ["cohort", "protocol"], "must have a caption")],
+)
+def test_a_section_whose_table_cannot_be_placed_is_named(
+    name: str, columns: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mine(Section):
+        captions: ClassVar = {"asked": "Images asked."}
+
+        def tables(self, rows: Rows) -> dict[str, pd.DataFrame]:
+            return {name: pd.DataFrame(columns=columns)}
+
+    monkeypatch.setitem(registry.ADDED, ("sections", "mine"), Mine())
+    with pytest.raises(DosimeterError, match=f"section mine: its table '{name}' {said if 'must' in said else 'must'}"):
+        build_tables(make_responses(n_cases=4, cohorts={"xray-268": "xray"}))

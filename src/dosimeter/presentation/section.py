@@ -223,7 +223,7 @@ class Section:
     Attributes:
         title: its heading.
         note: what it shows, for `dosimeter list sections`.
-        rank: its place on the page; those of dosimeter are 10, 20 and so on.
+        rank: its place on the page, among those of the others; equal ones stand by name.
         captions: of its tables' files, by their names.
         unattacked: the names of its tables that have no number under attack; the others get the verdict on the
             evaluation that each row belongs to, as the column `evaluation`.

@@ -6,9 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from dosimeter.analysis.marks import with_marks
+from dosimeter.errors import DosimeterError
 from dosimeter.presentation.paper import Sheet, sheets
 from dosimeter.presentation.patients import worded
-from dosimeter.presentation.section import Rows, rows_of
+from dosimeter.presentation.section import Rows, Section, rows_of
 from dosimeter.presentation.typeset import latex
 from dosimeter.record.table import Responses, compact, responses_of
 from dosimeter.report.sections import in_order
@@ -38,10 +39,24 @@ def measured(responses: Responses) -> dict[str, pd.DataFrame]:
 
 def of_sections(rows: Rows, *, measures: bool = False) -> dict[str, pd.DataFrame]:
     """Return the tables of the sections that need those columns, or that do not; without marks."""
-    for _, section in in_order():
+    for name, section in in_order():
         if section.measures == measures:
-            rows.made |= section.tables(rows)
+            made = section.tables(rows)
+            for table in made:
+                _check_table(name, section, table, made[table])
+            rows.made |= made
     return rows.made
+
+
+def _check_table(name: str, section: Section, table: str, found: pd.DataFrame) -> None:
+    """Raise DosimeterError unless a section's table has a caption, and the columns by which pages find their part."""
+    if table not in section.captions:
+        raise DosimeterError(f"section {name}: its table '{table}' must have a caption. Add it to `captions`.")
+    if missing := {"cohort", "protocol"} - {*found.columns}:
+        raise DosimeterError(
+            f"section {name}: its table '{table}' must have columns cohort and protocol, got none of the name "
+            f"{' or '.join(sorted(missing))}. Group by them."
+        )
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path, *, patients: bool = True, remark: str = "") -> None:
