@@ -18,7 +18,9 @@ GLOSSARY = {
     "cell": (
         "A few cases, one classifier and one preset: the unit of work, and of what a resumed run need not repeat."
     ),
-    "check": "One question about an evaluation, with its rule and source: are gradients there, would more effort break more?",
+    "check": (
+        "One question about an evaluation, with its rule and source: are gradients there, would more effort break more?"
+    ),
     "classifier": (
         "What is examined: a network with its resizing, channels and normalisation, under a name that digests "
         "all that answers."
@@ -39,8 +41,12 @@ GLOSSARY = {
         "One classifier under one family of attacks. Its verdict, PASS, CAUTION or UNRELIABLE, says whether "
         "the numbers can be trusted, not whether the classifier is robust."
     ),
-    "examination": "What is measured of a classifier beside the answers to attacked images, so that these can be judged.",
-    "fingerprint": "The digest of all that a classifier answers with: weights, settings, code. Two of the same are the same.",
+    "examination": (
+        "What is measured of a classifier beside the answers to attacked images, so that these can be judged."
+    ),
+    "fingerprint": (
+        "The digest of all that a classifier answers with: weights, settings, code. Two of the same are the same."
+    ),
     "flip": "The change of an answer from right to wrong; an image's flip epsilon is the smallest that causes it.",
     "gradient": (
         "How the classifier's loss changes with each pixel. Where it is exactly zero, an attack that follows "
@@ -83,7 +89,10 @@ GLOSSARY = {
     "threat model": "What the attacker may do, to which end, and what the attacker knows.",
     "tied": ("The three colour planes of a grey image move together, so that it stays grey; free, if they may part."),
     "transferability": "How far images made on one classifier fool another.",
-    "trial": "A cohort as a protocol and a seed separated it into training and test. In a check: the evidence of one evaluation.",
+    "trial": (
+        "A cohort as a protocol and a seed separated it into training and test. In a check: the evidence of "
+        "one evaluation."
+    ),
     "worst case": (
         "Of each image, the attack that breaks it first; accuracy under it is an upper bound on what is left."
     ),
