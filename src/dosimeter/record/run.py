@@ -269,8 +269,8 @@ def require_kind(folder: Path, name: str, *, is_folder: bool) -> None:
         return
     there, wanted = ("a file", "folder") if is_folder else ("a folder", "file")
     raise DosimeterError(
-        f"{name} in {named(folder)} must be a {wanted}, it is {there}: rename or remove it, and the same command writes "
-        f"the {wanted} in its place."
+        f"{name} in {named(folder)} must be a {wanted}, it is {there}: rename or remove it, and the same command "
+        f"writes the {wanted} in its place."
     )
 
 
