@@ -26,7 +26,7 @@ from dosimeter.cohorts.auditing.outliers import modified_z
 from dosimeter.cohorts.auditing.probes import level_of
 from dosimeter.cohorts.auditing.seeing import Seen, centre, see
 from dosimeter.cohorts.auditing.subgroups import subgroups
-from dosimeter.cohorts.auditing.targets import standard_error
+from dosimeter.cohorts.auditing.targets import interval, standard_error
 from dosimeter.cohorts.base import Cohort, Decoded, FloatImage, Record, Skipped
 from dosimeter.cohorts.near_duplicates import look
 from dosimeter.cohorts.split import divide
@@ -197,6 +197,13 @@ def test_the_interval_is_nearly_that_of_the_analyses() -> None:
     assert 2 * margin == pytest.approx(other.high - other.low, rel=0.05)
     assert standard_error(1.0, 40, 60) == 0
     assert [level_of(low) for low in (0.4, 0.6, 0.8, 0.95)] == ["pass", "info", "warn", "fail"]
+
+
+@pytest.mark.parametrize(("n_positive", "n_negative"), [(4, 4), (10, 30)])
+def test_an_area_of_0_or_1_has_an_interval_that_few_images_widen(n_positive: int, n_negative: int) -> None:
+    for auc in (0.0, 1.0):
+        wanted = auc_newcombe(auc, n_positive, n_negative)
+        assert interval(auc, n_positive, n_negative, z=1.959964) == pytest.approx((wanted.low, wanted.high), abs=1e-6)
 
 
 def test_findings_are_probed_each_where_they_are_known() -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataset import FileMetaDataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
 
 from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.images import ImageError, decode_image, to_grid
@@ -150,6 +150,17 @@ def test_what_cannot_be_used_is_refused_in_one_sentence_without_the_patient(kind
     assert "Muster" not in str(caught.value)
     assert "4711" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("little", [True, False])
+def test_a_byte_order_that_contradicts_the_meta_header_is_said(little: bool) -> None:
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset(), implicit_vr=False, little_endian=little, force_encoding=True)
+    whole = written(dataset(), ExplicitVRBigEndian if little else ExplicitVRLittleEndian)
+    meta = whole[: whole.index(b"\x08\x00\x16\x00")]  # up to the data set
+    said, there = ("big", "little") if little else ("little", "big")
+    with pytest.raises(ImageError, match=f"meta header says {said} endian and its data set is {there} endian"):
+        decode_image(meta + buffer.getvalue(), name="a.dcm")
 
 
 def test_compressed_pixels_are_decoded_where_a_decoder_is_there() -> None:

@@ -157,6 +157,34 @@ def test_networks_of_many_kinds_are_swept_and_examined(kind: str) -> None:
         torch.testing.assert_close(made(images()).float(), expected, rtol=tolerance, atol=tolerance)
 
 
+class Odd(Tensor):
+    """A tensor whose own functions fail."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise RuntimeError(func.__name__)
+
+
+def as_kind(kind: type[Tensor], logits: Tensor) -> Tensor:
+    with torch._C.DisableTorchFunctionSubclass():
+        return logits.as_subclass(kind)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda logits: as_kind(type("New", (Tensor,), {}), logits), lambda logits: as_kind(Odd, logits)],
+    ids=["another type at each pass", "a type that fails"],
+)
+def test_logits_of_another_type_of_tensor_are_taken_as_numbers(wrap: Callable[[Tensor], Tensor]) -> None:
+    plain = Wrapped(lambda logits: logits)
+    other = Wrapped(wrap)
+    other.load_state_dict(plain.state_dict())
+    made = classifier(nn.Identity(), other)
+    assert type(made(images())) is Tensor
+    assert torch.equal(made(images()), classifier(nn.Identity(), plain)(images()))
+    assert sweep(made)["logits"].map(tuple).equals(sweep(classifier(nn.Identity(), plain))["logits"].map(tuple))
+
+
 def test_lazy_layers_that_were_never_called_are_refused() -> None:
     with pytest.raises(dm.DosimeterError, match="base must know the sizes of its layers, but has lazy ones"):
         classifier(nn.Sequential(nn.Flatten(), nn.LazyLinear(2)))

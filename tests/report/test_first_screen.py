@@ -38,7 +38,8 @@ def result(
         (result(0.3), "Fragile: half of its right answers change within 0.3 grey levels of 255."),
         (result(4.0), "Half of its right answers change within 4 grey levels of 255."),
         (result(None, censored=True), "It withstands what was tried: fewer than half of its right answers changed."),
-        (result(None), "No right answer could be attacked."),
+        (result(None), "There was no right answer to attack."),
+        (result(None, verdict="UNRELIABLE"), "There was no right answer to attack."),
         (result(0.3) | {"attacks": [], "worst_case": None}, "It was not attacked."),
     ],
 )
@@ -70,6 +71,13 @@ def test_an_unreliable_evaluation_is_said_in_the_sentence_and_beside_each_number
     page = str(fill("dosimeter.report", "first_screen.html", cards=[card], most=MOST, picture=None, numbers={}))
     assert page.count('class="flag unreliable"') == 2
     assert "UNRELIABLE: not passed: A check" in page
+
+
+def test_files_are_not_spoken_of_where_no_right_answer_was_stored() -> None:
+    stored = {"storage": "png8", "evaluation": "", "deployed_epsilon": {"value": None}}
+    for n, names in ((0, []), (7, ["flips kept by a file"])):
+        (card,) = cards([result(None, storage=[{**stored, "n": n}])])
+        assert [fact.name for fact in card.facts if "file" in fact.name] == names
 
 
 def test_what_was_not_asked_is_not_there_and_what_was_is() -> None:

@@ -2,6 +2,7 @@
 
 import html as entities
 import re
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -361,6 +362,22 @@ def test_notes_tell_of_what_is_in_their_tables() -> None:
     alone = said(cohorts={"phantom-xray": "xray"}, models=("vgg16",), patients=False)
     assert "Obuchowski" not in alone
     assert "DeLong" in alone or "Newcombe" in alone
+
+
+# --- no image answered rightly
+
+
+def test_where_no_answer_was_right_nothing_is_said_of_what_broke() -> None:
+    run = make_responses(
+        **SMALL, cohorts={"mine": "xray"}, models=("resnet18",), protocols=("whole",), visibility=True, exemplars=False
+    )
+    right = run.frame.loc[(run.frame["epsilon"] == 0) & run.frame["correct"], "case_id"]
+    none = Said(replace(run, frame=run.frame[~run.frame["case_id"].isin(right)]))
+    assert "There was no right answer to attack." in none
+    assert "none, as no image is classified correctly without attack" in none
+    for words in ("more fragile than this", "of 1 correctly", "flips at least half of the 0", "band is empty"):
+        assert words not in none, words
+    assert not any(name.endswith("-drop") for name, *_ in captioned(none.run, none.tables))
 
 
 # --- patients

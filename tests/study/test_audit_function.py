@@ -51,6 +51,17 @@ def test_it_answers_as_the_closed_form_does(result) -> None:  # type: ignore[no-
     assert repr(result) == str(result)
 
 
+def test_a_classifier_made_by_hand_is_audited() -> None:
+    told = brightness()
+    made = dm.Classifier(
+        told.base, told.head, preprocessing=told.preprocessing, size_px=SIZE_PX, classes=CLASSES, adopt=True
+    )
+    assert made.card == {}
+    found = dm.audit(made, cohort(6), attacks="fgsm", epsilons=["4/255"], data_audit=False)
+    assert "classifier on arrays (whole protocol, 6 images)" in str(found)
+    assert made.card == {}
+
+
 def test_it_shows_itself_in_a_notebook(result) -> None:  # type: ignore[no-untyped-def]
     shown = result._repr_html_()
     assert "PASS: brightness" in shown

@@ -336,7 +336,7 @@ def _compared(beyond: Excess, first: str, second: str) -> str:
 
 
 def _only(beyond: Excess, name: str) -> str:
+    if not beyond.n_right:
+        return "No image is classified correctly without attack, so none can be broken."
     where = f" at epsilon {beyond.only_at:g}" if beyond.only else ""
-    return (
-        f"{of(beyond.only, max(beyond.n_right, 1), 'correctly classified images')} are broken by {name} alone{where}."
-    )
+    return f"{of(beyond.only, beyond.n_right, 'correctly classified images')} are broken by {name} alone{where}."

@@ -211,6 +211,8 @@ def statements(magnitudes: pd.DataFrame) -> list[str]:
     """
     said = []
     for row in records(plain(magnitudes)):
+        if not row["n"]:  # no right answer, so nothing to flip
+            continue
         where = (
             f"{model_name(row['model'])} on {row['cohort']} ({row['protocol']} protocol), {attack_title(row['preset'])}"
         )

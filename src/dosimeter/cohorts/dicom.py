@@ -74,7 +74,7 @@ def decode_dicom(content: bytes, *, name: str, max_pixels: int) -> Shown:
         if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
             raise ImageError(name, "its pixels are floating-point numbers of no declared range; save them as integers.")
         if not dataset.get("PixelData"):
-            raise ImageError(name, "the DICOM file holds no pixel data; choose the file of the image itself.")
+            raise _no_pixels(dataset, content, name)
         header = read_header(dataset, name)
         check_size(name, width=header.width, height=header.height, channels=1, limit=max_pixels)
         coded = _check_codec(dataset, header, name)
@@ -98,6 +98,19 @@ def decode_dicom(content: bytes, *, name: str, max_pixels: int) -> Shown:
     except Exception as error:  # on damaged files pydicom raises nearly anything; its text may quote the header
         reason = f"its DICOM header is not understood ({type(error).__name__}); {_UNCOMPRESSED} with another program."
         raise ImageError(name, reason) from error
+
+
+def _no_pixels(dataset: pydicom.Dataset, content: bytes, name: str) -> ImageError:
+    """Return what to say of a file in which no pixels were found: that it has none, or has them in the other order."""
+    little = dataset.file_meta.TransferSyntaxUID.is_little_endian
+    if re.search(rb"\x7f\xe0\x00\x10O[BW]" if little else rb"\xe0\x7f\x10\x00", content):
+        said, there = ("little", "big") if little else ("big", "little")
+        return ImageError(
+            name,
+            f"its meta header says {said} endian and its data set is {there} endian; correct the transfer syntax, or "
+            f"{_UNCOMPRESSED} with another program.",
+        )
+    return ImageError(name, "the DICOM file holds no pixel data; choose the file of the image itself.")
 
 
 class Coded(NamedTuple):

@@ -134,7 +134,7 @@ class Classifier(nn.Module):
             outputs: Tensor = self.rings[depth - 1](images, lambda given: self.seen(given, depth - 1))
             return Seen(outputs, lambda: self.features(images))
         maps = self.features(images)
-        return Seen(self.head(_as_taken(maps, self.head)), lambda: maps)
+        return Seen(_plain(self.head(_as_taken(maps, self.head))), lambda: maps)
 
     def certified(self, images: Tensor) -> Tensor | None:
         """Return the epsilon (batch,) within which the answers provably stay the same; None: nothing proves any."""
@@ -321,6 +321,20 @@ def _as_taken(value: Tensor, *networks: nn.Module) -> Tensor:
         return value  # what a base hands to its head may be anything
     tensors = (tensor for network in networks for tensor in (*network.parameters(), *network.buffers()))
     return value.to(next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), value.dtype))
+
+
+def _plain(outputs: Tensor) -> Tensor:
+    """Return outputs of a user's own type of tensor, or a parameter, as a plain tensor.
+
+    What such a type does to sums and comparisons is the network's own affair until here. Torch's other types stay: by
+    them programs are traced.
+    """
+    of_torch = type(outputs).__module__.partition(".")[0] == "torch"
+    if not isinstance(outputs, Tensor) or (of_torch and not isinstance(outputs, nn.Parameter)):
+        return outputs
+    with torch._C.DisableTorchFunctionSubclass():
+        outputs = outputs.as_subclass(Tensor)
+        return outputs if torch.is_grad_enabled() else outputs.detach()
 
 
 def answer(classifier: Classifier, images: Tensor, *, alarm: bool = False) -> Tensor:

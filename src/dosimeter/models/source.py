@@ -247,6 +247,26 @@ def classifier_of(card: ModelCard, brought: Brought, *, copy: bool = False) -> C
     return made
 
 
+def facts_in_memory(classifier: Classifier) -> dict[str, Any]:
+    """Return what `Classifier.card` says of a network of which no model card tells more."""
+    weights = {
+        "name": "the user's own",
+        "source": "memory",
+        "sha256": "",
+        "licence": "not stated",
+        "stand_in": False,
+        "note": "",
+    }
+    return {
+        "model": "classifier",
+        "weights": weights | {"stand_in": False, "layers": "memory"},
+        "preprocessing": f"{classifier.grid.words}, {_words_of(classifier.preprocessing)}",
+        "head": {"outputs": "logits"},
+        "fit": {},
+        "history": [],
+    }
+
+
 def _grid_of(card: ModelCard, brought: Brought) -> Grid:
     """Return how images are resized: what the card says, else the source, else squashed, bilinear, antialiased."""
     keys = ("resize", "interpolation", "antialias", "crop_pct")

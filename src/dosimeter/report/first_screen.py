@@ -76,8 +76,8 @@ def _sentence(half: float | None, *, censored: bool, verdict: str, attacked: boo
         return "It was not attacked."
     doubt = " Its evaluation is UNRELIABLE, so it may be more fragile than this." if verdict == "UNRELIABLE" else ""
     if half is None:
-        held = "It withstands what was tried: fewer than half of its right answers changed."
-        return f"{held if censored else 'No right answer could be attacked.'}{doubt}"
+        held = f"It withstands what was tried: fewer than half of its right answers changed.{doubt}"
+        return held if censored else "There was no right answer to attack."
     fragile = "Fragile: half" if half < 1 else "Half"
     return f"{fragile} of its right answers change within {half:.2g} grey levels of 255.{doubt}"
 
@@ -118,7 +118,7 @@ def _clean(result: Mapping[str, Any]) -> Fact:
 def _stored(result: Mapping[str, Any]) -> Fact | None:
     """Return whether a file keeps the perturbation, by the way to store that needs the least."""
     kept = [each for each in result.get("storage", ()) if each["deployed_epsilon"]["value"] is not None]
-    if not result.get("storage"):
+    if not any(each["n"] for each in result.get("storage", ())):
         return None
     if not kept:
         return Fact("flips kept by a file", "no", "up to the largest epsilon asked, for half of the images")

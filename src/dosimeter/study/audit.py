@@ -292,7 +292,15 @@ def _named(models: Sequence[Classifier | str | Path]) -> Iterator[tuple[str, Cla
                 f"model: two are called '{name}'. Give each a name: dosimeter.classifier(..., name=...)."
             )
         seen.add(name)
-        yield f"{MEMORY}{name}", each
+        yield f"{MEMORY}{name}", _with_facts(each)
+
+
+def _with_facts(classifier: Classifier) -> Classifier:
+    """Return a classifier whose card has what a run's record needs, also if it was made by `Classifier(...)` alone."""
+    from dosimeter.models.source import facts_in_memory
+
+    lacking = {name: fact for name, fact in facts_in_memory(classifier).items() if name not in classifier.card}
+    return classifier.with_card(**lacking) if lacking else classifier
 
 
 def _cohort(data: Any, classifiers: dict[str, Classifier], models: Sequence[Any], *, trust: bool) -> Cohort | str:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 from scipy.stats import norm
 
 from dosimeter.cohorts.base import Cohort
@@ -54,7 +55,7 @@ def probe_of(name: str, target: Target, auc: float, groups: Ids, *, n_targets: i
     """
     mine = groups[target.places]
     n_positive, n_negative = (len(set(mine[side].tolist())) for side in (target.positive, ~target.positive))
-    margin = float(norm.ppf(1 - 0.025 / n_targets)) * standard_error(auc, n_positive, n_negative)
+    low, high = interval(auc, n_positive, n_negative, z=float(norm.ppf(1 - 0.025 / n_targets)))
     return Probe(
         name=name,
         target=target.name,
@@ -62,9 +63,29 @@ def probe_of(name: str, target: Target, auc: float, groups: Ids, *, n_targets: i
         n_groups=len(set(mine.tolist())),
         patients_known=target.patients_known,
         auc=auc,
-        low=max(0.0, auc - margin),
-        high=min(1.0, auc + margin),
+        low=low,
+        high=high,
     )
+
+
+def interval(auc: float, n_positive: int, n_negative: int, *, z: float) -> tuple[float, float]:
+    """Return the interval of an AUC, `z` standard errors to each side, within [0, 1].
+
+    At 0 and 1 that error is 0, however few the images: there it is the error of the bound itself that reaches them.
+
+    Source: Hanley and McNeil 1982; at 0 and 1 Newcombe 2006, Stat Med 25:559, method 5.
+    """
+    if 0 < auc < 1:
+        margin = z * standard_error(auc, n_positive, n_negative)
+        return max(0.0, auc - margin), min(1.0, auc + margin)
+    spare = (n_positive + n_negative) / 2 - 1
+
+    def excess(apart: float) -> float:  # of an area so far from the end
+        spread = 1 + spare * (apart / (1 + apart) + (1 - apart) / (2 - apart))
+        return apart - z**2 * (1 - apart) * spread / (n_positive * n_negative)
+
+    reach = float(brentq(excess, 0.0, 1.0))
+    return (0.0, reach) if auc == 0 else (1 - reach, 1.0)
 
 
 def standard_error(auc: float, n_positive: int, n_negative: int) -> float:

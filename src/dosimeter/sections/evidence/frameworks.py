@@ -173,6 +173,9 @@ def _robustness(tables: Mapping[str, pd.DataFrame]) -> str:
             parts.append(f"{who}: no attack was tried, noise alone")
             continue
         row = own[name]
+        if not row["n"]:
+            parts.append(f"{who} none, as no image is classified correctly without attack")
+            continue
         half = (
             f"above {dose(row['epsilon_max'])}"
             if row["censored"]

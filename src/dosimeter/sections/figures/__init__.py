@@ -65,7 +65,7 @@ def _attacked(panel: Panel) -> Iterator[Drawing]:
     curves, answers = panel.tables["fgsm_accuracy"], panel.answers
     draw = functools.partial(accuracy_curves, curves)
     yield Drawing("accuracy", "Accuracy against epsilon", draw, captions.accuracy(panel.tables), place=3)
-    if (curves["storage"] == "float").any():
+    if (answers["correct"] & (answers["epsilon"] == 0) & (answers["storage"] == "float")).any():
         title = f"One image's probabilities at epsilon {drop_epsilon(answers):.3g}"
         draw = functools.partial(single_image_drop, answers, panel.classes, curves)
         yield Drawing("drop", title, draw, captions.drop(panel.cohort), place=4)

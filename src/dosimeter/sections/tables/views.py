@@ -78,7 +78,7 @@ def clean_metrics(tables: Tables) -> View:
 _AUC_METHODS = {
     "DeLong, logit": "one on the logit's scale, with DeLong's variance",
     "Obuchowski, logit": "one on the logit's scale, with Obuchowski's variance, as patients have several images",
-    "Newcombe": "Newcombe's, of patients, where the classes separate completely or all scores are equal",
+    "Newcombe": "Newcombe's interval by patient, where the classes separate completely or all scores are equal",
 }
 
 

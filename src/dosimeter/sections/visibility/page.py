@@ -133,7 +133,7 @@ def _magnitudes(magnitudes: pd.DataFrame) -> View:
                 words(series_name(row["preset"], row["storage"])),
                 words(row["rule"]),
                 Cell(count(row["n"])),
-                marked(words(row["epsilons"] or "none: the band is empty"), row),
+                marked(words(row["epsilons"] or ("none: the band is empty" if row["n"] else DASH)), row),
                 marked(Cell(dose(row["largest_unseen"])), row),
                 marked(Cell(dose(row["smallest_flipping"])), row),
                 *claim,
