@@ -249,17 +249,10 @@ def classifier_of(card: ModelCard, brought: Brought, *, copy: bool = False) -> C
 
 def facts_in_memory(classifier: Classifier) -> dict[str, Any]:
     """Return what `Classifier.card` says of a network of which no model card tells more."""
-    weights = {
-        "name": "the user's own",
-        "source": "memory",
-        "sha256": "",
-        "licence": "not stated",
-        "stand_in": False,
-        "note": "",
-    }
+    weights = {"name": "the user's own", "source": "memory", "layers": "memory", "licence": "not stated"}
     return {
         "model": "classifier",
-        "weights": weights | {"stand_in": False, "layers": "memory"},
+        "weights": weights | {"sha256": "", "stand_in": False, "note": ""},
         "preprocessing": f"{classifier.grid.words}, {_words_of(classifier.preprocessing)}",
         "head": {"outputs": "logits"},
         "fit": {},
