@@ -19,7 +19,6 @@ from dosimeter.cli.app import app
 from dosimeter.cli.display import Display
 from dosimeter.record.run import RUNNING, Run
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
 
 Called = tuple[int, str, str]
 

@@ -35,8 +35,6 @@ from dosimeter.sections.defences.page import sentences
 from dosimeter.study.run import run_study
 from dosimeter.sweeps.search import search
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 
 class Bright(Ring):
     """Rejects images whose mean is above a threshold."""

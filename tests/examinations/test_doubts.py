@@ -18,8 +18,6 @@ from dosimeter.cohorts.base import Case, Cohort, Decoded, Record
 from dosimeter.examinations.doubts import doubts
 from dosimeter.storage.base import storages
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 
 class OneOutput(nn.Module):
     """One output of a network of two, and what becomes of it."""

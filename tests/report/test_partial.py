@@ -25,8 +25,6 @@ from dosimeter.report.answer import answer
 from dosimeter.report.build import build_tables
 from dosimeter.study.run import run_study
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 
 def interrupted(images: Path, folder: Path, n_cells: int, monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     """Leave a run that was stopped by Ctrl-C once `n_cells` cells were done."""
