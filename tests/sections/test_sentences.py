@@ -335,7 +335,7 @@ def test_what_attackers_were_held_to_is_said_in_the_verdict(asked: dict[str, str
 def test_patients_are_spoken_of_as_they_are_known(study: Said) -> None:
     assert "may share a patient" in study
     unknown = said(cohorts={"folder:x": ""}, patients=False)
-    assert "Not every image of folder:x has a patient id" in unknown
+    assert "No image of folder:x has a patient id" in unknown
     assert "it is not known how many in folder:x" in unknown
     official = said(cohorts={"folder:x": ""}, protocols=("official",))
     assert "may share a patient" not in official
