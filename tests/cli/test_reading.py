@@ -19,7 +19,6 @@ from dosimeter.cli.app import app
 from dosimeter.cli.display import Display
 from dosimeter.record.run import RUNNING, Run
 
-
 Called = tuple[int, str, str]
 
 

@@ -26,7 +26,6 @@ from dosimeter.models.tensors import read_tensors
 from dosimeter.record.model_card import is_brought, name_of, read_model_card
 from dosimeter.replay.replay import Replay
 
-
 CLASSES = ["clear", "opacity"]
 PLAIN: dict[str, Any] = {
     "name": "mine",

@@ -19,7 +19,6 @@ import dosimeter as dm
 from dosimeter.examinations.preflight import examine
 from dosimeter.models.preprocessing import PREPROCESSINGS
 
-
 # --- the user's network stays the user's --------------------------------------------------------------------------
 
 

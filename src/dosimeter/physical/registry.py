@@ -123,9 +123,8 @@ def change(name: str, *, severities: str | Sequence[float | str] = (), **constan
         name: one of `dosimeter list physical`, or several one after another, as "dose_fraction+motion".
         severities: numbers or texts with a unit, as "2 mm"; by default its own. The one that changes nothing is
             always asked.
-        constants: of the apparatus, by their names, as `quanta=50000` (`dosimeter show change NAME` has them); those
-        not
-            given are assumed, as the responses' meta says, but for `pixel_mm`, which a severity in mm needs.
+        constants: of the apparatus, by their names, as `quanta=50000` (`dosimeter show change NAME` has them). Those
+            not given are assumed, as the responses' meta says, but for `pixel_mm`, which a severity in mm needs.
 
     Raises:
         DosimeterError: there is no such change, or a severity or a constant is out of its range.

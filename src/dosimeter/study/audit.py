@@ -64,8 +64,7 @@ def audit(
         data: a `Cohort`; (images, labels) as `cohort_of` takes them; what else `cohort_of` takes; or the name of a
             cohort, as "csv:films/list.csv".
         attacks: beside FGSM with the margin loss, physical changes among them; by default those that fit what the
-        classifier gives: gradients,
-            scores or labels.
+            classifier gives, be it gradients, scores or labels.
         effort: of the attacks: "quick", "standard" or "thorough".
         epsilons: fractions of the image range, numbers or text such as "4/255".
         storages: files that images are written to and read from.
