@@ -23,6 +23,7 @@ from dosimeter.analysis.base import (
     places,
     plain,
     roles,
+    unperturbed,
 )
 from dosimeter.analysis.clusters import Effective, count_alike, effective, normal_quantile, over, per_patient
 from dosimeter.analysis.curves import fgsm_accuracy
@@ -300,8 +301,8 @@ def _trial(names: dict[str, Any]) -> tuple[Any, ...]:
 
 def _answers(rows: pd.DataFrame) -> tuple[pd.DataFrame, FloatArray, FloatArray]:
     """Return one curve's cases (n), epsilons (k), and what was correct (n, k): 1, 0, or NaN where it was not asked."""
-    clean = rows[rows["epsilon"] == 0].sort_values("case_id", ignore_index=True)
-    case = places(rows["case_id"], clean["case_id"])
+    at_zero, case = unperturbed(rows)
+    clean = rows.iloc[at_zero].reset_index(drop=True)
     rows, case = rows[case >= 0], case[case >= 0]
     doses, dose = np.unique(rows["epsilon"].to_numpy(np.float64), return_inverse=True)
     correct = np.full((len(clean), len(doses)), np.nan)

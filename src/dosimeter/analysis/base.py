@@ -109,14 +109,12 @@ def groups(
     number = _group_numbers(rows, keys)
     if where is not None:
         number[~np.asarray(where)] = -1
-    counted, first = np.unique(number, return_index=True)
-    first = first[counted >= 0]
-    names = {name: list(rows[name].iloc[first]) for name in keys}
     order = np.argsort(number, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)[len(counted) - len(first) :]
-    for place, chosen in enumerate(parts):
-        if len(chosen):
-            yield {name: values[place] for name, values in names.items()}, rows.iloc[chosen]
+    order = order[number[order] >= 0]
+    starts = np.flatnonzero(np.diff(number[order], prepend=-1))
+    names = {name: list(rows[name].iloc[order[starts]]) for name in keys}
+    for place, chosen in enumerate(np.split(order, starts)[1:]):
+        yield {name: values[place] for name, values in names.items()}, rows.iloc[chosen]
 
 
 def joined(parts: Iterable[tuple[dict[str, Any], pd.DataFrame]]) -> pd.DataFrame:
@@ -168,12 +166,10 @@ def unperturbed(rows: pd.DataFrame) -> tuple[npt.NDArray[np.intp], npt.NDArray[n
     Returns:
         (cases,) places in `rows`, and (rows,) places among these; -1 where a case has no unperturbed row.
     """
-    codes = rows["case_id"].cat.codes.to_numpy()
+    cases = rows["case_id"]
     clean = np.flatnonzero(rows["epsilon"].to_numpy() == 0)
-    clean = clean[np.argsort(codes[clean], kind="stable")]
-    place = np.full(len(rows["case_id"].cat.categories), -1)
-    place[codes[clean]] = np.arange(len(clean))
-    return clean, place[codes]
+    clean = clean[np.argsort(cases.cat.codes.to_numpy()[clean], kind="stable")]
+    return clean, places(cases, cases.iloc[clean])
 
 
 def names_of(column: pd.Series, chosen: npt.NDArray[np.intp]) -> pd.Index:

@@ -8,11 +8,10 @@ from scipy.stats import rankdata
 from dosimeter.analysis import paper
 from dosimeter.analysis.bands import simultaneous_band
 from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups, joined
+from dosimeter.analysis.checks import BoolArray
 from dosimeter.analysis.clusters import FloatArray
 from dosimeter.analysis.intervals import proportion_interval
 from dosimeter.analysis.shares import by_patient
-
-BoolArray = npt.NDArray[np.bool_]
 
 COLUMNS = [
     *(*CURVE, "epsilon"),

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosimeter.analysis import paper
-from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups, joined, places
+from dosimeter.analysis.base import CURVE, GROUP, answered, each_seed, groups, joined, unperturbed
 from dosimeter.analysis.clusters import per_patient
 from dosimeter.analysis.intervals import FloatArray, mean_interval
 
@@ -47,8 +47,8 @@ def probability_drop(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _group_drop(rows: pd.DataFrame) -> pd.DataFrame:
-    clean = rows[rows["epsilon"] == 0].sort_values("case_id")
-    case = places(rows["case_id"], clean["case_id"])
+    at_zero, case = unperturbed(rows)
+    clean = rows.iloc[at_zero]
     attacked, case = rows[(rows["epsilon"] > 0) & (case >= 0)], case[(rows["epsilon"] > 0) & (case >= 0)]
     doses, dose = np.unique(attacked["epsilon"].to_numpy(), return_inverse=True)
     adversarial = np.full((len(clean), len(doses)), np.nan)

@@ -23,7 +23,6 @@ from dosimeter.cli.paper import figures, methods, tables
 from dosimeter.cli.serve import serve
 from dosimeter.cli.shift import shift
 from dosimeter.cli.showing import KINDS, LINES, facts_of
-from dosimeter.study.config import load_config
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -124,22 +123,22 @@ def study(
 
     Lists take the option several times or commas: --cohort xray-268,covid-ct --epsilons "0.001,4/255".
     """
-    settings = load_config(
+    settings = options.settings_of(
         config,
-        cohort=options.joined(cohort),
-        model=options.joined(model),
-        protocol=options.joined(protocol),
-        preset=options.joined(preset),
-        attack=options.joined(attack),
+        cohort=cohort,
+        model=model,
+        protocol=protocol,
+        preset=preset,
+        attack=attack,
         severities=severities,
         constants=options.constants_of(constant),
         given=given,
         modality=modality,
         effort=effort,
-        storages=options.joined(storage),
+        storages=storage,
         fill=fill,
         trust=trust or None,
-        defence=options.joined(defence),
+        defence=defence,
         transfer=transfer,
         target=target,
         mask=mask,
@@ -162,8 +161,8 @@ def study(
         data_audit=data_audit,
         tuned_on_test=tuned_on_test,
         positive=positive,
-        findings=options.joined(findings),
-        classes=options.joined(classes),
+        findings=findings,
+        classes=classes,
         labels=labels,
         label_tag=label_tag,
         weights=options.pairs(weights, "--weights takes NAME=FILE", "vgg16=weights.pth"),

@@ -9,7 +9,6 @@ from dosimeter.cli import completion, options
 from dosimeter.cli.lines import AsJson, Quiet
 from dosimeter.record.model_card import access_of
 from dosimeter.study.auditing import AUDIT, audit_of
-from dosimeter.study.config import load_config
 
 
 def audit(
@@ -67,9 +66,9 @@ def audit(
     The same command again continues where it stopped; `report`, `export`, `serve` and `readers` take its folder.
     """
     asked = audit_of(access_of(each.strip()) for each in (options.joined(model) or "").split(","))
-    settings = load_config(
-        model=options.joined(model),
-        cohort=options.joined(data),
+    settings = options.settings_of(
+        model=model,
+        cohort=data,
         trust=trust or None,
         preset=preset or asked.preset,
         protocol=asked.protocol,
@@ -80,10 +79,10 @@ def audit(
         modality=modality,
         effort=effort,
         epsilons=epsilons,
-        storages=options.joined(storage),
+        storages=storage,
         target=target,
         native=native,
-        defence=options.joined(defence),
+        defence=defence,
         transfer=transfer,
         visibility=visibility,
         declared_accuracy=options.pairs(declared_accuracy, "--declared-accuracy takes NAME=SHARE", "mine=0.93"),
@@ -92,8 +91,8 @@ def audit(
         tuned_on_test=tuned_on_test,
         positive=positive,
         allow_flat=allow_flat or None,
-        findings=options.joined(findings),
-        classes=options.joined(classes),
+        findings=findings,
+        classes=classes,
         labels=labels,
         patients=patients,
         label_tag=label_tag,

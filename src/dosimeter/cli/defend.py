@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -63,8 +63,7 @@ def defend(
             raise DosimeterError(
                 f"{folder.name} holds a defended classifier already. Give another --out, or remove it."
             )
-    meant: dict[str, Any] = {"positive": positive, "labels": labels, "label_tag": label_tag}
-    meant |= options.names_of(findings=findings, classes=classes)
+    meant = options.meaning(positive=positive, findings=findings, classes=classes, labels=labels, label_tag=label_tag)
     cohort = load_cohort(data, limit=limit, seed=seed, patients=patients or "list", **meant)
     halves = split(cohort, protocol, seed=seed)
     before = trained_on(model)

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -60,8 +60,7 @@ def fit(
         raise DosimeterError(f"out must be a model card, a name that ends in .toml, got {out.name}.")
     if out.exists():
         raise DosimeterError(f"the card {out.name} is there already. Give another --out, or remove it.")
-    meant: dict[str, Any] = {"positive": positive, "labels": labels, "label_tag": label_tag}
-    meant |= options.names_of(findings=findings, classes=classes)
+    meant = options.meaning(positive=positive, findings=findings, classes=classes, labels=labels, label_tag=label_tag)
     cohort = load_cohort(data, limit=limit, seed=seed, patients=patients or "list", **meant)
     halves = split(cohort, protocol, seed=seed)
     before = trained_on(model)

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -57,8 +57,7 @@ def init(
     if out.exists():
         raise DosimeterError(f"the card {out.name} is there already. Give another --out, or remove it.")
     facts = facts_of(model, weights=weights, random_weights=random_weights)
-    meant: dict[str, Any] = {"positive": positive, "labels": labels, "label_tag": label_tag}
-    meant |= options.names_of(findings=findings, classes=classes)
+    meant = options.meaning(positive=positive, findings=findings, classes=classes, labels=labels, label_tag=label_tag)
     cohort = load_cohort(data, patients=patients or "list", **meant)
     opened = open_model(facts, cohort.findings or cohort.classes, size_px=_size(size_px), trust=trust)
     say(f"{name} is loaded. Now it is asked about up to {images} images in usual ranges and sizes.", error=True)

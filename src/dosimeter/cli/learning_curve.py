@@ -9,7 +9,6 @@ from dosimeter.cli import options
 from dosimeter.cli.display import Display
 from dosimeter.cli.lines import AsJson, Quiet, tell
 from dosimeter.errors import DosimeterError
-from dosimeter.study.config import load_config
 
 
 def learning_curve(
@@ -42,12 +41,12 @@ def learning_curve(
     from dosimeter.study.learning_curve import gather, run_steps
     from dosimeter.study.learning_curve import sizes as spread
 
-    config = load_config(
-        cohort=options.joined(cohort),
-        model=options.joined(model),
-        protocol=options.joined(protocol),
+    config = options.settings_of(
+        cohort=cohort,
+        model=model,
+        protocol=protocol,
         preset="sound",
-        attack=options.joined(attack),
+        attack=attack,
         effort=effort,
         epsilons=epsilons,
         epochs=epochs,

@@ -13,7 +13,7 @@ from dosimeter.cli import completion
 from dosimeter.cli.lines import say
 from dosimeter.errors import DosimeterError
 from dosimeter.plain import named, shown
-from dosimeter.study.config import StudyConfig
+from dosimeter.study.config import StudyConfig, load_config
 
 PHANTOM_WARNING = (
     "PHANTOM DATA: these are computed thoraxes, not patients. The numbers show that the instrument works and nothing "
@@ -103,6 +103,29 @@ def joined(values: list[str] | None) -> str | None:
     if text is not None and not text.replace(",", "").strip():
         raise DosimeterError(f"an option that takes names must have one, got '{named(text)}'. Leave the option out.")
     return text
+
+
+def settings_of(config: Path | None = None, **options: Any) -> StudyConfig:
+    """Return the settings that options ask for, a list of names as settings take it (see `joined`)."""
+    given = {name: joined(value) if isinstance(value, list) else value for name, value in options.items()}
+    return load_config(config, **given)
+
+
+def meaning(
+    *,
+    positive: str | None,
+    findings: list[str] | None,
+    classes: list[str] | None,
+    labels: Path | None,
+    label_tag: str | None,
+) -> dict[str, Any]:
+    """Return what options say of the meaning of labels, as `load_cohort` takes it."""
+    return {
+        "positive": positive,
+        "labels": labels,
+        "label_tag": label_tag,
+        **names_of(findings=findings, classes=classes),
+    }
 
 
 def names_of(**options: list[str] | None) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import typer
 from dosimeter.cli import options
 from dosimeter.cli.display import Display
 from dosimeter.cli.lines import AsJson, Quiet, say, tell
-from dosimeter.study.config import load_config
 
 
 def shift(
@@ -34,11 +33,11 @@ def shift(
     from dosimeter.presentation.values import plain
     from dosimeter.study.source_shift import check_trained, gather, plan_shift, run_shift, sentences
 
-    config = load_config(
-        cohort=options.joined(cohort),
-        model=options.joined(model),
+    config = options.settings_of(
+        cohort=cohort,
+        model=model,
         preset="sound",
-        attack=options.joined(attack),
+        attack=attack,
         effort=effort,
         epsilons=epsilons,
         epochs=epochs,

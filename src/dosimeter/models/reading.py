@@ -181,9 +181,7 @@ class Reader:
 
     def _object(self, value: Any, place: str) -> None:
         """Write class and state, both as pickling would take them and as they are: pickling may leave some out."""
-        getattr(
-            value, "__dict__", None
-        )  # a partial makes its own when it is first asked, and is pickled otherwise then
+        getattr(value, "__dict__", None)  # a partial makes its own when first asked, and is pickled otherwise then
         wrapped = getattr(value, "__wrapped__", None)
         if wrapped is not None:
             self.write(wrapped, f"{place}.__wrapped__")

@@ -91,12 +91,8 @@ def printed(tables: Mapping[str, pd.DataFrame], *, patients: bool) -> Iterator[t
                 continue
             spec = section.paper.get(name)
             caption = section.captions[name].partition(" The simultaneous band")[0]
-            yield (
-                name,
-                None
-                if spec is None
-                else [
-                    sheet._replace(caption=worded(sheet.caption, patients=patients))
-                    for sheet in sheets(name, spec, tables[name], caption)
-                ],
-            )
+            if spec is None:
+                yield name, None
+                continue
+            made = sheets(name, spec, tables[name], caption)
+            yield name, [sheet._replace(caption=worded(sheet.caption, patients=patients)) for sheet in made]

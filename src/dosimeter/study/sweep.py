@@ -162,21 +162,21 @@ def sweep(
 
 def _formerly(threat: ThreatModel, compute: Compute, former: dict[str, Any]) -> tuple[ThreatModel, Compute]:
     """Return the threat model and the compute options with what arguments of former releases say of them."""
-    theirs: list[Any] = []
-    for each in (threat, compute):
-        said = {field.name: former.pop(field.name) for field in fields(each) if field.name in former}
-        theirs.append(replace(each, **said))
+    mine, theirs = ({each.name for each in fields(kind)} for kind in (ThreatModel, Compute))
+    for name in former:
+        if name not in mine | theirs:
+            raise TypeError(f"sweep() got an unexpected keyword argument '{name}'")
+    of_threat, of_compute = ({name: former[name] for name in former if name in known} for known in (mine, theirs))
+    for name, kind, said in (("threat", ThreatModel, of_threat), ("compute", Compute, of_compute)):
         if said:
-            kind, name = type(each).__name__, "threat" if each is threat else "compute"
             given = ", ".join(f"{argument}=..." for argument in said)
             warnings.warn(
-                f"sweep({given}) is now sweep({name}=dosimeter.{kind}({given})), and goes with the next release.",
+                f"sweep({given}) is now sweep({name}=dosimeter.{kind.__name__}({given})), and goes with the next "
+                "release.",
                 DeprecationWarning,
                 stacklevel=4,
             )
-    for name in former:
-        raise TypeError(f"sweep() got an unexpected keyword argument '{name}'")
-    return theirs[0], theirs[1]
+    return replace(threat, **of_threat), replace(compute, **of_compute)
 
 
 def _check_subjects(classifier: object, cohort: object) -> None:
