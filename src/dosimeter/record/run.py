@@ -246,7 +246,7 @@ def is_run(folder: Path) -> bool:
         return True
     try:
         return METADATA_KEY in (pq.read_metadata(folder / "responses.parquet").metadata or {})
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):  # also a name that is no UTF-8
         return False
 
 

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from dosimeter.errors import READ_ERROR, DosimeterError
 from dosimeter.files import json_of, replacing
-from dosimeter.plain import named
+from dosimeter.plain import is_utf8, named
 from dosimeter.record.compact import COMPACT, IDENTITIES, NAMES, apart, compact, compacted, completed
 from dosimeter.record.facts import check_facts, digest, reasons
 from dosimeter.record.schema import ADDED, METADATA_KEY, OLDER, SCHEMA, SCHEMA_VERSION, VISIBILITY
@@ -265,6 +265,8 @@ def read_meta(path: Path) -> dict[str, Any]:
     Raises:
         DosimeterError: as `read`, but that damage among the rows goes unnoticed.
     """
+    if not is_utf8(str(path)):
+        raise DosimeterError(f"the run's folder must have a name in UTF-8, got {named(path.parent)}. Rename it.")
     if path.exists() and not path.is_file():
         raise DosimeterError(f"{path} must be a response table of dosimeter, and is no file. Rename or remove it.")
     if not path.is_file():
