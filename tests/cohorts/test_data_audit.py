@@ -186,6 +186,14 @@ def test_patients_that_are_not_known_are_not_counted() -> None:
     assert "60 images of 60 patients" in checks(sound())["probe: size"].measured
 
 
+def test_groups_of_near_duplicates_are_called_no_patients() -> None:
+    cohort = made(patient_id=[None] * N)
+    records = tuple(replace(each, group=f"group-{place // 2}") for place, each in enumerate(cohort.records))
+    found = checks(audit_cohort(replace(cohort, records=records)))
+    assert "60 images of patients not known" in found["probe: size"].measured
+    assert "60 test images, of patients not known, in 30 groups of near duplicates" in found["interval"].measured
+
+
 def test_too_few_images_are_not_probed() -> None:
     found = audit_cohort(made().subset(range(12)))
     assert found.probes == []

@@ -35,7 +35,7 @@ class Target(NamedTuple):
 def targets(cohort: Cohort) -> Iterator[Target]:
     """Yield each finding, or each class, of two the positive one; some image may not have it, or all."""
     truth = cohort.known_findings if cohort.findings else cohort.labels[:, None] == np.arange(len(cohort.classes))
-    named = np.array([record.unit is not None for record in cohort.records])
+    named = np.array([record.patient_id is not None for record in cohort.records])
     names = cohort.findings or cohort.classes
     columns = [1] if not cohort.findings and len(names) == 2 else range(len(names))
     for column in columns:
