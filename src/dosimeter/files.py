@@ -19,7 +19,16 @@ from dosimeter.plain import named
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a file beside `path` to write; it takes the place of `path` when the block ends without an error."""
+    """Give a file beside `path` to write; it takes the place of `path` when the block ends without an error.
+
+    Raises:
+        DosimeterError: a folder stands at `path`.
+    """
+    if path.is_dir() and not path.is_symlink():
+        raise DosimeterError(
+            f"{named(path)} must be a file, it is a folder: rename or remove it, and the same command writes the file "
+            "in its place."
+        )
     temporary = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")  # nobody else's
     try:
         yield temporary
@@ -43,6 +52,30 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise DosimeterError(f"{named(path)} is not valid TOML: {reason}.") from error
 
 
+def json_of(text: str | bytes) -> Any:
+    """Return what a JSON text says.
+
+    Raises:
+        ValueError: it is no JSON, or nested more deeply than anything of ours.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def json_in(path: Path) -> Any:
+    """Return what a JSON file says.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON in UTF-8, or no file: whoever opens a pipe waits for somebody to write to it.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")
+    return json_of(path.read_bytes().decode("utf-8"))
+
+
 def read_json_object(path: Path, what: str) -> dict[str, Any]:
     """Return what a JSON file holds, `what` being what people call it.
 
@@ -50,8 +83,8 @@ def read_json_object(path: Path, what: str) -> dict[str, Any]:
         DosimeterError: it cannot be read, or is no JSON object.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = json_in(path)
+    except (OSError, ValueError) as error:
         raise DosimeterError(f"{what} cannot be read as JSON ({in_a_line(error)[:160]}).") from error
     if not isinstance(found, dict):
         raise DosimeterError(f"{what} must be a JSON object, got {type(found).__name__}.")

@@ -27,6 +27,16 @@ def one_line(text: str) -> str:
     return "".join(_escaped(char) if _is_unsafe(char) else char for char in text)
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a name is text; of a file whose name's bytes are not, some libraries cannot be asked.
+
+    Example:
+        >>> is_utf8("scan.png"), is_utf8("scan" + chr(0xDCFF))
+        (True, False)
+    """
+    return not any(0xD800 <= ord(char) < 0xE000 for char in text)
+
+
 def named(value: object) -> str:
     """Return a name as a sentence shows it: safe, in one line, and of bounded length."""
     text = one_line(str(value))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from scipy.stats import norm
 from typer.testing import CliRunner
 
 from dosimeter import registry
@@ -26,7 +27,7 @@ from dosimeter.cohorts.auditing.outliers import modified_z
 from dosimeter.cohorts.auditing.probes import level_of
 from dosimeter.cohorts.auditing.seeing import Seen, centre, see
 from dosimeter.cohorts.auditing.subgroups import subgroups
-from dosimeter.cohorts.auditing.targets import interval, standard_error
+from dosimeter.cohorts.auditing.targets import interval
 from dosimeter.cohorts.base import Cohort, Decoded, FloatImage, Record, Skipped
 from dosimeter.cohorts.near_duplicates import look
 from dosimeter.cohorts.split import divide
@@ -185,17 +186,24 @@ def test_patients_that_are_not_known_are_not_counted() -> None:
     assert "60 images of 60 patients" in checks(sound())["probe: size"].measured
 
 
+def test_groups_of_near_duplicates_are_called_no_patients() -> None:
+    cohort = made(patient_id=[None] * N)
+    records = tuple(replace(each, group=f"group-{place // 2}") for place, each in enumerate(cohort.records))
+    found = checks(audit_cohort(replace(cohort, records=records)))
+    assert "60 images of patients not known" in found["probe: size"].measured
+    assert "60 test images, of patients not known, in 30 groups of near duplicates" in found["interval"].measured
+
+
 def test_too_few_images_are_not_probed() -> None:
     found = audit_cohort(made().subset(range(12)))
     assert found.probes == []
     assert checks(found)["probe: size"].measured.startswith("Not asked")
 
 
-def test_the_interval_is_nearly_that_of_the_analyses() -> None:
-    margin = 1.959964 * standard_error(0.8, 40, 60)
-    other = auc_newcombe(0.8, 40, 60)
-    assert 2 * margin == pytest.approx(other.high - other.low, rel=0.05)
-    assert standard_error(1.0, 40, 60) == 0
+def test_the_interval_is_that_of_the_analyses() -> None:
+    for auc in (0.02, 0.4, 0.8, 0.999):
+        wanted = auc_newcombe(auc, 40, 60)
+        assert interval(auc, 40, 60, z=1.959964) == pytest.approx((wanted.low, wanted.high), abs=1e-6)
     assert [level_of(low) for low in (0.4, 0.6, 0.8, 0.95)] == ["pass", "info", "warn", "fail"]
 
 
@@ -204,6 +212,24 @@ def test_an_area_of_0_or_1_has_an_interval_that_few_images_widen(n_positive: int
     for auc in (0.0, 1.0):
         wanted = auc_newcombe(auc, n_positive, n_negative)
         assert interval(auc, n_positive, n_negative, z=1.959964) == pytest.approx((wanted.low, wanted.high), abs=1e-6)
+
+
+@pytest.mark.parametrize(("n_positive", "n_negative"), [(10, 10), (10, 40), (40, 10), (20, 20)])
+@pytest.mark.parametrize("true", [0.03, 0.1, 0.5, 0.8, 0.95, 0.99])
+def test_the_interval_covers_at_the_ends_too(n_positive: int, n_negative: int, true: float) -> None:
+    rng = np.random.default_rng(0)
+    apart = 2**0.5 * norm.ppf(true)
+    others = rng.normal(size=(400, 1, n_negative))
+    aucs = (rng.normal(apart, size=(400, n_positive, 1)) > others).mean(axis=(1, 2))
+    found = [interval(float(auc), n_positive, n_negative, z=1.959964) for auc in aucs]
+    assert np.mean([low <= true <= high for low, high in found]) >= 0.92
+    assert all(0 <= low < auc + 1e-12 and auc - 1e-12 < high <= 1 for auc, (low, high) in zip(aucs, found, strict=True))
+    assert np.mean([low > true for low, _ in found]) < 0.08
+
+
+def test_a_larger_area_has_a_larger_lower_bound() -> None:
+    lows = [interval(place / 400, 20, 20, z=1.959964)[0] for place in range(401)]
+    assert lows == sorted(lows)
 
 
 def test_findings_are_probed_each_where_they_are_known() -> None:

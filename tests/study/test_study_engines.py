@@ -4,6 +4,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import pytest
+import sketches
 import torch
 from noting import Notes
 from tiny import settings
@@ -48,16 +49,7 @@ def _wide_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "WORTH_CHOOSING_S", 0.0)
     monkeypatch.setattr(choose, "AUTOMATIC", ("winograd",))
     monkeypatch.setattr(choose, "GAIN", 1e9)
-    monkeypatch.setattr(dosimeter.study.run, "redraw", blank)
-
-
-def blank(folder: Path, **_: object) -> Path:
-    """Stand in for a report."""
-    for name in ("tables", "figures"):
-        (folder / name).mkdir(exist_ok=True)
-    for name in ("report.html", "summary.json"):
-        (folder / name).write_text("not drawn")
-    return folder / "report.html"
+    monkeypatch.setattr(dosimeter.study.run, "redraw", sketches.unreported)
 
 
 class Stopped(Notes):

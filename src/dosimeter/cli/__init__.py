@@ -5,10 +5,24 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
+
+
+def _open_streams() -> None:
+    """Let what is written to a stream that the caller closed go nowhere, and no file of ours take its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        setattr(sys, name, Path(os.devnull).open("r" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115 (open as long as the process)
 
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2, Ctrl-C and SIGTERM are 130."""
+    _open_streams()
     if threading.current_thread() is threading.main_thread():  # only there may it be set
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     from dosimeter.cli.app import app

@@ -35,6 +35,7 @@ def learning_curve(
     Writes learning_curve.csv, .svg and .png beside the runs. A smaller training set is part of the larger one of its
     seed.
     """
+    from dosimeter.files import write_text
     from dosimeter.presentation.learning_curve import draw
     from dosimeter.presentation.style import save
     from dosimeter.presentation.values import plain
@@ -67,7 +68,7 @@ def learning_curve(
         steps = list(run_steps(config, asked, display))
     table = gather(steps)
     out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "learning_curve.csv", index=False, float_format="%.10g", lineterminator="\n")
+    write_text(out / "learning_curve.csv", table.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
     svg, _ = save(draw(table), out / "learning_curve")
     clean = table[(table["quantity"] == "accuracy") & table["epsilon"].isna()].to_dict("records")
     said = [

@@ -43,9 +43,15 @@ def say(*lines: object, error: bool = False, urgent: bool = False) -> None:
     if error and not urgent and is_quiet():
         return
     stream = sys.stderr if error else sys.stdout
-    for line in lines:
-        print(one_line(str(line)), file=stream)
-    stream.flush()
+    try:
+        for line in lines:
+            print(one_line(str(line)), file=stream)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        if not error:  # a full disk under what is said beside the results stops no work
+            raise
 
 
 def say_json(facts: Any) -> None:

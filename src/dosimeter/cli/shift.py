@@ -30,6 +30,7 @@ def shift(
 
     Writes source_shift.csv beside the runs. It refuses where sources carry one label each, and says why.
     """
+    from dosimeter.files import write_text
     from dosimeter.presentation.values import plain
     from dosimeter.study.source_shift import check_trained, gather, plan_shift, run_shift, sentences
 
@@ -56,7 +57,7 @@ def shift(
     with Display() as display:
         table = gather(run_shift(config, sources, display), whole)
     out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "source_shift.csv", index=False, float_format="%.10g", lineterminator="\n")
+    write_text(out / "source_shift.csv", table.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
     file = out / "source_shift.csv"
     rows = plain(table)
     tell(

@@ -94,7 +94,7 @@ def _run(name: str) -> Facts:
     run = Run(folder)
     if not (is_study(folder) or run.responses.is_file()):
         raise DosimeterError(f"{folder} must be the folder of a run, and is none. Name a run's folder.")
-    status = run.manifest.status or "finished"
+    status = run.status
     facts: Facts = {"status": status}
     if status != "finished":
         done = len(list(run.parts.glob("*.parquet"))) if run.parts.is_dir() else 0
@@ -103,7 +103,8 @@ def _run(name: str) -> Facts:
             "next": f"the same `dosimeter study` again, or dosimeter report --partial {folder}",
         }
     if not run.responses.is_file():
-        return facts
+        missing = f"there is no {run.responses.name}: the same `dosimeter study` again writes it"
+        return facts if status != "finished" else facts | {"next": missing}
     meta = read_meta(run.responses)
     config = meta.get("config") or {}
     return facts | {
@@ -130,7 +131,9 @@ def _trial(card: Mapping[str, Any]) -> str:
 def _answer(folder: Path) -> list[str]:
     from dosimeter.report.answer import answer
 
-    return answer(folder) if (folder / "summary.json").is_file() else []
+    if not (folder / "summary.json").is_file():
+        return [f"there is no summary.json: dosimeter report {folder}"]
+    return answer(folder)
 
 
 LINES = ("cohorts", "incomplete", "answer")

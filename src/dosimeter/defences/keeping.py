@@ -40,7 +40,10 @@ def read_kept(file: Path) -> Learned | None:
         return None
     if facts.get(DIGEST) != digest_of_tensors(learned):
         return None
-    return Learned(learned, float(facts.get(SECONDS, "nan")))
+    try:
+        return Learned(learned, float(facts.get(SECONDS, "nan")))
+    except ValueError:
+        return None
 
 
 def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:

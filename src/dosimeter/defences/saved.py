@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from dosimeter.defences.base import Trained, named_after, part_of, pipeline
 from dosimeter.defences.keeping import Learned, digest_of_tensors, keep, read_kept
 from dosimeter.errors import DosimeterError
-from dosimeter.files import write_text
+from dosimeter.files import json_in, write_text
 from dosimeter.models import source
 from dosimeter.models.base import Classifier
 from dosimeter.plain import named
@@ -138,7 +138,7 @@ def read_defended(folder: Path) -> DefendedCard:
         DosimeterError: it is not what `save_defended` writes, or of a newer version.
     """
     try:
-        card = DefendedCard.model_validate(json.loads((folder / DEFENDED).read_text(encoding="utf-8")))
+        card = DefendedCard.model_validate(json_in(folder / DEFENDED))
     except (OSError, ValueError) as error:
         reason = reasons(error) if isinstance(error, ValidationError) else f"{DEFENDED} cannot be read"
         raise DosimeterError(f"{named(folder.name)} is damaged: {reason}. {REMEDY}") from error

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from dosimeter.cache import cache_dir
 from dosimeter.engines.base import EngineUnavailable
 from dosimeter.engines.winograd import Gradients
+from dosimeter.files import json_in
 from dosimeter.models.base import Classifier
 
 log = logging.getLogger(__name__)
@@ -249,7 +250,7 @@ def _converted(base: nn.Module, sample: Tensor, ready: Tensor, tools: _Tools, ro
 def _is_whole(folder: Path) -> bool:
     """Whether the conversion is there with the very bytes that were written."""
     try:
-        expected = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+        expected = json_in(folder / DIGESTS)
         return bool(expected == _file_digests(folder))
     except (OSError, ValueError):
         return False

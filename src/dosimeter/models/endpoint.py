@@ -25,6 +25,7 @@ from PIL import Image
 
 from dosimeter.cohorts.base import FloatImage
 from dosimeter.errors import DosimeterError, in_a_line
+from dosimeter.files import json_of
 from dosimeter.plain import shown
 from dosimeter.record.model_card import Endpoint
 
@@ -153,7 +154,7 @@ class Client:
 
     def _parsed(self, answer: bytes) -> list[float]:
         try:
-            found = json.loads(answer)
+            found = json_of(answer)
         except ValueError as error:
             raise EndpointFailed(f"{self._endpoint.url} must answer JSON, got {_text(answer)}.") from error
         for step in self._endpoint.answer.split(".") if self._endpoint.answer else []:
@@ -211,7 +212,7 @@ class _Answers:
     def get(self, key: str) -> list[float] | None:
         with self._used():
             row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-            return None if row is None else [float(value) for value in json.loads(row[0])]
+            return None if row is None else [float(value) for value in json_of(row[0])]
 
     def put(self, key: str, answer: list[float]) -> None:
         with self._used():

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dosimeter.errors import DosimeterError
-from dosimeter.files import replacing, write_text
+from dosimeter.files import json_in, replacing, write_text
 from dosimeter.models.backbones import Backbone, HeadSpec, get_backbone, plan_head
 from dosimeter.models.base import Classifier
 from dosimeter.models.decisions import Findings
@@ -29,6 +29,10 @@ REMEDY = "Delete the folder and train again."
 
 class ClassifierDamaged(DosimeterError):
     """A saved classifier's files are not what was saved; training again gives the same one."""
+
+
+class OtherBase(DosimeterError):
+    """The weights that were found are not those a saved classifier was trained on."""
 
 
 def save_classifier(classifier: Classifier, folder: str | Path) -> None:
@@ -56,7 +60,7 @@ def load_classifier(folder: str | Path, *, weights: Weights | None = None, devic
         weights: of its base; by default those that `load_weights` finds.
 
     Raises:
-        DosimeterError: no classifier there, or the base's weights are not those it was trained on.
+        DosimeterError: no classifier there; `OtherBase`: the base's weights are not those it was trained on.
     """
     folder = Path(folder)
     card = read_card(folder)
@@ -64,17 +68,17 @@ def load_classifier(folder: str | Path, *, weights: Weights | None = None, devic
     head = _head(folder, card, backbone)
     weights = weights or load_weights(backbone.name, preprocessing=card.preprocessing)
     if weights.sha256 != card.weights.sha256:
-        raise DosimeterError(
+        raise OtherBase(
             f"{folder} was trained on the weights '{card.weights.name}', but '{weights.name}' were found. "
             f"Give its own with --weights {backbone.name}=FILE."
         )
     if weights.preprocessing.name != card.preprocessing:
-        raise DosimeterError(
+        raise OtherBase(
             f"{folder} was trained with the preprocessing '{card.preprocessing}', the weights given come with "
             f"'{weights.preprocessing.name}'. Load them with preprocessing='{card.preprocessing}'."
         )
     if weights.layers != card.weights.layers:
-        raise DosimeterError(
+        raise OtherBase(
             f"{folder} was trained on a base with {card.weights.layers}'s layers, but its weights belong to "
             f"{weights.layers}'s: an earlier version took them for the same. Train it again."
         )
@@ -99,7 +103,7 @@ def read_card(folder: Path) -> SavedCard:
     if not file.is_file():
         raise DosimeterError(f"{folder} holds no classifier: card.json is missing. Train one with `dosimeter study`.")
     try:
-        card = SavedCard.model_validate(json.loads(file.read_text(encoding="utf-8")))
+        card = SavedCard.model_validate(json_in(file))
     except ValidationError as error:
         raise ClassifierDamaged(f"{folder} is damaged: in card.json, {reasons(error)}. {REMEDY}") from error
     except ValueError as error:

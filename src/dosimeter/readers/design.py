@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from dosimeter.errors import DosimeterError
-from dosimeter.files import write_text
+from dosimeter.files import json_in, write_text
 
 DESIGN_VERSION = 1
 FILE = "design.json"
@@ -118,13 +118,13 @@ def read_design(folder: Path) -> Design:
     """
     path = folder / FILE
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json_in(path)
         version, digest = int(facts.pop("version")), facts.pop("digest")
     except FileNotFoundError:
         raise DosimeterError(
             f"{folder} is no reader study: it has no {FILE}. Make one with `dosimeter readers new RUN --out STUDY`."
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DosimeterError(f"{path} is damaged. Put back the file as `dosimeter readers new` wrote it.") from error
     if version > DESIGN_VERSION:
         raise DosimeterError(f"{path} has version {version}, this dosimeter reads {DESIGN_VERSION}. Upgrade dosimeter.")

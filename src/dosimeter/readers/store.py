@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from pydantic import Field, ValidationError
 
 from dosimeter.errors import DosimeterError
+from dosimeter.files import json_of
 from dosimeter.readers.design import Design, Trial, schedule
 from dosimeter.record.facts import reasons
 from dosimeter.record.typed import Typed
@@ -243,7 +244,7 @@ class Store:
         with self._sentences():
             rows = self._all("SELECT reader, display FROM readers ORDER BY reader")
         try:
-            said = [(reader, None if display is None else json.loads(display)) for reader, display in rows]
+            said = [(reader, None if display is None else json_of(display)) for reader, display in rows]
         except (ValueError, TypeError) as error:
             raise DosimeterError(_malformed(self._file, "a display that is no JSON")) from error
         self._parsed(_Display, [display for _, display in said if display is not None])

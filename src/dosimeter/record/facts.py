@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from dosimeter.files import json_of
 from dosimeter.record.data_audit import DataAudit
 from dosimeter.record.kinds import Kinds
 from dosimeter.record.measured import Convergence, Observed, Preflight
@@ -327,7 +328,7 @@ def unsealed(text: str | bytes) -> Any:
     Raises:
         ValueError: the text is not what `sealed` returned: cut, edited, or another's.
     """
-    found = json.loads(text)
+    found = json_of(text)
     if not isinstance(found, dict) or set(found) != {DIGEST, "value"} or found[DIGEST] != digest(found["value"]):
         raise ValueError("its digest is not that of its content")
     return found["value"]

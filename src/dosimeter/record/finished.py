@@ -15,7 +15,7 @@ def finished_table(folder: Path) -> Path:
         DosimeterError: a study works in the folder or was interrupted there, or there is no table.
     """
     path = folder / "responses.parquet"
-    if is_study(folder) and (status := Run(folder).manifest.status) not in (None, FINISHED):
+    if is_study(folder) and (status := Run(folder).status) != FINISHED:
         raise DosimeterError(
             f"{named(folder)} must be a finished run, and its study is under way or was interrupted ({status}). Let it "
             "end, or run the same `dosimeter study` again."

@@ -1,13 +1,12 @@
 """A model card: a TOML file that says what a trained network is and how it wants its images. No torch here."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from dosimeter.errors import DosimeterError, did_you_mean
-from dosimeter.files import read_toml
+from dosimeter.files import json_in, read_toml
 from dosimeter.plain import named, shown
 from dosimeter.record.resizing import Interpolation, Resize
 
@@ -242,7 +241,7 @@ def undefended_name(model: str) -> str:
 
 def _defended_facts(model: str) -> dict[str, Any]:
     try:
-        facts = json.loads(Path(model, DEFENDED).read_text(encoding="utf-8"))
+        facts = json_in(Path(model, DEFENDED))
         return {"name": str(facts["name"]), "defence": str(facts["defence"])}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DosimeterError(f"{named(Path(model).name)} is damaged: {DEFENDED} cannot be read.") from error

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from dosimeter.errors import DosimeterError
-from dosimeter.files import LEFT, sweep, write_text
+from dosimeter.files import LEFT, json_in, sweep, write_text
 from dosimeter.plain import FolderlessFormatter, named
 from dosimeter.record.facts import Plan, Stage, sealed, unsealed
 from dosimeter.record.schema import METADATA_KEY
@@ -133,6 +133,11 @@ class Run:
         """Whether the last study here came to its end, so that nothing of it waits to be done."""
         return self.manifest.status == FINISHED
 
+    @property
+    def status(self) -> str:
+        """How far the last study here came; where the manifest does not say, as of old or damaged: what lies here."""
+        return self.manifest.status or (RUNNING if self.interim.is_file() else FINISHED)
+
     def enter(self) -> None:
         """Note that a study works here from now on: what one of other settings left to be reported is not its own.
 
@@ -181,7 +186,7 @@ class Run:
         if not self._manifest_file.is_file():
             return Manifest()
         try:
-            found = json.loads(self._manifest_file.read_text(encoding="utf-8"))
+            found = json_in(self._manifest_file)
         except ValueError:
             found = None
         known = found if isinstance(found, dict) else {}
@@ -241,7 +246,7 @@ def is_run(folder: Path) -> bool:
         return True
     try:
         return METADATA_KEY in (pq.read_metadata(folder / "responses.parquet").metadata or {})
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):  # also a name that is no UTF-8
         return False
 
 
@@ -258,7 +263,7 @@ def require_own(folder: Path) -> None:
 
 def require_kinds(folder: Path) -> None:
     """Raise DosimeterError if a folder stands where a study or report writes a file, or a file where a folder goes."""
-    for name in (*PRODUCTS, *_WORK):
+    for name in (*PRODUCTS, *_WORK, "log.txt", ".lock"):
         require_kind(folder, name, is_folder=name in _PLACES)
 
 
@@ -285,8 +290,8 @@ def _is_there(path: Path) -> bool:
 def _keys(file: Path) -> set[str]:
     """Return the keys of a JSON mapping; of anything else none."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = json_in(file)
+    except (OSError, ValueError):
         return set()
     return set(found) if isinstance(found, dict) else set()
 
@@ -333,6 +338,6 @@ def keep(file: Path, value: Any) -> None:
 def kept(file: Path) -> Any:
     """Return what `keep` wrote to `file`; None if it is not there, or is not what was written."""
     try:
-        return unsealed(file.read_bytes())
-    except (FileNotFoundError, ValueError):
+        return unsealed(file.read_bytes()) if file.is_file() else None
+    except (OSError, ValueError):
         return None

@@ -1,12 +1,12 @@
 """The report of a run: tables, figures, summary.json and report.html, all from responses.parquet alone."""
 
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
 from dosimeter.analysis import names
+from dosimeter.files import json_in
 from dosimeter.presentation.patients import has_patients
 from dosimeter.presentation.section import rows_of
 from dosimeter.progress import Progress
@@ -105,7 +105,7 @@ def _put(draft: Path, run_folder: Path, drawn: Sequence[str]) -> None:
 def _drawn_before(run_folder: Path) -> list[str]:
     """Return the files in tables/ and figures/ that the summary says the last drawing wrote."""
     try:
-        found = json.loads((run_folder / "summary.json").read_text(encoding="utf-8"))["files"]
+        found = json_in(run_folder / "summary.json")["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return []  # there was none, or one of an older version
     names = [PurePath(name) for name in found if isinstance(name, str)] if isinstance(found, list) else []

@@ -1,6 +1,5 @@
 """The answer of a run in a line for each classifier, from summary.json: the last thing that a study says."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from dosimeter.analysis import names
 from dosimeter.analysis.names import PUBLISHED, WORST_CASE, attack_title, family, model_name
 from dosimeter.analysis.wording import TO_A_STEP, n_images, unmet
 from dosimeter.errors import DosimeterError
+from dosimeter.files import json_in
 
 NOT_EXAMINED = "NOT EXAMINED"
 
@@ -21,7 +21,7 @@ def answer(run_folder: Path) -> list[str]:
     """
     path = run_folder / "summary.json"
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = json_in(path)
         with names.of(summary):
             return list(lines(summary))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from dosimeter.analysis.names import model_name
 from dosimeter.errors import DosimeterError
+from dosimeter.plain import is_utf8, named
 from dosimeter.record import table
 from dosimeter.record.facts import Interim, Planned, check_facts
 from dosimeter.record.run import Run, is_study, kept
@@ -32,6 +33,8 @@ def read_partial(folder: Path) -> Responses:
     Raises:
         DosimeterError: the folder is no interrupted run, or no part of it is done yet.
     """
+    if not is_utf8(str(folder)):
+        raise DosimeterError(f"the run's folder must have a name in UTF-8, got {named(folder)}. Rename it.")
     run = Run(folder)
     interim = _interim(run)
     facts = _facts(interim, run)

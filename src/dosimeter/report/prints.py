@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
 from dosimeter.errors import DosimeterError
+from dosimeter.files import replacing
 from dosimeter.plain import named, shown
 from dosimeter.presentation.lengths import inches
 from dosimeter.presentation.style import STYLE, WIDTH
@@ -135,5 +136,7 @@ def save(draw: Callable[[], Figure], file: Path, look: Look) -> float:
         thin_ticks(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # what was looked at is what is written
-    figure.savefig(file, dpi=DPI, metadata=_DATELESS[file.suffix.removeprefix(".")])
+    kind = file.suffix.removeprefix(".")
+    with replacing(file) as temporary:
+        figure.savefig(temporary, format=kind, dpi=DPI, metadata=_DATELESS[kind])
     return size

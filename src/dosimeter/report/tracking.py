@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from dosimeter.analysis import names
 from dosimeter.errors import DosimeterError, in_a_line
+from dosimeter.files import json_in
 from dosimeter.plain import named, without_folders
 from dosimeter.record.table import read_meta
 from dosimeter.report.answer import chosen, judged_of
@@ -84,7 +85,7 @@ def track(tracker: Tracker, folder: Path) -> str:
     """
     files = [folder / name for name in ("report.html", "summary.json", "responses.parquet")]
     try:
-        summary = json.loads(files[1].read_text(encoding="utf-8"))
+        summary = json_in(files[1])
     except (OSError, ValueError) as error:
         raise DosimeterError(f"{folder} must hold a finished run: its summary.json cannot be read.") from error
     settings = read_meta(files[2])["config"]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from dosimeter import registry
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.files import read_toml
-from dosimeter.plain import named, one_line, shown
+from dosimeter.plain import is_utf8, named, one_line, shown
 from dosimeter.record.model_card import LIMITS, MEMORY, is_brought, name_of, read_model_card, undefended_name
 from dosimeter.study.rules import check_native, costly_epsilons, severities_of, whole_settings
 from dosimeter.units import DEFAULT_EPSILONS, parse_epsilons
@@ -367,7 +367,7 @@ class StudyConfig(BaseModel):
         """A TOML file is UTF-8, and a run's settings are written to one."""
         for name, value in self:
             text = json.dumps(value, ensure_ascii=False, default=str)
-            if any(0xD800 <= ord(char) < 0xE000 for char in text):
+            if not is_utf8(text):
                 raise DosimeterError(f"{name} must be UTF-8, got {one_line(text)}. Rename it, or make a link to it.")
         return self
 

@@ -28,7 +28,7 @@ from dosimeter.models import fit
 from dosimeter.models.backbones import HeadSpec, get_backbone
 from dosimeter.models.base import Classifier
 from dosimeter.models.fit import recipe
-from dosimeter.models.saved import ClassifierDamaged, load_classifier, save_classifier
+from dosimeter.models.saved import ClassifierDamaged, OtherBase, load_classifier, save_classifier
 from dosimeter.models.training import FitOptions
 from dosimeter.models.weights import Weights, WeightsUnavailable
 from dosimeter.progress import Progress
@@ -38,6 +38,7 @@ from dosimeter.record.model_card import name_of
 from dosimeter.record.provenance import digest_of
 from dosimeter.record.run import MERGING, RUNNING, Run
 from dosimeter.report import redraw
+from dosimeter.report.answer import answer
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.data_audit import data_audits
 from dosimeter.study.first_look import first_look
@@ -263,7 +264,7 @@ class _Study:
             return None
         try:
             return load_classifier(folder, weights=weights, device=self.device)
-        except ClassifierDamaged:
+        except (ClassifierDamaged, OtherBase):  # of other weights the folder would have another name
             self.progress.note(f"{folder} is damaged: the classifier is trained again")
             return None
 
@@ -390,8 +391,9 @@ class _Study:
         if not same or self.n_executed or not all(path.exists() for path in self.run.products):
             return False
         try:
+            answer(self.run.folder)
             found = responses.read_compact(self.run.responses)
-        except DosimeterError:  # damaged since: it is merged again
+        except DosimeterError:  # damaged since: it is merged and drawn again
             return False
         return bool(found.meta["run_id"] == run_id_of(self._in_order))
 

@@ -33,8 +33,8 @@ RULE = (
 RULE_WHOLE = "info: the whole image, coarse, for comparison with the others and with the classifier's own AUC"
 SOURCE = (
     "Hosmer, Lemeshow and Sturdivant 2013, Applied Logistic Regression, 5.2.4 (0.7 acceptable, 0.9 outstanding); "
-    "Hanley and McNeil 1982, at 0 and 1 Newcombe 2006 (interval, with groups in place of images); DeGrave et al. 2021, "
-    "Maguolo and Nanni 2021 (shortcuts in chest X-rays)"
+    "Newcombe 2006 after Hanley and McNeil 1982 (interval, with groups in place of images); "
+    "DeGrave et al. 2021, Maguolo and Nanni 2021 (shortcuts in chest X-rays)"
 )
 _REMEDY = {
     "size": "resize or crop all images alike before they are stored, or take classes from one source",

@@ -86,7 +86,10 @@ def _width(test: Cohort) -> DataCheck:
     units = [record.unit for record in test.records]
     n = n_images if None in units else len(set(units))
     at_half, at_most = half_width(0.5, n), half_width(0.9, n)
-    whose = "images, of patients not known" if None in units else f"images of {n} patients"
+    known = all(record.patient_id is not None for record in test.records)
+    whose = f"images of {n} patients" if known else "images, of patients not known"
+    if not known and None not in units:
+        whose += f", in {n} groups of near duplicates"
     return DataCheck(
         id="interval",
         title="How wide are intervals from so many test images?",
