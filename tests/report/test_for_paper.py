@@ -413,7 +413,12 @@ def wordy() -> Figure:
 
 def test_a_narrow_figure_keeps_every_word_at_six_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: kept.append(figure))
+
+    def savefig(figure: Figure, file: Path, **_: object) -> None:
+        kept.append(figure)
+        file.touch()
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
     size = save(wordy, tmp_path / "a.png", Look(parse_length("88mm", name="width", least_mm=20)))
     (figure,) = kept
     assert size >= 6
