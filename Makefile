@@ -15,6 +15,8 @@ READY := $(VENV)/.ready-$(ASKED)
 
 # Each clone runs its own sources, whichever clone the environment was made from.
 export PYTHONPATH := $(CURDIR)/src
+# Compiled modules are kept, whatever the surroundings ask: tests begin many processes, and each would compile them again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: study setup test lint docs bench sources lowest
 
@@ -26,13 +28,13 @@ setup: $(READY)
 # What a study needs: the package and its fast engines.
 $(RUNS): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[fast]'
+	$(BIN)/python -m pip install --quiet --editable '.[fast]'
 	touch $@
 
 # What the developers need beside that: every extra that is tested, linters, browsers' and clusters' packages.
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(RUNS)
 
 lint: setup
@@ -43,7 +45,7 @@ lint: setup
 
 # The documentation as files that need no network; a link that leads nowhere is an error. `mkdocs serve` shows it while it is written.
 docs: $(RUNS)
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[docs]'
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 	@echo site/index.html
 
@@ -68,7 +70,7 @@ endif
 
 # The tests of sources of networks whose packages are large: the others skip them.
 sources: setup
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[huggingface,monai,xrv]'
+	$(BIN)/python -m pip install --quiet --editable '.[huggingface,monai,xrv]'
 	$(PYTEST) tests/models
 
 # The tests with the lowest versions of the dependencies that pyproject.toml allows, torch and torchvision aside.
@@ -82,6 +84,6 @@ lowest:
 
 # The peers it is measured against. torchattacks pins an old release of requests, hence --no-deps.
 bench: setup
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[bench]'
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m pip install --quiet --no-deps torchattacks==3.5.1
 	$(BIN)/python benchmarks/run_all.py $(ARGS)
