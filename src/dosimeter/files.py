@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from dosimeter.errors import DosimeterError, in_a_line
-from dosimeter.plain import named
+from dosimeter.plain import is_utf8, named
 
 
 @contextmanager
@@ -35,6 +35,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_folder_name(folder: Path) -> None:
+    """Raise DosimeterError if a run's folder has a name that is no UTF-8: what reads tables cannot be given it."""
+    if not is_utf8(str(folder)):
+        raise DosimeterError(f"the run's folder must have a name in UTF-8, got {named(folder)}. Rename it.")
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:

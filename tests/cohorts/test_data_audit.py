@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from dosimeter import registry
 from dosimeter.analysis.auc import auc_newcombe
+from dosimeter.bounds import newcombe
 from dosimeter.cli.app import app
 from dosimeter.cohorts import load_cohort
 from dosimeter.cohorts.auditing import labels, sampling
@@ -27,7 +28,6 @@ from dosimeter.cohorts.auditing.outliers import modified_z
 from dosimeter.cohorts.auditing.probes import level_of
 from dosimeter.cohorts.auditing.seeing import Seen, centre, see
 from dosimeter.cohorts.auditing.subgroups import subgroups
-from dosimeter.cohorts.auditing.targets import interval
 from dosimeter.cohorts.base import Cohort, Decoded, FloatImage, Record, Skipped
 from dosimeter.cohorts.near_duplicates import look
 from dosimeter.cohorts.split import divide
@@ -203,7 +203,7 @@ def test_too_few_images_are_not_probed() -> None:
 def test_the_interval_is_that_of_the_analyses() -> None:
     for auc in (0.02, 0.4, 0.8, 0.999):
         wanted = auc_newcombe(auc, 40, 60)
-        assert interval(auc, 40, 60, z=1.959964) == pytest.approx((wanted.low, wanted.high), abs=1e-6)
+        assert newcombe(auc, 40, 60, z=1.959964) == pytest.approx((wanted.low, wanted.high), abs=1e-6)
     assert [level_of(low) for low in (0.4, 0.6, 0.8, 0.95)] == ["pass", "info", "warn", "fail"]
 
 
@@ -211,7 +211,7 @@ def test_the_interval_is_that_of_the_analyses() -> None:
 def test_an_area_of_0_or_1_has_an_interval_that_few_images_widen(n_positive: int, n_negative: int) -> None:
     for auc in (0.0, 1.0):
         wanted = auc_newcombe(auc, n_positive, n_negative)
-        assert interval(auc, n_positive, n_negative, z=1.959964) == pytest.approx((wanted.low, wanted.high), abs=1e-6)
+        assert newcombe(auc, n_positive, n_negative, z=1.959964) == pytest.approx((wanted.low, wanted.high), abs=1e-6)
 
 
 @pytest.mark.parametrize(("n_positive", "n_negative"), [(10, 10), (10, 40), (40, 10), (20, 20)])
@@ -221,14 +221,14 @@ def test_the_interval_covers_at_the_ends_too(n_positive: int, n_negative: int, t
     apart = 2**0.5 * norm.ppf(true)
     others = rng.normal(size=(400, 1, n_negative))
     aucs = (rng.normal(apart, size=(400, n_positive, 1)) > others).mean(axis=(1, 2))
-    found = [interval(float(auc), n_positive, n_negative, z=1.959964) for auc in aucs]
+    found = [newcombe(float(auc), n_positive, n_negative, z=1.959964) for auc in aucs]
     assert np.mean([low <= true <= high for low, high in found]) >= 0.92
     assert all(0 <= low < auc + 1e-12 and auc - 1e-12 < high <= 1 for auc, (low, high) in zip(aucs, found, strict=True))
     assert np.mean([low > true for low, _ in found]) < 0.08
 
 
 def test_a_larger_area_has_a_larger_lower_bound() -> None:
-    lows = [interval(place / 400, 20, 20, z=1.959964)[0] for place in range(401)]
+    lows = [newcombe(place / 400, 20, 20, z=1.959964)[0] for place in range(401)]
     assert lows == sorted(lows)
 
 

@@ -41,7 +41,7 @@ def test_json_that_is_nested_too_deeply_is_no_json() -> None:
     [
         ("summary.json", answer),
         ("card.json", read_card),
-        ("study.json", read_design),
+        ("design.json", read_design),
         ("defended.json", lambda folder: undefended_name(str(folder))),
     ],
 )
@@ -57,7 +57,7 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path, file: str, read: Callabl
     if file == "defended.json" and damage in ("folder", "pipe"):
         assert undefended_name(str(tmp_path)) == ""  # no folder of a defended classifier
         return
-    with pytest.raises(DosimeterError):
+    with pytest.raises(DosimeterError, match=r"damaged|cannot be read|no readable|holds no classifier"):
         read(tmp_path)
 
 

@@ -14,7 +14,8 @@ from dosimeter.analysis.clusters import (
     spread_weights,
     t_quantile,
 )
-from dosimeter.analysis.intervals import FloatArray, root
+from dosimeter.analysis.intervals import FloatArray
+from dosimeter.bounds import newcombe
 
 
 class Auc(NamedTuple):
@@ -178,22 +179,11 @@ def _degrees_of_freedom(positive: PerPatient, negative: PerPatient) -> float:
 def auc_newcombe(auc: float, n_positive: float, n_negative: float, confidence: float = 0.95) -> Auc:
     """Return Newcombe's score interval of an AUC, which keeps its width at 0 and 1.
 
-    The bounds are the two areas A at which `auc` lies exactly z standard errors away, with the Hanley-McNeil
-    error of A itself.
-
-    Source: Newcombe, Stat. Med. 25 (2006) 559, method 5.
+    Source: Newcombe, Stat. Med. 25 (2006) 559, method 5 (`bounds.newcombe`).
     """
     if min(n_positive, n_negative) == 0:
         return Auc(np.nan, np.nan, np.nan)
-    z = normal_quantile(confidence)
-    spare = (n_positive + n_negative) / 2 - 1
-
-    def excess(area: float) -> float:
-        spread = 1 + spare * ((1 - area) / (2 - area) + area / (1 + area))
-        return (area - auc) ** 2 - z**2 * area * (1 - area) * spread / (n_positive * n_negative)
-
-    low = 0.0 if auc == 0 else root(excess, outside=0.0, inside=auc)
-    high = 1.0 if auc == 1 else root(excess, outside=1.0, inside=auc)
+    low, high = newcombe(auc, n_positive, n_negative, z=normal_quantile(confidence))
     return Auc(auc, low, high, "Newcombe")
 
 

@@ -27,6 +27,7 @@ from dosimeter.analysis.clusters import (
     spread_weights,
     t_quantile,
 )
+from dosimeter.bounds import root
 
 FloatArray = npt.NDArray[np.float64]
 Statistic = Callable[[FloatArray], FloatArray]
@@ -302,11 +303,3 @@ def _percentiles(values: FloatArray, tail: float) -> Interval:
     low = np.take_along_axis(ordered, skip[None], axis=0)[0]
     high = np.take_along_axis(ordered, np.maximum(valid - 1 - skip, 0)[None], axis=0)[0]
     return Interval(low, high)
-
-
-def root(function: Callable[[float], float], *, outside: float, inside: float) -> float:
-    """Bisect between a point where `function` is positive or zero and one where it is negative."""
-    for _ in range(60):
-        middle = (outside + inside) / 2
-        outside, inside = (middle, inside) if function(middle) > 0 else (outside, middle)
-    return outside

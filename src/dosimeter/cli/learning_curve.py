@@ -35,10 +35,10 @@ def learning_curve(
     Writes learning_curve.csv, .svg and .png beside the runs. A smaller training set is part of the larger one of its
     seed.
     """
-    from dosimeter.files import write_text
+    from dosimeter.files import replacing
     from dosimeter.presentation.learning_curve import draw
     from dosimeter.presentation.style import save
-    from dosimeter.presentation.values import plain
+    from dosimeter.presentation.values import plain, write_csv
     from dosimeter.study.learning_curve import gather, run_steps
     from dosimeter.study.learning_curve import sizes as spread
 
@@ -68,7 +68,8 @@ def learning_curve(
         steps = list(run_steps(config, asked, display))
     table = gather(steps)
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "learning_curve.csv", table.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
+    with replacing(out / "learning_curve.csv") as temporary:
+        write_csv(table, temporary)
     svg, _ = save(draw(table), out / "learning_curve")
     clean = table[(table["quantity"] == "accuracy") & table["epsilon"].isna()].to_dict("records")
     said = [

@@ -47,10 +47,8 @@ def say(*lines: object, error: bool = False, urgent: bool = False) -> None:
         for line in lines:
             print(one_line(str(line)), file=stream)
         stream.flush()
-    except BrokenPipeError:
-        raise
-    except OSError:
-        if not error:  # a full disk under what is said beside the results stops no work
+    except OSError as failed:
+        if not error or isinstance(failed, BrokenPipeError):  # a full disk under notes stops no work
             raise
 
 

@@ -30,8 +30,8 @@ def shift(
 
     Writes source_shift.csv beside the runs. It refuses where sources carry one label each, and says why.
     """
-    from dosimeter.files import write_text
-    from dosimeter.presentation.values import plain
+    from dosimeter.files import replacing
+    from dosimeter.presentation.values import plain, write_csv
     from dosimeter.study.source_shift import check_trained, gather, plan_shift, run_shift, sentences
 
     config = options.settings_of(
@@ -57,7 +57,8 @@ def shift(
     with Display() as display:
         table = gather(run_shift(config, sources, display), whole)
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "source_shift.csv", table.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
+    with replacing(out / "source_shift.csv") as temporary:
+        write_csv(table, temporary)
     file = out / "source_shift.csv"
     rows = plain(table)
     tell(

@@ -6,8 +6,9 @@ from pathlib import Path
 from dosimeter.comparison.compare import Comparison
 from dosimeter.comparison.page import as_json, render
 from dosimeter.errors import DosimeterError
-from dosimeter.files import write_text
+from dosimeter.files import replacing, write_text
 from dosimeter.plain import named
+from dosimeter.presentation.values import write_csv
 
 
 def write(found: Comparison, folder: Path) -> Path:
@@ -18,13 +19,14 @@ def write(found: Comparison, folder: Path) -> Path:
     """
     texts = {
         "html": render(found),
-        "csv": found.table.to_csv(index=False, float_format="%.10g", lineterminator="\n"),
         "json": json.dumps(as_json(found), indent=2, allow_nan=False, ensure_ascii=False) + "\n",
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for ending, text in texts.items():
             write_text(folder / f"comparison.{ending}", text)
+        with replacing(folder / "comparison.csv") as temporary:
+            write_csv(found.table, temporary)
     except OSError as error:
         raise DosimeterError(f"out must be a folder that can be written, {named(folder)} cannot ({error}).") from error
     return folder / "comparison.html"

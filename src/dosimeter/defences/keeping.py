@@ -36,14 +36,10 @@ def read_kept(file: Path) -> Learned | None:
         with safe_open(file, framework="pt") as content:
             learned: dict[str, Tensor] = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
             facts = content.metadata() or {}
-    except (OSError, SafetensorError):
+        seconds = float(facts.get(SECONDS, "nan"))
+    except (OSError, SafetensorError, ValueError):
         return None
-    if facts.get(DIGEST) != digest_of_tensors(learned):
-        return None
-    try:
-        return Learned(learned, float(facts.get(SECONDS, "nan")))
-    except ValueError:
-        return None
+    return Learned(learned, seconds) if facts.get(DIGEST) == digest_of_tensors(learned) else None
 
 
 def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:

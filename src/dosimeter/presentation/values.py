@@ -1,7 +1,8 @@
-"""Numbers as summary.json has them: JSON types, None for what is undefined, the interval beside the value."""
+"""Numbers as files have them: as summary.json, None for what is undefined, the interval beside the value; as CSV."""
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,11 @@ def of_keys(table: pd.DataFrame, keys: Mapping[str, Any]) -> pd.DataFrame:
     for name, value in keys.items():
         chosen &= (table[name] == value).to_numpy(np.bool_)
     return table[chosen]
+
+
+def write_csv(table: pd.DataFrame, file: Path) -> None:
+    """Write a table as CSV, its numbers with ten digits; the same table always gives the same bytes."""
+    table.to_csv(file, index=False, float_format="%.10g", lineterminator="\n")
 
 
 def number(value: Any) -> float | None:

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from dosimeter.errors import READ_ERROR, DosimeterError
-from dosimeter.files import json_of, replacing
-from dosimeter.plain import is_utf8, named
+from dosimeter.files import check_folder_name, json_of, replacing
+from dosimeter.plain import named
 from dosimeter.record.compact import COMPACT, IDENTITIES, NAMES, apart, compact, compacted, completed
 from dosimeter.record.facts import check_facts, digest, reasons
 from dosimeter.record.schema import ADDED, METADATA_KEY, OLDER, SCHEMA, SCHEMA_VERSION, VISIBILITY
@@ -265,8 +265,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     Raises:
         DosimeterError: as `read`, but that damage among the rows goes unnoticed.
     """
-    if not is_utf8(str(path)):
-        raise DosimeterError(f"the run's folder must have a name in UTF-8, got {named(path.parent)}. Rename it.")
+    check_folder_name(path.parent)
     if path.exists() and not path.is_file():
         raise DosimeterError(f"{path} must be a response table of dosimeter, and is no file. Rename or remove it.")
     if not path.is_file():

@@ -11,6 +11,7 @@ from dosimeter.presentation.paper import Sheet, sheets
 from dosimeter.presentation.patients import worded
 from dosimeter.presentation.section import Rows, Section, rows_of
 from dosimeter.presentation.typeset import latex
+from dosimeter.presentation.values import write_csv
 from dosimeter.record.table import Responses, compact, responses_of
 from dosimeter.report.sections import in_order
 
@@ -72,7 +73,7 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path, *, patients: 
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        table.to_csv(folder / f"{name}.csv", index=False, float_format="%.10g", lineterminator="\n")
+        write_csv(table, folder / f"{name}.csv")
     for name, found in printed(tables, patients=patients):
         if found:
             shown = [sheet._replace(caption=f"{remark} {sheet.caption}".strip()) for sheet in found]

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from dosimeter.analysis.names import model_name
 from dosimeter.errors import DosimeterError
-from dosimeter.plain import is_utf8, named
+from dosimeter.files import check_folder_name
 from dosimeter.record import table
 from dosimeter.record.facts import Interim, Planned, check_facts
 from dosimeter.record.run import Run, is_study, kept
@@ -33,8 +33,7 @@ def read_partial(folder: Path) -> Responses:
     Raises:
         DosimeterError: the folder is no interrupted run, or no part of it is done yet.
     """
-    if not is_utf8(str(folder)):
-        raise DosimeterError(f"the run's folder must have a name in UTF-8, got {named(folder)}. Rename it.")
+    check_folder_name(folder)
     run = Run(folder)
     interim = _interim(run)
     facts = _facts(interim, run)

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
 from scipy.stats import norm
 
+from dosimeter.bounds import newcombe
 from dosimeter.cohorts.base import Cohort
 from dosimeter.record.data_audit import Probe
 
@@ -55,7 +55,7 @@ def probe_of(name: str, target: Target, auc: float, groups: Ids, *, n_targets: i
     """
     mine = groups[target.places]
     n_positive, n_negative = (len(set(mine[side].tolist())) for side in (target.positive, ~target.positive))
-    low, high = interval(auc, n_positive, n_negative, z=float(norm.ppf(1 - 0.025 / n_targets)))
+    low, high = newcombe(auc, n_positive, n_negative, z=float(norm.ppf(1 - 0.025 / n_targets)))
     return Probe(
         name=name,
         target=target.name,
@@ -66,29 +66,3 @@ def probe_of(name: str, target: Target, auc: float, groups: Ids, *, n_targets: i
         low=low,
         high=high,
     )
-
-
-def interval(auc: float, n_positive: int, n_negative: int, *, z: float) -> tuple[float, float]:
-    """Return the interval of an AUC: the areas of which it lies exactly `z` of their standard errors away.
-
-    With the error of `auc` itself, cut at [0, 1], it would cover as little as 82 % near the ends, and begin above the
-    true area in 9 %. With that error on the logit's scale an area just below 1 would have a lower bound near 0.
-
-    Source: Newcombe 2006, Stat Med 25:559, method 5, with the error of Hanley and McNeil 1982.
-    """
-    low = 1 - _reach(1 - auc, n_positive, n_negative, z)
-    return low, _reach(auc, n_positive, n_negative, z)
-
-
-def _reach(auc: float, n_positive: int, n_negative: int, z: float) -> float:
-    """Return the largest area that `auc` could have been seen of."""
-    if auc == 1:
-        return 1.0
-    spare = (n_positive + n_negative) / 2 - 1
-
-    def excess(area: float) -> float:  # over z standard errors, both squared and without what is 0 at `auc` 0
-        spread = area * (1 - area) * (1 + spare * (area / (1 + area) + (1 - area) / (2 - area)))
-        return (area - auc) ** 2 - z**2 * spread / (n_positive * n_negative)
-
-    least = auc if auc > 0 else 1e-12
-    return float(brentq(excess, least, 1.0))

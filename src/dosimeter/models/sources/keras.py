@@ -1,6 +1,5 @@
 """A Keras file, .keras or .h5, answered by torch: no TensorFlow, and no code of the file's runs."""
 
-import json
 import os
 import re
 import zipfile
@@ -11,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dosimeter.errors import DosimeterError, in_a_line
-from dosimeter.files import digest_of_file
+from dosimeter.files import digest_of_file, json_of
 from dosimeter.models.archives import require_plain
 from dosimeter.models.source import Brought, Source, size_of
 from dosimeter.plain import named
@@ -154,13 +153,13 @@ def description(path: Path) -> Any:
     try:
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
-                return json.loads(archive.read("config.json"))
+                return json_of(archive.read("config.json"))
         with h5py.File(path, "r") as file:
             found = file.attrs.get("model_config")
         if found is None:
             raise DosimeterError(f"{path.name} holds weights without their model. Save the whole: model.save(FILE).")
-        return json.loads(found)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, RecursionError) as error:
+        return json_of(found)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DosimeterError(f"{path.name} cannot be read as a Keras file ({in_a_line(error)[:160]}).") from error
 
 
