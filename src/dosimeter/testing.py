@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from dosimeter.attacks.adapters import adapt
-from dosimeter.attacks.base import BALL_TOLERANCE, Attack, BudgetAttack, DirectionAttack, Problem, perturb
+from dosimeter.attacks.base import Attack, BudgetAttack, DirectionAttack, Problem
+from dosimeter.attacks.doses import BALL_TOLERANCE, perturb
 from dosimeter.attacks.registry import Access, Entry, build
 from dosimeter.attacks.registry import entry as attack_entry
 from dosimeter.cohorts.arrays import cohort_of

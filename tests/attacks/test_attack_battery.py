@@ -10,14 +10,8 @@ from tiny import SIZE_PX, Linear, convolutional_classifier
 from torch import Tensor, nn
 
 from dosimeter.attacks import registry
-from dosimeter.attacks.base import (
-    AttackError,
-    BudgetAttack,
-    DirectionAttack,
-    Problem,
-    check,
-    perturb,
-)
+from dosimeter.attacks.base import AttackError, BudgetAttack, DirectionAttack, Problem
+from dosimeter.attacks.doses import check, perturb
 from dosimeter.errors import DosimeterError
 from dosimeter.executors.base import pick_device
 from dosimeter.models.base import Classifier

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny import SIZE_PX, convolutional_classifier, linear_classifier
 
-from dosimeter.attacks.base import AttackError, Problem, check, measure, perturb
+from dosimeter.attacks.base import AttackError, Problem
+from dosimeter.attacks.doses import check, measure, perturb
 from dosimeter.attacks.known.fgsm import FGSM
 from dosimeter.attacks.losses import KERAS_EPSILON, LOSSES, cross_entropy, keras_bce, margin
 from dosimeter.attacks.presets import PRESETS

@@ -18,8 +18,9 @@ from dosimeter.analysis.paired import paired
 from dosimeter.analysis.susceptibility import rank_agreement
 from dosimeter.errors import DosimeterError
 from dosimeter.record import table as responses
-from dosimeter.record.compact import apart, class_probabilities, class_scores, compact
+from dosimeter.record.compact import apart, compact
 from dosimeter.record.schema import SCHEMA_3
+from dosimeter.record.scores import class_probabilities, class_scores
 from dosimeter.record.table import SCHEMA, to_frame
 from dosimeter.report.build import build_tables
 

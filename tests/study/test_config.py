@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from dosimeter.errors import DosimeterError, did_you_mean
-from dosimeter.study.config import PHANTOM_LIMIT, REAL_COHORTS, StudyConfig, load_config
+from dosimeter.study.config import StudyConfig, load_config
+from dosimeter.study.settings import PHANTOM_LIMIT, REAL_COHORTS
 from dosimeter.units import DEFAULT_EPSILONS, Epsilon, parse_epsilons
 
 

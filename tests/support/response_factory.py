@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from dosimeter.record.table import SCHEMA, VISIBILITY, Responses, merge_parts, to_frame
-from dosimeter.study.config import VISIBILITY_EPSILONS
+from dosimeter.study.settings import VISIBILITY_EPSILONS
 
 EPSILONS = (
     *(0.0, 1e-4, 3e-4, 5e-4, 7e-4, 9e-4, 1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3, 7e-3, 8e-3, 9e-3, 0.01),

@@ -27,7 +27,8 @@ from dosimeter.examinations.convergence import examine_convergence
 from dosimeter.models.base import Classifier
 from dosimeter.record.table import Responses, compact, to_frame
 from dosimeter.report.build import build_tables
-from dosimeter.study.config import EFFORTS, load_config
+from dosimeter.study.config import load_config
+from dosimeter.study.settings import EFFORTS
 from dosimeter.sweeps.execute import execute_cell
 from dosimeter.sweeps.paths import Finds, Ray, Still
 from dosimeter.sweeps.plan import Setting, plan_cells

@@ -16,7 +16,7 @@ from dosimeter.analysis.base import CLASSIFIER, CURVE, GROUP, MODEL, answered, c
 from dosimeter.analysis.intervals import FloatArray, bootstrap_by_group
 from dosimeter.analysis.shares import shares
 from dosimeter.analysis.worst_case import with_worst_case
-from dosimeter.record.compact import class_scores
+from dosimeter.record.scores import class_scores
 
 MOST_TOP = 5
 """Answers among which the right one is looked for, at most."""

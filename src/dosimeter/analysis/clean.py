@@ -12,7 +12,7 @@ from dosimeter.analysis.auc import auc_interval
 from dosimeter.analysis.base import CLASSIFIER, MODEL, answered, clean_answers, each_seed, groups, plain
 from dosimeter.analysis.clusters import per_patient
 from dosimeter.analysis.intervals import FloatArray, proportion_interval
-from dosimeter.record.compact import class_probabilities
+from dosimeter.record.scores import class_probabilities
 
 CALIBRATION_BINS = 15
 _CELLS = ["tn", "fp", "fn", "tp"]

@@ -17,7 +17,7 @@ from dosimeter.analysis.flips import ASKED, CensoredMedian, censored_median, fli
 from dosimeter.analysis.names import change_kind
 from dosimeter.analysis.paired import compare
 from dosimeter.analysis.shares import shares
-from dosimeter.record.compact import class_probabilities
+from dosimeter.record.scores import class_probabilities
 
 SERIES = ["change" if name == "preset" else name for name in CURVE]
 """What names a classifier under one change, stored one way."""

@@ -8,7 +8,7 @@ import pandas as pd
 
 from dosimeter.analysis.base import CLASSIFIER, groups, roles
 from dosimeter.analysis.names import WORST_CASE
-from dosimeter.record.compact import no_scores
+from dosimeter.record.scores import no_scores
 
 _OWN = (
     *("margin", "truth", "score", "probability", "alarm", "linf", "unchanged", "grad_zero"),

@@ -22,8 +22,6 @@ from dosimeter.attacks.lattice import on_lattice
 from dosimeter.attacks.losses import LOSSES
 from dosimeter.errors import DosimeterError, in_a_line
 
-BALL_TOLERANCE = 1e-6
-
 SUCCESS_MARGIN = 5e-5
 """An attack stops at a misclassification whose margin is this share of the image's largest spread of logits so far: a
 smaller one may be undone by the rounding of another batch. It follows the logits' scale and no offset of theirs."""
@@ -278,6 +276,11 @@ def no_gradient() -> AttackError:
     )
 
 
+def tied(gradient: Tensor) -> Tensor:
+    """Return gradients (n, 3, H, W) of images whose planes move together: each plane holds the sum of all."""
+    return gradient.sum(dim=1, keepdim=True).expand_as(gradient)
+
+
 # --- what an attack gives -----------------------------------------------------------------------------------
 
 
@@ -343,45 +346,6 @@ class BudgetAttack(Attack, Protocol):
 
     def perturb(self, problem: Problem, epsilon: Tensor) -> Candidate:
         """Return the worst images within `epsilon` (batch,), by what the attack maximises."""
-
-
-# --- what is done with it -----------------------------------------------------------------------------------
-
-
-class Dose(NamedTuple):
-    """The dose an image really received, against the nominal epsilon."""
-
-    linf: float
-    l2: float
-    clipped_fraction: float  # share of values that left [0, 1] before clipping
-
-
-def tied(gradient: Tensor) -> Tensor:
-    """Return gradients (n, 3, H, W) of images whose planes move together: each plane holds the sum of all."""
-    return gradient.sum(dim=1, keepdim=True).expand_as(gradient)
-
-
-def perturb(image: Tensor, sign: Tensor, epsilon: float) -> Tensor:
-    """Return clip(image + epsilon * sign, 0, 1). Source: the paper, equations 1 and 2; Goodfellow 2014."""
-    return (image + epsilon * sign).clamp_(0, 1)
-
-
-def measure(image: Tensor, stored: Tensor, *, outside: float) -> Dose:
-    """Return the realised dose of `stored`, what is left of the perturbed image after storage, against `image`."""
-    difference = stored - image
-    return Dose(linf=float(difference.abs().amax()), l2=float(difference.double().norm()), clipped_fraction=outside)
-
-
-def check(image: Tensor, adversarial: Tensor, *, epsilon: float, attack: str) -> None:
-    """Raise AttackError, naming the attack, unless `adversarial` is within `epsilon` of `image` and in [0, 1]."""
-    distance = float((adversarial - image).abs().amax())
-    if not distance <= epsilon + BALL_TOLERANCE:
-        raise AttackError(
-            f"the attack {attack} left its ball: it moved a pixel by {distance:g}, epsilon is {epsilon:g}."
-        )
-    low, high = (float(bound) for bound in torch.aminmax(adversarial))
-    if not 0 <= low <= high <= 1:
-        raise AttackError(f"the attack {attack} left the image range [0, 1]: its image spans [{low:g}, {high:g}].")
 
 
 # --- what is refused ----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 import typer
 
 from dosimeter import registry
-from dosimeter.study.config import EFFORTS, ENGINES, EXECUTORS, PRESETS, PROTOCOLS
+from dosimeter.study.settings import EFFORTS, ENGINES, EXECUTORS, PRESETS, PROTOCOLS
 
 
 def of_kind(kind: str, *more: str) -> Callable[[str], Iterator[str]]:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dosimeter.attacks.base import AttackError, Problem, perturb
+from dosimeter.attacks.base import AttackError, Problem
+from dosimeter.attacks.doses import perturb
 from dosimeter.attacks.known.fgsm import FGSM
 from dosimeter.cohorts.base import Cohort
 from dosimeter.engines.base import Engine, EngineUnavailable, TorchEngine

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from dosimeter.attacks.alarms import folded
-from dosimeter.attacks.base import AttackError, Problem, lacks_gradient, perturb
+from dosimeter.attacks.base import AttackError, Problem, lacks_gradient
+from dosimeter.attacks.doses import perturb
 from dosimeter.attacks.known.pgd import PGD
 from dosimeter.attacks.slopes import TOLERANCE, Slope, slope
 from dosimeter.attacks.threat import ANYTHING, Threat

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import DirectionAttack, perturb
+from dosimeter.attacks.base import DirectionAttack
+from dosimeter.attacks.doses import perturb
 from dosimeter.attacks.threat import ANYTHING, Threat
 from dosimeter.cohorts.base import Cohort
 from dosimeter.errors import DosimeterError

@@ -9,7 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import perturb, tied
+from dosimeter.attacks.base import tied
+from dosimeter.attacks.doses import perturb
 from dosimeter.attacks.losses import check_loss, margin
 from dosimeter.attacks.threat import ANYTHING, Threat
 from dosimeter.cohorts.base import Cohort

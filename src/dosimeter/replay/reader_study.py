@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from dosimeter.analysis.base import answered, clean_answers
-from dosimeter.attacks.base import perturb
+from dosimeter.attacks.doses import perturb
 from dosimeter.attacks.known.random_sign import RandomSign
 from dosimeter.errors import DosimeterError
 from dosimeter.files import is_free

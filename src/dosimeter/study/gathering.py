@@ -12,9 +12,11 @@ from dosimeter import registry
 from dosimeter.attacks.presets import Preset
 from dosimeter.attacks.registry import parameters
 from dosimeter.cohorts.trials import Trial, cohorts_of, describe
+from dosimeter.errors import DosimeterError
 from dosimeter.plain import without_folders
 from dosimeter.record.provenance import digest_of, environment, peak_memory_mib
 from dosimeter.record.run import Run, keep
+from dosimeter.record.table import read_meta
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.presets import suits
 from dosimeter.sweeps.kinds import changes_of, kinds_of
@@ -121,3 +123,12 @@ def leave(asked: Asked, swept: Sequence[Swept], run: Run) -> None:
         if any(cell.setting.preset.name == preset.name for cell in each.cells)
     ]
     keep(run.interim, {"facts": gather(asked, swept, run), "planned": planned})
+
+
+def joined(run: Run, run_id: str) -> dict[str, Any]:
+    """Return the reader studies that were joined to these very rows, to be kept when they are merged again."""
+    try:
+        meta = read_meta(run.responses)
+    except DosimeterError:  # not merged yet, or damaged
+        return {}
+    return {"readers": meta["readers"]} if meta.get("run_id") == run_id and meta.get("readers") else {}

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -42,7 +42,7 @@ from dosimeter.report.answer import answer
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.data_audit import data_audits
 from dosimeter.study.first_look import first_look
-from dosimeter.study.gathering import Asked, Swept, gather, leave, run_id_of
+from dosimeter.study.gathering import Asked, Swept, gather, joined, leave, run_id_of
 from dosimeter.study.planning import check_limits, plan_trial, require_classes, threat_of
 from dosimeter.study.presets import presets_of, unsuited
 from dosimeter.study.subjects import NOBODY, Subjects
@@ -373,17 +373,9 @@ class _Study:
         leave(asked, self._in_order, self.run)
         self.run.save_manifest(status=MERGING, finished=None)  # what stands there now is about to change
         facts = gather(asked, self._in_order, self.run)
-        responses.merge_parts(parts, self.run.responses, {**facts, **self._joined(facts["run_id"])})
+        responses.merge_parts(parts, self.run.responses, {**facts, **joined(self.run, facts["run_id"])})
         beside = ("stages", "exemplars", "data_audits")  # the manifest has its own stages, and shows nobody
         self.run.save_manifest(**{name: value for name, value in facts.items() if name not in beside})
-
-    def _joined(self, run_id: str) -> dict[str, Any]:
-        """Return the reader studies that were joined to these very rows, to be kept when they are merged again."""
-        try:
-            meta = responses.read_meta(self.run.responses)
-        except DosimeterError:  # not merged yet, or damaged
-            return {}
-        return {"readers": meta["readers"]} if meta.get("run_id") == run_id and meta.get("readers") else {}
 
     def _finished(self, incomplete: list[str]) -> bool:
         """Whether the run already holds the report of exactly these cells."""

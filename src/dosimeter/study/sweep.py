@@ -27,10 +27,10 @@ from dosimeter.physical.registry import names as changes
 from dosimeter.record.table import Responses, to_frame
 from dosimeter.storage.base import get_storage
 from dosimeter.study.compute import Compute, is_whole
-from dosimeter.study.config import VISIBILITY_EPSILONS
 from dosimeter.study.planning import physical, require_classes
 from dosimeter.study.presets import unsuited
 from dosimeter.study.rules import check_native, costly_epsilons, fills
+from dosimeter.study.settings import VISIBILITY_EPSILONS
 from dosimeter.surroundings import plain_torch
 from dosimeter.sweeps.execute import Row
 from dosimeter.sweeps.kinds import changes_of, kinds_of

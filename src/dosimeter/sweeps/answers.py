@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import Dose, check, measure
+from dosimeter.attacks.doses import Dose, check, measure
 from dosimeter.cohorts.grids import Grid
 from dosimeter.engines.base import Engine
 from dosimeter.models.decisions import CLASS, Decision

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dosimeter.attacks.base import Attack, BudgetAttack, DirectionAttack, Problem
+from dosimeter.attacks.base import DirectionAttack, Problem
 from dosimeter.cohorts.base import Record
 from dosimeter.cohorts.limits import left_out_because
 from dosimeter.engines.base import Engine, TorchEngine
@@ -18,12 +18,12 @@ from dosimeter.models.base import Classifier
 from dosimeter.models.decisions import CLASS, Decided, decided
 from dosimeter.models.native import ImageTooLarge, Shrinking, native_image, shrink
 from dosimeter.record.compact import UNDEFENDED
+from dosimeter.sweeps.aiming import aim
 from dosimeter.sweeps.answers import Answer, Answers, CheckedAnswers, Question, Stopped, Target
 from dosimeter.sweeps.changes import with_changes
 from dosimeter.sweeps.flips import Bracket, bisect, first_bracket
-from dosimeter.sweeps.paths import Path, Ray, Still
-from dosimeter.sweeps.plan import SHARD_SIZE, Cell, Setting
-from dosimeter.sweeps.search import search
+from dosimeter.sweeps.paths import Path, Still
+from dosimeter.sweeps.plan import SHARD_SIZE, Cell
 from dosimeter.visibility.measure import Reference
 
 log = logging.getLogger(__name__)
@@ -343,36 +343,6 @@ class _Execution:
         patients = self._cell.setting.patients
         patient = patients.get(record.unit) if record.unit is not None else None
         return {"case_id": record.case_id, "patient_id": patient, "label": record.label}
-
-
-def aim(targets: Sequence[Target], attack: Attack, problem: Problem, setting: Setting) -> list[Target]:
-    """Return `targets` with the path on which `attack` pushes each, `problem` being theirs."""
-    n = len(targets)
-    zeros: list[bool] = [False] * n
-    logits: list[Tensor | None] = [None] * n
-    paths: Sequence[Path]
-    if isinstance(attack, DirectionAttack):
-        direction = attack.direction(problem)
-        reach = [float("inf")] * n if direction.reach is None else direction.reach.tolist()
-        hits = [None] * n if direction.found is None else direction.found.tolist()
-        zeros = direction.grad_zero.tolist()
-        if direction.logits is not None and not _answers_otherwise(problem.network):
-            logits = list(direction.logits.float().cpu())
-        signs = direction.sign.cpu()
-        paths = [Ray(*each, setting.threat.levels) for each in zip(signs, reach, hits, strict=True)]
-    else:
-        assert isinstance(attack, BudgetAttack), attack
-        paths = search(attack, problem, setting.epsilons, exhaustive=setting.threat.exhaustive)
-    spent = zip(problem.cost.gradients.tolist(), problem.cost.queries.tolist(), strict=True)
-    return [
-        target._replace(path=path, grad_zero=zero, logits=answer, n_gradients=gradients, n_queries=queries)
-        for target, path, zero, answer, (gradients, queries) in zip(targets, paths, zeros, logits, spent, strict=True)
-    ]
-
-
-def _answers_otherwise(network: nn.Module) -> bool:
-    """Whether logits of an attack's gradient are none that the network answers: an alarm is folded, draws differ."""
-    return getattr(network, "rejects", False) or getattr(network, "random", False)
 
 
 def _confirmed(

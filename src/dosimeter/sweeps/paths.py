@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import perturb
+from dosimeter.attacks.doses import perturb
 from dosimeter.attacks.lattice import on_lattice
 
 

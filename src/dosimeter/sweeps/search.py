@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dosimeter.attacks.base import BudgetAttack, Problem, check
+from dosimeter.attacks.base import BudgetAttack, Problem
+from dosimeter.attacks.doses import check
 from dosimeter.sweeps.paths import Finds
 
 

@@ -18,7 +18,7 @@ from dosimeter.presentation.style import (
     styled,
 )
 from dosimeter.presentation.values import roc_points
-from dosimeter.record.compact import class_scores
+from dosimeter.record.scores import class_scores
 
 
 @styled

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dosimeter.analysis.names import in_order, model_name
 from dosimeter.presentation.section import UNCHANGED_FIGURE, Drawing, Panel, Section
 from dosimeter.presentation.style import signed
-from dosimeter.record.compact import OF_PROBABILITIES
+from dosimeter.record.scores import OF_PROBABILITIES
 from dosimeter.sections.figures import captions
 from dosimeter.sections.figures.curves import accuracy_curves, zero_gradients
 from dosimeter.sections.figures.drops import drop_epsilon, single_image_drop

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from dosimeter.analysis.names import in_order, model_name
 from dosimeter.presentation.style import MOST_CLASSES, VERMILLION, panels, shorten, signed, styled
-from dosimeter.record.compact import OF_PROBABILITIES, FloatArray, class_probabilities
+from dosimeter.record.scores import OF_PROBABILITIES, FloatArray, class_probabilities
 
 PAPER_EPSILON = 0.009
 """The epsilon of the paper's figures 8 and 13."""

@@ -16,7 +16,7 @@ from PIL import Image
 
 from dosimeter.analysis import paper
 from dosimeter.presentation.style import BLACK, DPI, GREY, VERMILLION, shorten, styled
-from dosimeter.record.compact import FloatArray, class_probabilities
+from dosimeter.record.scores import FloatArray, class_probabilities
 from dosimeter.units import GREY_LEVELS_8BIT
 
 Pixels = FloatArray
