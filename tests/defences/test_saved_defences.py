@@ -15,7 +15,7 @@ from dosimeter.defences.saved import bring, save_defended
 from dosimeter.errors import DosimeterError
 from dosimeter.models import source
 from dosimeter.models.base import Classifier
-from dosimeter.study import config
+from dosimeter.study import config, settings
 
 TEXT = "mahalanobis:0.2"
 
@@ -92,7 +92,8 @@ def test_beside_its_undefended_one_it_is_a_defence_that_is_judged(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare = str(tmp_path / "bare.toml")
-    monkeypatch.setattr(config, "name_of", lambda model: "bare" if model == bare else f"bare + {TEXT}")
+    for module in (config, settings):
+        monkeypatch.setattr(module, "name_of", lambda model: "bare" if model == bare else f"bare + {TEXT}")
     assert not config.StudyConfig(model=(str(folder),), protocol=("whole",)).defends
     both = config.StudyConfig(model=(bare, str(folder)), protocol=("whole",))
     assert both.defends

@@ -27,7 +27,7 @@ from dosimeter.engines.winograd import GradientConv2d, WinogradConv2d, WinogradE
 from dosimeter.executors.local import LocalExecutor
 from dosimeter.models.base import Classifier
 from dosimeter.models.preprocessing import PREPROCESSINGS
-from dosimeter.study import config
+from dosimeter.study import settings
 from dosimeter.sweeps.execute import execute_cell
 from dosimeter.sweeps.plan import plan_cells
 
@@ -248,7 +248,7 @@ def test_what_speaks_against_an_engine_is_logged_by_sweep(
 
 
 def test_the_settings_know_the_engines() -> None:
-    assert ("auto", *choose.ENGINES) == config.ENGINES
+    assert ("auto", *choose.ENGINES) == settings.ENGINES
 
 
 def test_auto_takes_the_fastest_that_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
