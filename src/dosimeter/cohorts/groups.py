@@ -30,7 +30,10 @@ def grouped(cohort: Cohort, grouping: str) -> Cohort:
     records = tuple(
         replace(record, group=f"group-{number:05d}") for record, number in zip(cohort.records, numbers, strict=True)
     )
-    told = f"patients united where images are near duplicates: {len(pairs)} pairs, {len(set(numbers))} groups"
+    told = (
+        "images of the same patient, where that is known, and near duplicates are one group: "
+        f"{len(pairs)} pairs of near duplicates, {len(set(numbers))} groups"
+    )
     return replace(cohort, records=records, provenance={**cohort.provenance, "groups": told})
 
 

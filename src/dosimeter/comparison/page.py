@@ -12,7 +12,7 @@ from dosimeter.analysis.wording import is_marked, records
 from dosimeter.comparison.compare import Comparison, attacked, quoted, who
 from dosimeter.comparison.figures import overlays
 from dosimeter.presentation.numbers import count, dose, moment, percent
-from dosimeter.presentation.patients import has_patients, worded
+from dosimeter.presentation.patients import unit_of, worded
 from dosimeter.presentation.section import fill, read_file
 from dosimeter.presentation.style import svg_of
 
@@ -50,7 +50,8 @@ def render(found: Comparison) -> str:
         every=[_line(row) for row in records(found.table)],
         methods=methods,
     )
-    return worded(str(filled), patients=any(has_patients(side.run.responses.frame) for side in found.sides))
+    units = {unit_of(side.run.responses.frame, side.run.meta) for side in found.sides}
+    return worded(str(filled), unit="group" if "group" in units else "patient" if "patient" in units else None)
 
 
 def _facts(label: str, meta: dict[str, Any]) -> dict[str, str]:

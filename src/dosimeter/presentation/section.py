@@ -23,7 +23,7 @@ from dosimeter.analysis.wording import MARKS
 from dosimeter.analysis.worst_case import with_worst_case
 from dosimeter.presentation import numbers
 from dosimeter.presentation.paper import PaperTable
-from dosimeter.presentation.patients import has_patients
+from dosimeter.presentation.patients import Unit, unit_of
 from dosimeter.presentation.views import View
 from dosimeter.record.table import VISIBILITY, Responses
 
@@ -125,9 +125,9 @@ class Reading:
         return any(is_subject(*each) for each in asked)
 
     @cached_property
-    def patients_known(self) -> bool:
-        """Whether any image has a patient id."""
-        return has_patients(self.responses.frame)
+    def unit(self) -> Unit | None:
+        """Whose images intervals take together (`unit_of`)."""
+        return unit_of(self.responses.frame, self.meta)
 
     @cached_property
     def patients_repeat(self) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 
 from dosimeter.analysis import names
 from dosimeter.files import json_in
-from dosimeter.presentation.patients import has_patients
+from dosimeter.presentation.patients import unit_of
 from dosimeter.presentation.section import rows_of
 from dosimeter.progress import Progress
 from dosimeter.record import table
@@ -76,7 +76,7 @@ def _draw_named(responses: table.Responses, run_folder: Path, progress: Progress
         progress.begin("tables", 0)
         tables = marked(of_sections(rows_of(responses)) | seen)
         remark = PARTIAL if responses.meta.get("partial") else ""
-        write_tables(tables, draft / "tables", patients=has_patients(responses.frame), remark=remark)
+        write_tables(tables, draft / "tables", unit=unit_of(responses.frame, responses.meta), remark=remark)
         responses, tables = by_finding(responses, tables)
         figures = write_figures(responses, tables, draft / "figures", progress=progress)
         progress.begin("summary and report", 0)

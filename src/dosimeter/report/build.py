@@ -8,7 +8,7 @@ import pandas as pd
 from dosimeter.analysis.marks import with_marks
 from dosimeter.errors import DosimeterError
 from dosimeter.presentation.paper import Sheet, sheets
-from dosimeter.presentation.patients import worded
+from dosimeter.presentation.patients import Unit, worded
 from dosimeter.presentation.section import Rows, Section, rows_of
 from dosimeter.presentation.typeset import latex
 from dosimeter.presentation.values import write_csv
@@ -60,7 +60,9 @@ def _check_table(name: str, section: Section, table: str, found: pd.DataFrame) -
         )
 
 
-def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path, *, patients: bool = True, remark: str = "") -> None:
+def write_tables(
+    tables: Mapping[str, pd.DataFrame], folder: Path, *, unit: Unit | None = "patient", remark: str = ""
+) -> None:
     """Write each table as NAME.csv (ten digits), whole, and as NAME.tex what a paper shows of it, if anything.
 
     The same table always gives the same bytes.
@@ -68,20 +70,20 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path, *, patients: 
     Args:
         tables: by the names of their files, with verdicts (`marked`).
         folder: where they go.
-        patients: whether any image has a patient id (`has_patients`).
+        unit: whose images intervals take together (`unit_of`).
         remark: what every caption begins with.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         write_csv(table, folder / f"{name}.csv")
-    for name, found in printed(tables, patients=patients):
+    for name, found in printed(tables, unit=unit):
         if found:
             shown = [sheet._replace(caption=f"{remark} {sheet.caption}".strip()) for sheet in found]
             text = "\n".join(latex(sheet, source=remark or name) for sheet in shown)
             (folder / f"{name}.tex").write_text(text, encoding="utf-8", newline="\n")
 
 
-def printed(tables: Mapping[str, pd.DataFrame], *, patients: bool) -> Iterator[tuple[str, list[Sheet] | None]]:
+def printed(tables: Mapping[str, pd.DataFrame], *, unit: Unit | None) -> Iterator[tuple[str, list[Sheet] | None]]:
     """Yield the name of each table of a section and its sheets for a paper, in the report's order.
 
     None stands where no paper shows the table: it is too long, or too wide.
@@ -96,4 +98,4 @@ def printed(tables: Mapping[str, pd.DataFrame], *, patients: bool) -> Iterator[t
                 yield name, None
                 continue
             made = sheets(name, spec, tables[name], caption)
-            yield name, [sheet._replace(caption=worded(sheet.caption, patients=patients)) for sheet in made]
+            yield name, [sheet._replace(caption=worded(sheet.caption, unit=unit)) for sheet in made]

@@ -13,7 +13,7 @@ from dosimeter.analysis.exemplars import choose_exemplar
 from dosimeter.analysis.paper import is_subject
 from dosimeter.analysis.repeats import first_repeat, seeds
 from dosimeter.analysis.wording import MARKS, is_marked
-from dosimeter.presentation.patients import has_patients, worded
+from dosimeter.presentation.patients import unit_of, worded
 from dosimeter.presentation.section import UNCHANGED_FIGURE, Drawing, Panel, Tables
 from dosimeter.presentation.style import save
 from dosimeter.presentation.views import of_trial
@@ -76,7 +76,7 @@ def write_figures(
         The figures, cohort by cohort and protocol by protocol, in the order of their sections.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    one, patients = _of_seed(responses), has_patients(responses.frame)
+    one, unit = _of_seed(responses), unit_of(responses.frame, responses.meta)
     mark = "PARTIAL" if responses.meta.get("partial") else ""
     progress = progress or Progress()
     drawn = [(panel, *each) for panel in _panels(responses, tables) for each in _drawings(panel)]
@@ -84,7 +84,7 @@ def write_figures(
     written = []
     for panel, section, drawing in drawn:
         name, title = _name(panel, drawing), _title(panel, drawing)
-        text = worded(_said(panel, drawing, one), patients=patients)
+        text = worded(_said(panel, drawing, one), unit=unit)
         svg, png = save(drawing.draw(), directory / name, mark=mark)
         written.append(FigureFile(name, title, text, panel.cohort, panel.protocol, svg, png, section))
         progress.advance()
@@ -93,10 +93,10 @@ def write_figures(
 
 def captioned(responses: Responses, tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, str, str, Drawing]]:
     """Yield name, title and caption of every figure that `write_figures` would draw, and what draws it."""
-    one, patients = _of_seed(responses), has_patients(responses.frame)
+    one, unit = _of_seed(responses), unit_of(responses.frame, responses.meta)
     for panel in _panels(responses, tables):
         for _, drawing in _drawings(panel):
-            text = worded(_said(panel, drawing, one), patients=patients)
+            text = worded(_said(panel, drawing, one), unit=unit)
             yield _name(panel, drawing), _title(panel, drawing), text, drawing
 
 

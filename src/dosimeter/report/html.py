@@ -122,7 +122,7 @@ def render(
         trust=run.numbers.get("trust"),
         words=_WORDS,
     )
-    page = worded(str(filled), patients=run.patients_known)
+    page = worded(str(filled), unit=run.unit)
     return page.replace(_WORDS, _words_of(page))
 
 

@@ -12,7 +12,7 @@ from dosimeter.analysis.names import attack_title, model_name, storage_name, sto
 from dosimeter.analysis.paired import BY_PATIENT, paired
 from dosimeter.analysis.wording import joined, records, unmet
 from dosimeter.presentation.numbers import dose, moment, plural
-from dosimeter.presentation.patients import has_patients, worded
+from dosimeter.presentation.patients import unit_of, worded
 from dosimeter.report.quoted import Quoted
 
 AUTHORS = "The dosimeter authors"
@@ -40,7 +40,7 @@ def paragraph(run: Quoted) -> str:
         run: a finished run, whose names are in force (`analysis.names.of`).
     """
     said = " ".join(sentence for sentence in _sentences(run) if sentence)
-    return worded(said, patients=has_patients(run.responses.frame))
+    return worded(said, unit=unit_of(run.responses.frame, run.meta))
 
 
 def cite(meta: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.plain import shown
 from dosimeter.presentation.paper import Sheet
-from dosimeter.presentation.patients import has_patients
+from dosimeter.presentation.patients import unit_of
 from dosimeter.presentation.typeset import ARTICLE_PT, comma_separated, document, latex, markdown
 from dosimeter.record.table import Responses
 from dosimeter.report.build import build_tables, printed
@@ -53,7 +53,7 @@ def of_tables(tables: Mapping[str, pd.DataFrame], responses: Responses, chosen: 
     _require(chosen, tables, known & set(tables))
     found: list[Sheet] = []
     left_out: list[str] = []
-    for name, of_table in printed(tables, patients=has_patients(responses.frame)):
+    for name, of_table in printed(tables, unit=unit_of(responses.frame, responses.meta)):
         if chosen and name not in chosen:
             continue
         if of_table is None:

@@ -17,6 +17,10 @@ PROTOCOLS = {
     "whole": "no image is set aside for training: the networks were trained elsewhere, on images that are known, and "
     "left out, only where a model card names them",
 }
+_OF_GROUPS = {
+    "patient": "about 80:20 by group, stratified by class: near duplicates, and images of the same patient where that "
+    "is known, lie on one side",
+}
 LOSSES = {
     "keras_bce": "cross-entropy of probabilities clipped to [1e-7, 1 - 1e-7] (the paper's framework)",
     "margin": "logit of the best other class less that of the true class; its gradient does not vanish",
@@ -51,7 +55,7 @@ class Done(Section):
             native=bool(run.meta.get("config", {}).get("native")),
             seeds=run.seeds,
             presets=presets(run.responses.frame),
-            protocols=PROTOCOLS,
+            protocols=PROTOCOLS | _OF_GROUPS if run.unit == "group" else PROTOCOLS,
             subject=run.subject,
             foreign=joined([cohort for cohort in cohorts if not is_subject(cohort)]),
             fgsm=has_fgsm(run.first.frame),

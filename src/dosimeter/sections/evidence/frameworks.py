@@ -10,6 +10,7 @@ from dosimeter.analysis.names import WORST_CASE, attack_title, family, model_nam
 from dosimeter.analysis.taxonomy import taxonomy
 from dosimeter.analysis.wording import clean_accuracy, joined, records
 from dosimeter.presentation.numbers import dose, plural
+from dosimeter.presentation.patients import Unit, unit_of
 
 COLUMNS = ["cohort", "protocol", "framework", "item", "shows", "lacks"]
 
@@ -29,9 +30,9 @@ class Trial(NamedTuple):
     tables: Mapping[str, pd.DataFrame]
 
     @property
-    def with_patients(self) -> bool:
-        """Whether it is known whose an image is."""
-        return bool(self.frame["patient_id"].notna().any())
+    def unit(self) -> Unit | None:
+        """Whose images intervals take together (`unit_of`)."""
+        return unit_of(self.frame, self.meta)
 
 
 def evidence(frame: pd.DataFrame, meta: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> Iterator[Row]:
@@ -76,8 +77,8 @@ def _security(trial: Trial, robust: str, judged: str) -> Iterator[Row]:
 
 
 def _regulation(trial: Trial, accuracy: str, robust: str, judged: str) -> Iterator[Row]:
-    n, n_patients = trial.frame["case_id"].nunique(), trial.frame["patient_id"].dropna().nunique()
-    images = plural(n, "test image") + (f" of {plural(n_patients, 'patient')}" if n_patients else "")
+    n, n_units = trial.frame["case_id"].nunique(), trial.frame["patient_id"].dropna().nunique()
+    images = plural(n, "test image") + (f" of {plural(n_units, trial.unit)}" if trial.unit else "")
     yield (
         AI_ACT,
         "Art. 15(3), accuracy to be declared",
@@ -127,7 +128,7 @@ def _reporting(trial: Trial, robust: str) -> Iterator[Row]:
         "21, uncertainty",
         (
             "Shares have 95 % intervals, or say why they have none"
-            f"{', which take images of one patient together' if trial.with_patients else ''}."
+            f"{f', which take images of one {trial.unit} together' if trial.unit else ''}."
         ),
         "Uncertainty from training: one classifier was trained once.",
     )

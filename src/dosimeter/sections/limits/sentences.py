@@ -95,7 +95,7 @@ def limits(run: Responses, clean: pd.DataFrame, models: Sequence[str], *, severa
         few = few if len(set(tested)) == 1 else f"{min(tested)} to {max(tested)} test images"
         wide = "too few for an interval" if max(tested) < FEWEST else "the fewer, the wider the intervals"
         said.append(f"Numbers are of {few}: {wide}.")
-    return [*said, *_unnamed(run.frame), *_alike(clean, several=several)]
+    return [*said, *_unnamed(run.frame), *_grouped(cards), *_alike(clean, several=several)]
 
 
 def _shared(cards: Sequence[Mapping[str, Any]]) -> str:
@@ -115,6 +115,12 @@ def _unnamed(frame: pd.DataFrame) -> Iterator[str]:
         yield f"No image of {joined(none)} has a patient id: images are taken as independent."
     if some:
         yield f"Not every image of {joined(some)} has a patient id: images without one are taken as independent."
+
+
+def _grouped(cards: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what stands for a patient in each cohort whose near duplicates were looked for."""
+    told = {card["cohort"]: card["provenance"].get("groups") for card in cards}
+    yield from (f"In {cohort} {groups}." for cohort, groups in told.items() if groups)
 
 
 def _alike(clean: pd.DataFrame, *, several: bool) -> Iterator[str]:

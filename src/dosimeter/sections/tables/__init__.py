@@ -16,6 +16,7 @@ from dosimeter.analysis.names import PUBLISHED, WORST_CASE
 from dosimeter.analysis.paired import paired
 from dosimeter.analysis.wording import records
 from dosimeter.presentation.paired import paired_tables
+from dosimeter.presentation.patients import Unit
 from dosimeter.presentation.ranges import BAND_CAPTION, has_interval
 from dosimeter.presentation.section import Keys, Page, Reading, Rows, Section, Tables, fill
 from dosimeter.presentation.values import at_reported_doses, estimate, number, of_keys, points, ranges
@@ -71,7 +72,7 @@ class StudyTables(Section):
         """Return what stands beside the paper's numbers, FGSM alone, and the paired comparisons."""
         body = fill(
             __name__,
-            interval_rules=interval_rules(run.firsts, several=run.patients_repeat, patients=run.patients_known),
+            interval_rules=interval_rules(run.firsts, several=run.patients_repeat, unit=run.unit),
             published=are_published(run.firsts),
         )
         views = [*all_tables(_of_study(run.firsts), run.trials), *paired_tables(run.firsts["paired"], run.trials)]
@@ -156,23 +157,25 @@ def _of_study(tables: Tables) -> dict[str, pd.DataFrame]:
     return {**tables, "epsilon50": half[half["preset"].isin(tables["fgsm_accuracy"]["preset"].unique())]}
 
 
-def interval_rules(tables: Tables, *, several: bool, patients: bool) -> str:
+def interval_rules(tables: Tables, *, several: bool, unit: Unit | None) -> str:
     """Return what an interval of this run is of, and below how many images or patients there is none.
 
     Args:
         tables: of the run.
         several: whether patients have several images (`several_images`).
-        patients: whether any image has a patient id.
+        unit: whose images intervals take together (`unit_of`).
     """
     said = ["Intervals are 95 %, of one number each"]
     if has_interval(tables["fgsm_accuracy"], "band"):
         said.append("; the band beside that of an accuracy is of its whole curve at once")
     said.append(". ")
-    if patients and has_interval(tables["fgsm_accuracy"], "ci"):
+    if unit and has_interval(tables["fgsm_accuracy"], "ci"):
         said.append(
             "“By patient” means that images of one patient count for less than as many patients, by how alike they "
             "are in this table. "
         )
+    if unit == "group":
+        said.append("Images that near duplicates connect, or the same patient where that is known, are one group. ")
     whose = "images or patients" if several else "images"
     said.append(
         f"Fewer than {FEWEST} {whose} have no interval, for an AUC fewer of either class; a median (epsilon50) has "
