@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from response_factory import class_row, make_responses, response_row
 
 from dosimeter.record.table import Responses, to_frame
@@ -123,4 +124,32 @@ def defended() -> Responses:
     return Responses(frame, run.meta)
 
 
-EVERY = {made.__name__: made for made in (attacked, stored, repeated, of_classes, of_findings, defended)}
+def everyday() -> Responses:
+    """A classifier under one attack, and under two physical changes of which one leaves most of its answers."""
+    run = _made(models=("vgg16",), presets=("sound",), visibility=True, n_cases=20)
+    shared = {"model": "vgg16", "classifier": run.frame["classifier"].iloc[0], "loss": "none", "norm": "none"}
+    rows = []
+    for change, unit, wrong_from in (
+        ("dose_fraction", "of the dose", {1.0: 2, 0.5: 4, 0.25: 14, 0.1: 18}),
+        ("rotation", "degrees", {0.0: 2, -5.0: 3, -10.0: 5}),
+    ):
+        for place, (severity, n_wrong) in enumerate(wrong_from.items()):
+            for case in range(20):
+                right = 0.9 if case >= n_wrong else 0.1
+                rows.append(
+                    response_row(
+                        **shared, case_id=f"{case:05d}-00000000", patient_id=f"p{case}", label=case % 2, epsilon=None,
+                        severity=severity, unit=unit, preset=change, attack=change, unchanged=not place,
+                        probability=right if case % 2 else 1 - right, jnd_p95=4.0 * place, linf=0.01 * place,
+                    )
+                )  # fmt: skip
+    frame = pd.concat([run.frame, to_frame(rows)], ignore_index=True)
+    told = [
+        {"name": "dose_fraction", "title": "dose fraction", "unit": "of the dose", "severities": [1.0, 0.5, 0.25, 0.1]},
+        {"name": "rotation", "title": "rotation", "unit": "degrees", "severities": [0.0, -5.0, -10.0]},
+    ]
+    kinds = run.meta.get("kinds", {}) | {"changes": told}
+    return Responses(frame, run.meta | {"kinds": kinds})
+
+
+EVERY = {made.__name__: made for made in (attacked, stored, repeated, of_classes, of_findings, defended, everyday)}

@@ -60,12 +60,13 @@ def physical_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
         frame: rows of physical changes, compact.
 
     Returns:
-        n images answered, n_failed that were not; accuracy and, of the positive class against all others, sensitivity
-        and specificity, each with `_low` and `_high` (see `shares.shares`: by patient); auc with its interval; ece, the
-        expected calibration error; difference, the accuracy less that of the unchanged images, with its interval and
-        p_patient, paired image by image (`paired.compare`); of the n_right images that are right unchanged how many are
-        lost, of these missed (the positive class not called) and false_alarms (another called positive), of the others
-        how many are gained; medians over images of what the change moved (`SEEN`). `change` is the preset of the rows.
+        n images answered, n_failed that were not; accuracy and, of the positive class against all others,
+        sensitivity and specificity, each with `_low` and `_high` (see `shares.shares`: by patient); auc with its
+        interval; ece, the expected calibration error; difference, the accuracy less that of the unchanged images,
+        with its interval and p_patient, paired image by image (`paired.compare`; without them at the severity that
+        changes nothing); of the n_right images that are right unchanged how many are lost, of these missed (the
+        positive class not called) and false_alarms (another called positive), of the others how many are gained;
+        medians over images of what the change moved (`SEEN`). `change` is the preset of the rows.
     """
     rows = [row for names, group in groups(frame, GROUP) for row in _accuracies(names, group)]
     return pd.DataFrame(rows, columns=ACCURACY)
@@ -89,8 +90,13 @@ def _accuracies(names: dict[str, Any], rows: pd.DataFrame) -> Iterator[dict[str,
             "n_failed": int(n_failed),
             **_rates(group),
             **_paired(mine, clean),
+            **(_NO_INTERVAL if severity == identity else {}),
             **{name: float(group[name].median()) for name in SEEN},
         }
+
+
+_NO_INTERVAL = {"difference_low": np.nan, "difference_high": np.nan, "p_patient": np.nan, "method": ""}
+"""Of the images that are unchanged: their difference from themselves is 0, and no estimate."""
 
 
 def _named(names: dict[str, Any]) -> dict[str, Any]:

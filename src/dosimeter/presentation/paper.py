@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dosimeter.analysis.names import attack_title, model_name, place, storage_name
+from dosimeter.analysis.names import attack_title, change_title, model_name, place, storage_name
 from dosimeter.analysis.wording import is_marked, records
 from dosimeter.presentation.numbers import DASH, count, dose, is_missing
 
@@ -258,6 +258,10 @@ def _fixed(scale: float, decimals: int) -> Callable[[Any], str]:
     return lambda value: DASH if is_missing(value) else f"{scale * float(value):.{decimals}f}"
 
 
+def _severity(value: Any) -> str:
+    return DASH if is_missing(value) else f"{'-' if value < 0 else ''}{dose(abs(float(value)))}"
+
+
 def _thousandths(value: Any) -> str:
     return DASH if is_missing(value) else dose(1000 * float(value))
 
@@ -278,8 +282,10 @@ KINDS = {
     "words": Kind(_words, _words, words=True),
     "model": Kind(lambda value: model_name(value), _words, words=True),
     "attack": Kind(lambda value: attack_title(str(value)), _words, words=True),
+    "change": Kind(lambda value: change_title(str(value)), _words, words=True),
     "storage": Kind(lambda value: storage_name(str(value)), _words, words=True),
     "epsilon": Kind(dose, dose),
+    "severity": Kind(_severity, _severity),
     "count": Kind(count, count),
     "percent": Kind(_fixed(100, 1), _fixed(100, 0)),
     "points": Kind(_signed, _signed),
@@ -292,31 +298,35 @@ KINDS = {
 }
 """By the `kind` of a field."""
 
-_LARGEST = "epsilon_max"
+_MEDIANS = ("thousandths", "significant", "severity")
+"""Kinds of fields whose value, or bound, may lie beyond what was asked."""
 
 
 def entry(field: Field, row: Mapping[str, Any]) -> Entry:
-    """Return the cell of a row; a median beyond what was asked is above the largest epsilon."""
+    """Return the cell of a row; a median beyond what was asked is above the largest epsilon, or beyond the severity."""
     kind = KINDS[field.kind]
     value = kind.write(row.get(field.name))
     low, high = field.low or f"{field.interval}_low", field.high or f"{field.interval}_high"
     interval = ""
-    censored = row.get("censored") is not None and field.interval and field.kind in ("thousandths", "significant")
-    scale = kind.write(_largest(field, row)) if censored else ""
+    censored = row.get("censored") is not None and field.interval and field.kind in _MEDIANS
+    beyond = _beyond(field, row) if censored else ""
     if censored and row.get("censored"):
-        value = f">{scale}"
+        value = beyond
     if field.interval or field.low:
         bounds = [row.get(low), row.get(high)]
         if censored and row.get("high_censored") and not is_missing(bounds[0]):
-            interval = f"{kind.bound(bounds[0])} to >{scale}"
+            interval = f"{kind.bound(bounds[0])} to {beyond}"
         elif not any(map(is_missing, bounds)):
-            between = " to " if field.kind == "points" else "–"
+            between = " to " if field.kind in ("points", "severity") else "–"
             interval = between.join(map(kind.bound, bounds))
     attacked = field.attacked and not kind.words and field.kind not in ("count", "epsilon") and row.get("epsilon") != 0
     sign = MARKS.get(str(row.get("evaluation")), "") if attacked and is_marked(row.get("evaluation")) else ""
     return Entry(value, interval, sign if value != DASH else "")
 
 
-def _largest(field: Field, row: Mapping[str, Any]) -> float:
-    """Return the largest epsilon asked, in the unit of the field."""
-    return float(row[_LARGEST]) * (255 if field.name == "grey_levels" else 1)
+def _beyond(field: Field, row: Mapping[str, Any]) -> str:
+    """Return what is said of a median beyond the largest epsilon, or the farthest severity, that was asked."""
+    write = KINDS[field.kind].write
+    if field.kind == "severity":
+        return f"beyond {write(row['severity_max'])}"
+    return f">{write(float(row['epsilon_max']) * (255 if field.name == 'grey_levels' else 1))}"

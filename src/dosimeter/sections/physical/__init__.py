@@ -12,6 +12,7 @@ from dosimeter.presentation.numbers import plural
 from dosimeter.presentation.section import Drawing, Page, Panel, Reading, Rows, Section
 from dosimeter.presentation.values import plain
 from dosimeter.sections.physical.figures import CAPTIONS, MOST_DRAWN, equal_figure, severity_curves
+from dosimeter.sections.physical.for_paper import PAPER
 from dosimeter.sections.physical.page import MEANT, accuracy_views, ranking_views
 from dosimeter.sections.physical.sentences import assumptions, sentences
 
@@ -30,6 +31,7 @@ class Physical(Section):
         "equal_visibility": "What each physical change costs, and what the attack costs that may be seen as well.",
         "attack_losses": "What attacks cost beside how far they may be seen: share of right answers lost, and JND.",
     }
+    paper: ClassVar = PAPER
     unattacked: ClassVar = ("physical_accuracy", "physical_ranking")
     measures = True
 
