@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from every_table import everyday
 from pages import write_responses
 from response_factory import make_responses
 
+from dosimeter.analysis import names
 from dosimeter.analysis.paired import compare as paired_compare
+from dosimeter.analysis.wording import records
 from dosimeter.cli import main
 from dosimeter.cli.compare import labels
-from dosimeter.comparison.compare import COLUMNS, Comparison, compare, in_force, lines, quoted
+from dosimeter.comparison.compare import COLUMNS, PHYSICAL, Comparison, compare, in_force, lines, quoted
 from dosimeter.comparison.page import as_json, render
 from dosimeter.comparison.write import write
 from dosimeter.errors import DosimeterError
-from dosimeter.record.table import Responses, compact
+from dosimeter.record.table import Responses, compact, responses_of
 
 NETWORKS: dict[str, Any] = {
     "cohorts": {"xray-268": "xray"},
@@ -193,3 +196,44 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert labels([tmp_path / "x" / "run", tmp_path / "y" / "run", tmp_path / "z"]) == ["run (1)", "run (2)", "z"]
+
+
+# --- physical changes
+
+
+def changed(frame: pd.DataFrame, meta: dict[str, Any]) -> Responses:
+    with names.of(meta):
+        return responses_of(compact(frame), meta)
+
+
+def test_physical_changes_are_compared_severity_by_severity() -> None:
+    made = everyday()
+    frame = made.frame.copy()
+    lost = (frame["preset"] == "dose_fraction") & (frame["severity"] == 0.5) & (frame["case_id"] < "00010")
+    frame.loc[lost, "correct"] = False
+    frame.loc[lost, "predicted"] = 1 - frame.loc[lost, "label"]
+    runs = ("old", changed(made.frame, made.meta)), ("new", changed(frame, made.meta))
+    found = compared(*runs)
+    assert list(found.physical.columns) == PHYSICAL
+    rows = {(row["change"], row["severity"]): row for row in records(found.physical)}
+    assert set(rows) == {("dose_fraction", each) for each in (1.0, 0.5, 0.25, 0.1)} | {
+        ("rotation", each) for each in (0.0, -5.0, -10.0)
+    }
+    row = rows.pop(("dose_fraction", 0.5))
+    was = frame.loc[lost, "case_id"].nunique() - 4  # four of the ten were wrong before
+    assert (row["right_alone"], row["right_alone_against"]) == (0, was)
+    assert row["difference"] == pytest.approx(-was / 20)
+    assert row["p_mcnemar"] == pytest.approx(2 * 0.5**was)
+    assert {each["difference"] for each in rows.values()} == {0}
+    assert len(found.table) == len(compared(("old", runs[0][1]), ("new", runs[0][1])).table)  # attacks are as they were
+    with in_force(runs):
+        assert "new: physical changes, compared at 7 severities on the page: dose fraction, rotation." in lines(found)
+        assert "Physical changes" in render(found)
+        assert [each["severity"] for each in as_json(found)["physical"]] == list(found.physical["severity"])
+
+
+def test_runs_without_physical_changes_say_nothing_of_them(old: Responses) -> None:
+    found = compared(("old", old), ("new", old))
+    assert found.physical.empty
+    with in_force([("old", old), ("new", old)]):
+        assert "Physical changes" not in render(found)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from dosimeter.analysis.base import APART, CURVE, answered, groups
 from dosimeter.analysis.curves import fgsm_accuracy
-from dosimeter.analysis.paired import PAIRABLE, Curves, Series
+from dosimeter.analysis.paired import NUMBERS, PAIRABLE, Curves, Series
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.record.compact import quick_text
 from dosimeter.record.table import Responses
@@ -98,6 +98,37 @@ def differences(frame: pd.DataFrame, against: pd.DataFrame) -> pd.DataFrame:
     """
     found = list(_other(_on_grid(frame), _on_grid(against)))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*_KEYS, *COLUMNS])
+
+
+def physical_differences(physical: pd.DataFrame, against: pd.DataFrame) -> pd.DataFrame:
+    """Return what `differences` does, of physical changes: at each severity that both runs have of a change.
+
+    Args:
+        physical: rows of physical changes, compact.
+        against: another run's.
+
+    Returns:
+        `change`, `severity` and `unit` stand in place of preset and epsilon; p_holm is adjusted for the severities of
+        a change.
+    """
+    others = dict(iter(against.groupby(["preset", "unit"], observed=True)))
+    found = [
+        table.assign(unit=str(unit))
+        for (change, unit), rows in physical.groupby(["preset", "unit"], observed=True)
+        if (change, unit) in others
+        for table in _other(_of_severities(rows), _of_severities(others[change, unit]))
+    ]
+    table = (
+        pd.concat(found, ignore_index=True)
+        if found
+        else pd.DataFrame(columns=[*_KEYS, "modality", "against", *NUMBERS, "unit"])
+    )
+    return table.rename(columns={"preset": "change", "epsilon": "severity"})
+
+
+def _of_severities(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the answers to one physical change with the severity where a curve has its epsilon."""
+    return rows[rows["status"] == "ok"].assign(epsilon=lambda each: each["severity"])
 
 
 def _named(rows: pd.DataFrame, name: str) -> Iterator[pd.DataFrame]:

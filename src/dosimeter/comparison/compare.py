@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from dosimeter.analysis import names
-from dosimeter.analysis.against import differences
+from dosimeter.analysis.against import differences, physical_differences
 from dosimeter.analysis.base import APART, CURVE, MODEL
 from dosimeter.analysis.checks import VERDICTS
-from dosimeter.analysis.names import WORST_CASE, attack_title, model_name
+from dosimeter.analysis.names import WORST_CASE, attack_title, change_title, model_name
 from dosimeter.analysis.paired import NUMBERS
 from dosimeter.analysis.sharing import Shared, shared_cases
 from dosimeter.analysis.wording import is_marked, records
@@ -22,6 +22,10 @@ from dosimeter.report.quoted import Quoted
 
 NAMES = [*CURVE, *APART]
 COLUMNS = ["run", "reference", *NAMES, "against", "epsilon", *NUMBERS, "evaluation", "modality"]
+PHYSICAL = [
+    *("run", "reference", *("change" if name == "preset" else name for name in NAMES), "against", "severity", "unit"),
+    *(*NUMBERS, "modality"),
+]
 
 
 class Side(NamedTuple):
@@ -38,12 +42,15 @@ class Comparison(NamedTuple):
         sides: the runs; the first is the reference, with which the others are compared.
         shared: the test images that each other run shares with the reference.
         table: one row for each other run, series and epsilon, the columns `COLUMNS`.
+        physical: one for each other run, physical change and severity, the columns `PHYSICAL`; p_holm is adjusted for
+            the severities of a change.
         headline: the epsilon that is quoted, None where there is none above 0 that all have.
     """
 
     sides: list[Side]
     shared: list[Shared]
     table: pd.DataFrame
+    physical: pd.DataFrame
     headline: float | None
 
 
@@ -66,7 +73,8 @@ def compare(runs: Sequence[tuple[str, Responses]]) -> Comparison:
     shared = [shared_cases(reference, other, names=(first, label)) for label, other in others]
     sides = [Side(label, Quoted(each)) for label, each in runs]
     table = pd.concat([_differences(sides[0], other) for other in sides[1:]], ignore_index=True)
-    return Comparison(sides, shared, table, _headline(sides, table))
+    physical = pd.concat([_of_changes(sides[0], other) for other in sides[1:]], ignore_index=True)
+    return Comparison(sides, shared, table, physical, _headline(sides, table))
 
 
 def in_force(runs: Sequence[tuple[str, Responses]]) -> AbstractContextManager[None]:
@@ -89,6 +97,11 @@ def _differences(reference: Side, other: Side) -> pd.DataFrame:
     found = found.assign(run=other.label, reference=reference.label)
     marks = [_verdict(row, reference, other) if row["epsilon"] > 0 else "" for row in records(found)]
     return found.assign(evaluation=marks)[COLUMNS]
+
+
+def _of_changes(reference: Side, other: Side) -> pd.DataFrame:
+    found = physical_differences(other.run.physical_rows, reference.run.physical_rows)
+    return found.assign(run=other.label, reference=reference.label)[PHYSICAL]
 
 
 def _verdict(row: dict[str, Any], reference: Side, other: Side) -> str:
@@ -140,6 +153,10 @@ def lines(found: Comparison) -> Iterator[str]:
     for row in records(quoted(found)):
         mark = f" [{row['evaluation']}]" if is_marked(row["evaluation"]) else ""
         yield f"{row['run']}: {who(row)}: {attacked(row)}: {difference(row)}{mark}"
+    for side in found.sides[1:]:
+        if len(mine := found.physical[found.physical["run"] == side.label]):
+            changes = ", ".join(change_title(str(name)) for name in mine["change"].unique())
+            yield f"{side.label}: physical changes, compared at {len(mine)} severities on the page: {changes}."
 
 
 def attacked(row: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dosimeter.analysis.names import model_name, series_name
+from dosimeter.analysis.names import change_title, model_name, series_name, storage_name
 from dosimeter.analysis.wording import is_marked, records
 from dosimeter.comparison.compare import Comparison, attacked, quoted, who
 from dosimeter.comparison.figures import overlays
@@ -23,7 +23,7 @@ class Line(NamedTuple):
     run: str
     who: str
     attack: str
-    epsilon: str
+    at: str
     n: str
     reference: str
     accuracy: str
@@ -48,6 +48,7 @@ def render(found: Comparison) -> str:
         first=[_line(row) for row in records(quoted(found))],
         figures=[(each.title, each.caption, _data_url(each.figure)) for each in overlays(found)],
         every=[_line(row) for row in records(found.table)],
+        physical=[_of_change(row) for row in records(found.physical)],
         methods=methods,
     )
     units = {unit_of(side.run.responses.frame, side.run.meta) for side in found.sides}
@@ -68,14 +69,28 @@ def _facts(label: str, meta: dict[str, Any]) -> dict[str, str]:
 
 
 def _line(row: dict[str, Any]) -> Line:
+    """Return a row of the comparison under attack."""
+    clean = row["epsilon"] == 0
+    attack = attacked(row).partition(",")[0] if clean else series_name(str(row["preset"]), str(row["storage"]))
+    return _worded(row, attack, dose(row["epsilon"]))
+
+
+def _of_change(row: dict[str, Any]) -> Line:
+    """Return a row of the comparison under physical changes."""
+    stored = "" if row["storage"] == "float" else f", {storage_name(str(row['storage']))}"
+    return _worded(
+        {**row, "evaluation": ""}, f"{change_title(str(row['change']))}{stored}", f"{row['severity']:g} {row['unit']}"
+    )
+
+
+def _worded(row: dict[str, Any], attack: str, at: str) -> Line:
     missing = pd.isna(row["difference_low"])
     low, high = (100 * row[f"difference_{end}"] for end in ("low", "high"))
-    clean = row["epsilon"] == 0
     return Line(
         row["run"],
         who(row),
-        attacked(row).partition(",")[0] if clean else series_name(str(row["preset"]), str(row["storage"])),
-        dose(row["epsilon"]),
+        attack,
+        at,
         count(row["n_common"]),
         percent(row["accuracy_against"]),
         percent(row["accuracy"]),
@@ -99,14 +114,19 @@ def _data_url(figure: Figure) -> str:
 
 def as_json(found: Comparison) -> dict[str, Any]:
     """Return all of it as JSON types; what is undefined is None."""
-    table = found.table.astype(object).where(found.table.notna(), None)
     return {
         "runs": [_facts(side.label, side.run.meta) for side in found.sides],
         "reference": found.sides[0].label,
         "shared": {side.label: each._asdict() for side, each in zip(found.sides[1:], found.shared, strict=True)},
         "headline_epsilon": found.headline,
-        "differences": [{name: _plain(value) for name, value in row.items()} for row in records(table)],
+        "differences": _records(found.table),
+        "physical": _records(found.physical),
     }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    known = table.astype(object).where(table.notna(), None)
+    return [{name: _plain(value) for name, value in row.items()} for row in records(known)]
 
 
 def _plain(value: Any) -> Any:

@@ -40,6 +40,11 @@ class Quoted:
         """Metrics without attack, see `clean.clean_metrics`."""
         return without_scores(clean_metrics(self.responses.frame), self.responses.meta)
 
+    @property
+    def physical_rows(self) -> pd.DataFrame:
+        """The rows of physical changes."""
+        return self._rows.physical
+
     @cached_property
     def physical(self) -> pd.DataFrame:
         """Accuracy at every severity of each physical change, see `physical.physical_accuracy`."""
