@@ -90,6 +90,35 @@ def test_what_was_not_asked_is_not_there_and_what_was_is() -> None:
     assert told == {"flips kept by a file": "from 1.02 grey levels", "would be seen": "possibly"}
 
 
+@pytest.mark.parametrize(
+    ("changes", "name", "value", "note", "said"),
+    [
+        ({}, "half lost to rotation, first of 3 physical changes", "-10 degrees", "95 % interval -5 to beyond -20",
+         "; half lost under rotation at -10 degrees"),
+        ({"high_censored": False}, "half lost to rotation, first of 3 physical changes", "-10 degrees",
+         "95 % interval -5 to -15", "; half lost under rotation at -10 degrees"),
+        ({"censored": True}, "half lost to an everyday change", "no",
+         "3 physical changes asked; most, 16.7 %, under rotation at -20 degrees",
+         "; half lost under none of 3 physical changes"),
+        ({"n": 0}, None, None, None, ""),
+    ],
+)  # fmt: skip
+def test_the_physical_change_that_breaks_first_is_on_the_first_screen(
+    changes: dict[str, Any], name: str | None, value: str | None, note: str | None, said: str
+) -> None:
+    everyday = {
+        "change": "rotation", "unit": "degrees", "n": 18, "n_changes": 3, "censored": False, "high_censored": True,
+        "severity50": {"value": -10.0, "low": -5.0, "high": -15.0}, "severity_max": -20.0, "lost_max": 1 / 6,
+    }  # fmt: skip
+    given = result(everyday=everyday | changes)
+    (card,) = cards([given])
+    facts = [tuple(fact)[:3] for fact in card.facts[3:]]
+    assert facts == ([(name, value, note)] if name else [])
+    (line,) = list(lines({"status": "complete", "phantom": False, "results": [given]}))
+    assert ("half lost" in line) == bool(said)
+    assert said in line
+
+
 def test_of_many_classifiers_the_most_fragile_come_first_and_all_stand_in_a_table() -> None:
     found = cards([result(half, model=f"net {half}") for half in (5.0, 0.2, None, 1.0, 9.0, 3.0)])
     assert [card.order for card in found] == [0.2, 1.0, 3.0, 5.0, 9.0, float("inf")]

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from dosimeter.analysis import names
-from dosimeter.analysis.names import PUBLISHED, WORST_CASE, attack_title, family, model_name
+from dosimeter.analysis.names import PUBLISHED, WORST_CASE, attack_title, change_title, family, model_name
 from dosimeter.analysis.wording import TO_A_STEP, n_images, unmet
 from dosimeter.errors import DosimeterError
 from dosimeter.files import json_in
+from dosimeter.presentation.numbers import dose, plural
 
 NOT_EXAMINED = "NOT EXAMINED"
 
@@ -54,7 +55,22 @@ def _line(result: Mapping[str, Any]) -> str:
     who = (
         f"{model_name(result['model'])} on {result['cohort']} ({result['protocol']} protocol, {n_images(result['n'])})"
     )
-    return f"{verdict}: {who}: {half_said(attack)}; {_worst(worst)}{because}"
+    return f"{verdict}: {who}: {half_said(attack)}; {_worst(worst)}{_everyday(result.get('everyday'))}{because}"
+
+
+def _everyday(first: Mapping[str, Any] | None) -> str:
+    """Return which physical change breaks it first; "" where none was asked, or no answer was right."""
+    if first is None or not first["n"]:
+        return ""
+    if first["censored"]:
+        return f"; half lost under none of {plural(first['n_changes'], 'physical change')}"
+    where = at_severity(first["severity50"]["value"], first["unit"])
+    return f"; half lost under {change_title(first['change'])} at {where}"
+
+
+def at_severity(value: float, unit: str) -> str:
+    """Return a severity of a physical change with its unit."""
+    return f"{'-' if value < 0 else ''}{dose(abs(value))} {unit}"
 
 
 def judged_of(result: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -6,10 +6,10 @@ The last lines of a command say the same (`report.answer`), from the same number
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dosimeter.analysis.names import WORST_CASE, attack_title, model_name, storage_name
+from dosimeter.analysis.names import WORST_CASE, attack_title, change_title, model_name, storage_name
 from dosimeter.analysis.wording import n_images, unmet
-from dosimeter.presentation.numbers import percent, percent_range
-from dosimeter.report.answer import NOT_EXAMINED, chosen, judged_of
+from dosimeter.presentation.numbers import percent, percent_range, plural
+from dosimeter.report.answer import NOT_EXAMINED, at_severity, chosen, judged_of
 from dosimeter.units import GREY_LEVELS_8BIT
 
 MOST = 4
@@ -58,15 +58,14 @@ def _card(result: Mapping[str, Any]) -> Card:
     half = None if attack is None else attack["grey_levels"]["value"]
     censored = attack is not None and bool(attack["epsilon50"]["censored"])
     order = float("inf") if half is None else float(half)
+    facts = _half(attack), _worst(result), _clean(result), _stored(result), _seen(result, half), _everyday(result)
     return Card(
         name=model_name(result["model"]),
         where=f"{result['cohort']}, {result['protocol']} protocol, {n_images(result['n'])}",
         verdict=verdict,
         because=unmet(judged["because"]) if judged and judged["because"] else "",
         sentence=_sentence(half, censored=censored, verdict=verdict, attacked=attack is not None),
-        facts=tuple(
-            filter(None, (_half(attack), _worst(result), _clean(result), _stored(result), _seen(result, half)))
-        ),
+        facts=tuple(filter(None, facts)),
         order=order,
     )
 
@@ -143,3 +142,25 @@ def _seen(result: Mapping[str, Any], half: float | None) -> Fact | None:
     said = "hardly" if jnd < ONE_JND else "possibly"
     note = f"a display model, not readers: {jnd:.1f} JND at epsilon {nearest['epsilon']:.3g}"
     return Fact("would be seen", said, note)
+
+
+def _everyday(result: Mapping[str, Any]) -> Fact | None:
+    """Return which physical change breaks it first, or that none of those asked does."""
+    first = result.get("everyday")
+    if first is None or not first["n"]:
+        return None
+    title, unit, farthest = change_title(first["change"]), first["unit"], first["severity_max"]
+    asked = plural(first["n_changes"], "physical change")
+    if first["censored"]:
+        most = f"most, {percent(first['lost_max'])}, under {title} at {at_severity(farthest, unit)}"
+        return Fact("half lost to an everyday change", "no", f"{asked} asked; {most}")
+    half = first["severity50"]
+    interval = "no interval"
+    if half["low"] is not None:
+        high = (
+            f"beyond {at_severity(farthest, '').strip()}"
+            if first["high_censored"]
+            else at_severity(half["high"], "").strip()
+        )
+        interval = f"95 % interval {at_severity(half['low'], '').strip()} to {high}"
+    return Fact(f"half lost to {title}, first of {asked}", at_severity(half["value"], unit), interval)

@@ -8,9 +8,10 @@ import pandas as pd
 
 from dosimeter.analysis.equal_visibility import attack_losses, equal_visibility
 from dosimeter.analysis.physical import physical_accuracy, physical_ranking
+from dosimeter.analysis.wording import records
 from dosimeter.presentation.numbers import plural
-from dosimeter.presentation.section import Drawing, Page, Panel, Reading, Rows, Section
-from dosimeter.presentation.values import plain
+from dosimeter.presentation.section import Drawing, Keys, Page, Panel, Reading, Rows, Section
+from dosimeter.presentation.values import estimate, number, of_keys, plain
 from dosimeter.sections.physical.figures import CAPTIONS, MOST_DRAWN, equal_figure, severity_curves
 from dosimeter.sections.physical.for_paper import PAPER
 from dosimeter.sections.physical.page import MEANT, accuracy_views, ranking_views
@@ -85,6 +86,31 @@ class Physical(Section):
         ranking, accuracy, equal = (plain(run.firsts[name]) for name in names)
         said = sentences(run.firsts)
         return {"physical": {"ranking": ranking, "accuracy": accuracy, "equal_visibility": equal, "said": said}}
+
+    def of_classifier(self, run: Reading, keys: Keys) -> dict[str, Any]:
+        """Return everyday: of images as floats, the change that breaks it first, or else the one that costs most.
+
+        severity50 is where half of the n right answers are lost, censored if that is beyond severity_max, the farthest
+        severity asked; lost_max is the share lost there; n_changes were asked.
+        """
+        if not self.is_there(run):
+            return {}
+        ranking = of_keys(run.firsts["physical_ranking"], keys)
+        floats = records(ranking[ranking["storage"] == "float"].sort_values("place", kind="stable"))
+        return {"everyday": _everyday(floats[0], len(floats))} if floats else {}
+
+
+def _everyday(row: dict[str, Any], n_changes: int) -> dict[str, Any]:
+    return {
+        "change": row["change"],
+        "unit": row["unit"],
+        "n": int(row["n"]),
+        "n_changes": n_changes,
+        "severity50": estimate(row, "severity50"),
+        "censored": bool(row["censored"]),
+        "high_censored": bool(row["high_censored"]),
+        **{name: number(row[name]) for name in ("severity_max", "lost_max", "jnd50")},
+    }
 
 
 ENTRY: Section = Physical()
