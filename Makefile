@@ -62,7 +62,8 @@ test: $(if $(FAST),setup,lint)
 ifneq ($(FAST),)
 	$(PYTEST) -m "$(CHOSEN)" @tests/fast.txt
 else
-	$(PYTEST) -m "$(CHOSEN)" --cov --cov-fail-under=95
+	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover --source src/dosimeter --fail-under 95 --skip-covered \
+		-m pytest $(SIDE_BY_SIDE) -m "$(CHOSEN)"
 ifdef DOSIMETER_DATA
 	$(BIN)/python -m pytest -m "real$(if $(filter slow,$(ARGS)),, and not slow)"
 endif

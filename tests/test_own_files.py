@@ -40,8 +40,6 @@ from dosimeter.report import redraw
 from dosimeter.report.build import build_tables
 from dosimeter.study.run import run_study
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 Facts = dict[str, Any]
 
 

@@ -21,8 +21,6 @@ from dosimeter.cli.app import app
 from dosimeter.errors import DosimeterError
 from dosimeter.record import table as responses
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 ATTACK = '''
 from dataclasses import dataclass
 from typing import Literal

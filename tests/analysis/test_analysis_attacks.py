@@ -34,8 +34,6 @@ from dosimeter.record.kinds import AttackKind
 from dosimeter.record.table import Responses, to_frame
 from dosimeter.report.build import build_tables
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 GRID = (0.0, 0.003, 0.009)
 WRONG = {  # preset: case: at which epsilons of the grid its answer is wrong
     "sound": {"a": (0.003,), "b": (), "c": (0.009,), "d": (0.0, 0.003, 0.009)},

@@ -39,8 +39,6 @@ from dosimeter.sections.findings import SeveralFindings
 from dosimeter.sections.physical import Physical
 from dosimeter.sections.subgroups import Subgroups
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 SMALL: dict[str, Any] = {"cohorts": {"xray-268": "xray"}, "epsilons": (0.0, 1e-3, 9e-3), "n_cases": 8}
 ANSWERS = {  # case: label, probability of class 1 at epsilon 0, 0.003 and 0.009
     "a": (1, (0.9, 0.7, 0.4)),

@@ -16,8 +16,6 @@ from dosimeter.examinations.gradients import declared
 from dosimeter.models.base import Classifier
 from dosimeter.models.transforms import Transform
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 SOUND = ("pgd", "random_sign")
 
 

@@ -23,8 +23,6 @@ from dosimeter.analysis.intervals import (
     wilson,
 )
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 Z = NormalDist().inv_cdf(0.975)
 
 

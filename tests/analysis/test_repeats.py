@@ -28,8 +28,6 @@ from dosimeter.report.html import render
 from dosimeter.sections.repeats.figures import repeated_curves
 from dosimeter.sections.repeats.page import repeat_tables
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 EPSILONS = (0.0, 1e-3, 3e-3, 9e-3, 0.08)
 STORED = ("survival", "deployed_epsilon", "deployed_median")
 SEEDED = ("clean_metrics", "confusion", "fgsm_accuracy", "probability_drop", "flip_epsilon", "epsilon50", "training")

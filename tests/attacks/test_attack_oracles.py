@@ -27,8 +27,6 @@ from dosimeter.attacks.known.square import Square
 from dosimeter.attacks.losses import margin
 from dosimeter.errors import DosimeterError
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 CHANNELS = ("tied", "free")
 both_ways = pytest.mark.parametrize("channels", CHANNELS)
 

@@ -8,8 +8,6 @@ import pytest
 
 from dosimeter.analysis.evaluation import evaluate, overall, rules
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "evaluation.md"
 ATTACKS = ("pgd", "square", "random_sign")
 

@@ -20,8 +20,6 @@ from dosimeter.record.compact import compact
 from dosimeter.record.table import Responses
 from dosimeter.report.build import build_tables
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 SIZE_PX = 32
 NAMES = ("opacity", "effusion", "pacemaker")
 

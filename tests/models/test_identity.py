@@ -19,8 +19,6 @@ from torch.nn import functional
 import dosimeter as dm
 from dosimeter.models.preprocessing import PREPROCESSINGS, Preprocessing
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 SCALE = 1.0
 Change = Callable[[Tensor], Tensor]
 

@@ -37,8 +37,6 @@ from dosimeter.sweeps.flips import FLIP_TOLERANCE
 from dosimeter.sweeps.plan import Setting, plan_cells
 from dosimeter.units import Epsilon
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 SIZES = [(37, 53), (64, 41), (20, 90)]
 NATIVE = dm.ThreatModel(native=True)
 FILES = [name for name, storage in storages().items() if storage.encode is not None]

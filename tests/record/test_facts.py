@@ -29,8 +29,6 @@ from dosimeter.report.build import build_tables
 from dosimeter.report.html import render
 from dosimeter.study.run import run_study
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 Facts = dict[str, Any]
 Keys = tuple[str | int, ...]
 

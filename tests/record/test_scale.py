@@ -27,8 +27,6 @@ from dosimeter.report import redraw
 from dosimeter.report.build import build_tables
 from dosimeter.sections.figures.training import roc_curves
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 EPSILONS = (0.0, 1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3, 7e-3, 8e-3, 9e-3)
 N_CASES = 6_000
 

@@ -13,10 +13,7 @@ from dosimeter.record import table as responses
 from dosimeter.replay.replay import Replay
 from dosimeter.study.run import run_study
 
-pytestmark = [
-    pytest.mark.usefixtures("tiny_networks", "no_report"),
-    pytest.mark.no_cover,
-]  # what these run others run too
+pytestmark = pytest.mark.usefixtures("tiny_networks", "no_report")
 
 
 def test_replayed_images_are_those_that_were_evaluated(image_folder: Path, tmp_path: Path) -> None:

@@ -29,8 +29,6 @@ from dosimeter.report.figures import FigureFile
 from dosimeter.report.html import MAX_BYTES, embed, render
 from dosimeter.sections.tables.views import all_tables
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 Tables = dict[str, pd.DataFrame]
 
 HOSTILE = "<script>alert(1)</script>"

@@ -15,8 +15,6 @@ from dosimeter.report.html import MAX_BYTES, render
 from dosimeter.sections.attacks.page import attack_tables
 from dosimeter.sections.attacks.sentences import attack_sentences
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -10,8 +10,6 @@ from dosimeter.record.table import Responses
 from dosimeter.report import summarise
 from dosimeter.report.build import build_tables
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 
 def test_a_network_whose_every_image_failed_makes_the_run_incomplete() -> None:
     run = make_responses(cohorts={"xray-268": "xray"}, epsilons=(0.0, 0.009), n_cases=8)

@@ -23,8 +23,6 @@ from dosimeter.sections.attacks.figures import security_curves, transfer_matrice
 from dosimeter.sections.figures.curves import accuracy_curves
 from dosimeter.sections.tables.views import all_tables
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 SETTINGS: dict[str, Any] = {
     "cohorts": {"phantom-xray": "xray"}, "epsilons": (0.0, 1e-3, 3e-3, 9e-3), "n_cases": 8, "error_row": False,
     "refine": False,

@@ -32,8 +32,6 @@ from dosimeter.sections.attacks.figures import class_flip_curves, security_curve
 from dosimeter.sections.attacks.sentences import attack_sentences
 from dosimeter.sections.figures.curves import accuracy_curves
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 EPSILONS = (0.0, 1e-3, 3e-3, 8e-3, 9e-3, 0.08)
 SMALL: dict[str, Any] = {"epsilons": EPSILONS, "n_cases": 8, "error_row": False, "refine": False}
 OTHERS: dict[str, dict[str, Any]] = {

@@ -39,8 +39,6 @@ from dosimeter.sections.storage.page import storage_tables
 from dosimeter.sections.tables.views import all_tables
 from dosimeter.sections.visibility.page import visibility_tables
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 Tables = dict[str, pd.DataFrame]
 EPSILONS = (0.0, 1e-3, 3e-3, 9e-3, 0.08)
 

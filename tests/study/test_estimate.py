@@ -19,8 +19,6 @@ from dosimeter.study.run import run_study
 from dosimeter.study.trials import plan_trials
 from dosimeter.study.workload import Work, passes_of, work_of
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 EPSILONS = "0.001,0.003,0.009,0.03,0.08"
 
 

@@ -20,8 +20,6 @@ from dosimeter.progress import Progress
 from dosimeter.study.run import run_study
 from dosimeter.study.trials import plan_trials
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 WHO = "Jane Doe"
 
 

@@ -101,7 +101,6 @@ def test_running_again_computes_nothing_and_a_changed_input_reuses_nothing(
     assert set(table.epsilon) == {0.0, 0.002}
 
 
-@pytest.mark.no_cover  # what it runs others run too
 @pytest.mark.usefixtures("only_tables")
 def test_same_seed_same_tables(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("one", "two"):
@@ -111,7 +110,6 @@ def test_same_seed_same_tables(image_folder: Path, tmp_path: Path, monkeypatch: 
         assert table.read_bytes() == (tmp_path / "two" / "tables" / table.name).read_bytes()
 
 
-@pytest.mark.no_cover  # what it runs others run too
 @pytest.mark.usefixtures("only_tables")
 def test_a_study_killed_with_sigkill_goes_on_where_it_was(image_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"

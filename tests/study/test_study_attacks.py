@@ -13,10 +13,7 @@ from dosimeter.record import table as responses
 from dosimeter.study.config import load_config
 from dosimeter.study.run import run_study
 
-pytestmark = [
-    pytest.mark.usefixtures("tiny_networks", "no_report"),
-    pytest.mark.no_cover,
-]  # what these run others run too
+pytestmark = pytest.mark.usefixtures("tiny_networks", "no_report")
 
 
 def test_attacks_are_swept_beside_the_presets_and_resumed(image_folder: Path, tmp_path: Path) -> None:

@@ -24,8 +24,6 @@ from dosimeter.record.table import Responses
 from dosimeter.study.config import StudyConfig
 from dosimeter.study.run import run_study
 
-pytestmark = pytest.mark.no_cover  # what these run others run too
-
 pytest.importorskip("numba")
 
 
