@@ -11,9 +11,10 @@ from fastapi import APIRouter, Query, Response
 from torch import Tensor
 
 from dosimeter.analysis.flips import flip_epsilon
-from dosimeter.analysis.names import attack_title, model_name
+from dosimeter.analysis.names import attack_title, change_title, model_name
 from dosimeter.analysis.names import of as named_by
 from dosimeter.app.server import NotThere
+from dosimeter.errors import DosimeterError
 from dosimeter.examinations.pictures import png
 from dosimeter.record.table import read_compact
 from dosimeter.replay.replay import Curve, Replay
@@ -28,7 +29,8 @@ TIMES = (1, 5, 20, 100)
 ANSWERS_KEPT = 4096
 
 Place = Annotated[int, Query(ge=0, le=1_000_000)]
-Epsilon = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
+Dose = Annotated[float, Query(ge=-1e6, le=1e6, allow_inf_nan=False)]
+"""An epsilon, or a severity of a physical change in its unit."""
 StorageName = Annotated[str, Query(max_length=32)]
 Times = Annotated[float, Query(ge=1, le=1000, allow_inf_nan=False)]
 
@@ -56,8 +58,10 @@ class Explorer:
 
     def __init__(self, folder: Path, *, data: Path | None = None, trust: bool = False) -> None:
         self._replay = Replay(folder, data=data, trust=trust)
-        self._curves = list(self._replay.curves.values())
-        self._flips = flip_epsilon(read_compact(folder / "responses.parquet").frame)
+        self._curves = [*self._replay.curves.values(), *self._replay.changes.values()]
+        run = read_compact(folder / "responses.parquet")
+        self._flips = flip_epsilon(run.frame)
+        self._physical = run.frame.iloc[:0] if run.physical is None else run.physical
         self._source_levels: dict[str, int] = {}  # by digest of the source
         self._answers: OrderedDict[tuple[int, int, float, str], dict[str, Any]] = OrderedDict()
         self._lock = Lock()
@@ -77,11 +81,13 @@ class Explorer:
         """Return the test cases of a curve, those that fall first before others.
 
         Returns:
-            place; label; right, whether it is answered correctly without attack; flip, its flip epsilon, None if it
-            never flipped. All but the place are None of a case that could not be answered.
+            place; label; right, whether it is answered correctly without attack; flip, its flip epsilon or, under a
+            physical change, the first severity at which it is answered wrongly, None if it never flipped. All but the
+            place are None of a case that could not be answered.
         """
         curve = self._curve(place)
-        flips = self._flips_of(curve)
+        severities = curve.setting.preset.severities
+        flips = self._severities_of(curve) if severities else self._flips_of(curve)
         cases = []
         for index, case_id in enumerate(curve.case_ids):
             known = flips.get(case_id)
@@ -93,9 +99,13 @@ class Explorer:
                     "flip": None if known is None or pd.isna(known["flip_epsilon"]) else float(known["flip_epsilon"]),
                 }
             )
-        return sorted(
-            cases, key=lambda case: (not case["right"], case["flip"] is None, case["flip"] or 0, case["place"])
-        )
+
+        def order(case: dict[str, Any]) -> tuple[Any, ...]:
+            flip = case["flip"]
+            far = 0 if flip is None else severities.index(flip) if severities else flip
+            return not case["right"], flip is None, far, case["place"]
+
+        return sorted(cases, key=order)
 
     def answer(self, place: int, case: int, epsilon: float, storage: str) -> dict[str, Any]:
         """Return what the classifier says of exactly the image that is shown, and how far it was moved.
@@ -133,15 +143,22 @@ class Explorer:
     def shown(self, place: int, case: int, epsilon: float, storage: str) -> Shown:
         """Return the image before the attack and at `epsilon`, written to a file as `storage` and read again.
 
+        Of a physical change `epsilon` is one of the severities that were asked.
+
         Raises:
-            NotThere: the run has no such curve or case, or there is no such storage.
-            DosimeterError: the image cannot be read any more.
+            NotThere: the run has no such curve, case or severity, or there is no such storage.
+            DosimeterError: `epsilon` is none, or the image cannot be read any more.
         """
         curve = self._curve(place)
         if case >= len(curve.case_ids):
             raise NotThere(f"case must be below {len(curve.case_ids)}, got {case}.")
         if storage not in storages():
             raise NotThere(f"storage must be one of {', '.join(storages())}, got '{storage}'.")
+        severities = curve.setting.preset.severities
+        if severities and epsilon not in severities:
+            raise NotThere(f"severity must be one of {', '.join(f'{each:g}' for each in severities)}, got {epsilon:g}.")
+        if not severities and not 0 <= epsilon <= 1:
+            raise DosimeterError(f"epsilon must be from 0 to 1, got {epsilon:g}.")
         target = self._replay.target(curve, curve.case_ids[case])
         stored = as_stored(target.path.at(target.image, epsilon), storage)
         return Shown(target.image, stored, target.label, target.bits)
@@ -180,14 +197,17 @@ class Explorer:
 
     def _curve_facts(self, curve: Curve) -> dict[str, Any]:
         cohort, protocol, seed, model, preset = curve.key
+        asked = curve.setting.preset
         return {
             "cohort": cohort,
             "protocol": protocol,
             "seed": seed,
             "model": model_name(model),
-            "attack": attack_title(preset),
+            "attack": change_title(preset) if asked.is_physical else attack_title(preset),
             "classes": list(curve.classifier.classes),
-            "epsilons": [epsilon for epsilon in curve.setting.epsilons if epsilon > 0],
+            "epsilons": [] if asked.is_physical else [epsilon for epsilon in curve.setting.epsilons if epsilon > 0],
+            "severities": list(asked.severities),
+            "unit": asked.unit,
             "storages": list(curve.setting.preset.storages),
             "size_px": curve.classifier.size_px,
             "n": len(curve.case_ids),
@@ -195,16 +215,35 @@ class Explorer:
 
     def _flips_of(self, curve: Curve) -> dict[str, dict[str, Any]]:
         """Return the rows of the flip table of a curve's first storage, by case id."""
-        cohort, protocol, seed, model, preset = curve.key
-        table = self._flips
-        names: dict[str, Any] = {"cohort": cohort, "protocol": protocol, "model": model, "preset": preset}
-        names["storage"] = curve.setting.preset.storages[0]
-        names |= {"seed": seed} if "seed" in table else {}
-        for name, value in names.items():
-            table = table[table[name] == value]
+        table = _rows_of(curve, self._flips)
         return {
             str(row["case_id"]): {str(key): value for key, value in row.items()} for row in table.to_dict("records")
         }
+
+    def _severities_of(self, curve: Curve) -> dict[str, dict[str, Any]]:
+        """Return the same of a physical change: the first severity asked at which each case is answered wrongly."""
+        identity, *others = curve.setting.preset.severities
+        rows = _rows_of(curve, self._physical)
+        found = {}
+        for case_id, mine in rows[rows["status"] == "ok"].groupby("case_id", observed=True):
+            right = dict(zip(mine["severity"], mine["correct"], strict=True))
+            flip = next((severity for severity in others if not right.get(severity, True)), None)
+            known = bool(right.get(identity))
+            found[str(case_id)] = {
+                "label": mine["label"].iloc[0],
+                "correct_at_zero": known,
+                "flip_epsilon": flip if known else None,
+            }
+        return found
+
+
+def _rows_of(curve: Curve, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a curve in a table, as its first storage leaves images."""
+    names: dict[str, Any] = {**curve.key._asdict(), "storage": curve.setting.preset.storages[0]}
+    for name, value in names.items():
+        if name in table:
+            table = table[table[name] == value]
+    return table
 
 
 def explorer_router(explorer: Explorer) -> APIRouter:
@@ -220,12 +259,12 @@ def explorer_router(explorer: Explorer) -> APIRouter:
         return explorer.cases(curve)
 
     @router.get("/answer")
-    def answer(curve: Place, case: Place, epsilon: Epsilon, storage: StorageName = "float") -> dict[str, Any]:
+    def answer(curve: Place, case: Place, epsilon: Dose, storage: StorageName = "float") -> dict[str, Any]:
         return explorer.answer(curve, case, epsilon, storage)
 
     @router.get("/image/{kind}")
     def image(
-        kind: str, curve: Place, case: Place, epsilon: Epsilon, storage: StorageName = "float", times: Times = 20
+        kind: str, curve: Place, case: Place, epsilon: Dose, storage: StorageName = "float", times: Times = 20
     ) -> Response:
         if kind not in KINDS:
             raise NotThere(f"an image is one of {', '.join(KINDS)}, got '{kind}'.")
@@ -233,7 +272,7 @@ def explorer_router(explorer: Explorer) -> APIRouter:
         return Response(content, media_type="image/png")
 
     @router.get("/values/{kind}")
-    def values(kind: str, curve: Place, case: Place, epsilon: Epsilon, storage: StorageName = "float") -> Response:
+    def values(kind: str, curve: Place, case: Place, epsilon: Dose, storage: StorageName = "float") -> Response:
         if kind not in KINDS[:2]:
             raise NotThere(f"values are those of {' or '.join(KINDS[:2])}, got '{kind}'.")
         return Response(explorer.values(kind, curve, case, epsilon, storage), media_type="application/octet-stream")

@@ -76,8 +76,9 @@ def check_export(folder: Path, *, epsilons: str | None = None, limit: int | None
 def write_explorer(explorer: Explorer, choice: Choice, *, progress: Progress | None = None) -> int:
     """Write the explorer of a run's most susceptible images, and return how many there are, all curves together.
 
-    Each image is there at every chosen epsilon and at its own flip epsilon, as its curve's storages leave it, with what
-    the classifier says. The folder is written beside its place and moved there at the end.
+    Each image is there at every chosen epsilon and at its own flip epsilon, or at every severity of a physical
+    change, as its curve's storages leave it, with what the classifier says. The folder is written beside its place
+    and moved there at the end.
 
     Args:
         explorer: of a finished run.
@@ -89,14 +90,15 @@ def write_explorer(explorer: Explorer, choice: Choice, *, progress: Progress | N
     """
     progress = progress or Progress()
     run = explorer.run() | {"exported": True}
-    doses = [_doses(curve["epsilons"], choice.epsilons) for curve in run["curves"]]
+    doses = [curve["severities"] or _doses(curve["epsilons"], choice.epsilons) for curve in run["curves"]]
     listed = [explorer.cases(place)[: choice.limit] for place in range(len(run["curves"]))]
     progress.begin("exporting", sum(map(len, listed)))
     mark = f"// {MARK}. Run {run['run_id']}.\n"
     written: list[list[dict[str, Any]]] = [[] for _ in listed]
     with _drafted(choice.folder) as draft:
         for place, case in ((place, case) for place, cases in enumerate(listed) for case in cases):
-            own = sorted({*doses[place], case["flip"] or 0.0})
+            severities = run["curves"][place]["severities"]  # among which a flip is
+            own = severities or sorted({*doses[place], case["flip"] or 0.0})
             try:
                 image = _image(explorer, place, case["place"], own, run["curves"][place]["storages"])
             except DosimeterError as error:
@@ -138,7 +140,7 @@ def _image(
     def place_of(kind: str, epsilon: float, storage: str, times: float = 1) -> int:
         return pictures.setdefault(explorer.picture(kind, curve, case, epsilon, storage, times), len(pictures))
 
-    original = place_of("original", 0.0, storages[0])
+    original = place_of("original", doses[0], storages[0])
     points = [
         {
             "storage": storage,

@@ -106,6 +106,8 @@ class Curve:
 class Replay:
     """A finished run whose images can be had again. Safe to use from several threads.
 
+    `curves` are those of attacks, `changes` those of physical changes, which have severities in place of epsilons.
+
     Args:
         folder: the run's.
         data: the folder of the real images, if it has moved since.
@@ -128,7 +130,9 @@ class Replay:
         config = load_config(folder / "config.toml", data=data, trust=trust).resolved()
         self.config = config
         known = set(responses.read_column(folder / "responses.parquet", "cell_id"))
-        self.curves = {curve.key: curve for curve in _curves(folder, config, self.meta, known)}
+        found = {curve.key: curve for curve in _curves(folder, config, self.meta, known)}
+        self.curves = {key: curve for key, curve in found.items() if not curve.setting.preset.is_physical}
+        self.changes = {key: curve for key, curve in found.items() if curve.setting.preset.is_physical}
         self._attacked: OrderedDict[str, dict[str, Target]] = OrderedDict()
         self._lock = RLock()
 
@@ -181,8 +185,6 @@ def _curves(folder: Path, config: StudyConfig, meta: Mapping[str, Any], known: s
                         f"{folder}: its images cannot be made again as they were evaluated, because torch, Pillow or "
                         "dosimeter have another version now. Run the study again."
                     )
-                if cell.setting.preset.is_physical:
-                    continue  # it has severities, and a curve is of epsilons
                 cells = by_preset.setdefault(cell.setting.preset.name, {})
                 cells.update(dict.fromkeys((record.case_id for record in cell.shard.records), cell))
             for preset, cells in by_preset.items():

@@ -30,11 +30,13 @@ async function attempt(work) {
 
 const curve = () => state.run.curves[state.curve];
 const shownCase = () => state.cases.find((each) => each.place === state.place);
-const doses = () => shownCase()?.epsilons ?? [0, ...curve().epsilons]; // an export has each image's own
+const severities = () => (curve().severities.length ? curve().severities : null); // of a physical change, mildest first
+const doses = () => severities() ?? shownCase()?.epsilons ?? [0, ...curve().epsilons]; // an export has each image's own
+const stepped = () => state.run.exported || severities() !== null; // whether only what was asked can be shown
 const offered = () => state.run.storages.filter((each) => !state.run.exported || curve().storages.includes(each.name));
 const TIMES = [1, 5, 20, 100];
 // How often the difference is shown: as asked, or as often as fits between black and white.
-const times = () => (state.times === "auto" ? Math.max(1, ...TIMES.filter((each) => each * state.epsilon <= 0.5)) : state.times);
+const times = () => (state.times === "auto" ? Math.max(1, ...TIMES.filter((each) => !severities() && each * state.epsilon <= 0.5)) : state.times);
 const question = () => ({ curve: state.curve, case: state.place, epsilon: state.epsilon, storage: state.storage });
 
 // --- choosing --------------------------------------------------------------------------------------------------
@@ -69,6 +71,7 @@ async function open(place, { begin = false } = {}) {
   state.cases = await ask("cases", { curve: place });
   if (!same || !shownCase()) state.place = state.cases[0].place;
   if (begin) toFirstFlip();
+  else if (severities() ? !doses().includes(state.epsilon) : before.severities.length) state.epsilon = shownCase().flip ?? doses()[0];
   if (!offered().some((each) => each.name === state.storage)) state.storage = offered()[0].name;
   offer();
   list();
@@ -114,13 +117,14 @@ const range = () => {
 };
 
 function toSlider(epsilon) {
+  if (severities()) return (SLIDER * severities().indexOf(epsilon)) / Math.max(1, severities().length - 1);
   if (epsilon <= 0) return 0;
   const [low, high] = range();
   return Math.max(1, Math.round(1 + ((SLIDER - 1) * (Math.log(epsilon) - low)) / (high - low)));
 }
 
 function fromSlider(value) {
-  if (state.run.exported) return nearest(value);
+  if (stepped()) return nearest(value);
   if (value <= 0) return 0;
   const [low, high] = range();
   const free = Math.exp(low + ((value - 1) / (SLIDER - 1)) * (high - low));
@@ -135,9 +139,9 @@ function nearest(value) {
 }
 
 function ticks() {
-  const marks = doses().filter((each) => each > 0).map((epsilon) => mark(epsilon, ""));
-  const flip = shownCase()?.flip;
-  if (flip) marks.push(mark(flip, "flip"));
+  const marks = doses().filter((each) => severities() || each > 0).map((epsilon) => mark(epsilon, ""));
+  const flip = shownCase()?.flip ?? null;
+  if (flip !== null) marks.push(mark(flip, "flip"));
   $("ticks").replaceChildren(...marks);
 }
 
@@ -158,12 +162,24 @@ function setEpsilon(epsilon) {
 // A number of grey levels in words: small ones do not read as none.
 const inLevels = (levels) => (levels > 0 && levels < 0.1 ? String(Number(levels.toPrecision(2))) : levels.toFixed(2));
 
+// The dose that is shown, in words.
+function at() {
+  const number = Number(state.epsilon.toPrecision(3));
+  return severities() ? `${number} ${curve().unit}` : `${number} (${inLevels(255 * state.epsilon)} of 255)`;
+}
+
 function showEpsilon() {
   $("epsilon").value = toSlider(state.epsilon);
-  $("epsilon-value").textContent = `${Number(state.epsilon.toPrecision(3))} (${inLevels(255 * state.epsilon)} of 255)`;
+  $("dose-name").textContent = severities() ? "Severity" : "Epsilon";
+  $("epsilon-value").textContent = at();
 }
 
 function stepEpsilon(direction) {
+  if (severities()) {
+    const next = severities()[severities().indexOf(state.epsilon) + direction];
+    if (next !== undefined) setEpsilon(next);
+    return;
+  }
   const beyond = doses().filter((each) => (direction > 0 ? each > state.epsilon : each < state.epsilon));
   if (beyond.length) setEpsilon(direction > 0 ? Math.min(...beyond) : Math.max(...beyond));
 }
@@ -172,7 +188,7 @@ function stepEpsilon(direction) {
 
 async function look() {
   const mine = ++asked;
-  if (state.run.exported && !doses().includes(state.epsilon)) state.epsilon = nearest(toSlider(state.epsilon));
+  if (stepped() && !doses().includes(state.epsilon)) state.epsilon = nearest(toSlider(state.epsilon));
   showEpsilon();
   ticks();
   storages();
@@ -223,7 +239,7 @@ function show(wanted, names, decoded, said) {
   const which = `image ${state.place + 1}, ${curve().classes[said.label]}`;
   const says = `${curve().model} ${said.refused ? "refuses to answer" : `says ${curve().classes[said.predicted]}`}`;
   $("original").setAttribute("aria-label", `Original ${which}`);
-  $("adversarial").setAttribute("aria-label", `${curve().attack} of ${which} at epsilon ${state.epsilon}: ${says}`);
+  $("adversarial").setAttribute("aria-label", `${curve().attack} of ${which} at ${severities() ? "severity" : "epsilon"} ${at()}: ${says}`);
   $("difference").setAttribute("aria-label", `Difference of the two, ${times()} times`);
   document.body.dataset.shown = JSON.stringify(wanted); // what stands on the page, for whoever waits for it
 }
@@ -405,7 +421,7 @@ const KEYS = {
   ArrowLeft: () => stepEpsilon(-1),
   ArrowDown: () => next(1),
   ArrowUp: () => next(-1),
-  f: () => { const flip = shownCase()?.flip; if (flip) setEpsilon(flip); },
+  f: () => { const flip = shownCase()?.flip ?? null; if (flip !== null) setEpsilon(flip); },
   s: () => {
     const names = offered().map((each) => each.name);
     state.storage = names[(names.indexOf(state.storage) + 1) % names.length];
