@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from tiny import settings
 
 from dosimeter.cli import main
 from dosimeter.cohorts.images import read_image
@@ -19,6 +20,7 @@ from dosimeter.errors import DosimeterError
 from dosimeter.replay.export import MARK, burn, export
 from dosimeter.replay.replay import Replay
 from dosimeter.storage.base import get_storage
+from dosimeter.study.run import run_study
 from dosimeter.units import Epsilon
 
 pytestmark = pytest.mark.usefixtures("tiny_networks", "no_report")
@@ -174,3 +176,39 @@ def test_a_full_disk_leaves_an_empty_folder_and_the_same_command_works_again(
     export(finished, tmp_path / "out", epsilon=Epsilon(0.01), storage="png8", limit=1)
     facts, files = written(tmp_path / "out")
     assert len(files) == 2 * len(facts["images"]) == 2
+
+
+# --- physical changes
+
+
+def test_images_of_a_physical_change_are_those_that_were_evaluated(image_folder: Path, tmp_path: Path) -> None:
+    run_study(settings(image_folder, tmp_path / "run", model="vgg16", attack="rotation", severities="rotation=-5,-15"))
+    done = export(tmp_path / "run", tmp_path / "out", severity=-15.0, storage="dicom12", limit=2)
+    facts, files = written(tmp_path / "out")
+    assert (facts["severity"], facts["unit"], "epsilon" in facts) == (-15.0, "degrees", False)
+    assert done.n_images == 2
+    assert {path.parent.name for path in files} == {"original", "changed"}
+    (curve,) = Replay(tmp_path / "run").changes.values()
+    for line in facts["images"]:
+        file = tmp_path / "out" / line["changed"]["file"]
+        target = Replay(tmp_path / "run").target(curve, line["case"])
+        mode = get_storage("dicom12")
+        assert mode.encode is not None
+        expected = mode.read(mode.encode(target.path.at(target.image, -15.0).numpy()))
+        np.testing.assert_array_equal(mode.read(file.read_bytes()), expected)
+        assert "rotation, severity -15 degrees" in pydicom.dcmread(file).DerivationDescription
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({}, "got neither. Give --epsilon"),
+        ({"epsilon": Epsilon(0.003), "severity": -5.0}, "got both. Give --epsilon"),
+        ({"severity": -5.0}, "the run has no images with severities"),
+    ],
+)
+def test_a_severity_stands_in_place_of_an_epsilon(
+    finished: Path, tmp_path: Path, asked: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DosimeterError, match=message):
+        export(finished, tmp_path / "out", storage="png8", **asked)

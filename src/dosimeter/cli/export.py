@@ -12,9 +12,16 @@ from dosimeter.cli.lines import AsJson, Quiet, tell
 def export(
     run: Annotated[Path, typer.Argument(help="the run's folder")],
     folder: Annotated[Path, typer.Argument(help="folder to write to; empty or absent")],
-    epsilon: Annotated[str, typer.Option(help='the perturbation budget, a fraction of the image range, or as "4/255"')],
     storage: Annotated[str, typer.Option(help="how images are stored (see `dosimeter list storages`)")],
-    preset: Annotated[str | None, typer.Option(help="attack preset; default: sound, or the run's first")] = None,
+    epsilon: Annotated[
+        str | None, typer.Option(help='perturbation budget of an attack, a fraction of the image range, or as "4/255"')
+    ] = None,
+    severity: Annotated[
+        float | None, typer.Option(help="in place of epsilon, a severity that the run asked of a physical change")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="attack or physical change; default: the sound preset, or the run's first")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="the attacked network; default: all")] = None,
     cohort: Annotated[str | None, typer.Option(help="whose images; default: all cohorts")] = None,
     limit: Annotated[int | None, typer.Option(help="most images of each cohort and network")] = None,
@@ -24,7 +31,7 @@ def export(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a run's adversarial images, and their originals, as files for a viewer or a PACS test of your own.
+    """Write a run's adversarial or physically changed images, and their originals, as files for a viewer or PACS test.
 
     Nothing of the source's header is kept, every file is marked as made for research, and manifest.json has the hashes
     and what the classifier says of each file.
@@ -33,13 +40,14 @@ def export(
     from dosimeter.replay.export import export as write
     from dosimeter.units import Epsilon
 
-    dose = Epsilon(epsilon)
+    dose = None if epsilon is None else Epsilon(epsilon)
     with Display() as display:
         done = write(
             run,
             folder,
-            epsilon=dose,
             storage=storage,
+            epsilon=dose,
+            severity=severity,
             preset=preset,
             model=model,
             cohort=cohort,
@@ -51,6 +59,6 @@ def export(
         )
     tell(
         {**done._asdict(), "folder": str(done.folder)},
-        f"{done.n_images} adversarial images and their originals: {done.folder}",
+        f"{done.n_images} {'adversarial' if severity is None else 'changed'} images and their originals: {done.folder}",
         f"of the {done.n_correct} whose original file is classified correctly, {done.n_flipped} are misclassified",
     )

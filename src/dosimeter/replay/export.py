@@ -1,4 +1,4 @@
-"""Adversarial images of a finished run as files, for a viewer or a PACS test of one's own.
+"""Images of a finished run, attacked or physically changed, as files, for a viewer or a PACS test of one's own.
 
 Every file says of itself that it is made for research. It carries no attribute of the source's: the header is made anew
 from an allow-list, and what stands for a patient is the case's pseudonym.
@@ -37,7 +37,7 @@ class Exported(NamedTuple):
 
     Attributes:
         folder: where.
-        n_images: adversarial images.
+        n_images: adversarial, or physically changed, images.
         n_flipped: of the images whose original file is answered correctly, those whose adversarial file is answered
             otherwise, and not refused.
         n_correct: images whose original file is answered correctly.
@@ -53,8 +53,9 @@ def export(
     run: Path,
     folder: Path,
     *,
-    epsilon: Epsilon,
     storage: str,
+    epsilon: Epsilon | None = None,
+    severity: float | None = None,
     preset: str | None = None,
     model: str | None = None,
     cohort: str | None = None,
@@ -64,9 +65,10 @@ def export(
     trust: bool = False,
     progress: Progress | None = None,
 ) -> Exported:
-    """Write the adversarial images of a run as files, the originals beside them, and manifest.json.
+    """Write the adversarial images of a run, or those of a physical change, as files, with originals and manifest.json.
 
-    A curve (cohort, protocol, seed, model, preset) has a folder of its own with `adversarial` and `original` in it; a
+    A curve (cohort, protocol, seed, model, preset) has a folder of its own with `original` and `adversarial`, or
+    `changed`, in it; a
     file is named by its case. Images are as they were evaluated: on the classifier's grid, or, of a run with `native`,
     at the size of their source. The manifest has each file's
     SHA-256, what the classifier says of the file, read again, and how far it is from the original image.
@@ -74,10 +76,11 @@ def export(
     Args:
         run: folder of a finished run.
         folder: to write to; it must be empty or absent. After an error it is empty.
-        epsilon: the dose.
+        epsilon: the dose of an attack; this or `severity`.
+        severity: of a physical change, one of those that the run asked.
         storage: one of `dosimeter list storages` that makes files.
         preset, model, cohort: which curves; by default every model and cohort, and the sound preset if the run has it,
-            else its first.
+            else its first; with `severity` the run's first physical change.
         limit: images of each curve.
         burn_in: draw the mark into the pixels of adversarial files as well, which may undo the attack.
         data: folder of the real images, if it has moved since the run.
@@ -87,6 +90,11 @@ def export(
     Raises:
         DosimeterError: an argument names nothing, or the folder is not empty, or see `Replay`.
     """
+    if (epsilon is None) == (severity is None):
+        raise DosimeterError(
+            "export must have an epsilon, of an attack, or a severity, of a physical change, got "
+            f"{'neither' if epsilon is None else 'both'}. Give --epsilon 0.003, or --severity with --preset."
+        )
     mode = get_storage(storage)
     if mode.encode is None:
         files = ", ".join(name for name, each in storages().items() if each.encode is not None)
@@ -96,7 +104,9 @@ def export(
     if not is_free(folder):
         raise DosimeterError(f"the folder to export to must be empty or absent, {folder} is not. Name another.")
     replay = Replay(run, data=data, trust=trust)
-    curves = _chosen(list(replay.curves.values()), preset=preset, model=model, cohort=cohort)
+    found = replay.curves if severity is None else replay.changes
+    curves = _chosen(list(found.values()), preset=preset, model=model, cohort=cohort)
+    dose = float(epsilon) if severity is None else _asked(curves, severity)  # type: ignore[arg-type]
     progress = progress or Progress()
     with filling(folder) as draft:
         progress.begin("exporting", sum(len(curve.case_ids[:limit]) for curve in curves))
@@ -109,7 +119,7 @@ def export(
                 except DosimeterError as error:
                     progress.note(f"left out: {error}")
                     continue
-                lines.append(_case(curve, target, into, mode, float(epsilon), burn_in=burn_in))
+                lines.append(_case(curve, target, into, mode, dose, burn_in=burn_in))
                 progress.advance(1)
         if not lines:
             raise DosimeterError(f"{run}: none of its images can be read. Name their folder with --data.")
@@ -118,7 +128,7 @@ def export(
             "dosimeter_version": dosimeter.__version__,
             "run_id": replay.meta["run_id"],
             "phantom": replay.meta["phantom"],
-            "epsilon": float(epsilon),
+            **({"epsilon": dose} if severity is None else {"severity": dose, "unit": curves[0].setting.preset.unit}),
             "storage": storage,
             "burnt_in": burn_in,
             "attacks": {curve.key.preset: parameters(curve.setting.preset.attack) for curve in curves},
@@ -126,8 +136,25 @@ def export(
         }
         write_text(draft / "manifest.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     right = [line for line in lines if _given(line["original"]) == line["label"]]
-    flipped = sum(_given(line["adversarial"]) not in (line["label"], None) for line in right)
+    flipped = sum(_given(line[_kind(curves[0])]) not in (line["label"], None) for line in right)
     return Exported(folder, len(lines), flipped, len(right))
+
+
+def _asked(curves: Sequence[Curve], severity: float) -> float:
+    """Return a severity that every curve was asked about."""
+    for curve in curves:
+        asked = curve.setting.preset.severities
+        if severity not in asked:
+            raise DosimeterError(
+                f"severity must be one of {', '.join(f'{each:g}' for each in asked)} {curve.setting.preset.unit}, "
+                f"those that the run asked of {curve.key.preset}, got {severity:g}."
+            )
+    return severity
+
+
+def _kind(curve: Curve) -> str:
+    """Return what a curve's images are called beside their originals."""
+    return "changed" if curve.setting.preset.is_physical else "adversarial"
 
 
 def _chosen(curves: Sequence[Curve], **wanted: str | None) -> list[Curve]:
@@ -143,7 +170,8 @@ def _chosen(curves: Sequence[Curve], **wanted: str | None) -> list[Curve]:
         curve for curve in curves if all(value in (None, getattr(curve.key, name)) for name, value in wanted.items())
     ]
     if not chosen:
-        raise DosimeterError(f"the run has no images of {', '.join(str(value) for value in wanted.values() if value)}.")
+        named = ", ".join(str(value) for value in wanted.values() if value)
+        raise DosimeterError(f"the run has no images {f'of {named}' if named else 'with severities, or epsilons'}.")
     return chosen
 
 
@@ -158,7 +186,7 @@ def _case(curve: Curve, target: Target, into: Path, mode: Storage, epsilon: floa
     again |= _altered(curve, epsilon, burnt=burn_in)
     contents = {
         "original": mode.encode(target.image.numpy(), header=header),
-        "adversarial": mode.encode(altered, header=again),
+        _kind(curve): mode.encode(altered, header=again),
     }
     said: dict[str, Any] = {"as_float": _answer(curve, floats, "float", target.bits)}
     for kind, content in contents.items():
@@ -228,16 +256,15 @@ def _header(case_id: str, *, study: str, native: bool) -> dict[str, Any]:
 
 
 def _altered(curve: Curve, epsilon: float, *, burnt: bool) -> dict[str, Any]:
-    """Return what an adversarial file's header has other than an original's."""
-    attack = curve.setting.preset.attack
-    header = {
-        "SeriesNumber": 2,
-        "SeriesDescription": f"{MARK}: adversarial",
-        "DerivationDescription": (
-            f"Adversarially perturbed: attack {attack.name}, loss {attack.loss}, epsilon {epsilon:g} of the image "
-            f"range, against {curve.classifier.name}"
-        ),
-    }
+    """Return what an adversarial, or changed, file's header has other than an original's."""
+    preset = curve.setting.preset
+    made = (
+        f"Physically changed, simulated: {preset.name}, severity {epsilon:g} {preset.unit}"
+        if preset.is_physical
+        else f"Adversarially perturbed: attack {preset.attack.name}, loss {preset.attack.loss}, epsilon {epsilon:g} of "
+        f"the image range, against {curve.classifier.name}"
+    )
+    header = {"SeriesNumber": 2, "SeriesDescription": f"{MARK}: {_kind(curve)}", "DerivationDescription": made}
     return header | ({"BurnedInAnnotation": "YES"} if burnt else {})
 
 
