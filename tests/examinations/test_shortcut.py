@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 
+import dosimeter as dm
 from dosimeter.cohorts.auditing.base import audit_cohort
 from dosimeter.cohorts.auditing.seeing import centre
 from dosimeter.cohorts.base import Cohort, Decoded, Record
@@ -89,6 +90,19 @@ def test_other_classes_are_refused() -> None:
     classifier = tiny.linear_classifier(torch.ones(3, SIZE_PX, SIZE_PX))
     with pytest.raises(DosimeterError, match="must be the classifier's"):
         shortcut_probes(classifier, replace(cohort(), classes=("a", "b")))
+
+
+def test_a_classifier_of_labels_alone_is_not_asked_for_an_auc() -> None:
+    def decide(images: torch.Tensor) -> list[int]:
+        return [int(image.mean() > 0) for image in images]
+
+    blind = dm.classifier(decide, size_px=SIZE_PX, classes=("clear", "opacity"), channels=1, outputs="labels")
+    before = audit_cohort(cohort())
+    after = with_classifier(before, blind, cohort())
+    assert after.probes == before.probes
+    (check,) = [check for check in after.checks if check.id.startswith("centre:")]
+    assert (check.level, check.measured) == ("info", "not asked: it tells labels alone, and an AUC is of scores")
+    assert "not asked: it tells labels alone" in data_page(after)
 
 
 def test_an_audit_takes_up_what_was_found_of_a_classifier() -> None:

@@ -92,10 +92,28 @@ def shortcut_checks(probes: Sequence[Probe], name: str = "the classifier") -> It
 
 
 def named_probes(classifier: Classifier, cohort: Cohort, name: str) -> tuple[list[Probe], list[DataCheck]]:
-    """Return what `shortcut_probes` finds of a classifier under its name, and what `shortcut_checks` says of that."""
+    """Return what `shortcut_probes` finds of a classifier under its name, and what `shortcut_checks` says of that.
+
+    Of one that tells labels alone nothing is asked: an AUC is of scores.
+    """
+    if (classifier.card.get("head") or {}).get("outputs") == "labels":
+        return [], [_not_asked(name)]
     probes = shortcut_probes(classifier, cohort)
     named = [probe.model_copy(update={"name": f"{name}: {probe.name}"}) for probe in probes]
     return named, list(shortcut_checks(probes, name))
+
+
+def _not_asked(name: str) -> DataCheck:
+    return DataCheck(
+        id=f"centre: {name}",
+        title=f"Does {name} tell the label without the centre of the images?",
+        level="info",
+        measured="not asked: it tells labels alone, and an AUC is of scores",
+        rule="asked of classifiers that give scores",
+        source="Maguolo and Nanni 2021, Information Fusion 76:1",
+        remedy="let it give probabilities",
+        numbers={},
+    )
 
 
 def with_classifier(audit: DataAudit, classifier: Classifier, test: Cohort) -> DataAudit:
