@@ -18,7 +18,7 @@ export PYTHONPATH := $(CURDIR)/src
 # Compiled modules are kept, whatever the surroundings ask: tests begin many processes, and each would compile them again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: study setup test lint docs bench sources lowest
+.PHONY: study setup test tests lint docs bench sources lowest
 
 study: $(RUNS)
 	$(BIN)/python -m dosimeter study $(ARGS)
@@ -58,15 +58,19 @@ CHOSEN := $(if $(filter slow,$(ARGS)),not real,not real and not slow)
 SIDE_BY_SIDE := -n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-test: $(if $(FAST),setup,lint)
 ifneq ($(FAST),)
+test: setup
 	$(PYTEST) -m "$(CHOSEN)" @tests/fast.txt
 else
+test: setup  # lint, which one core does, beside the tests
+	$(MAKE) --no-print-directory --keep-going --jobs=2 lint tests
+endif
+
+tests: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover --source src/dosimeter --fail-under 95 --skip-covered \
 		-m pytest $(SIDE_BY_SIDE) -m "$(CHOSEN)"
 ifdef DOSIMETER_DATA
 	$(BIN)/python -m pytest -m "real$(if $(filter slow,$(ARGS)),, and not slow)"
-endif
 endif
 
 # The tests of sources of networks whose packages are large: the others skip them.

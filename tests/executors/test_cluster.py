@@ -171,6 +171,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.slow  # half a gigabyte of weights goes to a worker
 def test_training_gives_the_classifier_that_local_training_gives(executor: RayExecutor) -> None:
     images = cohort(4)
     generator = torch.Generator().manual_seed(0)
@@ -187,6 +188,7 @@ def test_training_gives_the_classifier_that_local_training_gives(executor: RayEx
         assert {**remote[place].card, "duration_s": 0} == {**classifier.card, "duration_s": 0}
 
 
+@pytest.mark.slow  # workers begin anew after those that failed
 def test_an_engine_that_a_worker_lacks_is_an_error_and_frees_the_cluster(executor: RayExecutor) -> None:
     import ray
 

@@ -83,8 +83,9 @@ def search_space(epsilons: np.ndarray) -> list[tuple[float, float]]:
     return [(low - 1, high + 1), WIDTHS, (0.0, MAX_LAPSE)]
 
 
-def test_no_curve_of_a_fine_grid_is_likelier_than_the_fitted_one() -> None:
-    for epsilons, right, n in made_up(150):
+@pytest.mark.parametrize("n_studies", [25, pytest.param(150, marks=pytest.mark.slow)])  # 9,000 likelihoods each
+def test_no_curve_of_a_fine_grid_is_likelier_than_the_fitted_one(n_studies: int) -> None:
+    for epsilons, right, n in made_up(n_studies):
         (low, high), widths, lapses = search_space(epsilons)
         axes = np.linspace(low, high, 150), np.geomspace(*widths, 20), np.linspace(*lapses, 3)
         cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
