@@ -1,6 +1,8 @@
 """Standard streams that are closed or full, and folders whose names are no UTF-8: work goes on, or one sentence."""
 
 import errno
+import io
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from matplotlib.figure import Figure
 from response_factory import make_responses, write_table
 
 from dosimeter.cli import main
-from dosimeter.cli.lines import say
+from dosimeter.cli.lines import say, say_json
 from dosimeter.errors import DosimeterError
 from dosimeter.record.run import held
 from dosimeter.record.schema import SCHEMA
@@ -30,6 +32,27 @@ def test_a_closed_stream_stops_no_command(closed: str, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert not out.read_text()
     assert bool(done.stdout) is (closed == "2>&-")
+
+
+@pytest.mark.parametrize("command", ["study --help", "list words --json"])
+@pytest.mark.parametrize("columns", [10, 40, 120])
+def test_a_stream_without_letters_or_room_stops_no_command(command: str, columns: int) -> None:
+    odd = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "TERM": "dumb", "COLUMNS": f"{columns}"}
+    program = [sys.executable, "-m", "dosimeter", *command.split()]
+    done = subprocess.run(program, check=False, capture_output=True, timeout=60, env={**os.environ, **odd})
+    assert (done.returncode, done.stderr) == (0, b"")
+    said = done.stdout.decode("ascii")
+    if "--json" in command:
+        assert json.loads(said)
+    else:
+        assert "--declared-accuracy" in said  # the longest name, whole
+
+
+def test_json_has_letters_that_the_stream_lacks_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    say_json({"range": "1\u20132", "far": "\U0001f600", "bytes": "\udcff"})
+    assert json.loads(written.getvalue())["range"] == "1\u20132"
 
 
 class Full:

@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Nothing here computes, and nothing heavy is imported before it is needed."""
 
+import io
 import logging
 import os
 import signal
@@ -9,7 +10,10 @@ from pathlib import Path
 
 
 def _open_streams() -> None:
-    """Let what is written to a stream that the caller closed go nowhere, and no file of ours take its number."""
+    """Let every character be written, and what is written to a stream that the caller closed go nowhere.
+
+    No file of ours takes the number of such a stream.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is not None:
             continue
@@ -18,6 +22,9 @@ def _open_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
         setattr(sys, name, Path(os.devnull).open("r" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115 (open as long as the process)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # what its encoding lacks, a dash in ASCII, stops no command
 
 
 def main() -> None:
@@ -25,7 +32,7 @@ def main() -> None:
     _open_streams()
     if threading.current_thread() is threading.main_thread():  # only there may it be set
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from dosimeter.cli.app import app
+    from dosimeter.cli.app import app, suit
     from dosimeter.cli.lines import say
     from dosimeter.errors import DosimeterError
     from dosimeter.plain import LineFormatter
@@ -33,6 +40,7 @@ def main() -> None:
     if logging.lastResort is not None:  # says the library's warnings where no run has a log
         logging.lastResort.setFormatter(LineFormatter("%(message)s"))
 
+    suit(app)
     try:
         app()
     except DosimeterError as error:

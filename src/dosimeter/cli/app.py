@@ -1,5 +1,6 @@
 """`dosimeter study`, `report` and `list`, and the place where all commands meet."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -48,6 +49,16 @@ app.command()(serve)
 app.command()(tables)
 app.command()(figures)
 app.command()(methods)
+
+
+BOXES_WIDTH = 80
+"""Columns of a terminal from which help in boxes has room; in fewer the names of options would be cut."""
+
+
+def suit(program: typer.Typer) -> None:
+    """Give help without boxes where the terminal is narrow."""
+    if shutil.get_terminal_size().columns < BOXES_WIDTH:
+        program.rich_markup_mode = None
 
 
 @app.callback(invoke_without_command=True)

@@ -55,8 +55,19 @@ def say(*lines: object, error: bool = False, urgent: bool = False) -> None:
 def say_json(facts: Any) -> None:
     """Write `facts` as JSON that a person can read: letters stay, what is no text for a terminal is escaped."""
     text = json.dumps(facts, indent=2, ensure_ascii=False)
+    if not _can_write(text):
+        text = json.dumps(facts, indent=2)
     plain = (line if line == one_line(line) else "".join(map(_in_json, line)) for line in text.split("\n"))
     print("\n".join(plain), flush=True)
+
+
+def _can_write(text: str) -> bool:
+    """Whether standard output has all of the text's characters; those that no encoding has are escaped anyway."""
+    try:
+        one_line(text.replace("\n", " ")).encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def tell(facts: Any, *lines: object) -> None:
