@@ -16,6 +16,7 @@ from tiny import settings
 import dosimeter.executors.local
 import dosimeter.report
 import dosimeter.study.run
+from dosimeter.analysis.repeats import first_repeat
 from dosimeter.cli import main
 from dosimeter.errors import DosimeterError
 from dosimeter.record import table as responses
@@ -23,6 +24,7 @@ from dosimeter.record.table import Responses
 from dosimeter.report import redraw, redraw_partial, summarise, unreported
 from dosimeter.report.answer import answer
 from dosimeter.report.build import build_tables
+from dosimeter.report.partial import read_partial
 from dosimeter.study.run import run_study
 
 
@@ -70,6 +72,20 @@ def test_an_interrupted_run_is_reported_as_far_as_it_came(
         names = {name: getattr(row, name) for name in ("model", "preset", "storage", "epsilon")}
         mine = rows[rows["on_grid"] & (rows[list(names)] == pd.Series(names)).all(axis=1)]
         assert (row.n, row.correct) == (len(mine), mine["correct"].sum())
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_a_repeat_that_has_not_begun_is_told_as_such_and_nowhere_else(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(image_folder, tmp_path, 3, monkeypatch, model="vgg16", repeats=2)
+    found = read_partial(tmp_path)
+    assert len(found.meta["cohorts"]) == 2
+    assert [card["seed"] for card in first_repeat(found, {})[0].meta["cohorts"]] == [0]
+    page = redraw_partial(tmp_path).read_text()
+    assert "seed 1): not begun." in page
+    said = json.loads((tmp_path / "summary.json").read_text())
+    assert sum("show a patient who is also in training" in sentence for sentence in said["verdict"]) <= 1
 
 
 @pytest.mark.usefixtures("tiny_networks")

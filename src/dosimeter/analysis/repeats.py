@@ -4,6 +4,7 @@ Tables of several seeds have a column `seed`; here they become means over the se
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,18 +84,20 @@ def seeds(responses: Responses) -> list[int]:
 
 
 def first_repeat(responses: Responses, tables: Tables) -> tuple[Responses, Tables]:
-    """Return what a run and its tables would be with its first seed alone; with one seed they are as they were.
+    """Return what a run and its tables would be with its first seed alone; with one seed the rows are as they were.
 
-    The table `repeats` stays as it is.
+    The table `repeats` stays as it is. Of a run that was interrupted the other seeds may have no row yet.
     """
     every = seeds(responses)
-    if len(every) < 2:
+    if not every:
         return responses, tables
     first = every[0]
     meta = dict(responses.meta)
     for name in ("cohorts", "classifiers", "exemplars", "observer"):
         if name in meta:
             meta[name] = [card for card in meta[name] if int(card.get("seed", first)) == first]
+    if len(every) < 2:
+        return replace(responses, meta=meta), tables
     frame = responses.frame[responses.frame["seed"] == first]
     own = {
         name: table[table["seed"] == first].drop(columns="seed") if "seed" in table else table
