@@ -54,6 +54,25 @@ def three():
     return make(3)
 
 
+class Traced(nn.Module):
+    '''A network that keeps a number of images.'''
+
+    def __init__(self, n):
+        super().__init__()
+        self.network, self.n = make(), n
+
+    def forward(self, images):
+        return self.network(images)[:1].expand(self.n, -1)
+
+
+def two_at_once():
+    return Traced(2)
+
+
+def three_at_once():
+    return Traced(3)
+
+
 def one():
     return make(1)
 
@@ -209,6 +228,8 @@ def test_a_wrong_reference_is_one_sentence(here: Path, known: dict[str, Any], sa
         ("sigmoids", {"classes": THREE}, "says outputs 'logits', .* probabilities, behind a sigmoid"),
         ("sigmoids", {"classes": THREE, "outputs": "findings"}, "behind a sigmoid. Leave the sigmoid out"),
         ("sigmoids", {"classes": THREE, "outputs": "probabilities"}, "sum to 1, but its network's sum to"),
+        ("two_at_once", {}, "must give an answer for each image, got 2 for 3. A network that was traced"),
+        ("three_at_once", {}, "must give an answer for each image, got 3 for 2. A network that was traced"),
         ("undefined", {}, "must answer with finite numbers, got nan"),
         (
             "several",

@@ -57,7 +57,8 @@ def answers(trial: Trial) -> Finding | None:
     "(unless all images get the same logits: then it is 0 in truth)",
     source=f"{INDICATORS}; ART's gradient check; {OURS}",
     remedy="FGSM leaves such an image as it was, which says nothing of its robustness. Attack the margin of the "
-    "logits (preset `sound`); if that is flat too, a layer rounds or cuts: see BPDA, arXiv 1802.00420.",
+    "logits (preset `sound`); if that is flat too, every image gets the same answer, or a layer rounds or cuts: see "
+    "BPDA, arXiv 1802.00420.",
 )
 def zero_gradient(trial: Trial) -> Finding | None:
     """Judge gradients of exactly zero: of FGSM on all images, or of the pre-flight on its sample."""

@@ -204,8 +204,8 @@ def loss_rises(trial: Trial) -> Finding | None:
     "so many that it is a chance below 2 % if 10 % were left (5 of 16), unless every image examined gets the same "
     "class: then there need be no adversarial image",
     source=f"{CARLINI}; {OBFUSCATED}; ART's security curve (accuracy above chance)",
-    remedy="The gradient does not lead to adversarial images that must exist. Attack the margin of the logits; find "
-    "the layer that hides it.",
+    remedy="Adversarial images must exist, unless every image gets the same class, and the gradient does not lead to "
+    "them. Attack the margin of the logits; find the layer that hides it.",
 )
 def unbounded(trial: Trial) -> Finding | None:
     """Judge what an attack leaves that may do anything."""

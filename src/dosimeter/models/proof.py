@@ -25,6 +25,10 @@ UNIT_TOLERANCE = 1e-5
 TOLERANCE = {"probabilities": 0.01, "logits": 0.1}
 
 
+class _Miscounted(DosimeterError):
+    """A network gives more answers than it is shown images, or fewer."""
+
+
 def check_answers(classifier: Classifier, card: ModelCard) -> None:
     """Ask a network about a few fixed images.
 
@@ -38,6 +42,8 @@ def check_answers(classifier: Classifier, card: ModelCard) -> None:
         try:
             beyond = _outputs(classifier, card, torch.cat([pixel * images[:1] for pixel in FAR]))
             beyond = beyond[torch.isfinite(beyond).all(dim=1)]  # of less precision, pixels so far away overflow
+        except _Miscounted:
+            raise
         except DosimeterError:  # it refuses what is no image
             beyond = outputs[:0]
     if not torch.isfinite(outputs).all():
@@ -94,6 +100,11 @@ def _outputs(classifier: Classifier, card: ModelCard, images: Tensor) -> Tensor:
             f"the model card of {card.name} says {card.n_outputs} outputs ('{card.outputs}' of {len(card.classes)} "
             f"classes), its network gives {' x '.join(map(str, outputs.shape[1:])) or 'a number'} an image. Name "
             "in the card the classes of its outputs, in their order."
+        )
+    if len(outputs) != len(images):
+        raise _Miscounted(
+            f"{card.name} must give an answer for each image, got {len(outputs)} for {len(images)}. A network that was "
+            "traced or exported may keep the number of images of that time: export it for any number."
         )
     logits: Tensor = outputs.float()
     return logits
