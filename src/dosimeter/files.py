@@ -43,6 +43,12 @@ def check_folder_name(folder: Path) -> None:
         raise DosimeterError(f"the run's folder must have a name in UTF-8, got {named(folder)}. Rename it.")
 
 
+def require_file(path: Path) -> None:
+    """Raise OSError if what stands at `path` is no file: a pipe is waited for, and a device has no end."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is no file")
+
+
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """Return what a TOML file holds, `what` being what people call it.
 
@@ -50,6 +56,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         DosimeterError: it cannot be read, or is not TOML.
     """
     try:
+        require_file(path)
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise DosimeterError(f"the {what} {named(path)} cannot be read ({error}).") from error
@@ -98,7 +105,12 @@ def read_json_object(path: Path, what: str) -> dict[str, Any]:
 
 
 def digest_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
+    """Return the SHA-256 of a file.
+
+    Raises:
+        OSError: it cannot be read, or is none.
+    """
+    require_file(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,6 +1,7 @@
 """Files of a run that were damaged or replaced since: made again, or one sentence with its remedy."""
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -8,24 +9,34 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from response_factory import make_responses, write_table
 from safetensors.torch import save_file
 from tiny import settings
 
+from dosimeter.attacks.threat import read_mask
+from dosimeter.cli.serving import _password
 from dosimeter.cli.showing import facts_of
+from dosimeter.cohorts import load_cohort
 from dosimeter.defences.keeping import Learned, digest_of_tensors, keep, read_kept
 from dosimeter.errors import DosimeterError
 from dosimeter.files import json_in, json_of, write_text
+from dosimeter.models.opening import facts_of as network_facts
 from dosimeter.models.saved import read_card
+from dosimeter.models.source import bring
 from dosimeter.readers.design import read_design
+from dosimeter.readers.store import Store
 from dosimeter.record.facts import Interim
 from dosimeter.record.finished import finished_table
 from dosimeter.record.model_card import undefended_name
-from dosimeter.record.run import MERGING, RUNNING, Run, is_study, kept, require_kinds
-from dosimeter.record.table import SCHEMA
+from dosimeter.record.run import MERGING, RUNNING, Run, _Log, is_run, is_study, kept, require_kinds
+from dosimeter.record.table import METADATA_KEY, SCHEMA, read_meta
+from dosimeter.replay.replay import Replay
 from dosimeter.report.answer import answer
+from dosimeter.report.partial import read_partial
+from dosimeter.study.config import load_config
 from dosimeter.study.run import run_study
 
 DEEP = "[" * 200_000
@@ -78,6 +89,80 @@ def test_a_folder_in_the_place_of_a_run_s_file_is_named(tmp_path: Path, place: s
     (tmp_path / place).mkdir()
     with pytest.raises(DosimeterError, match=r"must be a file, it is a folder: rename or remove it"):
         require_kinds(tmp_path)
+
+
+def stand_in(path: Path, kind: str) -> None:
+    """Put at `path` what is no file: whoever opens a pipe waits, and a device has no end."""
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("config.toml", lambda path: load_config(path)),
+        ("m.toml", lambda path: bring(str(path))),
+        ("mask.png", lambda path: read_mask(path, 32)),
+        ("images.npz", lambda path: load_cohort(f"npz:{path}")),
+        ("password", _password),
+        ("answers.sqlite", lambda path: Store(path.parent, None)),  # type: ignore[arg-type]
+        ("network.pt", lambda path: network_facts(str(path))),
+    ],
+)
+def test_a_pipe_or_a_device_in_the_place_of_a_file_is_one_sentence(
+    tmp_path: Path, name: str, read: Callable[[Path], Any], kind: str
+) -> None:
+    stand_in(tmp_path / name, kind)
+    with pytest.raises(DosimeterError, match=r"cannot be read|is no file"):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_or_a_device_in_the_place_of_a_run_s_file_is_not_read(run: Path, kind: str) -> None:
+    stand_in(run / "log.txt", kind)
+    with pytest.raises(DosimeterError, match=r"log\.txt in .* must be a file, it is a pipe or a device: remove it"):
+        require_kinds(run)
+    (run / "log.txt").unlink()
+    (run / "log.txt").symlink_to(os.devnull)
+    require_kinds(run)
+    stand_in(run / "interim.json", kind)
+    with pytest.raises(DosimeterError, match="is no file: remove it"):
+        read_partial(run)
+    stand_in(run / "kept.safetensors", kind)
+    assert read_kept(run / "kept.safetensors") is None
+    (run / "manifest.json").unlink()
+    shutil.rmtree(run / "parts")
+    assert is_run(run)
+    stand_in(run / "responses.parquet", kind)
+    assert not is_run(run)
+
+
+def test_a_log_on_a_full_disk_stops_no_study_and_is_said_once(run: Path, capfd: Any) -> None:
+    handler = _Log(run / "log.txt")
+    handler.stream = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 (the handler closes it)
+    for _ in range(2):
+        handler.emit(logging.LogRecord("dosimeter", logging.INFO, "", 0, "a line", (), None))
+    handler.close()
+    said = capfd.readouterr().err
+    assert said.count("log.txt cannot be written (No space left on device): lines of it are lost.") == 1
+    assert "Traceback" not in said
+
+
+def test_an_interrupted_run_cannot_be_replayed(run: Path) -> None:
+    with pytest.raises(DosimeterError, match="under way or was interrupted"):
+        Replay(run)
+
+
+def test_a_table_whose_version_is_no_number_is_one_sentence(run: Path) -> None:
+    rows = pq.read_table(run / "responses.parquet")
+    for facts, said in (({METADATA_KEY: b'{"schema_version": Infinity}'}, "infinity"), (None, "no facts of a run")):
+        pq.write_table(rows.replace_schema_metadata(facts), run / "responses.parquet")
+        with pytest.raises(DosimeterError, match=f"is damaged .*{said}"):
+            read_meta(run / "responses.parquet")
 
 
 def test_a_folder_in_the_place_of_any_file_is_named_and_stays(tmp_path: Path) -> None:

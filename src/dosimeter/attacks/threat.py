@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from dosimeter.attacks.base import Problem
 from dosimeter.cohorts.grids import grid_of
 from dosimeter.errors import DosimeterError, did_you_mean
+from dosimeter.files import require_file
 
 GOALS = ("finding", "any", "hide", "fabricate")
 """What an attack on a classifier of findings is after, see `ThreatModel`."""
@@ -184,6 +185,7 @@ def read_mask(path: Path | None, size_px: int | tuple[int, int]) -> Tensor | Non
     if path is None:
         return None
     try:
+        require_file(path)
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L"))
     except (OSError, UnidentifiedImageError) as error:

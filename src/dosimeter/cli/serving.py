@@ -9,6 +9,7 @@ import typer
 
 from dosimeter.cli.lines import say
 from dosimeter.errors import DosimeterError
+from dosimeter.files import require_file
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -75,6 +76,7 @@ def serve_page(page: Page, *, host: str, port: int, password_file: Path | None, 
 
 def _password(file: Path) -> str:
     try:
+        require_file(file)
         return file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise DosimeterError(f"password-file: {file} cannot be read. Give a text file with the password.") from error

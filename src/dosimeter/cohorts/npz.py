@@ -18,6 +18,7 @@ from dosimeter.cohorts.contrast import used_range
 from dosimeter.cohorts.files import Row, limit_rows, order_classes, read_rows
 from dosimeter.cohorts.multilabel import CLASSES, any_of, check_findings
 from dosimeter.errors import DosimeterError, in_a_line
+from dosimeter.files import require_file
 from dosimeter.plain import named
 
 SIDES = ("train", "val", "test")
@@ -178,6 +179,7 @@ def _labels(path: Path, side: str) -> Array:
 
 def _names(path: Path) -> list[str]:
     try:
+        require_file(path)
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
     except (OSError, zipfile.BadZipFile) as error:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dosimeter.files import replacing
+from dosimeter.files import replacing, require_file
 
 DIGEST, SECONDS = "sha256", "seconds"
 
@@ -33,6 +33,7 @@ def keep(learned: Learned, file: Path) -> None:
 def read_kept(file: Path) -> Learned | None:
     """Return what a file holds; None if it is not there, or its tensors are not those that were written."""
     try:
+        require_file(file)
         with safe_open(file, framework="pt") as content:
             learned: dict[str, Tensor] = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
             facts = content.metadata() or {}

@@ -54,10 +54,11 @@ def facts_of(model: str, *, weights: Path | None = None, random_weights: bool = 
             found["weights"] = str(weights)
         return found | ({"random_weights": True} if random_weights else {})
     path = Path(model)
-    if not path.exists():
+    if not path.is_file() and not path.is_dir():  # a pipe would be waited for
+        there = "is no file" if path.exists() else "is not there"
         shorthands = ", ".join(f"{each}:NAME" for each in SHORTHANDS)
         raise DosimeterError(
-            f"model must be a file, a folder or one of {shorthands}, got '{named(model)}', which is not there."
+            f"model must be a file, a folder or one of {shorthands}, got '{named(model)}', which {there}."
             + (f" {did_you_mean(shorthand, SHORTHANDS)}" if colon else "")
         )
     return {"source": _source_of(path), "weights": str(path)}

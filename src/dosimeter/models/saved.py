@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dosimeter.errors import DosimeterError
-from dosimeter.files import json_in, replacing, write_text
+from dosimeter.files import json_in, replacing, require_file, write_text
 from dosimeter.models.backbones import Backbone, HeadSpec, get_backbone, plan_head
 from dosimeter.models.base import Classifier
 from dosimeter.models.decisions import Findings
@@ -129,6 +129,7 @@ def _head(folder: Path, card: SavedCard, backbone: Backbone) -> dict[str, Tensor
     """Return the head's tensors, once their shapes are known to be those of the card: nothing is built before."""
     damaged = f"{folder} is damaged: head.safetensors does not match card.json. {REMEDY}"
     try:
+        require_file(folder / "head.safetensors")
         tensors: dict[str, Tensor] = load_file(folder / "head.safetensors")
         planned = plan_head(backbone, _spec(card), n_classes=len(card.classes)).state_dict()
     except (ValueError, OSError, SafetensorError) as error:

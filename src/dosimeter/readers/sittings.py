@@ -11,6 +11,7 @@ from threading import RLock
 from typing import Any, NamedTuple
 
 from dosimeter.errors import DosimeterError
+from dosimeter.files import require_file
 from dosimeter.readers import design as designs
 from dosimeter.readers.design import Pair
 from dosimeter.readers.store import Answer, Reader, Side, Store, Upcoming
@@ -206,6 +207,7 @@ def _place(pair: Pair, *, altered: bool) -> int:
 def _read_image(folder: Path, place: int, sha256: str) -> bytes:
     path = folder / "images" / f"{place:04d}.png"
     try:
+        require_file(path)
         content = path.read_bytes()
     except OSError as error:
         raise DosimeterError(f"{path} cannot be read. Put back the study's folder as it was made.") from error

@@ -115,6 +115,8 @@ class Store:
         self.design = design
         self._file = folder / FILE
         self._lock = RLock()
+        if self._file.exists() and not self._file.is_file():
+            raise DosimeterError(f"{FILE} is no file. Put back a copy of the study's folder.")
         with self._sentences():
             self._database = sqlite3.connect(self._file, timeout=10, isolation_level=None, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode=WAL")

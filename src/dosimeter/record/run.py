@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +32,8 @@ BEGUN, RUNNING, MERGING, FINISHED, REPORTED = "begun", "running", "merging", "fi
 """How far the last study in a folder came; the last: it was interrupted, and a report of it drawn as far as it came."""
 
 _WORK = ("config.toml", "manifest.json", "interim.json", "parts", "pictures", "examined", "learned", "classifiers")
+_OPENED = ("log.txt", ".lock")
+"""Files that are opened where they lie; all others are replaced."""
 _PLACES = ("tables", "figures", "parts", "pictures", "examined", "learned", "classifiers")
 """Those of `PRODUCTS` and `_WORK` that are folders."""
 
@@ -109,7 +113,7 @@ class Run:
             if not self._manifest_file.is_file():
                 self.save_manifest()
             self.parts.mkdir(exist_ok=True)
-            handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8", errors="backslashreplace")
+            handler = _Log(self.folder / "log.txt", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise _unwritable(self.folder, error) from error
         handler.setFormatter(FolderlessFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -212,6 +216,30 @@ def _leave_out(known: dict[str, Any], place: tuple[int | str, ...]) -> None:
         known.pop(name, None)
 
 
+class _Log(logging.FileHandler):
+    """A log whose lines are lost where the disk is full, which is said once: what matters refuses by itself."""
+
+    _lost = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Say that lines are lost."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._lost and logging.lastResort is not None:
+            self._lost = True
+            said = f"the run's log.txt cannot be written ({error.strerror or error}): lines of it are lost."
+            logging.lastResort.handle(logging.LogRecord(log.name, logging.WARNING, "", 0, said, (), None))
+
+    def close(self) -> None:
+        """Close the file; lines that still wait may be lost."""
+        try:
+            super().close()
+        except OSError:
+            self.stream = None  # as FileHandler leaves it
+            logging.Handler.close(self)
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Hold the folder of a run for this process alone, and sweep what a killed one left there.
@@ -244,8 +272,9 @@ def is_run(folder: Path) -> bool:
     """Whether `folder` is a study's, or holds the table of one."""
     if is_study(folder):
         return True
+    table = folder / "responses.parquet"
     try:
-        return METADATA_KEY in (pq.read_metadata(folder / "responses.parquet").metadata or {})
+        return table.is_file() and METADATA_KEY in (pq.read_metadata(table).metadata or {})
     except (pa.ArrowException, OSError, ValueError):  # also a name that is no UTF-8
         return False
 
@@ -263,8 +292,15 @@ def require_own(folder: Path) -> None:
 
 def require_kinds(folder: Path) -> None:
     """Raise DosimeterError if a folder stands where a study or report writes a file, or a file where a folder goes."""
-    for name in (*PRODUCTS, *_WORK, "log.txt", ".lock"):
+    for name in (*PRODUCTS, *_WORK, *_OPENED):
         require_kind(folder, name, is_folder=name in _PLACES)
+    for name in _OPENED:
+        path = folder / name
+        if path.exists() and not path.is_file() and not path.samefile(os.devnull):  # a pipe would be waited for
+            raise DosimeterError(
+                f"{name} in {named(folder)} must be a file, it is a pipe or a device: remove it, and the same command "
+                "writes the file in its place."
+            )
 
 
 def require_kind(folder: Path, name: str, *, is_folder: bool) -> None:

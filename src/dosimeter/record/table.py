@@ -273,7 +273,10 @@ def read_meta(path: Path) -> dict[str, Any]:
     with _refused_if_damaged(path):
         file = pq.read_metadata(path)
         schema = file.schema.to_arrow_schema()
-        found = json_of((file.metadata or {})[METADATA_KEY])
+        carried = (file.metadata or {}).get(METADATA_KEY)
+        if carried is None:
+            raise ValueError("it carries no facts of a run")
+        found = json_of(carried)
         version = int(found["schema_version"])
     if version > SCHEMA_VERSION:
         raise DosimeterError(
@@ -282,8 +285,8 @@ def read_meta(path: Path) -> dict[str, Any]:
     if missing := [name for name in SCHEMA.names if name not in (*schema.names, *ADDED)]:
         raise DosimeterError(f"{path} is not a response table of dosimeter: it has no column '{missing[0]}'.")
     with _refused_if_damaged(path):
-        carried = found.pop(FACTS_DIGEST, None)  # tables of older versions have none
-        if carried is not None and carried != digest(found):
+        written = found.pop(FACTS_DIGEST, None)  # tables of older versions have none
+        if written is not None and written != digest(found):
             raise ValueError("its facts are not those that were written")
         facts = check_facts(found)
         if facts.get("n_rows") not in (None, file.num_rows):
@@ -295,7 +298,7 @@ def read_meta(path: Path) -> dict[str, Any]:
 def _refused_if_damaged(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, OverflowError) as error:
         reason = reasons(error) if isinstance(error, ValidationError) else " ".join(str(error).split())
         raise DosimeterError(f"{path} is not a response table of dosimeter, or is damaged ({reason}).") from error
 

@@ -27,6 +27,7 @@ from dosimeter.models.rings import excess_of
 from dosimeter.models.saved import load_classifier, read_card
 from dosimeter.parallel import torch_threads
 from dosimeter.record import table as responses
+from dosimeter.record.finished import finished_table
 from dosimeter.study.config import StudyConfig, load_config
 from dosimeter.study.planning import plan_trial
 from dosimeter.study.trials import plan_trials
@@ -126,10 +127,11 @@ class Replay:
 
     def __init__(self, folder: Path, *, data: Path | None = None, trust: bool = False) -> None:
         self.folder = folder
-        self.meta = responses.read_meta(folder / "responses.parquet")
+        table = finished_table(folder)
+        self.meta = responses.read_meta(table)
         config = load_config(folder / "config.toml", data=data, trust=trust).resolved()
         self.config = config
-        known = set(responses.read_column(folder / "responses.parquet", "cell_id"))
+        known = set(responses.read_column(table, "cell_id"))
         found = {curve.key: curve for curve in _curves(folder, config, self.meta, known)}
         self.curves = {key: curve for key, curve in found.items() if not curve.setting.preset.is_physical}
         self.changes = {key: curve for key, curve in found.items() if curve.setting.preset.is_physical}

@@ -84,6 +84,8 @@ def _interim(run: Run) -> Interim:
         raise DosimeterError(f"{run.folder} is finished, not interrupted. Leave out --partial.")
     if run.is_settled:
         raise DosimeterError(f"{run.folder} was finished, but its {run.responses.name} is gone. {AGAIN}")
+    if run.interim.exists() and not run.interim.is_file():
+        raise DosimeterError(f"{run.interim} is no file: remove it. {AGAIN}")
     if not run.interim.is_file():
         before = f"; {run.responses.name} is of a study that was finished before it: leave out --partial to report that"
         raise DosimeterError(
