@@ -89,7 +89,7 @@ def first_repeat(responses: Responses, tables: Tables) -> tuple[Responses, Table
     The table `repeats` stays as it is. Of a run that was interrupted the other seeds may have no row yet.
     """
     every = seeds(responses)
-    if not every:
+    if not every or (len(every) == 1 and not responses.meta.get("partial")):
         return responses, tables
     first = every[0]
     meta = dict(responses.meta)
