@@ -62,7 +62,7 @@ ifneq ($(FAST),)
 test: setup
 	$(PYTEST) -m "$(CHOSEN)" @tests/fast.txt
 else
-test: setup  # lint, which one core does, beside the tests
+test: setup  # lint needs one core, so it runs beside the tests
 	$(MAKE) --no-print-directory --keep-going --jobs=2 lint tests
 endif
 

@@ -227,7 +227,10 @@ def test_physical_changes_are_compared_severity_by_severity() -> None:
     assert {each["difference"] for each in rows.values()} == {0}
     assert len(found.table) == len(compared(("old", runs[0][1]), ("new", runs[0][1])).table)  # attacks are as they were
     with in_force(runs):
-        assert "new: physical changes, compared at 7 severities on the page: dose fraction, rotation." in lines(found)
+        assert (
+            "new: physical changes, 7 severities in all, are compared on the page: dose fraction, rotation."
+            in lines(found)
+        )
         assert "Physical changes" in render(found)
         assert [each["severity"] for each in as_json(found)["physical"]] == list(found.physical["severity"])
 

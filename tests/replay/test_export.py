@@ -188,6 +188,10 @@ def test_images_of_a_physical_change_are_those_that_were_evaluated(image_folder:
     assert (facts["severity"], facts["unit"], "epsilon" in facts) == (-15.0, "degrees", False)
     assert done.n_images == 2
     assert {path.parent.name for path in files} == {"original", "changed"}
+    with pytest.raises(DosimeterError, match="rotation is a physical change, which has no epsilon: give --severity"):
+        export(tmp_path / "run", tmp_path / "no", epsilon=Epsilon(0.003), storage="png8", preset="rotation")
+    with pytest.raises(DosimeterError, match="severity must be one of 0, -5, -15 degrees"):
+        export(tmp_path / "run", tmp_path / "no", severity=3.0, storage="png8")
     (curve,) = Replay(tmp_path / "run").changes.values()
     for line in facts["images"]:
         file = tmp_path / "out" / line["changed"]["file"]
@@ -204,7 +208,8 @@ def test_images_of_a_physical_change_are_those_that_were_evaluated(image_folder:
     [
         ({}, "got neither. Give --epsilon"),
         ({"epsilon": Epsilon(0.003), "severity": -5.0}, "got both. Give --epsilon"),
-        ({"severity": -5.0}, "the run has no images with severities"),
+        ({"severity": -5.0}, "this run asked about none. Give --epsilon"),
+        ({"severity": -5.0, "preset": "sound"}, "sound is an attack, which has no severity"),
     ],
 )
 def test_a_severity_stands_in_place_of_an_epsilon(

@@ -35,6 +35,7 @@ from dosimeter.report.fitting import is_crowded
 from dosimeter.report.paper import Paper, for_paper, of_tables, write
 from dosimeter.report.prints import Look, check_look, save
 from dosimeter.report.quoted import Quoted
+from dosimeter.sections.physical.for_paper import PAPER
 
 ROOT = Path(__file__).parents[2]
 ARTICLE_MM = 121.0
@@ -311,6 +312,17 @@ def test_no_table_is_wider_than_it_may_be(kind: str, tmp_path: Path, width: str)
     log = compiled(tmp_path, list(write(paper, "latex", width=points)), width=points)
     assert "Overfull" not in log
     assert "Float too large" not in log
+
+
+def test_the_verdict_on_an_attack_is_not_on_what_a_change_does_beside_it() -> None:
+    tables, _ = of_every_kind()["everyday"]
+    marked = tables["equal_visibility"].assign(evaluation="UNRELIABLE", beyond=[True, False, False, False, False])
+    (made,) = sheets("equal_visibility", PAPER["equal_visibility"], marked, "A caption.")
+    heads = [head[-1] for head in made.heads]
+    assert {head for row in made.rows for head, cell in zip(heads, row, strict=True) if cell.sign} == {"it, %"}
+    epsilons = column(made, "Epsilon")
+    assert epsilons[0].startswith("> ")
+    assert not any(each.startswith(">") for each in epsilons[1:])
 
 
 def test_long_names_are_wrapped_and_many_columns_become_several_tables(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import torch
 from fastapi import APIRouter, Query, Response
 from torch import Tensor
 
-from dosimeter.analysis.flips import flip_epsilon
+from dosimeter.analysis.flips import flip_epsilon, flips_of
 from dosimeter.analysis.names import attack_title, change_title, model_name
 from dosimeter.analysis.names import of as named_by
+from dosimeter.analysis.wording import records
 from dosimeter.app.server import NotThere
 from dosimeter.errors import DosimeterError
 from dosimeter.examinations.pictures import png
@@ -102,8 +103,8 @@ class Explorer:
 
         def order(case: dict[str, Any]) -> tuple[Any, ...]:
             flip = case["flip"]
-            far = 0 if flip is None else severities.index(flip) if severities else flip
-            return not case["right"], flip is None, far, case["place"]
+            rank = 0 if flip is None else severities.index(flip) if severities else flip
+            return not case["right"], flip is None, rank, case["place"]
 
         return sorted(cases, key=order)
 
@@ -222,19 +223,14 @@ class Explorer:
 
     def _severities_of(self, curve: Curve) -> dict[str, dict[str, Any]]:
         """Return the same of a physical change: the first severity asked at which each case is answered wrongly."""
-        identity, *others = curve.setting.preset.severities
+        severities = curve.setting.preset.severities
         rows = _rows_of(curve, self._physical)
-        found = {}
-        for case_id, mine in rows[rows["status"] == "ok"].groupby("case_id", observed=True):
-            right = dict(zip(mine["severity"], mine["correct"], strict=True))
-            flip = next((severity for severity in others if not right.get(severity, True)), None)
-            known = bool(right.get(identity))
-            found[str(case_id)] = {
-                "label": mine["label"].iloc[0],
-                "correct_at_zero": known,
-                "flip_epsilon": flip if known else None,
-            }
-        return found
+        rows = rows[rows["status"] == "ok"]
+        flips = flips_of(rows.assign(epsilon=rows["severity"].map(severities.index).astype(float)))
+        found = flips.assign(
+            flip_epsilon=[None if pd.isna(place) else severities[int(place)] for place in flips["flip_epsilon"]]
+        )
+        return {str(row["case_id"]): row for row in records(found)}
 
 
 def _rows_of(curve: Curve, table: pd.DataFrame) -> pd.DataFrame:

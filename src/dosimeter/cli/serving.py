@@ -79,4 +79,6 @@ def _password(file: Path) -> str:
         require_file(file)
         return file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        raise DosimeterError(f"password-file: {file} cannot be read. Give a text file with the password.") from error
+        raise DosimeterError(
+            f"password-file: {file} cannot be read. Give a text file with the password; a pipe is not waited for."
+        ) from error

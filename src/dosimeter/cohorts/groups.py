@@ -31,7 +31,7 @@ def grouped(cohort: Cohort, grouping: str) -> Cohort:
         replace(record, group=f"group-{number:05d}") for record, number in zip(cohort.records, numbers, strict=True)
     )
     told = (
-        "images of the same patient, where that is known, and near duplicates are one group: "
+        "near duplicates, and images of the same patient where that is known, are grouped together: "
         f"{len(pairs)} pairs of near duplicates, {len(set(numbers))} groups"
     )
     return replace(cohort, records=records, provenance={**cohort.provenance, "groups": told})

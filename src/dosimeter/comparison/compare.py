@@ -156,7 +156,8 @@ def lines(found: Comparison) -> Iterator[str]:
     for side in found.sides[1:]:
         if len(mine := found.physical[found.physical["run"] == side.label]):
             changes = ", ".join(change_title(str(name)) for name in mine["change"].unique())
-            yield f"{side.label}: physical changes, compared at {len(mine)} severities on the page: {changes}."
+            n_asked = len(mine[["change", "severity"]].drop_duplicates())
+            yield f"{side.label}: physical changes, {n_asked} severities in all, are compared on the page: {changes}."
 
 
 def attacked(row: dict[str, Any]) -> str:

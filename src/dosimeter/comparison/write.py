@@ -14,6 +14,8 @@ from dosimeter.presentation.values import write_csv
 def write(found: Comparison, folder: Path) -> Path:
     """Write comparison.html, .csv and .json into `folder`, which is made if needed, and return the page's path.
 
+    Physical changes that both runs asked about are in comparison-physical.csv.
+
     Raises:
         DosimeterError: the folder cannot be written.
     """
@@ -25,8 +27,10 @@ def write(found: Comparison, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for ending, text in texts.items():
             write_text(folder / f"comparison.{ending}", text)
-        with replacing(folder / "comparison.csv") as temporary:
-            write_csv(found.table, temporary)
+        for name, table in (("comparison.csv", found.table), ("comparison-physical.csv", found.physical)):
+            if table is found.table or len(table):
+                with replacing(folder / name) as temporary:
+                    write_csv(table, temporary)
     except OSError as error:
         raise DosimeterError(f"out must be a folder that can be written, {named(folder)} cannot ({error}).") from error
     return folder / "comparison.html"

@@ -79,7 +79,7 @@ def count(value: Any) -> str:
 
 
 def dose(epsilon: Any) -> str:
-    """Return an epsilon in three significant digits, never as 1e-04."""
+    """Return an epsilon, or a severity, in three significant digits, never as 1e-04."""
     if is_missing(epsilon):
         return DASH
     if epsilon == 0:
@@ -87,6 +87,11 @@ def dose(epsilon: Any) -> str:
     places = max(0, 2 - math.floor(math.log10(abs(epsilon))))
     text = f"{epsilon:.{places}f}"
     return text.rstrip("0").rstrip(".") if places else text
+
+
+def at_severity(severity: float, unit: str) -> str:
+    """Return a severity of a physical change with its unit."""
+    return f"{dose(severity)} {unit}"
 
 
 def seconds(duration_s: float) -> str:

@@ -258,10 +258,6 @@ def _fixed(scale: float, decimals: int) -> Callable[[Any], str]:
     return lambda value: DASH if is_missing(value) else f"{scale * float(value):.{decimals}f}"
 
 
-def _severity(value: Any) -> str:
-    return DASH if is_missing(value) else f"{'-' if value < 0 else ''}{dose(abs(float(value)))}"
-
-
 def _thousandths(value: Any) -> str:
     return DASH if is_missing(value) else dose(1000 * float(value))
 
@@ -285,7 +281,7 @@ KINDS = {
     "change": Kind(lambda value: change_title(str(value)), _words, words=True),
     "storage": Kind(lambda value: storage_name(str(value)), _words, words=True),
     "epsilon": Kind(dose, dose),
-    "severity": Kind(_severity, _severity),
+    "severity": Kind(dose, dose),
     "count": Kind(count, count),
     "percent": Kind(_fixed(100, 1), _fixed(100, 0)),
     "points": Kind(_signed, _signed),

@@ -22,7 +22,7 @@ from dosimeter.cohorts.base import FloatImage
 from dosimeter.errors import DosimeterError, did_you_mean
 from dosimeter.files import filling, is_free, write_text
 from dosimeter.progress import Progress
-from dosimeter.replay.replay import Curve, Replay
+from dosimeter.replay.replay import Curve, CurveKey, Replay
 from dosimeter.storage.base import Storage, get_storage, storages
 from dosimeter.sweeps.answers import Target
 from dosimeter.units import Epsilon
@@ -68,10 +68,9 @@ def export(
     """Write the adversarial images of a run, or those of a physical change, as files, with originals and manifest.json.
 
     A curve (cohort, protocol, seed, model, preset) has a folder of its own with `original` and `adversarial`, or
-    `changed`, in it; a
-    file is named by its case. Images are as they were evaluated: on the classifier's grid, or, of a run with `native`,
-    at the size of their source. The manifest has each file's
-    SHA-256, what the classifier says of the file, read again, and how far it is from the original image.
+    `changed`, in it; a file is named by its case. Images are as they were evaluated: on the classifier's grid, or, of a
+    run with `native`, at the size of their source. The manifest has each file's SHA-256, what the classifier says of
+    the file, read again, and how far it is from the original image.
 
     Args:
         run: folder of a finished run.
@@ -104,9 +103,11 @@ def export(
     if not is_free(folder):
         raise DosimeterError(f"the folder to export to must be empty or absent, {folder} is not. Name another.")
     replay = Replay(run, data=data, trust=trust)
-    found = replay.curves if severity is None else replay.changes
+    found, others = (replay.curves, replay.changes) if severity is None else (replay.changes, replay.curves)
+    if preset in {key.preset for key in others} or not found:
+        raise DosimeterError(_other_kind(preset, severity, others))
     curves = _chosen(list(found.values()), preset=preset, model=model, cohort=cohort)
-    dose = float(epsilon) if severity is None else _asked(curves, severity)  # type: ignore[arg-type]
+    dose = _asked(curves, severity) if epsilon is None and severity is not None else float(epsilon or 0)
     progress = progress or Progress()
     with filling(folder) as draft:
         progress.begin("exporting", sum(len(curve.case_ids[:limit]) for curve in curves))
@@ -140,6 +141,17 @@ def export(
     return Exported(folder, len(lines), flipped, len(right))
 
 
+def _other_kind(preset: str | None, severity: float | None, others: Mapping[CurveKey, Curve]) -> str:
+    """Return the sentence on an epsilon for a physical change, or on a severity for an attack."""
+    if severity is None:
+        name, curve = next((key.preset, curve) for key, curve in others.items() if preset in (None, key.preset))
+        asked = ", ".join(f"{each:g}" for each in curve.setting.preset.severities)
+        return f"{name} is a physical change, which has no epsilon: give --severity, one of {asked}."
+    if preset is None:
+        return "severity must be of a physical change, and this run asked about none. Give --epsilon in its place."
+    return f"{preset} is an attack, which has no severity: give --epsilon in its place."
+
+
 def _asked(curves: Sequence[Curve], severity: float) -> float:
     """Return a severity that every curve was asked about."""
     for curve in curves:
@@ -170,8 +182,7 @@ def _chosen(curves: Sequence[Curve], **wanted: str | None) -> list[Curve]:
         curve for curve in curves if all(value in (None, getattr(curve.key, name)) for name, value in wanted.items())
     ]
     if not chosen:
-        named = ", ".join(str(value) for value in wanted.values() if value)
-        raise DosimeterError(f"the run has no images {f'of {named}' if named else 'with severities, or epsilons'}.")
+        raise DosimeterError(f"the run has no images of {', '.join(str(value) for value in wanted.values() if value)}.")
     return chosen
 
 

@@ -9,7 +9,7 @@ from dosimeter.analysis.names import PUBLISHED, WORST_CASE, attack_title, change
 from dosimeter.analysis.wording import TO_A_STEP, n_images, unmet
 from dosimeter.errors import DosimeterError
 from dosimeter.files import json_in
-from dosimeter.presentation.numbers import dose, plural
+from dosimeter.presentation.numbers import at_severity, plural
 
 NOT_EXAMINED = "NOT EXAMINED"
 
@@ -63,14 +63,9 @@ def _everyday(first: Mapping[str, Any] | None) -> str:
     if first is None or not first["n"]:
         return ""
     if first["censored"]:
-        return f"; half lost under none of {plural(first['n_changes'], 'physical change')}"
+        return f"; half lost under none of the {plural(first['n_changes'], 'physical change')} asked"
     where = at_severity(first["severity50"]["value"], first["unit"])
     return f"; half lost under {change_title(first['change'])} at {where}"
-
-
-def at_severity(value: float, unit: str) -> str:
-    """Return a severity of a physical change with its unit."""
-    return f"{'-' if value < 0 else ''}{dose(abs(value))} {unit}"
 
 
 def judged_of(result: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from dosimeter.analysis.names import WORST_CASE, attack_title, change_title, model_name, storage_name
 from dosimeter.analysis.wording import n_images, unmet
-from dosimeter.presentation.numbers import percent, percent_range, plural
-from dosimeter.report.answer import NOT_EXAMINED, at_severity, chosen, judged_of
+from dosimeter.presentation.numbers import at_severity, dose, percent, percent_range, plural
+from dosimeter.report.answer import NOT_EXAMINED, chosen, judged_of
 from dosimeter.units import GREY_LEVELS_8BIT
 
 MOST = 4
@@ -145,7 +145,7 @@ def _seen(result: Mapping[str, Any], half: float | None) -> Fact | None:
 
 
 def _everyday(result: Mapping[str, Any]) -> Fact | None:
-    """Return which physical change breaks it first, or that none of those asked does."""
+    """Return which physical change that may be seen least loses half, or that none of those asked does."""
     first = result.get("everyday")
     if first is None or not first["n"]:
         return None
@@ -153,14 +153,11 @@ def _everyday(result: Mapping[str, Any]) -> Fact | None:
     asked = plural(first["n_changes"], "physical change")
     if first["censored"]:
         most = f"most, {percent(first['lost_max'])}, under {title} at {at_severity(farthest, unit)}"
-        return Fact("half lost to an everyday change", "no", f"{asked} asked; {most}")
+        return Fact("half lost to a physical change", "no", f"{asked} asked; {most}")
     half = first["severity50"]
     interval = "no interval"
     if half["low"] is not None:
-        high = (
-            f"beyond {at_severity(farthest, '').strip()}"
-            if first["high_censored"]
-            else at_severity(half["high"], "").strip()
-        )
-        interval = f"95 % interval {at_severity(half['low'], '').strip()} to {high}"
-    return Fact(f"half lost to {title}, first of {asked}", at_severity(half["value"], unit), interval)
+        high = f"beyond {dose(farthest)}" if first["high_censored"] else dose(half["high"])
+        interval = f"95 % interval {dose(half['low'])} to {high}"
+    seen = f"; of {asked} the least visible that does" if first["n_changes"] > 1 else ""
+    return Fact(f"half lost to {title} at", at_severity(half["value"], unit), f"{interval}{seen}")

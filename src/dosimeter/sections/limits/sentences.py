@@ -120,7 +120,7 @@ def _unnamed(frame: pd.DataFrame) -> Iterator[str]:
 def _grouped(cards: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield what stands for a patient in each cohort whose near duplicates were looked for."""
     told = {card["cohort"]: card["provenance"].get("groups") for card in cards}
-    yield from (f"In {cohort} {groups}." for cohort, groups in told.items() if groups)
+    yield from (f"{cohort}: {groups}." for cohort, groups in told.items() if groups)
 
 
 def _alike(clean: pd.DataFrame, *, several: bool) -> Iterator[str]:

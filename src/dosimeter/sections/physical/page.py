@@ -92,7 +92,7 @@ def _severities(table: pd.DataFrame) -> Iterator[list[Cell]]:
         apart = "" if is_missing(low) else f"{100 * low:+.0f} to {100 * high:+.0f}"
         yield [
             Cell(change_title(str(row["change"])), kind="name"),
-            Cell(dose(row["severity"]) if row["severity"] >= 0 else f"-{dose(-row['severity'])}", str(row["unit"])),
+            Cell(dose(row["severity"]), str(row["unit"])),
             Cell(count(row["n"])),
             *(Cell(percent(row[name]), percent_range(row[f"{name}_low"], row[f"{name}_high"], 0)) for name in _FIRST),
             Cell(f"{100 * row['difference']:+.1f}", apart),

@@ -7,7 +7,7 @@ import pandas as pd
 
 from dosimeter.analysis.names import PUBLISHED, attack_title, change_kind, change_title, family, model_name
 from dosimeter.analysis.wording import joined, mark, records
-from dosimeter.presentation.numbers import dose, percent
+from dosimeter.presentation.numbers import at_severity, dose, percent
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -69,12 +69,12 @@ def _first(ranking: pd.DataFrame) -> str:
         row = records(ranking)[0]
         return (
             f"no change loses half of its {row['n']} right answers at any severity asked; {_named(row)} at "
-            f"{_severity(row['severity_max'], row['unit'])} loses most, {percent(row['lost_max'])}."
+            f"{at_severity(row['severity_max'], row['unit'])} loses most, {percent(row['lost_max'])}."
         )
     row = records(broken)[0]
     return (
         f"{_named(row)} breaks it first, half of its {row['n']} right answers being lost at "
-        f"{_severity(row['severity50'], row['unit'])}, where images are moved by {row['jnd50']:.1f} JND.{spared}"
+        f"{at_severity(row['severity50'], row['unit'])}, where images are moved by {row['jnd50']:.1f} JND.{spared}"
     )
 
 
@@ -87,7 +87,7 @@ def _beside(equal: pd.DataFrame) -> Iterator[str]:
     what = f"{attack_title(str(row['preset']))} at epsilon {dose(row['epsilon'])}"
     as_well = f"an attack that moves them no farther, {what}," if row["beyond"] else f"an attack seen as well, {what},"
     yield (
-        f"it bears {_named(row)} at {_severity(row['severity'], row['unit'])}: {percent(row['lost'])} of {row['n']} "
+        f"it bears {_named(row)} at {at_severity(row['severity'], row['unit'])}: {percent(row['lost'])} of {row['n']} "
         f"right answers are lost although images are moved by {row['jnd']:.1f} JND, and {as_well} loses "
         f"{percent(row['lost_attack'])}{mark(row)}."
     )
@@ -113,7 +113,7 @@ def _against(equal: pd.DataFrame, half: pd.DataFrame) -> Iterator[str]:
     borne = records(doses.sort_values("severity", kind="stable"))[0]
     least = records(broken.sort_values("epsilon50", kind="stable"))[0]
     yield (
-        f"it bears {_severity(borne['severity'], borne['unit'])}, {percent(borne['lost'])} of {borne['n']} right "
+        f"it bears {at_severity(borne['severity'], borne['unit'])}, {percent(borne['lost'])} of {borne['n']} right "
         f"answers being lost, but not {dose(least['epsilon50'])} of the grey scale chosen against it: there half are "
         f"lost under {attack_title(str(least['preset']))}{mark(least)}."
     )
@@ -121,8 +121,3 @@ def _against(equal: pd.DataFrame, half: pd.DataFrame) -> Iterator[str]:
 
 def _named(row: Mapping[str, Any]) -> str:
     return change_title(str(row["change"]))
-
-
-def _severity(value: float, unit: str) -> str:
-    sign = "-" if value < 0 else ""
-    return f"{sign}{dose(abs(value))} {unit}"

@@ -93,7 +93,7 @@ function list() {
     label.textContent = each.label === null ? "" : curve().classes[each.label];
     name.append(label);
     const flip = document.createElement("span");
-    flip.textContent = each.right ? (each.flip === null ? "never" : each.flip.toPrecision(2)) : "wrong at 0";
+    flip.textContent = each.right ? (each.flip === null ? "never" : String(Number(each.flip.toPrecision(3)))) : severities() ? "wrong unchanged" : "wrong at 0";
     button.append(name, flip);
     button.onclick = () => attempt(() => select(each.place));
     const item = document.createElement("li");
