@@ -36,8 +36,9 @@ def test_a_closed_stream_stops_no_command(closed: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["study --help", "list words --json"])
 @pytest.mark.parametrize("columns", [10, 40, 120])
-def test_a_stream_without_letters_or_room_stops_no_command(command: str, columns: int) -> None:
-    odd = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "TERM": "dumb", "COLUMNS": f"{columns}"}
+@pytest.mark.parametrize("asked", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONCOERCECLOCALE": "0"}])
+def test_a_stream_without_letters_or_room_stops_no_command(command: str, columns: int, asked: dict[str, str]) -> None:
+    odd = {"LC_ALL": "C", "PYTHONUTF8": "0", "TERM": "dumb", "COLUMNS": f"{columns}", **asked}
     program = [sys.executable, "-m", "dosimeter", *command.split()]
     done = subprocess.run(program, check=False, capture_output=True, timeout=60, env={**os.environ, **odd})
     assert (done.returncode, done.stderr) == (0, b"")
