@@ -146,6 +146,20 @@ class Fatal(nn.Module):
         return images
 
 
+@pytest.mark.usefixtures("tiny_networks", "no_report")
+def test_a_run_goes_on_in_a_cluster_with_the_same_rows(ray_cluster: str, image_folder: Path, tmp_path: Path) -> None:
+    """Half of a finished run's parts are lost; the cluster, whose CPUs nobody holds yet, computes them."""
+    run_study(settings(image_folder, tmp_path))
+    whole = responses.read(tmp_path / "responses.parquet").frame
+    lost = sorted((tmp_path / "parts").iterdir())[::2]
+    for part in lost:
+        part.unlink()
+    run_study(settings(image_folder, tmp_path, executor="ray", address=ray_cluster, workers=N_CPUS))
+    assert all(part.is_file() for part in lost)
+    again = responses.read(tmp_path / "responses.parquet").frame
+    assert again.drop(columns="duration_s").equals(whole.drop(columns="duration_s"))
+
+
 def test_rows_are_those_of_the_local_executor(executor: RayExecutor, capfd: pytest.CaptureFixture[str]) -> None:
     classifier = convolutional_classifier()
     cells = plan(classifier)
@@ -199,22 +213,6 @@ def test_an_engine_that_a_worker_lacks_is_an_error_and_frees_the_cluster(executo
     while ray.available_resources().get("CPU", 0) < N_CPUS:
         assert time.monotonic() < patience
         time.sleep(0.1)
-
-
-@pytest.mark.usefixtures("tiny_networks", "no_report")
-def test_a_run_goes_on_in_a_cluster_with_the_same_rows(
-    executor: RayExecutor, image_folder: Path, tmp_path: Path
-) -> None:
-    """Half of a finished run's parts are lost; the cluster computes them again."""
-    run_study(settings(image_folder, tmp_path))
-    whole = responses.read(tmp_path / "responses.parquet").frame
-    lost = sorted((tmp_path / "parts").iterdir())[::2]
-    for part in lost:
-        part.unlink()
-    run_study(settings(image_folder, tmp_path, executor="ray", address="auto", workers=N_CPUS))
-    assert all(part.is_file() for part in lost)
-    again = responses.read(tmp_path / "responses.parquet").frame
-    assert again.drop(columns="duration_s").equals(whole.drop(columns="duration_s"))
 
 
 def test_a_second_cluster_is_refused_while_one_is_joined(executor: RayExecutor) -> None:
