@@ -227,10 +227,11 @@ class Explorer:
         rows = _rows_of(curve, self._physical)
         rows = rows[rows["status"] == "ok"]
         flips = flips_of(rows.assign(epsilon=rows["severity"].map(severities.index).astype(float)))
-        found = flips.assign(
-            flip_epsilon=[None if pd.isna(place) else severities[int(place)] for place in flips["flip_epsilon"]]
-        )
-        return {str(row["case_id"]): row for row in records(found)}
+        found = {}
+        for row in records(flips):
+            place = row["flip_epsilon"]
+            found[str(row["case_id"])] = row | {"flip_epsilon": None if pd.isna(place) else severities[int(place)]}
+        return found
 
 
 def _rows_of(curve: Curve, table: pd.DataFrame) -> pd.DataFrame:
