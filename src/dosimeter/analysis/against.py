@@ -128,7 +128,8 @@ def physical_differences(physical: pd.DataFrame, against: pd.DataFrame) -> pd.Da
 
 def _of_severities(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the answers to one physical change with the severity where a curve has its epsilon."""
-    return rows[rows["status"] == "ok"].assign(epsilon=lambda each: each["severity"])
+    answers = rows[rows["status"] == "ok"]
+    return answers.assign(epsilon=answers["severity"])
 
 
 def _named(rows: pd.DataFrame, name: str) -> Iterator[pd.DataFrame]:

@@ -12,7 +12,7 @@ from dosimeter.analysis.auc import auc_interval
 from dosimeter.analysis.base import CLASSIFIER, MODEL, answered, clean_answers, each_seed, groups, plain
 from dosimeter.analysis.clusters import per_patient
 from dosimeter.analysis.intervals import FloatArray, proportion_interval
-from dosimeter.record.scores import class_probabilities
+from dosimeter.record.scores import class_probabilities, tells_labels
 
 CALIBRATION_BINS = 15
 _CELLS = ["tn", "fp", "fn", "tp"]
@@ -55,7 +55,7 @@ def without_scores(table: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame
     Their logits are made up (`models.queried.LABEL_LOGIT`): an AUC or a calibration of them says nothing.
     """
     cards = meta.get("classifiers", [])
-    blind = {card["model"] for card in cards if (card.get("head") or {}).get("outputs") == "labels"}
+    blind = {card["model"] for card in cards if tells_labels(card)}
     kept = table.copy()
     kept.loc[kept["model"].isin(blind), _OF_SCORES] = None
     return kept

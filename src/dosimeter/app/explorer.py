@@ -17,6 +17,7 @@ from dosimeter.analysis.wording import records
 from dosimeter.app.server import NotThere
 from dosimeter.errors import DosimeterError
 from dosimeter.examinations.pictures import png
+from dosimeter.presentation.section import rows_of
 from dosimeter.record.table import read_compact
 from dosimeter.replay.replay import Curve, Replay
 from dosimeter.storage.base import get_storage, storages
@@ -62,7 +63,7 @@ class Explorer:
         self._curves = [*self._replay.curves.values(), *self._replay.changes.values()]
         run = read_compact(folder / "responses.parquet")
         self._flips = flip_epsilon(run.frame)
-        self._physical = run.frame.iloc[:0] if run.physical is None else run.physical
+        self._physical = rows_of(run).physical
         self._source_levels: dict[str, int] = {}  # by digest of the source
         self._answers: OrderedDict[tuple[int, int, float, str], dict[str, Any]] = OrderedDict()
         self._lock = Lock()

@@ -12,6 +12,7 @@ from dosimeter.analysis.base import APART, CURVE, MODEL
 from dosimeter.analysis.checks import VERDICTS
 from dosimeter.analysis.names import WORST_CASE, attack_title, change_title, model_name
 from dosimeter.analysis.paired import NUMBERS
+from dosimeter.analysis.physical import SERIES
 from dosimeter.analysis.sharing import Shared, shared_cases
 from dosimeter.analysis.wording import is_marked, records
 from dosimeter.errors import DosimeterError
@@ -23,7 +24,7 @@ from dosimeter.report.quoted import Quoted
 NAMES = [*CURVE, *APART]
 COLUMNS = ["run", "reference", *NAMES, "against", "epsilon", *NUMBERS, "evaluation", "modality"]
 PHYSICAL = [
-    *("run", "reference", *("change" if name == "preset" else name for name in NAMES), "against", "severity", "unit"),
+    *("run", "reference", *SERIES, *APART, "against", "severity", "unit"),
     *(*NUMBERS, "modality"),
 ]
 

@@ -27,10 +27,9 @@ def write(found: Comparison, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for ending, text in texts.items():
             write_text(folder / f"comparison.{ending}", text)
-        for name, table in (("comparison.csv", found.table), ("comparison-physical.csv", found.physical)):
-            if table is found.table or len(table):
-                with replacing(folder / name) as temporary:
-                    write_csv(table, temporary)
+        for name, table in (("comparison", found.table), ("comparison-physical", found.physical)):
+            with replacing(folder / f"{name}.csv") as temporary:
+                write_csv(table, temporary)
     except OSError as error:
         raise DosimeterError(f"out must be a folder that can be written, {named(folder)} cannot ({error}).") from error
     return folder / "comparison.html"

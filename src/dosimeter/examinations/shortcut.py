@@ -16,6 +16,7 @@ from dosimeter.cohorts.groups import united
 from dosimeter.errors import DosimeterError
 from dosimeter.models.base import Classifier, answer
 from dosimeter.record.data_audit import LEVELS, DataAudit, DataCheck, Probe
+from dosimeter.record.scores import tells_labels
 
 WHOLE, OUTSIDE, INSIDE = "whole images", "without their centre", "their centre alone"
 
@@ -96,7 +97,7 @@ def named_probes(classifier: Classifier, cohort: Cohort, name: str) -> tuple[lis
 
     Of one that tells labels alone nothing is asked: an AUC is of scores.
     """
-    if (classifier.card.get("head") or {}).get("outputs") == "labels":
+    if tells_labels(classifier.card):
         return [], [_not_asked(name)]
     probes = shortcut_probes(classifier, cohort)
     named = [probe.model_copy(update={"name": f"{name}: {probe.name}"}) for probe in probes]

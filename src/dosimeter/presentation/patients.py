@@ -12,7 +12,8 @@ Unit = Literal["patient", "group"]
 _BY_PATIENT = re.compile(r"\b(intervals?|bootstrap|ranks|pairs|proportions|flips),?\s+by\s+patient\b")
 _OF_PATIENTS = re.compile(
     r"(?P<by>\b(?:intervals?|bootstrap|ranks|pairs|proportions|flips),?\s+by\s+|“by\s+|\bimages\s+(?:of\s+one|or)\s+"
-    r"|\bas\s+many\s+|\beach\s+|\beach\s+of\s+another\s+|\bthan\s+\d+\s+)patient|\b(?P<first>p)atient(?=s\s+(?:have\s+several|who\s+count|are\s+few)\b)",
+    r"|\bas\s+many\s+|\beach\s+|\beach\s+of\s+another\s+|\bthan\s+\d+\s+)patient"
+    r"|\b(?P<first>p)atient(?=s\s+(?:have\s+several|who\s+count|are\s+few)\b)",
     re.IGNORECASE,
 )
 

@@ -1,5 +1,8 @@
 """How sure a classifier is of each class: scores against the rest and probabilities, of logits and of compact rows."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -64,3 +67,8 @@ def class_probabilities(rows: pd.DataFrame) -> FloatArray:
         return np.where(np.arange(2) == positive[:, None], probability[:, None], 1 - probability[:, None])
     probabilities: FloatArray = expit(class_scores(rows))
     return probabilities
+
+
+def tells_labels(card: Mapping[str, Any]) -> bool:
+    """Whether a classifier, as its card says, answers with labels alone: its scores are then made up."""
+    return bool((card.get("head") or {}).get("outputs") == "labels")

@@ -107,7 +107,7 @@ def export(
     if preset in {key.preset for key in others} or not found:
         raise DosimeterError(_other_kind(preset, severity, others))
     curves = _chosen(list(found.values()), preset=preset, model=model, cohort=cohort)
-    dose = _asked(curves, severity) if epsilon is None and severity is not None else float(epsilon or 0)
+    dose = _asked(curves, severity) if severity is not None else float(epsilon or 0)
     progress = progress or Progress()
     with filling(folder) as draft:
         progress.begin("exporting", sum(len(curve.case_ids[:limit]) for curve in curves))
