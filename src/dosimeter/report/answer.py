@@ -9,7 +9,7 @@ from dosimeter.analysis.names import PUBLISHED, WORST_CASE, attack_title, change
 from dosimeter.analysis.wording import TO_A_STEP, n_images, unmet
 from dosimeter.errors import DosimeterError
 from dosimeter.files import json_in
-from dosimeter.presentation.numbers import at_severity, plural
+from dosimeter.presentation.numbers import at_severity
 
 NOT_EXAMINED = "NOT EXAMINED"
 
@@ -63,7 +63,7 @@ def _everyday(first: Mapping[str, Any] | None) -> str:
     if first is None or not first["n"]:
         return ""
     if first["censored"]:
-        return f"; half lost under none of the {plural(first['n_changes'], 'physical change')} asked"
+        return f"; half not lost to any physical change ({first['n_changes']} asked)"
     where = at_severity(first["severity50"]["value"], first["unit"])
     return f"; half lost under {change_title(first['change'])} at {where}"
 
