@@ -198,7 +198,7 @@ class Failing(TorchEngine):
         return super().logits(images)
 
 
-@pytest.mark.parametrize("n_calls", [0, 1, 2])
+@pytest.mark.parametrize("n_calls", [0, 1])  # the first call compiles, the second is asked about the sample
 def test_an_engine_that_breaks_when_it_is_asked_is_unavailable(monkeypatch: pytest.MonkeyPatch, n_calls: int) -> None:
     stand_in(monkeypatch, lambda classifier: Failing(classifier, n_calls))
     with pytest.raises(
@@ -281,12 +281,12 @@ def test_a_choice_is_remembered_by_architecture_and_proved_again(monkeypatch: py
     Tally.n = 0
     again = plan_engine("auto", wide_classifier(seed=1), cohort(4), n_passes=10**9, refine=True)
     assert (again.name, again.image_s) == (first.name, first.image_s)
-    assert Tally.n == 1 + choose.N_CHECKED  # the random image that every engine is built with, and real ones
+    assert Tally.n == choose.N_CHECKED
     assert again.tolerance > 0
     assert plan_engine("auto", wide_classifier(), cohort(4), n_passes=10, refine=True).name == "torch"  # too short
     Tally.n = 0
     plan_engine("auto", wide_classifier(), cohort(4), n_passes=10**9, refine=False)  # another question
-    assert Tally.n > 1 + choose.N_CHECKED
+    assert Tally.n > choose.N_CHECKED  # compared anew: one pass that compiles
 
 
 def test_what_was_chosen_before_and_does_not_agree_now_is_compared_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from tiny import settings
 
-from dosimeter.cli.study import print_plan
+from dosimeter.cli.plan import print_plan
 from dosimeter.errors import DosimeterError
 from dosimeter.record import table as responses
 from dosimeter.study.config import load_config

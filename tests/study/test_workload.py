@@ -236,9 +236,9 @@ def test_an_attack_that_a_preset_is_already_has_no_cells_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("taken", "time_s"),
     [
-        ((0.9, 0.3, 0.5, 0.4), 0.4),
-        ((0.9, 0.3, 50.0), 0.3),  # that is long enough: no third
-        ((4.0, 3.0), 3.0),  # what takes long needs no warming up
+        ((0.29, 0.1, 0.2), 0.2),
+        ((0.5, 0.3), 0.3),  # that is long enough: no third
+        ((4.0,), 4.0),  # what takes long needs no warming up
     ],
 )
 def test_a_time_is_the_median_of_a_few(
@@ -263,7 +263,7 @@ def test_calls_side_by_side_share_their_time(workers: int, monkeypatch: pytest.M
     clock: Iterator[float] = iter(range(0, 1000, 6))  # six seconds between two looks at it
     monkeypatch.setattr(pace.time, "perf_counter", lambda: float(next(clock)))
     assert pace._seconds(lambda: calls.append(torch.get_num_threads()), workers) == 6.0 / workers
-    assert calls == [1] * (workers * pace.FEW_ROUNDS)
+    assert calls == [1] * workers
 
 
 @pytest.mark.usefixtures("tiny_networks")
@@ -292,9 +292,9 @@ def test_the_engine_that_would_be_chosen_is_the_one_that_is_timed(
     how: dict[str, Any] = {"n_passes": 1234, "batch_size": 4, "device": "cpu"}
     found = pace.measure(config, tiny_backbone("vgg16"), trials[0], **how)
     assert {repr(each) for each in chosen} == {repr({"asked": "auto", "n_passes": 1234, "refine": True})}
-    assert len(chosen) >= 2  # the first time, and again
+    assert len(chosen) == 1
     assert found.engine == name
-    assert timed == [name] * (1 + pace.ROUNDS)
+    assert timed == [name] * pace.ROUNDS
     assert (found.confirm_s == found.answer_s) == (name == "torch")
     assert set(found.asked_s) == {"float", "png8"}
     assert found.alone_s <= pace.ALONE * found.confirm_s

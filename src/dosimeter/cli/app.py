@@ -189,12 +189,14 @@ def study(
         address=address,
         workers=workers,
     )
-    from dosimeter.cli.study import print_plan, run
-
     options.warn_of_phantoms(settings)
     if dry_run:
+        from dosimeter.cli.plan import print_plan
+
         print_plan(settings)
     else:
+        from dosimeter.cli.study import run
+
         run(settings, command=options.shown_command(sys.argv[1:], settings, config))
 
 

@@ -103,10 +103,12 @@ def audit(
         workers=workers,
         out=out,
     )
-    from dosimeter.cli.study import print_plan, run
-
     options.warn_of_phantoms(settings)
     if dry_run:
+        from dosimeter.cli.plan import print_plan
+
         print_plan(settings)
     else:
+        from dosimeter.cli.study import run
+
         run(settings, command=options.shown_command(sys.argv[1:], settings, None), mlflow=mlflow)

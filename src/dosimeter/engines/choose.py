@@ -146,12 +146,18 @@ def build_engine(name: str, classifier: Classifier, *, threads: int) -> Engine:
     Raises:
         EngineUnavailable: it cannot serve this classifier on this machine, or does not agree with torch.
     """
+    engine = _made(name, classifier, threads)
     with _refusing(name):
-        engine = ENGINES[name][0](classifier, threads)
         if name != TorchEngine.name:
             image = torch.rand(1, 3, *classifier.grid.shape, generator=torch.Generator().manual_seed(0))
             _agree(name, engine.logits(image), TorchEngine(classifier).logits(image))
     return engine
+
+
+def _made(name: str, classifier: Classifier, threads: int) -> Engine:
+    """Return the engine `name` before it is compared with torch, or raise EngineUnavailable."""
+    with _refusing(name):
+        return ENGINES[name][0](classifier, threads)
 
 
 @contextmanager
@@ -261,7 +267,7 @@ def _as_before(
         return EnginePlan(TorchEngine.name, batch_size, image_s=choice.image_s, refused=choice.refused)
     reference = TorchEngine(classifier).logits(sample.asked)
     try:
-        engine = build_engine(choice.name, classifier, threads=1)
+        engine = _made(choice.name, classifier, threads=1)
         with _refusing(choice.name):
             error = _agree(choice.name, engine.logits(sample.asked), reference)
     except EngineUnavailable as refusal:
@@ -293,37 +299,33 @@ def _take_sample(classifier: Classifier, cohort: Cohort) -> _Sample | None:
 
 def _refer(classifier: Classifier, sample: _Sample) -> _Reference | None:
     """Return what torch says of the sample, or None where it has no finite gradients: the sweep itself reports it."""
+    answered = _answer(TorchEngine(classifier), sample.asked)  # first, so that it warms up for the gradient
     try:
-        gradient_s = _climb(classifier, sample, classifier.device)
+        return _Reference(*answered, _climb(classifier, sample, classifier.device))
     except (FloatingPointError, AttackError):
         return None
-    return _Reference(*_answer(TorchEngine(classifier), sample.asked), gradient_s)
 
 
 def _try(name: str, classifier: Classifier, sample: _Sample, reference: _Reference, *, refine: bool) -> _Passed:
     """Return the engine `name` with its time, or raise EngineUnavailable if it does not agree with torch."""
-    engine = build_engine(name, classifier, threads=1)
+    engine = _made(name, classifier, threads=1)
     with _refusing(name):
+        engine.logits(sample.asked[:1])  # compiles what it needs
         gradient_s = reference.gradient_s if refine else _climb(engine.network, sample, classifier.device)
         logits, pass_s = _answer(engine, sample.asked)
     return _Passed(engine, _agree(name, logits, reference.logits), gradient_s + PASSES_PER_GRADIENT * pass_s)
 
 
 def _climb(network: nn.Module, sample: _Sample, device: torch.device) -> float:
-    """Return the seconds that the gradient of an image takes, the shorter of the first and the last image's."""
-
-    def timed(index: int) -> float:
-        started = time.perf_counter()
-        images, labels = sample.images[index, None].to(device), sample.labels[index, None].to(device)
-        FGSM().direction(Problem(network, images, labels))
-        return time.perf_counter() - started
-
-    return min(timed(0), timed(-1))
+    """Return the seconds that the gradient of an image takes."""
+    started = time.perf_counter()
+    images, labels = sample.images[:1].to(device), sample.labels[:1].to(device)
+    FGSM().direction(Problem(network, images, labels))
+    return time.perf_counter() - started
 
 
 def _answer(engine: Engine, asked: Tensor) -> tuple[Tensor, float]:
-    """Return the engine's logits of `asked`, and the seconds that a forward pass takes an image."""
-    engine.logits(asked[:1])  # warms up
+    """Return the engine's logits of `asked` and the seconds that a forward pass takes an image."""
     started = time.perf_counter()
     answers = engine.logits(asked)
     return answers, (time.perf_counter() - started) / len(answers)

@@ -1,6 +1,5 @@
 """How fast this machine is: the units of a study's work, timed as the study does them, on a stand-in classifier."""
 
-import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,7 +14,7 @@ from dosimeter.cache import temporary_cache
 from dosimeter.cohorts.grids import Grid
 from dosimeter.cohorts.trials import Trial
 from dosimeter.engines.base import TorchEngine
-from dosimeter.engines.choose import build_engine, plan_engine
+from dosimeter.engines.choose import N_CHECKED, build_engine, plan_engine
 from dosimeter.errors import DosimeterError
 from dosimeter.models.backbones import Backbone, build_base, build_head
 from dosimeter.models.base import Classifier
@@ -30,8 +29,11 @@ from dosimeter.sweeps.answers import Answers, Question, Target
 from dosimeter.sweeps.paths import Ray
 from dosimeter.visibility.measure import Reference
 
-ROUNDS, FEW_ROUNDS, LONG_S = 3, 2, 1.0
-"""Times that everything is done, after once to warm up; what takes so long is done the fewer, and warms nothing up."""
+ROUNDS, LONG_S = 3, 0.6
+"""Everything is done so often, the first time to warm up, or until it has taken so long in all."""
+
+MAX_BATCH = 2
+"""Images of a pass that is timed, at most: larger batches take an image's time to a few per cent."""
 
 ALONE = 2.2
 """All cores on one image are not slower than this beside a core an image; where they seem so, others are at work."""
@@ -87,28 +89,21 @@ def measure(
     image, label = _image(classifier, trial)
     step_s, head_s = _training(classifier, backbone, batch_size)  # first: its memory is free again for the engines
     with temporary_cache():
-        asked = functools.partial(
-            plan_engine, config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True
-        )
         started = time.perf_counter()
-        plan = asked()
+        plan = plan_engine(config.engine, classifier, trial.split.test, n_passes=n_passes, refine=True)
         choosing_s = time.perf_counter() - started
-        asked()
-        again_s = time.perf_counter() - started - choosing_s
         engine = plan.engine or build_engine(plan.name, classifier, threads=1)
     workers = config.workers or default_workers(classifier.device)
-    batch = image.expand(plan.batch_size, -1, -1, -1).contiguous()
+    batch = image.expand(min(plan.batch_size, MAX_BATCH), -1, -1, -1).contiguous()
     torch_engine = TorchEngine(classifier)
 
     def climb(network: nn.Module) -> object:
         problem = Problem(network, image.to(classifier.device), label.to(classifier.device))
         return problem.gradient(problem.images, "margin", "tied")
 
-    def features() -> object:
+    def read() -> None:
         with suppress(DosimeterError, OSError, ValueError):  # the study names it
             classifier.prepare(trial.split.test[0])
-        with torch.inference_mode():
-            return classifier.features(image.to(classifier.device)).cpu()
 
     answer_s = _seconds(lambda: engine.logits(batch), workers) / len(batch)
     same = engine.name == TorchEngine.name
@@ -120,7 +115,7 @@ def measure(
     seen_s, costly_s = _visibility(image[0], workers)
     return Pace(
         engine=plan.name,
-        feature_s=_seconds(features, default_workers(classifier.device)),
+        feature_s=_seconds(read, default_workers(classifier.device)) + confirm_s,  # the head is next to nothing
         answer_s=answer_s,
         confirm_s=confirm_s,
         gradient_s=gradient_s,
@@ -136,7 +131,7 @@ def measure(
         step_s=step_s,
         head_s=head_s,
         choosing_s=choosing_s,
-        again_s=again_s,
+        again_s=0.0 if same else N_CHECKED * (alone_s + answer_s * workers),
     )
 
 
@@ -186,11 +181,10 @@ def _alone(function: Callable[[], object]) -> float:
         function()
         return time.perf_counter() - started
 
-    first = timed()
-    taken = [first] if first > LONG_S else []
-    while len(taken) < (FEW_ROUNDS if sum(taken) > LONG_S else ROUNDS):
+    taken = [timed()]
+    while len(taken) < ROUNDS and sum(taken) < LONG_S:
         taken.append(timed())
-    return sorted(taken)[(len(taken) - 1) // 2]  # of two the shorter
+    return sorted(taken)[(len(taken) - 1) // 2]  # of an even number the shorter: the first is never short
 
 
 def _asking(image: Tensor, storage: str, grid: Grid, workers: int) -> float:
