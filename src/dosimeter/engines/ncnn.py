@@ -15,6 +15,7 @@ import importlib
 import importlib.metadata
 import json
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -267,7 +268,8 @@ def _convert(traced: Any, sample: Tensor, ready: Tensor, tools: _Tools, work: Pa
     except RuntimeError as error:
         raise _refusal(f"torch cannot save the trace of its base ({_first_line(error)})") from error
     shape = ",".join(str(length) for length in sample.shape)
-    command = [tools.converter, "base.pt", f"inputshape=[{shape}]f32", "fp16=0"]
+    unread = [f"{file}={os.devnull}" for file in ("pnnxparam", "pnnxbin", "pnnxpy", "pnnxonnx", "ncnnpy")]
+    command = [tools.converter, "base.pt", f"inputshape=[{shape}]f32", "fp16=0", *unread]
     _call(command, work, failure="pnnx could not convert its base")
     if not ((work / PARAM).is_file() and (work / BIN).is_file()):
         raise _refusal("pnnx wrote no files for ncnn")

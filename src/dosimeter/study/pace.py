@@ -109,7 +109,8 @@ def measure(
     same = engine.name == TorchEngine.name
     confirm_s = answer_s if same else _seconds(lambda: torch_engine.logits(image), workers)
     gradient_s = _seconds(lambda: climb(classifier), workers)
-    alone_s = min(_alone(lambda: torch_engine.logits(image)), ALONE * confirm_s)
+    lonely = workers == torch.get_num_threads() == 1
+    alone_s = confirm_s if lonely else min(_alone(lambda: torch_engine.logits(image)), ALONE * confirm_s)
     presets = presets_of(config)
     searches = any(work_of(preset, config).climbs for preset in presets) and engine.network is not classifier
     seen_s, costly_s = _visibility(image[0], workers)
