@@ -60,3 +60,6 @@ def main() -> None:
             urgent=True,
         )
         sys.exit(2)
+    finally:
+        if threading.current_thread() is threading.main_thread():  # the interpreter's own end swallows exceptions
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
