@@ -32,9 +32,6 @@ from dosimeter.visibility.measure import Reference
 ROUNDS, LONG_S = 3, 0.6
 """Everything is done so often, the first time to warm up, or until it has taken so long in all."""
 
-MAX_BATCH = 2
-"""Images of a pass that is timed, at most: larger batches take an image's time to a few per cent."""
-
 ALONE = 2.2
 """All cores on one image are not slower than this beside a core an image; where they seem so, others are at work."""
 
@@ -94,7 +91,7 @@ def measure(
         choosing_s = time.perf_counter() - started
         engine = plan.engine or build_engine(plan.name, classifier, threads=1)
     workers = config.workers or default_workers(classifier.device)
-    batch = image.expand(min(plan.batch_size, MAX_BATCH), -1, -1, -1).contiguous()
+    batch = image.expand(plan.batch_size, -1, -1, -1).contiguous()
     torch_engine = TorchEngine(classifier)
 
     def climb(network: nn.Module) -> object:
