@@ -328,6 +328,7 @@ def test_cost_counted_by_hand(frame: pd.DataFrame) -> None:
 # --- a run's tables
 
 
+@pytest.mark.slow  # all tables and the report of a run
 def test_a_study_without_attacks_has_no_tables_of_them() -> None:
     plain = make_responses(**SMALL)
     names = set(build_tables(plain))
@@ -343,6 +344,7 @@ def test_tables_beside_the_papers_stay_those_of_fgsm(tables: dict[str, pd.DataFr
     assert set(tables["evaluation"]["verdict"]) <= {"PASS", "CAUTION", "UNRELIABLE"}
 
 
+@pytest.mark.slow  # every analysis of attacks, of two seeds together and of each alone
 def test_attacks_of_several_seeds_are_never_mixed() -> None:
     attacks = {"presets": ("sound",), "attacks": ("pgd", "random_sign"), "transfers": ("pgd",)}
     run = make_responses(**SMALL, **attacks, repeats=2)

@@ -372,6 +372,7 @@ def test_files_hold_the_tables_and_are_the_same_every_time(
             assert read[column].to_list() == pytest.approx(table[column].astype(float).to_list(), rel=1e-9, nan_ok=True)
 
 
+@pytest.mark.slow  # all tables of runs with attacks and seeds
 def test_a_run_with_attacks_and_seeds_has_every_table(tmp_path: Path) -> None:
     """With the same bytes each time: see `test_a_redrawn_run_with_attacks_gives_the_same_bytes`."""
     run = make_responses(**SMALL, attacks=("pgd", "random_sign"), transfers=("pgd",), repeats=2, visibility=True)

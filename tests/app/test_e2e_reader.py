@@ -114,6 +114,7 @@ def test_a_whole_session_with_a_reload_in_its_middle(study: Study) -> None:
     assert not problems
 
 
+@pytest.mark.slow  # three sessions of a browser; another test has one whole session
 def test_two_readers_at_once_and_one_on_another_day(study: Study) -> None:
     pages = [study.open(), study.open(has_touch=True, viewport={"width": 390, "height": 844})]
     for page, name in zip(pages, ("alpha", "beta"), strict=True):

@@ -134,6 +134,7 @@ def test_tables_and_methods_of_a_run(call: Callable[..., Called], folder: Path, 
     assert not (folder / "paper").exists()
 
 
+@pytest.mark.slow  # all figures of a run
 @pytest.mark.usefixtures("drawn")
 def test_figures_of_a_run(call: Callable[..., Called], folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"

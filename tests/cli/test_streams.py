@@ -35,7 +35,10 @@ def test_a_closed_stream_stops_no_command(closed: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["study --help", "list words --json"])
-@pytest.mark.parametrize("columns", [10, 40, 120])
+@pytest.mark.parametrize(
+    "columns",
+    [10, *(pytest.param(each, marks=pytest.mark.slow) for each in (40, 120))],  # a process each
+)
 @pytest.mark.parametrize("asked", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONCOERCECLOCALE": "0"}])
 def test_a_stream_without_letters_or_room_stops_no_command(command: str, columns: int, asked: dict[str, str]) -> None:
     odd = {"LC_ALL": "C", "PYTHONUTF8": "0", "TERM": "dumb", "COLUMNS": f"{columns}", **asked}

@@ -72,6 +72,7 @@ def smooth(n: int, seed: int) -> Tensor:
     return shapes.expand(-1, 3, -1, -1).contiguous()
 
 
+@pytest.mark.slow  # trains a denoiser
 def test_a_denoiser_takes_noise_out_of_images_that_it_did_not_learn_from() -> None:
     bare = convolutional_classifier()
     cohort = dm.cohort_of(smooth(16, 0).numpy(), [0, 1] * 8, classes=("clear", "opacity"))

@@ -135,6 +135,7 @@ def test_draws_belong_to_the_image_and_an_attacker_gets_others() -> None:
         assert drawn(image, seed=2) != system != drawn(image + 0.1)
 
 
+@pytest.mark.slow  # a study of three defences with everything that judges them
 @pytest.mark.usefixtures("tiny_networks", "brightness")
 def test_a_study_of_classifiers_that_refuse_is_judged_by_who_knows_them(image_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"

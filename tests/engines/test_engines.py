@@ -476,7 +476,7 @@ def test_every_engine_serves_every_device_or_says_no(name: str, device: str) -> 
     torch.testing.assert_close(logits, single, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.real
+@pytest.mark.slow  # a C++ compiler takes a minute for it, and auto never chooses it
 def test_compiled_networks_agree_with_torch() -> None:
     classifier = wide_classifier()
     images = torch.rand(3, 3, 32, 32)

@@ -146,6 +146,7 @@ class Fatal(nn.Module):
         return images
 
 
+@pytest.mark.slow  # two studies, whose workers load torch anew
 @pytest.mark.usefixtures("tiny_networks", "no_report")
 def test_a_run_goes_on_in_a_cluster_with_the_same_rows(ray_cluster: str, image_folder: Path, tmp_path: Path) -> None:
     """Half of a finished run's parts are lost; the cluster, whose CPUs nobody holds yet, computes them."""

@@ -360,6 +360,7 @@ def test_a_network_of_timm_knows_its_normalisation(here: Path) -> None:
     assert not isinstance(classifier.base[0], nn.Identity)
 
 
+@pytest.mark.slow  # an audit of several findings with its report
 def test_findings_of_a_card_are_audited_one_by_one(here: Path) -> None:
     findings = ["opacity", "effusion", "pacemaker"]
     card = write_card(

@@ -161,6 +161,7 @@ def test_what_answers_otherwise_has_another_fingerprint_and_the_same_again_has_t
     assert "cannot be told from others" not in caplog.text
 
 
+@pytest.mark.slow  # processes that load torch
 def test_another_process_finds_the_same_fingerprints() -> None:
     ask = "import test_identity, json; print(json.dumps(test_identity.prints()))"
     environment = {"PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path)}

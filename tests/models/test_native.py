@@ -240,6 +240,7 @@ def test_foolbox_attacks_images_of_their_own_size() -> None:
 # --- a study --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # a study, its report, replay and export
 @pytest.mark.usefixtures("tiny_networks")
 def test_a_native_run_is_reported_replayed_and_exported(image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"

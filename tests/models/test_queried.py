@@ -383,7 +383,10 @@ def films(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("outputs", "answer", "reply", "attack"),
-    [("probabilities", "scores", scores, "square"), ("labels", "label", label, "hopskipjump")],
+    [
+        ("probabilities", "scores", scores, "square"),
+        pytest.param("labels", "label", label, "hopskipjump", marks=pytest.mark.slow),  # thousands of requests
+    ],
 )
 def test_an_endpoint_is_audited_as_files_are(
     server: Server, films: Path, tmp_path: Path, outputs: str, answer: str, reply: Callable[[Any], Any], attack: str

@@ -340,6 +340,7 @@ def test_several_changes_and_tries_are_swept_by_name():
 # --- a change, and then an attack ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # two studies with training
 def test_what_is_attacked_is_the_changed_image_and_training_is_as_it_was(
     study_copy, image_folder: Path, tmp_path: Path, tiny_networks: None
 ):

@@ -152,6 +152,7 @@ def test_a_defended_classifier_is_not_pooled_with_the_undefended(twice: pd.DataF
     assert table[["model", "defence", "n"]].to_numpy().tolist() == [["vgg16", "blur", 12], ["vgg16", "none", 12]]
 
 
+@pytest.mark.slow  # all tables of two runs with attacks, one of two decisions
 def test_decisions_are_not_pooled() -> None:
     run = make_responses(
         cohorts={"xray-268": "xray"}, presets=("sound",), attacks=("pgd", "random_sign"), n_cases=12,

@@ -155,6 +155,7 @@ def sections() -> Iterator[Section]:
     yield from (registry.get("sections", name) for name in registry.names("sections"))
 
 
+@pytest.mark.slow  # builds every table there is, of several runs
 def test_every_section_names_columns_that_its_tables_have() -> None:
     made = [tables for tables, _ in of_every_kind().values()]
     for section in sections():

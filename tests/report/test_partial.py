@@ -46,7 +46,10 @@ def interrupted(images: Path, folder: Path, n_cells: int, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("tiny_networks")
-@pytest.mark.parametrize("n_cells", [1, pytest.param(2, marks=pytest.mark.slow), 3, 5, 7])  # 2 stops where 1 and 3 do
+@pytest.mark.parametrize(
+    "n_cells",
+    [1, *(pytest.param(each, marks=pytest.mark.slow) for each in (2, 5)), 3, 7],  # a study and two reports each
+)
 def test_an_interrupted_run_is_reported_as_far_as_it_came(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_cells: int
 ) -> None:
@@ -262,6 +265,7 @@ def test_a_mistake_changes_nothing_that_is_said_of_a_run(image_folder: Path, fin
         redraw_partial(finished)
 
 
+@pytest.mark.slow  # two reports; other tests stop a run before
 @pytest.mark.usefixtures("tiny_networks")
 def test_stopped_when_all_images_were_done(image_folder: Path, tmp_path: Path) -> None:
     stopped_in(image_folder, tmp_path, responses, "merge_parts", **ONE)

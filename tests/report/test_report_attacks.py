@@ -47,6 +47,7 @@ def test_a_run_with_attacks_has_their_sections(attacked: Path) -> None:
     assert {"tables/robust_accuracy.csv", "tables/evaluation.csv", "tables/transfer.tex"} <= set(digests(attacked))
 
 
+@pytest.mark.slow  # two reports with attacks; test_report redraws one without
 def test_a_redrawn_run_with_attacks_gives_the_same_bytes(attacked: Path, tmp_path: Path) -> None:
     shutil.copy(attacked / "responses.parquet", tmp_path)
     redraw(tmp_path)

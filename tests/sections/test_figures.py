@@ -259,6 +259,7 @@ def test_write_figures_names_them_as_the_paper_does(tmp_path: Path) -> None:
     assert all(figure.path_svg.is_file() and figure.path_png.is_file() for figure in figures)
 
 
+@pytest.mark.slow  # all figures of two runs
 @pytest.mark.usefixtures("drawn")
 def test_a_picture_of_a_preset_without_rows_is_left_out(tmp_path: Path) -> None:
     run = make_responses(cohorts={"covid-ct": "ct"}, models=("vgg16",), presets=("sound",), n_cases=6)
@@ -275,6 +276,7 @@ def test_the_same_table_gives_the_same_bytes(tables: dict[str, pd.DataFrame], tm
     assert b"dc:date" not in first[0].read_bytes()
 
 
+@pytest.mark.slow  # all figures of a run
 @pytest.mark.usefixtures("drawn")
 def test_another_modality_with_hostile_names_is_drawn(tmp_path: Path) -> None:
     cohort = "folder:/x/<script> $\\frac{"

@@ -185,6 +185,7 @@ def test_what_the_paper_says_of_x_rays_is_not_said_of_ct() -> None:
 # --- attacks
 
 
+@pytest.mark.slow  # the pages of four runs with attacks
 def test_attacks_are_named_as_they_ran(study: Said) -> None:
     for words in ("Beside it ran", "no gradient", "random noise", "worst case"):
         assert words not in study, words
@@ -365,6 +366,7 @@ def test_groups_of_near_duplicates_are_not_called_patients() -> None:
 # --- notes under the tables of attacks
 
 
+@pytest.mark.slow  # the pages of three runs
 def test_notes_tell_of_what_is_in_their_tables() -> None:
     full = said(cohorts={"phantom-xray": "xray"}, attacks=("pgd", "universal", "random_sign"), transfers=("pgd",))
     bare = said(cohorts={"phantom-xray": "xray"}, models=("vgg16",), presets=("sound",), attacks=("random_sign",))

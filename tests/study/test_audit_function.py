@@ -129,6 +129,7 @@ def test_several_classifiers_are_ranked_in_one_report() -> None:
         dm.audit([brightness(), brightness(5.0)], cohort())
 
 
+@pytest.mark.slow  # three audits, two of them with their reports
 def test_the_same_folder_continues(tmp_path: Path) -> None:
     first = dm.audit(brightness(), cohort(), **ASKED, out=tmp_path / "run")
     stamp = (tmp_path / "run" / "responses.parquet").stat().st_mtime_ns
@@ -194,6 +195,7 @@ def test_the_former_audit_of_a_cohort_still_works() -> None:
     assert any(finding.check == "classes" for finding in findings)
 
 
+@pytest.mark.slow  # an audit and that of its images
 def test_the_data_audit_asks_the_classifier_about_images_without_their_centre(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     levels = np.array([0.3, 0.7] * 20)[:, None, None, None] + rng.normal(0, 0.2, (40, 1, 1, 1))
@@ -214,6 +216,7 @@ def test_the_data_audit_asks_the_classifier_about_images_without_their_centre(tm
     assert not list(without.folder.glob("examined/shortcut-*"))
 
 
+@pytest.mark.slow  # an audit of several findings with its report
 def test_adversarial_images_of_one_of_several_findings() -> None:
     """The first finding looks at the upper half, the second at the lower; of the last image the second is not known."""
     halves = torch.zeros(2, SIZE_PX, SIZE_PX)

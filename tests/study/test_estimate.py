@@ -34,7 +34,7 @@ def work(config: StudyConfig, name: str) -> Work:
         {},
         {"fill": True},
         pytest.param({"effort": "thorough"}, marks=pytest.mark.slow),  # as the others, with ten times their work
-        {"storages": "float,png8,jpeg90"},
+        pytest.param({"storages": "float,png8,jpeg90"}, marks=pytest.mark.slow),  # a study, as each
     ],
 )
 def test_the_work_counted_is_the_work_done(image_folder: Path, tmp_path: Path, changes: dict[str, object]) -> None:

@@ -70,7 +70,10 @@ def test_the_report_sees_each_finding_as_a_cohort() -> None:
     assert set(told.frame["cohort"]) == {"made, a", "made, b"}
 
 
-@pytest.mark.parametrize("cohort", ["phantom-3", "phantom-findings"])
+@pytest.mark.parametrize(
+    "cohort",
+    ["phantom-3", pytest.param("phantom-findings", marks=pytest.mark.slow)],  # every finding has tables of its own
+)
 def test_a_study_ends_in_a_report(cohort: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.install(monkeypatch.setitem)
     config = dm.StudyConfig(
@@ -95,6 +98,7 @@ def test_a_study_ends_in_a_report(cohort: str, tmp_path: Path, monkeypatch: pyte
     assert dm.run_study(config).reused
 
 
+@pytest.mark.slow  # a study of several findings
 def test_evidence_toward_frameworks_tells_every_finding() -> None:
     side, at_each_side = 16, torch.zeros(2, 16, 16)
     at_each_side[0, :, :8], at_each_side[1, :, 8:] = 1 / 128, 1 / 128

@@ -105,6 +105,7 @@ def texts(folder: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow  # a study with all that is drawn of it; test_study looks at the texts of another
 @pytest.mark.usefixtures("tiny_networks")
 @pytest.mark.usefixtures("drawn")
 def test_no_output_of_a_run_shows_a_folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ def test_too_many_patients_are_one_sentence() -> None:
         draw_training(halves(), 1000)
 
 
+@pytest.mark.slow  # a study for each point of the curve
 @pytest.mark.usefixtures("tiny_networks")
 def test_the_command_leaves_runs_a_table_and_a_figure(image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "curve"

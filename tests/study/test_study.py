@@ -110,6 +110,7 @@ def test_same_seed_same_tables(image_folder: Path, tmp_path: Path, monkeypatch: 
         assert table.read_bytes() == (tmp_path / "two" / "tables" / table.name).read_bytes()
 
 
+@pytest.mark.slow  # processes that are killed and begin anew
 @pytest.mark.usefixtures("only_tables")
 def test_a_study_killed_with_sigkill_goes_on_where_it_was(image_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
