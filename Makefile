@@ -50,9 +50,11 @@ docs: $(RUNS)
 	@echo site/index.html
 
 # `make test ARGS=slow` runs the tests that are marked so as well; `make test ARGS=fast` those of tests/fast.txt alone,
-# without lint.
+# without lint. Those that need real images run where DOSIMETER_DATA is set.
 FAST := $(filter fast,$(ARGS))
-CHOSEN := $(if $(filter slow,$(ARGS)),not real,not real and not slow)
+QUICK := $(if $(filter slow,$(ARGS)),,not slow)
+UNREAL := $(if $(DOSIMETER_DATA),,not real)
+CHOSEN := $(QUICK)$(if $(and $(QUICK),$(UNREAL)), and )$(UNREAL)
 # Files of tests side by side, each process with one thread: their threads would wait for one another. The files begin in
 # their folders' order: by their number of tests, as xdist has it, the few that run whole studies would come last.
 SIDE_BY_SIDE := -n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder
@@ -60,7 +62,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 ifneq ($(FAST),)
 test: setup
-	$(PYTEST) -m "$(CHOSEN)" @tests/fast.txt
+	$(PYTEST) -m "not real and not slow" @tests/fast.txt
 else
 test: setup  # lint needs one core, so it runs beside the tests
 	$(MAKE) --no-print-directory --keep-going --jobs=2 lint tests
@@ -68,9 +70,6 @@ endif
 
 tests: setup
 	$(PYTEST) -m "$(CHOSEN)"
-ifdef DOSIMETER_DATA
-	$(BIN)/python -m pytest -m "real$(if $(filter slow,$(ARGS)),, and not slow)"
-endif
 
 # The same tests with their lines counted, which takes half as long again.
 coverage: setup
