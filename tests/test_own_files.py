@@ -258,6 +258,18 @@ SLOW = (
 )
 
 
+def test_a_command_that_is_over_leaves_sigterm_to_whoever_had_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends the interpreter would swallow the exception that stands for it."""
+    monkeypatch.setattr(sys, "argv", ["dosimeter", "--version"])
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit):
+            main()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.parametrize(
     "number",
     [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],  # a process each; test_cli sends SIGINT too

@@ -30,8 +30,9 @@ def _open_streams() -> None:
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2, Ctrl-C and SIGTERM are 130."""
     _open_streams()
+    before = None
     if threading.current_thread() is threading.main_thread():  # only there may it be set
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     from dosimeter.cli.app import app, suit
     from dosimeter.cli.lines import say
     from dosimeter.errors import DosimeterError
@@ -61,5 +62,5 @@ def main() -> None:
         )
         sys.exit(2)
     finally:
-        if threading.current_thread() is threading.main_thread():  # the interpreter's own end swallows exceptions
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if before is not None:  # the interpreter's own end would swallow the exception
+            signal.signal(signal.SIGTERM, before)

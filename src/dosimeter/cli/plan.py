@@ -1,4 +1,4 @@
-"""`dosimeter study --dry-run`: what a study would do; without the reports, whose packages take seconds to load."""
+"""`--dry-run`: what a study or an audit would do; without the reports, whose packages take seconds to load."""
 
 from collections.abc import Iterator, Sequence
 

@@ -299,9 +299,10 @@ def _take_sample(classifier: Classifier, cohort: Cohort) -> _Sample | None:
 
 def _refer(classifier: Classifier, sample: _Sample) -> _Reference | None:
     """Return what torch says of the sample, or None where it has no finite gradients: the sweep itself reports it."""
-    answered = _answer(TorchEngine(classifier), sample.asked)  # first, so that it warms up for the gradient
-    try:
-        return _Reference(*answered, _climb(classifier, sample, classifier.device))
+    try:  # answers first: they warm up for the gradient
+        return _Reference(
+            *_answer(TorchEngine(classifier), sample.asked), _climb(classifier, sample, classifier.device)
+        )
     except (FloatingPointError, AttackError):
         return None
 
